@@ -1,0 +1,35 @@
+# Each target first brings what it needs: see .ci/setup.
+.PHONY: help run test check sim bench clean
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+run:  ## the demo on this machine: a hospital, a node, a gateway; prints one link
+	@.ci/setup run
+	@.venv/bin/wasl demo
+
+test:  ## all tests
+	@.ci/setup test
+	PYTHONASYNCIODEBUG=1 $(PYTHON) -m pytest
+
+check:  ## lint, format, types, import arrows, sizes
+	@.ci/setup test
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+	.venv/bin/cython-lint native
+	$(PYTHON) -m pytest -q tests/test_tidy.py
+
+sim:  ## kill node and gateway 2000 times under load; nothing acknowledged may be lost (an hour or more)
+	@.ci/setup test
+	$(PYTHON) tests/sim_kill.py --kills 2000
+
+bench:  ## the figures of docs/performance.md
+	@.ci/setup test
+	$(PYTHON) tests/bench/run.py
+
+clean:  ## remove .venv and everything built (never a data directory)
+	rm -rf .venv peers build *.egg-info native/_kernels.c native/_kernels.*.so .mypy_cache .ruff_cache .hypothesis .pytest-work
+	find gateway hl7 native node sync tests -name __pycache__ -prune -exec rm -rf {} +

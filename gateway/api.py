@@ -1,0 +1,211 @@
+"""The sync's endpoints for nodes: sessions and batches, over the ledger. Only what needs no judgement of order is refused here."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from cryptography import x509
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.budget import Budget
+from gateway.errors import Busy, GatewayFull, SwapLost
+from gateway.health import Health
+from gateway.identity import ValidityList, caller
+from gateway.ledger import Ledger, PutCall, SessionCall
+from gateway.problems import Problem, busy, on_fault, on_http, on_problem
+from sync.batch import CONTENT_TYPE, WIRE_BYTES_MAX, Batch, decode
+from sync.certificates import check_chain, der, node_of, read, verifier_of
+from sync.errors import BadBatch, BadCertificate, NotAName
+from sync.log import SIZE_MAX
+from sync.names import EPOCH_MAX, check_name
+from sync.receiver import Receipt, Refuse, rewind_members
+from sync.session import SESSION_BYTES_MAX, SessionAnswer, TheirStream, read_request
+
+FENCE_HEADER = "wasl-fence"
+BODY_IDLE_S_MAX = 60.0  # no byte of a body for so long: the link is gone; the node comes again
+DECODERS = 2  # each may hold the largest batch three times over while it decodes
+FULL_WAIT_S = 60  # a full disk is made room on by people
+JSON = "application/json"
+NOTE = "text/plain; charset=utf-8"
+NO_STORE = {"Cache-Control": "no-store"}
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Centre:
+    """What the endpoints need to know of this gateway. `now` is POSIX seconds, UTC."""
+
+    ledger: Ledger
+    anchor: x509.Certificate
+    validity: ValidityList
+    cosign_pem: str
+    health: Health
+    now: Callable[[], float] = time.time
+
+
+class SyncApi:
+    """The calls of docs/wire.md, sections 5 to 7."""
+
+    def __init__(self, centre: Centre, budget: Budget) -> None:
+        self._centre, self._budget = centre, budget
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+
+    def app(self) -> Starlette:
+        """The ASGI application of the nodes' listener."""
+        return Starlette(
+            routes=[
+                Route("/v1/session", self._counted(self.session), methods=["POST"]),
+                Route("/v1/streams/{stream}/{epoch:int}/{first:int}", self._counted(self.put), methods=["PUT"]),
+            ],
+            exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_fault},
+        )
+
+    def _counted(self, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        async def counted(request: Request) -> Response:
+            try:
+                answer: Response = await endpoint(request)
+            except Problem as problem:
+                self._centre.health.refused(problem.code)
+                # what was wrong, never what was in it
+                log.info(
+                    "refused", call=request.method, path=request.url.path, code=problem.code, detail=problem.detail
+                )
+                raise
+            except ClientDisconnect:
+                raise Problem(408, "disconnected", "the body did not arrive") from None
+            return answer
+
+        return counted
+
+    # -- POST /v1/session -----------------------------------------------------------------------------------------
+
+    async def session(self, request: Request) -> Response:
+        """Admit a start: 200 with its fence and what the ledger holds."""
+        node, connected_at = caller(request.state, self._centre.validity, self._centre.now())
+        body = await _read_body(request, _content_length(request, SESSION_BYTES_MAX))
+        try:
+            asked = read_request(body)
+        except BadBatch as error:
+            raise Problem(422, "bad-batch", str(error)) from error
+        certificate = self._log_certificate(asked.log_certificate, node)
+        call = SessionCall(node=node, request=asked, log_certificate=certificate, connected_at=connected_at)
+        opened = await self._answered(lambda: self._centre.ledger.session(call))
+        if isinstance(opened, Refuse):
+            raise _refused(opened)
+        log.info("session", node=node, boot=asked.boot[:8], held=opened.held, streams=len(opened.logs))
+        answer = SessionAnswer(
+            fence=opened.fence, ledger=self._centre.ledger.id, cosign_certificate=self._centre.cosign_pem, held=opened.held,
+            streams=tuple(
+                TheirStream(stream=held.origin.stream, epoch=held.origin.epoch, tag=held.origin.tag, size=held.frontier.size, root=held.frontier.root)
+                for held in opened.logs
+            ),
+        )  # fmt: skip
+        return Response(answer.encode(), 200, NO_STORE, JSON)
+
+    def _log_certificate(self, pem: str, node: str) -> bytes:
+        """The session's log certificate, DER. Raises Problem unless the authority gave it to this node for its log."""
+        try:
+            certificate = read(pem.encode())
+            named = node_of(certificate, "log")
+            verifier_of(certificate, node)
+            check_chain(certificate, (), self._centre.anchor, at=int(self._centre.now()))
+        except BadCertificate as error:
+            raise Problem(422, "bad-certificate", f"log certificate: {error}") from error
+        if named != node:
+            raise Problem(403, "bad-certificate", "the log certificate is another node's")
+        if self._centre.validity.revokes(certificate):
+            raise Problem(403, "revoked", "the log certificate is on the validity list")
+        return der(certificate)
+
+    # -- PUT /v1/streams/{stream}/{epoch}/{first} ------------------------------------------------------------------
+
+    async def put(self, request: Request) -> Response:
+        """Take a batch: 200 with the head's cosigned checkpoint."""
+        node, _ = caller(request.state, self._centre.validity, self._centre.now())
+        stream, epoch, first = _address(request)
+        if request.headers.get("content-type") != CONTENT_TYPE:
+            raise Problem(422, "bad-batch", f"a batch is {CONTENT_TYPE}")
+        length = _content_length(request, WIRE_BYTES_MAX)
+        with self._budget.share(node, length) as share:
+            body = await _read_body(request, length)
+            batch = await self._decode(body)
+            del body
+            share.resize(_octets(batch))
+            fence = request.headers.get(FENCE_HEADER, "")
+            call = PutCall(node=node, stream=stream, epoch=epoch, first=first, fence=fence, batch=batch)
+            answer = await self._answered(lambda: self._centre.ledger.put(call))
+        if isinstance(answer, Receipt):
+            return Response(answer.note, 200, NO_STORE, NOTE)
+        raise _refused(answer)
+
+    async def _decode(self, body: bytes) -> Batch:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, body)
+        except BadBatch as error:
+            raise Problem(422, "bad-batch", str(error)) from error
+
+    async def _answered(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return await asyncio.wrap_future(ask())
+        except (Busy, SwapLost) as error:
+            raise busy(str(error), window=self._budget.window) from error
+        except GatewayFull as error:
+            raise busy(str(error), window=self._budget.window, wait_s=FULL_WAIT_S) from error
+
+
+def _address(request: Request) -> tuple[str, int, int]:
+    path = request.path_params
+    try:
+        stream = check_name(path["stream"])
+    except NotAName as error:
+        raise Problem(422, "bad-batch", str(error)) from error
+    if not 1 <= path["epoch"] <= EPOCH_MAX or path["first"] > SIZE_MAX:
+        raise Problem(422, "bad-batch", "no such epoch or position")
+    return stream, path["epoch"], path["first"]
+
+
+def _content_length(request: Request, most: int) -> int:
+    """The body's length as announced. Raises Problem 411 where it is not, 413 where it is above `most`."""
+    announced = request.headers.get("content-length", "")
+    if not announced.isascii() or not announced.isdigit():
+        raise Problem(411, "length-required", "Content-Length is missing")
+    if len(announced) > len(str(most)) or int(announced) > most:
+        raise Problem(413, "too-large", f"at most {most} bytes")
+    return int(announced)
+
+
+async def _read_body(request: Request, length: int) -> bytes:
+    """The whole body. Raises Problem 408 where no byte comes for too long, ClientDisconnect where it ends early."""
+    body = bytearray()
+    chunks = request.stream().__aiter__()
+    while True:
+        try:
+            async with asyncio.timeout(BODY_IDLE_S_MAX):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise Problem(
+                408, "disconnected", "no byte of the body for too long", headers={"Connection": "close"}
+            ) from None
+        if chunk is None:
+            break
+        body += chunk
+    if len(body) != length:
+        raise ClientDisconnect
+    return bytes(body)
+
+
+def _octets(batch: Batch) -> int:
+    return sum(len(r.header) + len(r.particulars) + len(r.body) for r in batch.records)
+
+
+def _refused(refuse: Refuse) -> Problem:
+    members = rewind_members(refuse.held) if refuse.code == "rewind" else None
+    return Problem(refuse.status, refuse.code, refuse.detail, members=members)

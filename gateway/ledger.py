@@ -1,0 +1,62 @@
+"""The ledger's contract: what the front end asks of the durable store, and what it is answered after the commit, never before."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from sync.batch import Batch
+from sync.receiver import HeldLog, Receipt, Refuse
+from sync.session import SessionRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCall:
+    """A start that asks to be admitted. `log_certificate` is DER and already checked; `connected_at` monotonic seconds."""
+
+    node: str
+    request: SessionRequest
+    log_certificate: bytes
+    connected_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutCall:
+    """A decoded batch for a log; `stream`, `epoch` and `first` are the address it was sent to."""
+
+    node: str
+    stream: str
+    epoch: int
+    first: int
+    fence: str
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened:
+    """This start is admitted: its fence, whether its records are held, and the node's logs as they are in the ledger."""
+
+    fence: str
+    held: bool
+    logs: tuple[HeldLog, ...]
+
+
+class Ledger(Protocol):
+    """A durable store of records, checkpoints and receipts. An answer in a Future is true on stable storage.
+
+    Both calls raise Busy at once where too many wait. A Future may raise Busy, GatewayFull, SwapLost (nothing was stored), or anything
+    else for a fault of ours (nothing was stored either). Where the outcome of a commit is unknown, no Future is ever answered.
+    """
+
+    @property
+    def id(self) -> str:
+        """Which ledger this is: random, made once."""
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for the writer."""
+
+    def session(self, call: SessionCall) -> Future[SessionOpened | Refuse]:
+        """Judge and admit a start."""
+
+    def put(self, call: PutCall) -> Future[Receipt | Refuse]:
+        """Judge and append a batch."""

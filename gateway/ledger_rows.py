@@ -1,0 +1,178 @@
+"""The ledger's rows as the protocol's values, inside the writer's transaction. Nothing here begins, commits or answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from gateway.errors import SwapLost
+from sync.certificates import der, read, verifier_of
+from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
+from sync.log import Frontier
+from sync.names import Origin
+from sync.receiver import Admit, Admitted, Append, HeldLog, OpenLog
+from sync.session import STREAMS_MAX
+from sync.store import LogTable
+
+LOG, COSIGN = "log", "cosign"  # roles of kept certificates
+VERIFIERS_MAX = 4096  # parsed log keys held in memory: every node of a country's region, 1 MB
+
+Row = tuple[Any, ...]
+
+
+class Rows:
+    """Typed reads and writes on the writer's connection. `now_us` is passed in with each write, UTC microseconds."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._verifiers: dict[int, Verifier] = {}
+
+    # -- facts and certificates ------------------------------------------------------------------------------------
+
+    def fact(self, name: str, fresh: bytes) -> bytes:
+        """The value kept under this name; `fresh` where there is none yet, kept from now on."""
+        self._connection.execute("INSERT OR IGNORE INTO fact (name, value) VALUES (?, ?)", (name, fresh))
+        return bytes(self._one("SELECT value FROM fact WHERE name = ?", (name,))[0])
+
+    def keep_certificate(self, owner: str, role: str, certificate: bytes, now_us: int) -> int:
+        """Keep a certificate (DER) under its owner and key id; give its row. Raises BadCertificate."""
+        parsed = read(certificate)
+        public = verifier_of(parsed, owner).public
+        found = key_id(owner, COSIGNATURE_V1 if role == COSIGN else ED25519, public)
+        values = (owner, role, found, der(parsed))
+        self._connection.execute(
+            "INSERT OR IGNORE INTO certificate (owner, role, key_id, der, added_us) VALUES (?, ?, ?, ?, ?)",
+            (*values, now_us),
+        )
+        row = self._one("SELECT id FROM certificate WHERE owner = ? AND role = ? AND key_id = ? AND der = ?", values)
+        return int(row[0])
+
+    def verifier(self, node: str) -> Verifier | None:
+        """The log key that the node's last admitted session brought."""
+        rows = self._all(
+            "SELECT certificate.id, der FROM node JOIN certificate ON certificate.id = node.certificate WHERE name = ?",
+            (node,),
+        )
+        if not rows:
+            return None
+        row, data = rows[0]
+        if row not in self._verifiers:
+            if len(self._verifiers) >= VERIFIERS_MAX:
+                self._verifiers.clear()
+            self._verifiers[row] = verifier_of(read(data), node)
+        return self._verifiers[row]
+
+    # -- starts ----------------------------------------------------------------------------------------------------
+
+    def admitted(self, node: str, asking: str) -> Admitted | None:
+        """What is remembered of a node's starts; of the earlier ones only `asking`, if it is one."""
+        rows = self._all("SELECT boot, fence, held FROM node WHERE name = ?", (node,))
+        if not rows:
+            return None
+        boot, fence, held = rows[0]
+        earlier = self._all(
+            "SELECT boot FROM boot WHERE node = ? AND boot = ? AND boot <> ?",
+            (node, asking, boot),
+        )
+        return Admitted(boot=boot, fence=fence, earlier=frozenset(row[0] for row in earlier), held=bool(held))
+
+    def admit(self, node: str, effect: Admit, certificate: int, now_us: int) -> None:
+        """Make this start the last admitted one. The fence goes into every head row: no PUT of an older fence commits after this."""
+        # `hold` is never taken back here: a release is a person's
+        self._connection.execute(
+            "INSERT INTO node (name, boot, fence, held, certificate, admitted_us) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
+            " SET boot = excluded.boot, fence = excluded.fence, held = max(held, excluded.held), certificate = excluded.certificate,"
+            " admitted_us = excluded.admitted_us",
+            (node, effect.boot, effect.fence, int(effect.hold), certificate, now_us),
+        )
+        self._connection.execute(
+            "INSERT INTO boot (node, boot, admitted_us) VALUES (?, ?, ?)", (node, effect.boot, now_us)
+        )
+        self._connection.execute("UPDATE log SET fence = ? WHERE node = ?", (effect.fence, node))
+
+    def use_certificate(self, node: str, certificate: int) -> None:
+        """Judge the node's next checkpoints by this log certificate: the same start may ask again after a renewal."""
+        self._connection.execute("UPDATE node SET certificate = ? WHERE name = ?", (certificate, node))
+
+    # -- logs ------------------------------------------------------------------------------------------------------
+
+    def heads(self, node: str) -> tuple[HeldLog, ...]:
+        """The newest epoch of each of the node's streams."""
+        rows = self._all(
+            "SELECT node, stream, epoch, tag, size, peaks, note FROM log WHERE node = ?"
+            " AND epoch = (SELECT max(epoch) FROM log AS l WHERE l.node = log.node AND l.stream = log.stream) ORDER BY stream",
+            (node,),
+        )
+        return tuple(_held_log(row) for row in rows)
+
+    def head(self, node: str, stream: str) -> tuple[int, HeldLog] | None:
+        """Row and head of the newest epoch of one stream."""
+        rows = self._all(
+            "SELECT id, node, stream, epoch, tag, size, peaks, note FROM log WHERE node = ? AND stream = ? ORDER BY epoch DESC LIMIT 1",
+            (node, stream),
+        )
+        return (rows[0][0], _held_log(rows[0][1:])) if rows else None
+
+    def open_log(self, effect: OpenLog) -> bool:
+        """Make an empty head row; False where the node has as many streams as are taken."""
+        origin = effect.origin
+        (logs,) = self._one("SELECT count(*) FROM log WHERE node = ?", (origin.node,))
+        if logs >= STREAMS_MAX:
+            return False
+        self._connection.execute(
+            "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at)"
+            " SELECT ?, ?, ?, ?, ?, fence, 0, x'', 0, x'', 0 FROM node WHERE name = ?",
+            (origin.node, origin.stream, origin.epoch, origin.tag, effect.lane, origin.node),
+        )
+        return True
+
+    def append(self, log: int, effect: Append, *, fence: str, held: bool, receipt_at: int) -> None:
+        """Swap the head row if it is still what was judged, and insert the records. Raises SwapLost."""
+        before, after = effect.before, effect.after
+        octets = sum(len(record.body) for record in effect.records)
+        self._connection.execute(
+            "UPDATE log SET size = ?, peaks = ?, octets = octets + ?, note = ?, receipt_at = ?"
+            " WHERE id = ? AND epoch = ? AND tag = ? AND size = ? AND peaks = ? AND fence = ?",
+            (after.size, after.peaks, octets, effect.note, receipt_at, log, effect.origin.epoch, effect.origin.tag,
+             before.size, before.peaks, fence),
+        )  # fmt: skip
+        if self._connection.changes() != 1:
+            raise SwapLost(f"{effect.origin} is not at {before.size} any more")
+        (largest,) = self._one("SELECT coalesce(max(id), 0) FROM header", ())
+        LogTable(self._connection, log).append(largest + 1, before.size, effect.records)
+        if held:
+            self._hold(log, before.size, after.size)
+
+    def table(self, log: int) -> LogTable:
+        """The log's leaves and tiles."""
+        return LogTable(self._connection, log)
+
+    def _hold(self, log: int, first: int, end: int) -> None:
+        # consecutive commits make one range: the table stays as long as there were incidents
+        self._connection.execute("UPDATE hold SET end = ? WHERE log = ? AND end = ?", (end, log, first))
+        if self._connection.changes() == 0:
+            self._connection.execute("INSERT INTO hold (log, first, end) VALUES (?, ?, ?)", (log, first, end))
+
+    # -- alarms ----------------------------------------------------------------------------------------------------
+
+    def alarm(self, code: str, node: str, stream: str, now_us: int) -> None:
+        """Remember an alarm: one row per kind and place."""
+        self._connection.execute(
+            "INSERT INTO alarm (code, node, stream, first_us, last_us, count) VALUES (?, ?, ?, ?, ?, 1)"
+            " ON CONFLICT (code, node, stream) DO UPDATE SET last_us = excluded.last_us, count = count + 1",
+            (code, node, stream, now_us, now_us),
+        )
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _all(self, statement: str, bindings: Sequence[Any]) -> list[Row]:
+        return list(self._connection.execute(statement, bindings))
+
+    def _one(self, statement: str, bindings: Sequence[Any]) -> Row:
+        (row,) = self._all(statement, bindings)
+        return row
+
+
+def _held_log(row: Row) -> HeldLog:
+    node, stream, epoch, tag, size, peaks, note = row
+    return HeldLog(origin=Origin(node, stream, epoch, tag), frontier=Frontier(size, peaks), note=note)

@@ -1,0 +1,304 @@
+"""The ledger in SQLite: one thread owns the writing connection and takes all waiting calls into one transaction.
+
+BEGIN IMMEDIATE; each call is judged and performed in a savepoint of its own; one COMMIT; only then the answers. A crash before COMMIT
+returns leaves nothing of the group, a crash after it leaves all of it, and the nodes ask again: the same range gives the same receipt.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Thread
+from typing import Any, Protocol
+
+import apsw
+import structlog
+
+from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
+from gateway.ledger import PutCall, SessionCall, SessionOpened
+from gateway.ledger_rows import COSIGN, LOG, Rows
+from sync.keys import Signer
+from sync.receiver import (
+    Admit,
+    Append,
+    Effect,
+    Opened,
+    OpenLog,
+    PutAsked,
+    Raise,
+    Receipt,
+    Receiver,
+    Refuse,
+    SessionAsked,
+)
+from sync.store import create
+
+SCHEMA = Path(__file__).parent / "ledger_schema"
+WAITING_CALLS_MAX = 256  # behind one writer: at a slow disk's 20 ms a commit, no call waits longer than a few seconds
+GROUP_CALLS_MAX = 64  # calls in one transaction: the first of them waits for the last
+GROUP_BYTES_MAX = 32 * 1024 * 1024  # body bytes in one transaction: bounds the WAL and the wait; one batch always fits
+FENCE_BYTES = 16  # 128 bits: no one guesses the latest fence
+LEDGER_ID_BYTES = 16
+DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NotADBError)
+
+Call = SessionCall | PutCall
+log = structlog.get_logger()
+
+
+class Meter(Protocol):
+    """What the ledger tells the health page."""
+
+    def committed(self, *, calls: int, records: int, seconds: float) -> None:
+        """A group is on stable storage."""
+
+    def alarm(self, code: str, node: str, stream: str) -> None:
+        """Something the centre must know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dice:
+    """Clocks and randomness, passed in: UTC microseconds, monotonic seconds, random bytes."""
+
+    now_us: Callable[[], int]
+    monotonic: Callable[[], float]
+    random: Callable[[int], bytes]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    call: Call
+    future: Future[Any]
+    answer: Any = None
+    records: int = 0
+    alarms: tuple[Raise, ...] = ()
+    admits: bool = False
+
+
+class SqliteLedger:
+    """The embedded ledger. `on_death` is called on the writer thread when it cannot go on; it should end the process."""
+
+    def __init__(
+        self, path: Path, *, cosigner: Signer, cosign_certificate: bytes, dice: Dice, meter: Meter, on_death: Callable[[BaseException], None], vfs: str | None = None
+    ) -> None:  # fmt: skip
+        self._path, self._vfs, self._dice, self._meter, self._on_death = path, vfs, dice, meter, on_death
+        self._receiver = Receiver(cosigner)
+        self._queue: Queue[_Waiting | None] = Queue(WAITING_CALLS_MAX)
+        self._admitted_at: dict[
+            str, float
+        ] = {}  # monotonic; a node admitted before this start counts as admitted before any connection
+        self._ending = False
+        self._thread = Thread(target=self._run, name="ledger", daemon=True)
+        self.id = self._prepare(cosigner.name, cosign_certificate)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for the writer."""
+        return self._queue.qsize()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the writer runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the writer thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the writer finish what waits, and end it."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def session(self, call: SessionCall) -> Future[SessionOpened | Refuse]:
+        """Judge and admit a start."""
+        return self._enqueue(call)
+
+    def put(self, call: PutCall) -> Future[Receipt | Refuse]:
+        """Judge and append a batch."""
+        return self._enqueue(call)
+
+    def _enqueue(self, call: Call) -> Future[Any]:
+        waiting = _Waiting(call, Future())
+        try:
+            self._queue.put_nowait(waiting)
+        except Full:
+            raise Busy("too many calls wait for the ledger") from None
+        return waiting.future
+
+    # -- the writer thread ----------------------------------------------------------------------------------------
+
+    def _prepare(self, gateway: str, certificate: bytes) -> str:
+        database = create(self._path, SCHEMA, vfs=self._vfs)
+        try:
+            connection = database.raw()
+            rows = Rows(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            found = rows.fact("ledger", self._dice.random(LEDGER_ID_BYTES))
+            rows.keep_certificate(gateway, COSIGN, certificate, self._dice.now_us())
+            connection.execute("COMMIT")
+        finally:
+            database.close()
+        return found.hex()
+
+    def _run(self) -> None:
+        try:
+            database = create(self._path, SCHEMA, vfs=self._vfs)
+            connection = database.raw()
+            rows = Rows(connection)
+            while group := self._take():
+                self._commit(connection, rows, group)
+            database.close()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, a gateway without its writer must not look alive
+            self._on_death(error)
+
+    def _take(self) -> list[_Waiting]:
+        """Wait for a call and take what queued meanwhile; empty: the end."""
+        group: list[_Waiting] = []
+        octets = 0
+        while not self._ending and len(group) < GROUP_CALLS_MAX and octets < GROUP_BYTES_MAX:
+            try:
+                waiting = self._queue.get(block=not group)
+            except Empty:
+                break
+            if waiting is None:
+                self._ending = True
+                break
+            if waiting.future.set_running_or_notify_cancel():
+                group.append(waiting)
+                octets += _octets(waiting.call)
+        return group
+
+    def _commit(self, connection: apsw.Connection, rows: Rows, group: list[_Waiting]) -> None:
+        """One transaction for the group, then its answers. Raises LedgerLost where the outcome is unknown."""
+        started = self._dice.monotonic()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:  # somebody else writes, a backup perhaps: nothing was stored
+            return _fail(group, Busy("the ledger is locked"))
+        try:
+            for waiting in group:
+                self._judge_safely(connection, rows, waiting)
+        except apsw.FullError:
+            _rollback(connection)
+            self._meter.alarm("GWY-14", "", "")
+            return _fail(group, GatewayFull("the ledger's disk is full"))
+        except DISK_ERRORS as error:
+            raise LedgerLost(str(error)) from error
+        try:
+            connection.execute("COMMIT")
+        except apsw.Error as error:
+            raise LedgerLost(f"COMMIT: {error}") from error
+        # on stable storage; a crash here: the nodes ask again and are answered the same
+        self._tell(group, self._dice.monotonic() - started)
+        return None
+
+    def _judge_safely(self, connection: apsw.Connection, rows: Rows, waiting: _Waiting) -> None:
+        """One call in a savepoint: what goes wrong with it, goes wrong with it alone."""
+        connection.execute("SAVEPOINT one")
+        try:
+            if isinstance(waiting.call, SessionCall):
+                self._session(rows, waiting, waiting.call)
+            else:
+                self._put(rows, waiting, waiting.call)
+        except (apsw.FullError, *DISK_ERRORS):
+            raise
+        except Exception as error:
+            connection.execute("ROLLBACK TO one")
+            waiting.answer, waiting.records, waiting.admits, waiting.alarms = error, 0, False, ()
+            if not isinstance(error, SwapLost):
+                log.exception("ledger call failed", node=waiting.call.node, call=type(waiting.call).__name__)
+                waiting.alarms = (Raise("GWY-16"),)
+        connection.execute("RELEASE one")
+
+    def _tell(self, group: list[_Waiting], seconds: float) -> None:
+        now = self._dice.monotonic()
+        records = sum(waiting.records for waiting in group)
+        if records:
+            self._meter.committed(calls=len(group), records=records, seconds=seconds)
+        for waiting in group:
+            if waiting.admits:
+                self._admitted_at[waiting.call.node] = now
+            for effect in waiting.alarms:
+                self._meter.alarm(effect.code, waiting.call.node, effect.stream)
+            if isinstance(waiting.answer, Exception):
+                waiting.future.set_exception(waiting.answer)
+            else:
+                waiting.future.set_result(waiting.answer)
+
+    # -- one call, inside the transaction --------------------------------------------------------------------------
+
+    def _session(self, rows: Rows, waiting: _Waiting, call: SessionCall) -> None:
+        now_us = self._dice.now_us()
+        effects = self._receiver.handle(
+            SessionAsked(
+                node=call.node, request=call.request, known=rows.admitted(call.node, call.request.boot), logs=rows.heads(call.node),
+                fresh=self._dice.random(FENCE_BYTES).hex(), stale=call.connected_at > self._admitted_at.get(call.node, float("-inf")),
+            ),
+            now_us // 1_000_000,
+        )  # fmt: skip
+        admitted = isinstance(effects[-1], Opened)
+        certificate = rows.keep_certificate(call.node, LOG, call.log_certificate, now_us) if admitted else 0
+        for effect in effects:
+            match effect:
+                case Admit():
+                    rows.admit(call.node, effect, certificate, now_us)
+                    waiting.admits = True
+                case OpenLog():
+                    if not rows.open_log(effect):
+                        self._raise(rows, waiting, Raise("GWY-15", effect.origin.stream), now_us)
+                case Opened(fence, held):
+                    rows.use_certificate(call.node, certificate)
+                    waiting.answer = SessionOpened(fence=fence, held=held, logs=rows.heads(call.node))
+                case _:
+                    self._other(rows, waiting, effect, now_us)
+
+    def _put(self, rows: Rows, waiting: _Waiting, call: PutCall) -> None:
+        now_us = self._dice.now_us()
+        known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
+        if known is None or verifier is None:
+            waiting.answer = Refuse(403, "fenced", "no start of this node was ever admitted here")
+            return
+        found = rows.head(call.node, call.stream)
+        row, held = found or (0, None)
+        effects = self._receiver.handle(
+            PutAsked(
+                node=call.node, origin_stream=call.stream, epoch=call.epoch, first=call.first, fence=call.fence, known=known, held=held,
+                leaves=rows.table(row), verifier=verifier, batch=call.batch,
+            ),
+            now_us // 1_000_000,
+        )  # fmt: skip
+        for effect in effects:
+            if isinstance(effect, Append):
+                rows.append(row, effect, fence=known.fence, held=known.held, receipt_at=now_us // 1_000_000)
+                waiting.records = len(effect.records)
+            else:
+                self._other(rows, waiting, effect, now_us)
+
+    def _other(self, rows: Rows, waiting: _Waiting, effect: Effect, now_us: int) -> None:
+        match effect:
+            case Raise():
+                self._raise(rows, waiting, effect, now_us)
+            case Receipt() | Refuse():
+                waiting.answer = effect
+            case _:
+                raise TypeError(f"the receiver gave {type(effect).__name__} for {type(waiting.call).__name__}")
+
+    def _raise(self, rows: Rows, waiting: _Waiting, effect: Raise, now_us: int) -> None:
+        rows.alarm(effect.code, waiting.call.node, effect.stream, now_us)
+        waiting.alarms = (*waiting.alarms, effect)
+
+
+def _octets(call: Call) -> int:
+    return sum(len(record.body) for record in call.batch.records) if isinstance(call, PutCall) else 0
+
+
+def _fail(group: list[_Waiting], error: Exception) -> None:
+    for waiting in group:
+        waiting.future.set_exception(error)
+
+
+def _rollback(connection: apsw.Connection) -> None:
+    # a full disk may already have rolled back by itself
+    if not connection.get_autocommit():
+        connection.execute("ROLLBACK")

@@ -1,0 +1,215 @@
+"""The site's rules against one message: a verdict. What cannot be parsed is accepted with a warning, never refused.
+
+A verdict's codes and texts are those of the catalogue in `hl7.errors`; it holds nothing of the message but its facts.
+"""
+
+import re
+from dataclasses import dataclass
+from dataclasses import field as _field
+from enum import IntEnum
+from fnmatch import translate
+from typing import Final, NamedTuple
+
+from hl7.errors import (
+    EventNotAllowed,
+    Hl7Error,
+    NotEr7,
+    ProcessingIdNotAllowed,
+    Reply,
+    RequiredFieldMissing,
+    SenderNotAllowed,
+    TypeNotAllowed,
+    UndecodableText,
+    UnknownCharacterSet,
+    VersionNotAllowed,
+)
+from hl7.message import Facts, Message, Path, facts, header
+from hl7.separators import Separators, codec, read_separators
+
+_NULL: Final = b'""'  # HL7 2.5.3: "delete this value", so nothing a rule could be content with
+
+
+class Outcome(IntEnum):
+    """What becomes of a message; the numbers stand in headers of the log."""
+
+    ACCEPTED = 0
+    ACCEPTED_WITH_WARNING = 1
+    REJECTED = 2
+
+
+class Verdict(NamedTuple):
+    """Outcome, catalogue code, MSA-1, table 0357, ERR-2 ("PID^1^3"), text for the sender, the message's facts.
+
+    Empty strings where nothing is wrong; `facts` is None where there is no MSH. A NamedTuple: one for every message.
+    """
+
+    outcome: Outcome
+    code: str
+    ack_code: Reply
+    error_code: str
+    location: str
+    text: str
+    facts: Facts | None
+
+
+def _can_be_framed(name: str) -> bool:
+    """Tell whether a codec exists and leaves ASCII as it is; UTF-16 and UTF-32 do not."""
+    try:
+        return "MSH|\r".encode(name) == b"MSH|\r"
+    except (LookupError, UnicodeError):
+        return False
+
+
+_Globs = tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]
+
+
+def _compile(globs: tuple[str, ...], mark: str) -> _Globs:
+    """Pairs of patterns from "A|B"; what is left out stands for anything."""
+    pairs = (glob.split(mark, 1) if mark in glob else (glob, "*") for glob in globs)
+    return tuple((re.compile(translate(left)), re.compile(translate(right))) for left, right in pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a feed accepts; an empty rule accepts anything. ValueError on a path or character set that cannot be.
+
+    `senders`: "application|facility" globs over MSH-3 and MSH-4, matched whole and by their first component.
+    `types`: "ADT^A01" globs over MSH-9.1 and MSH-9.2. `versions`, `processing_ids`: first components, exact.
+    `required`: paths that hold a value. `charset`: Python's codec of the text whatever MSH-18 says (Windows-1256 has
+    no name there); `charset_default`: the codec where MSH-18 is empty. The other attributes are these, compiled.
+    """
+
+    senders: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    processing_ids: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    charset: str = ""
+    charset_default: str = "utf-8"
+    has_rules: bool = _field(init=False, repr=False, compare=False)
+    required_paths: tuple[Path, ...] = _field(init=False, repr=False, compare=False)
+    sender_globs: _Globs = _field(init=False, repr=False, compare=False)
+    type_globs: _Globs = _field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in (self.charset or self.charset_default, self.charset_default):
+            if not _can_be_framed(name):
+                msg = f"not a character set that MLLP can carry and Python knows: {name!r}"
+                raise ValueError(msg)
+        has_rules = any((self.senders, self.types, self.versions, self.processing_ids, self.required))
+        object.__setattr__(self, "has_rules", has_rules)
+        object.__setattr__(self, "required_paths", tuple(Path.parse(path) for path in self.required))
+        object.__setattr__(self, "sender_globs", _compile(self.senders, "|"))
+        object.__setattr__(self, "type_globs", _compile(self.types, "^"))
+
+
+NO_RULES: Final = Rules()
+
+
+def check(raw: bytes, rules: Rules = NO_RULES) -> Verdict:
+    """Judge a message by the feed's rules. Never raises, whatever the bytes."""
+    try:
+        found = facts(raw)
+    except NotEr7:
+        return _verdict(NotEr7, "", None)
+    if rules.has_rules:
+        refusal = _refusal(raw, rules, found)
+        if refusal is not None:
+            return _verdict(refusal[0], refusal[1], found)
+    if not raw.isascii():
+        error = _text_error(raw, rules, found)
+        if error is not None:
+            return _verdict(error, "MSH^1^18", found)
+    return Verdict(Outcome.ACCEPTED, "", "AA", "", "", "", found)
+
+
+def _verdict(error: type[Hl7Error], location: str, found: Facts | None) -> Verdict:
+    outcome = Outcome.ACCEPTED_WITH_WARNING if error.reply == "AA" else Outcome.REJECTED
+    return Verdict(outcome, error.code, error.reply, error.error_code, location, error.text, found)
+
+
+_Refusal = tuple[type[Hl7Error], str] | None
+
+
+def _refusal(raw: bytes, rules: Rules, found: Facts) -> _Refusal:
+    """Return the first broken rule and where: who speaks, what about, and then what is missing."""
+    separators = read_separators(header(raw))
+    if rules.senders and not _is_allowed_sender(rules.sender_globs, found, separators):
+        return SenderNotAllowed, "MSH^1^3"
+    if rules.types and (refusal := _type_refusal(rules.type_globs, found)):
+        return refusal
+    if rules.processing_ids and _first(found.processing_id, separators) not in rules.processing_ids:
+        return ProcessingIdNotAllowed, "MSH^1^11"
+    if rules.versions and _first(found.version, separators) not in rules.versions:
+        return VersionNotAllowed, "MSH^1^12"
+    return _missing(raw, rules.required_paths) if rules.required else None
+
+
+def _type_refusal(globs: _Globs, found: Facts) -> _Refusal:
+    code, event = _text(found.message_code), _text(found.trigger_event)
+    events = [of_event for of_type, of_event in globs if of_type.match(code)]
+    if not events:
+        return TypeNotAllowed, "MSH^1^9^1^1"
+    return None if any(of_event.match(event) for of_event in events) else (EventNotAllowed, "MSH^1^9^1^2")
+
+
+def _missing(raw: bytes, paths: tuple[Path, ...]) -> _Refusal:
+    """Return the first required field that holds nothing but separators, or null."""
+    message = Message(raw)
+    for path, value in zip(paths, message.read(paths), strict=True):
+        filled = value if path.is_undivided else (value or b"").strip(message.separators.kernel)
+        if not filled or filled == _NULL:
+            return RequiredFieldMissing, _location(path)
+    return None
+
+
+def _is_allowed_sender(globs: _Globs, found: Facts, separators: Separators) -> bool:
+    application, facility = _text(found.sending_application), _text(found.sending_facility)
+    if any(of_application.match(application) and of_facility.match(facility) for of_application, of_facility in globs):
+        return True
+    application, facility = _first(found.sending_application, separators), _first(found.sending_facility, separators)
+    return any(
+        of_application.match(application) and of_facility.match(facility) for of_application, of_facility in globs
+    )
+
+
+def _text_error(raw: bytes, rules: Rules, found: Facts) -> type[Hl7Error] | None:
+    """Decide whether bytes above 127 can be text: by the feed's setting, else MSH-18, else the feed's default."""
+    known = rules.charset or _declared_codec(raw, found.character_set, rules.charset_default)
+    try:
+        raw.decode(known or "utf-8")
+    except UnicodeError:
+        return UndecodableText
+    return None if known else UnknownCharacterSet
+
+
+def _declared_codec(raw: bytes, declared: bytes, default: str) -> str | None:
+    """Return the codec that MSH-18 names, the default where it is empty or null; None where the name is unknown."""
+    known = codec(declared)
+    if known is None:
+        repetition = read_separators(header(raw)).repetition
+        if repetition is not None:  # HL7 2.14.9.18: the first is the message's, later ones are reached by escapes
+            declared = declared.split(bytes([repetition]), 1)[0]
+        known = codec(declared) if declared.strip(b' "') else default
+    return known
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _first(value: bytes, separators: Separators) -> str:
+    """Return a field's first component, as text."""
+    if separators.component is not None:
+        value = value.split(bytes([separators.component]), 1)[0]
+    return _text(value)
+
+
+def _location(path: Path) -> str:
+    """Write ERR-2: segment^sequence^field^repetition^component^subcomponent, without what is not asked for."""
+    numbers = [path.occurrence, path.field]
+    if path.repetition or path.component:
+        numbers += [path.repetition or 1, path.component, path.subcomponent]
+    while not numbers[-1]:
+        numbers.pop()
+    return "^".join([path.segment.decode("ascii"), *map(str, numbers)])

@@ -1,0 +1,245 @@
+"""The node core: builds everything once, starts it in order, stops it in order. Wiring only; each part says its own rules."""
+
+import asyncio
+import fcntl
+import os
+import random
+import secrets
+import signal
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+
+import native
+from node.alarms import Alarms
+from node.clock import Clock, SystemClock, iso
+from node.config import Config
+from node.control import ControlServer
+from node.errors import DataFolderTaken
+from node.feeds.mllp import CONTENT_TYPE, MllpFeed
+from node.gateway_client import GatewayClient
+from node.intake import Intake, make_door
+from node.keystore import Keystore, load
+from node.metrics import CoreMetrics
+from node.proofreader import Proofreader
+from node.uplink import EXIT_THREAD, Uplink
+from node.writer import Result, Writer, free_bytes
+from sync.outbox import Outbox
+
+STORE_NAME = "outbox.db"
+LOCK_NAME = "core.lock"
+BOOT_BYTES = 16  # 128 bits: two starts never share one
+MINUTE_S = 60.0  # summaries of refusals, trims and the look at the disk
+DAY_US = 86_400_000_000
+ROOM_CHECK_S = 1.0  # the disk's free space is asked once a second, not once a commit
+
+log = structlog.get_logger()
+
+
+class Core:
+    """One node core. `run` returns when it was told to stop."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._boot = secrets.token_bytes(BOOT_BYTES)
+        self._started_us = self._clock.now_us()
+        self._keystore: Keystore = load(config)
+        self._alarms = Alarms(self._clock.now_us)
+        self._store = config.node.data_dir / STORE_NAME
+        self._room_at, self._has_room = float("-inf"), True
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._uplink: Uplink | None = None
+        self._feeds: list[MllpFeed] = []
+        self._writer = Writer(
+            self._open_outbox,
+            queue_records_max=config.outbox.queue_records_max,
+            deliver=self._deliver,
+            room=self._room,
+            grown=self._grown,
+        )
+
+    # -- storage ----------------------------------------------------------------------------------------------------
+
+    def _open_outbox(self) -> Outbox:
+        """In the writer's thread: open, store this boot, verify what stands between here and the first acknowledgement."""
+        outbox = Outbox(
+            self._store, signer=self._keystore.signer, random=os.urandom, quota_bytes=self._config.outbox.quota_bytes,
+            recent_max=self._config.outbox.dedupe_records,
+        )  # fmt: skip
+        outbox.start_boot(self._boot, self._started_us)
+        outbox.open_streams({stream.name: stream.lane for stream in self._config.streams}, self._boot.hex()[:8])
+        outbox.verify_heads()
+        return outbox
+
+    def _room(self) -> bool:
+        now = self._clock.monotonic()
+        if now - self._room_at >= ROOM_CHECK_S:
+            self._room_at = now
+            self._has_room = free_bytes(self._store.parent) > self._config.outbox.free_bytes_min
+            if self._has_room:
+                self._alarms.cleared("NOD-10")
+        return self._has_room
+
+    def _deliver(self, result: Result) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(_answer_all, result)
+
+    def _grown(self, stream: str, size: int) -> None:
+        if self._uplink is not None:
+            self._uplink.grown(stream, size)
+
+    # -- start and stop ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start all, wait for SIGTERM or SIGINT, stop all. Raises what stops a start."""
+        self._loop = loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        self._writer.start()
+        await asyncio.wrap_future(self._writer.opened)
+        self._uplink = self._make_uplink()
+        proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
+        intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
+        self._feeds = [self._make_feed(feed, intake) for feed in self._config.feeds]
+        control = ControlServer(
+            self._store.parent,
+            {"status": self._status, "probe": self._probe, "metrics": self._metrics, "retry": self._retry},
+        )
+        await control.start()
+        for feed in self._feeds:
+            await feed.start()
+        if self._uplink is not None:
+            self._uplink.start()
+        proofreader.start()
+        minute = loop.create_task(self._each_minute(intake))
+        log.info("core.started", node=self._config.node.name, kernels=native.IMPLEMENTATION, boot=self._boot.hex()[:8])
+        await stop.wait()
+        log.info("core.stopping")
+        minute.cancel()
+        for feed in self._feeds:
+            intake.summarise(feed.door)
+            await feed.stop()
+        proofreader.stop()
+        if self._uplink is not None:
+            self._uplink.stop()
+        self._writer.stop()
+        await asyncio.to_thread(self._writer.join)
+        await control.stop()
+
+    def _make_uplink(self) -> Uplink | None:
+        gateway = self._config.gateway
+        if gateway is None:
+            return None
+        client = GatewayClient(
+            gateway.url,
+            gateway.name,
+            self._keystore.tls(),
+            connect_s_max=gateway.connect_s_max,
+            answer_s_max=gateway.answer_s_max,
+        )
+        return Uplink(
+            node=self._config.node.name, gateway=gateway.name, store=self._store, client=client, keystore=self._keystore, writer=self._writer,
+            clock=self._clock, alarms=self._alarms, boot=self._boot, dice=random.SystemRandom().random,
+        )  # fmt: skip
+
+    def _make_feed(self, feed: Any, intake: Intake) -> MllpFeed:  # noqa: ANN401  # config.Feed; the next kinds widen it
+        door = make_door(
+            facility=self._config.node.facility, feed=feed.name, stream=feed.stream, content_type=CONTENT_TYPE,
+            rejected_per_hour_max=feed.rejected_per_hour_max,
+        )  # fmt: skip
+        prefix = f"{self._boot.hex()[:8]}-{feed.name[:8]}-"
+        return MllpFeed(feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix)
+
+    async def _each_minute(self, intake: Intake) -> None:
+        while True:
+            await asyncio.sleep(MINUTE_S)
+            for feed in self._feeds:
+                intake.summarise(feed.door)
+            before_us = self._clock.now_us() - self._config.outbox.body_retention_days * DAY_US
+            for stream in self._config.streams:
+                await self._trim(stream.name, before_us)
+
+    async def _trim(self, stream: str, before_us: int) -> None:
+        """Delete receipted bodies past their retention, a small transaction at a time; intake commits in between."""
+
+        def step(outbox: Outbox) -> int:
+            ledger = outbox.ledger()
+            return outbox.trim(stream, ledger=ledger, received_before_us=before_us) if ledger else 0
+
+        while await asyncio.wrap_future(self._writer.order(step)):
+            pass
+
+    # -- orders of the control socket -------------------------------------------------------------------------------
+
+    async def _status(self) -> dict[str, Any]:
+        link = None if self._uplink is None else asdict(self._uplink.link)
+        return {
+            "since": iso(self._started_us), "boot": self._boot.hex()[:8], "kernels": native.IMPLEMENTATION, "pid": os.getpid(),
+            "feeds": {feed.feed.name: self._feed_status(feed) for feed in self._feeds},
+            "link": link, "alarms": self._alarms.standing(), "queued": self._writer.queued(),
+        }  # fmt: skip
+
+    def _feed_status(self, feed: MllpFeed) -> dict[str, Any]:
+        counts = asdict(feed.door.counts)
+        return {
+            **counts,
+            "addresses": feed.addresses(),
+            "connections": len(feed.connections),
+            "noise_bytes": feed.noise_bytes,
+        }
+
+    async def _probe(self) -> str:
+        await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.probe()))
+        return "committed and signed"
+
+    async def _metrics(self) -> str:
+        return CoreMetrics(self._feeds, self._writer, self._uplink).text().decode()
+
+    async def _retry(self) -> str:
+        if self._uplink is not None:
+            self._uplink.retry()
+        return "ok"
+
+
+def _answer_all(result: Result) -> None:
+    for done, outcome in result:
+        done(outcome)
+
+
+def _die_with_thread(args: threading.ExceptHookArgs) -> None:
+    # a node that lost a thread looks healthy and is not: the supervisor starts it anew, and the start verifies
+    log.critical(
+        "thread.died",
+        thread=args.thread.name if args.thread else "",
+        error=args.exc_type.__name__,
+        detail=str(args.exc_value),
+    )
+    os._exit(EXIT_THREAD)
+
+
+def run(config: Config) -> None:
+    """Run the core until it is told to stop. Raises ConfigError, NodeError, SyncError where it cannot start."""
+    lock = _lock(config.node.data_dir)
+    threading.excepthook = _die_with_thread
+    core = Core(config)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(core.run())
+    os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Hold the data folder for one core alone: two writers would each sign their own log."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise DataFolderTaken(str(folder)) from error
+    return descriptor

@@ -1,0 +1,218 @@
+"""`wasl`: the command line. Each command is thin; exit codes follow sysexits.h, `status` and `doctor` 0 ok, 1 attention, 2 failed, 3 unknown."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import structlog
+
+EXIT_USAGE, EXIT_CONFIG = 64, 78
+EXIT_OF_STATE = {"ok": 0, "unproven": 0, "waiting": 0, "attention": 1, "failed": 2}
+EXIT_UNKNOWN = 3
+CONFIG = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/wasl/node.toml"), show_default=True
+)
+
+
+@click.group()
+@click.version_option(package_name="wasl-node")
+def main() -> None:
+    """Wasl: carries a clinic's messages to the national health record, in order, with proof."""
+
+
+def _configure_logs(level: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+
+
+def _load(path: Path) -> Any:  # noqa: ANN401  # Config; imported late, so that `wasl verify` starts at once
+    from node.config import ConfigError, load
+
+    try:
+        config = load(path)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_CONFIG)
+    _configure_logs(config.log.level)
+    return config
+
+
+@main.command()
+@CONFIG
+def node(config_path: Path) -> None:
+    """Run the node's core: take messages, store, send."""
+    from node.app import run
+    from node.errors import NodeError
+    from node.selfcheck import check_owners
+    from sync.errors import SyncError
+
+    config = _load(config_path)
+    try:
+        check_owners()
+        run(config)
+    except (NodeError, SyncError) as error:
+        structlog.get_logger().critical("core.cannot_start", code=error.code, detail=str(error), hint=error.hint)
+        sys.exit(1)
+
+
+@main.command()
+@CONFIG
+def web(config_path: Path) -> None:
+    """Run the node's page, a process beside the core."""
+    from node.web_process import run
+
+    run(_load(config_path))
+
+
+@main.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/wasl/gateway.toml"),
+    show_default=True,
+)
+def gateway(config_path: Path) -> NoReturn:
+    """Run the central gateway."""
+    os.execv(sys.executable, [sys.executable, "-m", "gateway", "--config", str(config_path)])
+
+
+@main.command("check-config")
+@CONFIG
+def check_config(config_path: Path) -> None:
+    """Say whether the configuration would start, or file, line and key of what would not."""
+    from node.config import check
+
+    problems = check(config_path)
+    for problem in problems:
+        click.echo(str(problem))
+    if problems:
+        sys.exit(EXIT_CONFIG)
+    click.echo(f"{config_path}: good")
+
+
+@main.command()
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="The whole status document.")
+def status(config_path: Path, as_json: bool) -> None:
+    """Say how the node is, in one sentence or as JSON."""
+    from node.clock import SystemClock
+    from node.status import Status
+    from node.web.speech import speech
+    from node.web.words import verdict
+
+    document = Status(_load(config_path), SystemClock()).document()
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    else:
+        click.echo(f"{document['state']}: {verdict(document, speech('en'))}")
+    sys.exit(EXIT_OF_STATE.get(document["state"], EXIT_UNKNOWN))
+
+
+@main.command()
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="All findings as JSON.")
+def doctor(config_path: Path, as_json: bool) -> None:
+    """Examine installation, keys, store, core, clock and link."""
+    from node.clock import SystemClock
+    from node.doctor import examine
+
+    findings = examine(_load(config_path), SystemClock())
+    if as_json:
+        rows = [{"check": f.check, "good": f.good, "code": f.code, "seen": f.seen, "hint": f.hint} for f in findings]
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+    else:
+        for found in findings:
+            mark = "good" if found.good else "BAD "
+            click.echo(f"{mark} {found.check}: {found.seen}{f' [{found.code}] {found.hint}' if found.code else ''}")
+    sys.exit(0 if all(found.good for found in findings) else 1)
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--ca",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The authority's certificate that you trust.",
+)
+@click.option("--body", "body_path", type=click.Path(path_type=Path), help="Write the proved message here.")
+def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
+    """Verify an evidence file, offline."""
+    from datetime import UTC, datetime
+
+    from sync.errors import BadEvidence
+    from sync.evidence import verify as verify_evidence
+
+    try:
+        proved = verify_evidence(file.read_bytes(), anchor=ca.read_bytes() if ca else None)
+    except BadEvidence as error:
+        click.echo(f"NOT PROVED: {error}")
+        sys.exit(1)
+    received = datetime.fromtimestamp(proved.header.received_us / 1_000_000, UTC).isoformat()
+    held = datetime.fromtimestamp(proved.time, UTC).isoformat()
+    click.echo(f"PROVED: record {proved.seq} of {proved.origin}")
+    click.echo(
+        f"  facility {proved.header.facility}, feed {proved.header.feed}, {proved.header.kind.word}, {proved.header.verdict.word}"
+    )
+    click.echo(f"  {proved.header.content_type} {proved.header.message_type}, {proved.header.body_bytes} bytes")
+    click.echo(f"  received {received} by the node's clock (error at most {proved.header.clock_error_us} µs)")
+    click.echo(f"  held by gateway {proved.gateway} at {held}, in a log of {proved.size} records")
+    click.echo(f"  body: {'proved' if proved.body is not None else 'only its commitment is proved'}")
+    click.echo(f"  authority SHA-256 {proved.anchor_sha256}{'' if ca else ' (compare it: no --ca was given)'}")
+    if body_path is not None and proved.body is not None:
+        body_path.write_bytes(proved.body)
+
+
+@main.command()
+@click.option("--port-base", type=int, default=None, help="Also WASL_DEMO_PORT_BASE.")
+def demo(port_base: int | None) -> None:
+    """Run the demo on loopback: an authority, a node, a gateway, a simulated hospital."""
+    from node.tools.demo import run
+
+    run(port_base=port_base)
+
+
+@main.group()
+def simulate() -> None:
+    """Pretend to be a source."""
+
+
+@simulate.command("hl7")
+@click.option("--to", "address", required=True, help="host:port of an MLLP feed.")
+@click.option("--rate", type=float, default=1.0, show_default=True, help="Messages a second at most.")
+@click.option("--count", type=int, default=None, help="Stop after so many; without it, never.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--kinds", default="", help='Such as "ADT,ORU^R01"; all without it.')
+def simulate_hl7(address: str, rate: float, count: int | None, seed: int, kinds: str) -> None:
+    """A hospital: admissions, orders, results, with invented people."""
+    from node.tools.hospital import ALL_KINDS, kinds_named
+    from node.tools.mllp_client import simulate as send
+
+    answers = send(address, rate_per_s=rate, count=count, seed=seed, kinds=kinds_named(kinds) if kinds else ALL_KINDS)
+    click.echo(", ".join(f"{code} {number}" for code, number in sorted(answers.items())))
+
+
+def _add_tools() -> None:
+    """The image has no tools; there `wasl pki` is simply not a command."""
+    try:
+        from node.tools.pki_commands import pki_group
+    except ImportError:
+        return
+    main.add_command(pki_group, "pki")
+
+
+_add_tools()
+
+if __name__ == "__main__":
+    main()

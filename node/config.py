@@ -1,0 +1,285 @@
+"""The node's configuration: TOML -> frozen values. What is not understood is refused with its file, line and key.
+
+Secrets never stand in the file, only the paths of theirs. A relative path starts at the folder of the file.
+"""
+
+import ipaddress
+import itertools
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+
+from node.addresses import Address, Network, parse_listen
+from node.config_kinds import (
+    NAME,
+    Allowed,
+    FilePath,
+    GatewayUrl,
+    Hl7Path,
+    Listen,
+    MessageType,
+    Name,
+    ProcessingId,
+    Sender,
+    Text,
+    Version,
+    not_empty,
+    whole,
+)
+from node.config_problems import ConfigError, Problem, Source, problems_of
+from node.toml_lines import Place, read_lines
+
+__all__ = ["Address", "Config", "ConfigError", "Problem", "check", "load", "parse_listen"]
+
+MIB = 1024 * 1024
+CONFIG_BYTES_MAX = MIB  # a node has tens of feeds, some hundred bytes each: more is the wrong file
+LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
+
+_SYNTAX_ERROR_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
+
+
+# ---- the tables -------------------------------------------------------------------------------------------------------
+class Table(BaseModel):
+    """A table of the file: frozen, and no key that is not listed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Site(Table):
+    """The site's name as a person knows it, in both languages of the page."""
+
+    en: Text
+    ar: Text
+
+
+class Node(Table):
+    """Who this box is, and the folder of everything it keeps."""
+
+    name: Name
+    facility: Text
+    site: Site
+    data_dir: FilePath
+
+
+class Keys(Table):
+    """The two certified keys, and the CA that certified them and the gateway (PEM files)."""
+
+    link_key: FilePath
+    link_certificate: FilePath
+    log_key: FilePath
+    log_certificate: FilePath
+    ca: FilePath
+
+
+class Gateway(Table):
+    """Where the records go. Without this table the link is off, and the node keeps what it takes."""
+
+    url: GatewayUrl
+    name: Name
+    # A path over MPLS, LTE or VSAT answers a SYN within 3 s, its third repetition comes after 7 s.
+    connect_s_max: Annotated[int, whole(1, 300)] = 10
+    # The largest batch on the slowest path, plus the gateway's commit; shorter doubles traffic where it hurts most.
+    answer_s_max: Annotated[int, whole(1, 3600)] = 60
+
+
+class Outbox(Table):
+    """How much may wait here. What the gateway has not receipted is never dropped: at the limit sources get a no."""
+
+    # A clinic sends 50 to 200 MB a day: weeks of outage, and a quarter of the smallest card (16 GB).
+    quota_mb: Annotated[int, whole(16, 16 * MIB)] = 4096
+    # The page, the logs and SQLite's WAL need room while the outbox drains.
+    free_mb_min: Annotated[int, whole(16, MIB)] = 256
+    # After the receipt: a week covers the holiday in which nobody asked the centre for a replay.
+    body_retention_days: Annotated[int, whole(0, 3650)] = 7
+    # Between listeners and writer: at 16 MiB a frame more would be memory, at 1,000 records/s it is 4 s of fsync.
+    queue_records_max: Annotated[int, whole(1, MIB)] = 4096
+    # Per stream: a source repeats what was not acknowledged within minutes, 16,384 is hours of the busiest feed.
+    dedupe_records: Annotated[int, whole(0, MIB)] = 16384
+
+    @property
+    def quota_bytes(self) -> int:
+        """Give the quota in bytes."""
+        return self.quota_mb * MIB
+
+    @property
+    def free_bytes_min(self) -> int:
+        """Give the free space that must remain, in bytes."""
+        return self.free_mb_min * MIB
+
+
+class Web(Table):
+    """The technician's page. Loopback until the page has accounts."""
+
+    listen: Listen = Address("127.0.0.1", 8480)
+
+
+class Log(Table):
+    """What goes to the journal. Never message content, at any level."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Stream(Table):
+    """A unit of order, and its class on the link."""
+
+    name: Name
+    lane: Literal["critical", "routine", "bulk"] = "routine"
+
+
+class Tls(Table):
+    """TLS of a listener; with client_ca a source must show a certificate of that CA."""
+
+    certificate: FilePath
+    key: FilePath
+    client_ca: FilePath | None = None
+
+
+class Check(Table):
+    """The site's rules; an empty list allows any. What breaks one is refused, and the refusal recorded."""
+
+    senders: tuple[Sender, ...] = ()
+    types: tuple[MessageType, ...] = ()
+    versions: tuple[Version, ...] = ()
+    processing_ids: tuple[ProcessingId, ...] = ()
+    required: tuple[Hl7Path, ...] = ()
+
+
+class Feed(Table):
+    """One configured source. Its messages go to `stream`, which is its own name where none is given."""
+
+    name: Name
+    kind: Literal["mllp"]
+    stream: Name
+    listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
+    allow: tuple[Allowed, ...] = LOOPBACK
+    tls: Tls | None = None
+    check: Check = Check()
+    # A scanned report in an OBX-5 is 1 to 10 MB in base64; above that a sender has lost its end block.
+    frame_mb_max: Annotated[int, whole(1, 512)] = 16
+    # Some engines open a connection per message and leave it: half of a process's usual 8,192 files.
+    connections_max: Annotated[int, whole(1, 65535)] = 4096
+    # 0 = never: HIS connections rest for nights, and many an engine takes a close for an error that needs a person.
+    # A dead peer is found by TCP keep-alive, connections_max bounds the rest.
+    idle_s_max: Annotated[int, whole(0, 7 * 86400)] = 0
+    # For a source to read our reply: senders give up on us after 5 to 30 s, so one that needs 60 is gone.
+    answer_s_max: Annotated[int, whole(1, 3600)] = 60
+    # A record each, then one summary: a sender that repeats a refused message for ever shall not fill the log.
+    rejected_per_hour_max: Annotated[int, whole(0, MIB)] = 1000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_stream(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name = values.get("name")  # a wrong name is told once, not again as a wrong stream
+        return {"stream": name if isinstance(name, str) and NAME.fullmatch(name) else "unnamed", **values}
+
+    @property
+    def frame_bytes_max(self) -> int:
+        """Give the largest payload of a frame, in bytes."""
+        return self.frame_mb_max * MIB
+
+
+class Config(Table):
+    """The whole file. `load` adds to `streams` those that only a feed names, in lane routine."""
+
+    node: Node
+    keys: Keys
+    gateway: Gateway | None = None
+    outbox: Outbox = Outbox()
+    web: Web = Web()
+    log: Log = Log()
+    streams: tuple[Stream, ...] = ()
+    feeds: tuple[Feed, ...] = ()
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------------
+def load(path: Path) -> Config:
+    """Read and judge the file; ConfigError holds every problem of it. The files it names are not opened."""
+    config, _ = _read(path)
+    return config
+
+
+def check(path: Path) -> list[Problem]:
+    """Find everything that would stop a start, including named files that cannot be read; empty = it may start."""
+    try:
+        config, source = _read(path)
+    except ConfigError as refusal:
+        return refusal.problems
+    return [
+        source.problem(place, f'"{file}" cannot be read')
+        for place, file in _named_files(config)
+        if not (file.is_file() and os.access(file, os.R_OK))
+    ]
+
+
+def _read(path: Path) -> tuple[Config, Source]:
+    source = _read_toml(path)
+    try:
+        config = Config.model_validate(source.values, context={"folder": path.absolute().parent})
+    except ValidationError as refusal:
+        raise ConfigError(problems_of(refusal, Config, source)) from None
+    if problems := [*_repeated_names(config, source), *_listen_clashes(config, source)]:
+        raise ConfigError(sorted(problems, key=lambda problem: problem.line))
+    declared = {stream.name for stream in config.streams}
+    implied = tuple(Stream(name=name) for name in dict.fromkeys(f.stream for f in config.feeds) if name not in declared)
+    return config.model_copy(update={"streams": config.streams + implied}), source
+
+
+def _read_toml(path: Path) -> Source:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(CONFIG_BYTES_MAX + 1)
+        if len(raw) > CONFIG_BYTES_MAX:
+            raise ConfigError([_of_file(path, 0, f"is larger than {CONFIG_BYTES_MAX} bytes")])
+        text = raw.decode().replace("\r\n", "\n")
+        return Source(file=path, values=tomllib.loads(text), lines=read_lines(text))
+    except OSError as error:
+        raise ConfigError([_of_file(path, 0, f"cannot be read: {error.strerror}")]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([_of_file(path, raw.count(b"\n", 0, error.start) + 1, "is not UTF-8")]) from error
+    except RecursionError as error:
+        raise ConfigError([_of_file(path, 0, "is nested too deeply")]) from error
+    except tomllib.TOMLDecodeError as error:
+        found = _SYNTAX_ERROR_LINE.search(str(error))
+        line = int(found[1]) if found else text.count("\n") + 1  # "(at end of document)"
+        raise ConfigError([_of_file(path, line, f"is not TOML: {_SYNTAX_ERROR_LINE.sub('', str(error))}")]) from error
+
+
+def _of_file(path: Path, line: int, message: str) -> Problem:
+    return Problem(file=str(path), line=line, key="", message=message)
+
+
+def _repeated_names(config: Config, source: Source) -> Iterator[Problem]:
+    tables: tuple[tuple[str, tuple[Stream | Feed, ...]], ...] = (("streams", config.streams), ("feeds", config.feeds))
+    for table, entries in tables:
+        first: dict[str, int] = {}
+        for position, entry in enumerate(entries):
+            if entry.name in first:
+                line = source.lines.find((table, first[entry.name], "name"))
+                yield source.problem((table, position, "name"), f'"{entry.name}" is taken already, on line {line}')
+            first.setdefault(entry.name, position)
+
+
+def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
+    listeners: list[tuple[Place, Address]] = [(("web", "listen"), config.web.listen)]
+    for position, feed in enumerate(config.feeds):
+        listeners += [(("feeds", position, "listen"), address) for address in feed.listen]
+    for (place, address), (other_place, other) in itertools.combinations(listeners, 2):
+        if address.clashes(other):
+            line = source.lines.find(place)
+            yield source.problem(other_place, f'"{other}" is listened on already: "{address}", line {line}')
+
+
+def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
+    for key in Keys.model_fields:
+        yield ("keys", key), getattr(config.keys, key)
+    for position, feed in enumerate(config.feeds):
+        for key in Tls.model_fields if feed.tls else ():
+            if file := getattr(feed.tls, key):
+                yield ("feeds", position, "tls", key), file

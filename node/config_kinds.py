@@ -1,0 +1,122 @@
+"""What one value of the configuration may be: names, paths, addresses, HL7 patterns. Each says no in a technician's words."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, ValidationInfo
+
+from node.addresses import Address, Network, parse_listen, parse_network
+
+TEXT_CHARACTERS_MAX = 64  # what stands in every header for ever, and fits a table cell of the page
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # a DNS label: names stand in certificates, paths and URLs
+_HL7_PATH = re.compile(r"[A-Z][A-Z0-9]{2}(-\d{1,3}(\[\d{1,3}\])?(\.\d{1,3}){0,2})?")
+
+
+def from_text(kind: Any, read: Callable[[str], object]) -> BeforeValidator:
+    """Take a text that `read` turns into a `kind` or refuses with ValueError; a `kind` passes as it is."""
+
+    def value_of(value: object) -> object:
+        if isinstance(value, kind) and kind is not str:
+            return value
+        if not isinstance(value, str):
+            raise ValueError("must be a text in quotes")  # noqa: TRY004  # pydantic collects ValueErrors
+        return read(value)
+
+    return BeforeValidator(value_of)
+
+
+def whole(low: int, high: int) -> BeforeValidator:
+    """Take a whole number from `low` to `high`, both included."""
+
+    def value_of(value: object) -> object:
+        if type(value) is not int or not low <= value <= high:  # `true` and 1.0 are no counts
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return value
+
+    return BeforeValidator(value_of)
+
+
+def not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse a list without an entry."""
+    if not values:
+        raise ValueError("must not be empty")
+    return values
+
+
+def _resolve(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value.isprintable() or not value:
+        raise ValueError("must be a path in quotes, never what the file holds")
+    return Path((info.context or {}).get("folder", "."), value)
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError("must be a name: lower-case letters, digits and '-', not '-' first, at most 63")
+    return text
+
+
+def _text(text: str) -> str:
+    if not 1 <= len(text) <= TEXT_CHARACTERS_MAX or not text.isprintable():
+        raise ValueError(f"must be 1 to {TEXT_CHARACTERS_MAX} printable characters")
+    return text
+
+
+def _gateway_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018  # reading it is the check
+    except ValueError:
+        raise ValueError("must be a URL") from None
+    if url.scheme != "https" or not url.hostname:
+        raise ValueError('must begin with "https://" and a host')
+    if url.username is not None or url.query or url.fragment:
+        raise ValueError("must hold no user, query or fragment")
+    return text.rstrip("/")
+
+
+def _sender(text: str) -> str:
+    if text.count("|") != 1:
+        raise ValueError('must be "APPLICATION|FACILITY", where * stands for any characters')
+    return text
+
+
+def _message_type(text: str) -> str:
+    if not re.fullmatch(r"[A-Z0-9*?]{1,16}(\^[A-Z0-9*?]{1,16})?", text):
+        raise ValueError('must be a type such as "ADT^A01" or "ORU^*"')
+    return text
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"2(\.\d{1,2}){1,3}", text):
+        raise ValueError('must be a version such as "2.5.1"')
+    return text
+
+
+def _processing_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Z]", text):
+        raise ValueError('must be one letter (HL7 table 0103: "P", "T" or "D")')
+    return text
+
+
+def _hl7_path(text: str) -> str:
+    if not _HL7_PATH.fullmatch(text):
+        raise ValueError('must be a place such as "PID", "PID-3" or "PID-3[1].4.1"')
+    return text
+
+
+Name = Annotated[str, from_text(str, _name)]
+Text = Annotated[str, from_text(str, _text)]
+FilePath = Annotated[Path, BeforeValidator(_resolve)]
+Listen = Annotated[Address, from_text(Address, parse_listen)]
+Allowed = Annotated[Network, from_text(Network, parse_network)]
+GatewayUrl = Annotated[str, from_text(str, _gateway_url)]
+Sender = Annotated[str, from_text(str, _sender)]
+MessageType = Annotated[str, from_text(str, _message_type)]
+Version = Annotated[str, from_text(str, _version)]
+ProcessingId = Annotated[str, from_text(str, _processing_id)]
+Hl7Path = Annotated[str, from_text(str, _hl7_path)]

@@ -1,0 +1,159 @@
+"""Checks a technician can run before leaving: each says what it looked at, whether it is good, and what to do."""
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import native
+from node.app import STORE_NAME
+from node.catalogue import hint
+from node.clock import Clock, SYNCHRONISED
+from node.config import Config
+from node.control import ask
+from node.errors import CoreSilent, LinkError, NodeError
+from node.gateway_client import GatewayClient, Problem
+from node.keystore import Keystore, load
+from node.selfcheck import check_owners
+from node.writer import free_bytes
+from sync.errors import SyncError
+from sync.outbox_view import OutboxView
+
+DAYS_LEFT_MIN = 30  # a certificate's renewal needs people
+CONNECT_S_MAX = 5.0  # somebody stands and waits
+CODE_NONE = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check: good, or a catalogue code and what was seen."""
+
+    check: str
+    good: bool
+    code: str = CODE_NONE
+    seen: str = ""
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return hint(self.code) if self.code else ""
+
+
+def examine(config: Config, clock: Clock) -> list[Finding]:
+    """Run every check; none stops another."""
+    return [*_installation(), *_keys(config, clock), *_store(config), *_core(config), *_clock(clock), *_link(config)]
+
+
+def _installation() -> Iterator[Finding]:
+    yield _tried("installation", check_owners)
+    yield Finding(check="kernels", good=native.IMPLEMENTATION == "cython", seen=native.IMPLEMENTATION)
+
+
+def _keys(config: Config, clock: Clock) -> Iterator[Finding]:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    try:
+        keystore = load(config)
+    except NodeError as error:
+        yield Finding(check="keys", good=False, code=error.code, seen=str(error))
+        return
+    yield Finding(check="keys", good=True, seen=config.node.name)
+    now = datetime.fromtimestamp(clock.now_us() / 1_000_000, UTC)
+    for name, days in keystore.days_left(now).items():
+        yield Finding(
+            check=f"certificate {name}",
+            good=days >= DAYS_LEFT_MIN,
+            code="" if days >= DAYS_LEFT_MIN else "SYN-04",
+            seen=f"{days} days left",
+        )
+
+
+def _store(config: Config) -> Iterator[Finding]:
+    folder = config.node.data_dir
+    store = folder / STORE_NAME
+    if not store.exists():
+        yield Finding(check="outbox", good=False, code="NOD-05", seen="the core has never run on this data folder")
+        return
+    try:
+        view = OutboxView(store, config.node.name)
+        for stream in view.streams():
+            last = max(0, stream.size - 256)
+            broken = [f"{record.seq} {what}" for record, what in view.damaged(stream.log, last, stream.size - last)]
+            yield Finding(
+                check=f"stream {stream.origin.stream}", good=not broken, code="SYN-30" if broken else "",
+                seen=", ".join(broken) or f"{stream.size} records, {stream.receipted} receipted",
+            )  # fmt: skip
+        view.close()
+    except (SyncError, OSError) as error:
+        yield Finding(check="outbox", good=False, code="SYN-06", seen=type(error).__name__)
+    free = free_bytes(folder)
+    enough = free > config.outbox.free_bytes_min
+    yield Finding(check="room", good=enough, code="" if enough else "NOD-10", seen=f"{free // 2**20} MiB free")
+
+
+def _core(config: Config) -> Iterator[Finding]:
+    try:
+        seen = str(ask(config.node.data_dir, "probe"))
+        yield Finding(check="core", good=True, seen=seen)
+    except (CoreSilent, OSError) as error:
+        yield Finding(check="core", good=False, code=CoreSilent.code, seen=str(error))
+
+
+def _clock(clock: Clock) -> Iterator[Finding]:
+    trust = clock.trust()
+    yield Finding(
+        check="clock",
+        good=trust.state == SYNCHRONISED,
+        seen=f"error at most {trust.error_us} µs" if trust.state else "not synchronised",
+    )
+
+
+def _link(config: Config) -> Iterator[Finding]:
+    """The rungs of the way to the gateway; what a lower one breaks, a higher one is not tried."""
+    if config.gateway is None:
+        yield Finding(check="link", good=True, seen="switched off")
+        return
+    parts = urlsplit(config.gateway.url)
+    host, port = parts.hostname or "", parts.port or 443
+    try:
+        socket.getaddrinfo(host, port)
+        yield Finding(check="link name", good=True, seen=host)
+        socket.create_connection((host, port), CONNECT_S_MAX).close()
+        yield Finding(check="link connection", good=True, seen=f"{host}:{port}")
+        keystore = load(config)
+        yield _identity(config, keystore)
+    except socket.gaierror:
+        yield Finding(check="link name", good=False, code="LNK-02", seen=host)
+    except OSError as error:
+        yield Finding(check="link connection", good=False, code="LNK-01", seen=error.strerror or type(error).__name__)
+    except NodeError as error:
+        yield Finding(check="link identity", good=False, code=error.code, seen=str(error))
+
+
+def _identity(config: Config, keystore: Keystore) -> Finding:
+    if config.gateway is None:
+        return Finding(check="link identity", good=True)
+    client = GatewayClient(
+        config.gateway.url,
+        config.gateway.name,
+        keystore.tls(),
+        connect_s_max=CONNECT_S_MAX,
+        answer_s_max=config.gateway.answer_s_max,
+    )
+    try:
+        # a session without a boot is no session: the gateway's refusal proves who it is and that it knows us
+        found = client.session(b"{}")
+    except LinkError as error:
+        return Finding(check="link identity", good=False, code=error.code, seen=str(error))
+    finally:
+        client.close()
+    revoked = isinstance(found, Problem) and found.code == "revoked"
+    return Finding(check="link identity", good=not revoked, code="SYN-28" if revoked else "", seen=config.gateway.name)
+
+
+def _tried(check: str, look: Callable[[], None]) -> Finding:
+    try:
+        look()
+    except NodeError as error:
+        return Finding(check=check, good=False, code=error.code, seen=str(error))
+    return Finding(check=check, good=True)

@@ -1,0 +1,134 @@
+"""What can go wrong in the node itself, beyond what the rooms below know, and the alarms it raises."""
+
+from typing import ClassVar, Final, Literal
+
+Fault = Literal["source", "site", "node", "centre", "link"]
+
+
+class NodeError(Exception):
+    """A failure of the node: every subclass carries its catalogue entry."""
+
+    code: ClassVar[str] = "NOD-00"
+    fault: ClassVar[Fault] = "node"
+    reply: ClassVar[str] = "none"
+    hint: ClassVar[str] = "Restart the node; if it comes back, call the centre."
+    retryable: ClassVar[bool] = False
+
+
+class QueueFull(NodeError):
+    """More messages arrived than the disk stores: the bounded queue before the writer is full."""
+
+    code = "NOD-01"
+    reply = "AR"
+    hint = "Messages arrive faster than the disk can store them. The senders repeat by themselves; if it goes on, look at the disk."
+    retryable = True
+
+
+class KeyMismatch(NodeError):
+    """A key does not belong to its certificate, or the certificate names another node."""
+
+    code = "NOD-02"
+    fault = "site"
+    hint = "Key, certificate and node name must belong together. Import the files that the centre issued for this node."
+
+
+class TwoOwners(NodeError):
+    """Two installed distributions own one of our package names (python-hl7 overwrites hl7/)."""
+
+    code = "NOD-03"
+    fault = "site"
+    hint = "Install the node in a virtual environment of its own; remove the other package from it."
+
+
+class CannotListen(NodeError):
+    """An address of the configuration cannot be listened on."""
+
+    code = "NOD-04"
+    fault = "site"
+    hint = (
+        "Another program has this port, or the address is not of this machine. Correct `listen` in the configuration."
+    )
+
+
+class CoreSilent(NodeError):
+    """The node's core does not answer on its control socket."""
+
+    code = "NOD-05"
+    hint = "The core is not running. Its messages are safe on disk; senders repeat until it is back."
+    retryable = True
+
+
+class DataFolderTaken(NodeError):
+    """Another core runs on this data folder."""
+
+    code = "NOD-06"
+    fault = "site"
+    hint = "Another core of this node is running on the same data folder. Stop it first."
+
+
+class LinkError(NodeError):
+    """A failure of the path to the gateway: waited for and tried again, never a verdict."""
+
+    code = "LNK-00"
+    fault: ClassVar[Fault] = "link"
+    hint = "The gateway was not reached. Records wait safely here."
+    retryable = True
+
+
+class GatewayUnreachable(LinkError):
+    """No TCP connection: refused, no route, or nobody answers."""
+
+    code = "LNK-01"
+    hint = "No connection to the gateway. Check cable, router and the ministry's line; records wait safely here."
+
+
+class NameUnknown(LinkError):
+    """The gateway's host name does not resolve."""
+
+    code = "LNK-02"
+    hint = "The gateway's name is not known to the DNS here. Check the DNS server of this network."
+
+
+class TlsFailed(LinkError):
+    """TLS did not come about: a certificate was refused by one side, or something between breaks it."""
+
+    code = "LNK-03"
+    fault = "site"
+    hint = "The gateway was reached, but one side refused the other's certificate. Check certificates, their dates, and the clock."
+
+
+class WrongGateway(LinkError):
+    """The server's certificate is of our authority but does not name the configured gateway."""
+
+    code = "LNK-04"
+    fault = "site"
+    hint = "Another machine answers at the gateway's address. Nothing was sent to it; check `url` and `name` in the configuration."
+
+
+class NoAnswer(LinkError):
+    """The connection stands, but no answer came in time, or it broke off."""
+
+    code = "LNK-05"
+    hint = "The gateway does not answer in time. A bad line, or a busy centre; the node tries again by itself."
+
+
+class AnswerUnreadable(LinkError):
+    """An answer that is no verdict: wrong status, no code, too long, or garbage."""
+
+    code = "LNK-06"
+    fault = "centre"
+    hint = "Something answers that is not the gateway, or the gateway is ill. Nothing was deleted; call the centre if it goes on."
+
+
+ALARMS: Final[dict[str, tuple[Fault, str]]] = {
+    "NOD-10": ("site", "Little room is left on the disk: new messages are refused until the queue drains."),
+    "NOD-11": (
+        "source",
+        "A source sends more refused messages than are recorded one by one; the rest is only counted.",
+    ),
+    "NOD-12": ("site", "A machine that is not on the feed's list tried to connect."),
+    "NOD-13": ("source", "A feed has as many connections as it may have; a further one was closed."),
+    "NOD-14": ("source", "A source does not read its acknowledgements; its connection was closed."),
+    "NOD-15": ("source", "A source stayed silent inside a message or between messages; its connection was closed."),
+}
+"""Events that are raised without an exception: code, whose fault, what to do."""

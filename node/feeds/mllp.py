@@ -1,0 +1,380 @@
+"""The MLLP feed: connections in, frames to `intake`, a reply after the commit, in the order of arrival (HL7 2.9 chapter 2.9, appendix C)."""
+
+import asyncio
+import ipaddress
+import re
+import socket
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from typing import cast
+
+import structlog
+
+from hl7.ack import acknowledge, refuse
+from hl7.check import Outcome as CheckOutcome
+from hl7.check import Rules, Verdict, check
+from hl7.errors import NotEr7
+from hl7.message import facts
+from hl7.mllp import Broken, Decoder, Frame, encode
+from node.addresses import Address, Network
+from node.alarms import Alarms
+from node.clock import Clock, hl7_time
+from node.config import Feed
+from node.errors import CannotListen, QueueFull
+from node.intake import Counted, Door, Intake, Refusal
+from node.writer import Outcome
+from sync.errors import NoRoom
+
+CONTENT_TYPE = "application/hl7-v2+er7"
+IDLE_S = 0.25  # after this pause a FS at the end of what came is the end: some senders leave out the CR
+FRAME_S_MAX = (
+    60.0  # a frame that grows no further is a dead sender; 16 MiB in a minute is 2 Mbit/s, progress starts it anew
+)
+PENDING_MAX = 64  # frames of one connection without a reply; senders that follow the standard have one
+UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
+BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
+CHECK_S = 5.0  # how often connections are looked at for silence
+MESSAGE_TYPE = re.compile(rb"[A-Z0-9]{3}(\^[A-Z0-9]{3}(\^[A-Z0-9_]{3,7})?)?")
+
+log = structlog.get_logger()
+
+
+class MllpFeed:
+    """One configured MLLP source: its listeners, rules and connections."""
+
+    def __init__(self, feed: Feed, door: Door, intake: Intake, *, clock: Clock, alarms: Alarms, prefix: str) -> None:
+        self.feed = feed
+        self.door = door
+        self.intake = intake
+        self.clock = clock
+        self.alarms = alarms
+        self.rules = Rules(
+            senders=feed.check.senders, types=feed.check.types, versions=feed.check.versions,
+            processing_ids=feed.check.processing_ids, required=feed.check.required,
+        )  # fmt: skip
+        self.connections: set[Connection] = set()
+        self.noise_bytes = 0
+        self.bare_ends = 0
+        self._prefix = prefix
+        self._replies = 0
+        self._second = (-1, "")
+        self._servers: list[asyncio.Server] = []
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises CannotListen."""
+        loop = asyncio.get_running_loop()
+        for address in self.feed.listen:
+            try:
+                server = await loop.create_server(
+                    lambda: Connection(self, loop), sock=_listener(address), ssl=_tls(self.feed), backlog=BACKLOG
+                )
+            except (OSError, ssl.SSLError) as error:
+                raise CannotListen(f"feed {self.feed.name}: {address}: {error}") from error
+            self._servers.append(server)
+        self._watch = loop.create_task(self._look_at_silence())
+
+    def addresses(self) -> list[str]:
+        """Where it really listens, port 0 resolved."""
+        names = [sock.getsockname() for server in self._servers for sock in server.sockets]
+        return [str(Address(name[0], name[1])) for name in names]
+
+    async def stop(self) -> None:
+        """Take no connection more, close those there are."""
+        if self._watch is not None:
+            self._watch.cancel()
+        for server in self._servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.close()
+
+    def admits(self, peer: str) -> bool:
+        """Whether this address may send here."""
+        address = ipaddress.ip_address(peer.partition("%")[0])
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return _within(mapped or address, self.feed.allow)
+
+    def reply_id(self) -> str:
+        """The next reply's own control id."""
+        self._replies += 1
+        return f"{self._prefix}{self._replies}"
+
+    def now(self) -> str:
+        """The reply's time stamp; made once a second."""
+        now_us = self.clock.now_us()
+        second = now_us // 1_000_000
+        if second != self._second[0]:
+            self._second = (second, hl7_time(now_us))
+        return self._second[1]
+
+    async def _look_at_silence(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            now = self.clock.monotonic()
+            for connection in list(self.connections):
+                connection.look_at_silence(now, self.feed)
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place in the order of replies; the reply once it is known, b"" where none is due."""
+
+    reply: bytes | None = None
+
+
+class Connection(asyncio.Protocol):
+    """One sender's connection. Replies leave in the order in which frames came, none before its record is durable."""
+
+    __slots__ = (
+        "_decoder", "_feed", "_heard_at", "_idle", "_loop", "_paused_at", "_peer", "_pending", "_reading", "_transport",
+    )  # fmt: skip
+
+    def __init__(self, feed: MllpFeed, loop: asyncio.AbstractEventLoop) -> None:
+        self._feed = feed
+        self._loop = loop
+        self._decoder = Decoder(feed.feed.frame_bytes_max)
+        self._pending: deque[Slot] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._peer = ""
+        self._reading = True
+        self._paused_at: float | None = None
+        self._heard_at = feed.clock.monotonic()
+
+    # -- asyncio ----------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or close it at once where the peer is not allowed or there are too many."""
+        transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
+        feed = self._feed
+        name = transport.get_extra_info("peername") or ("",)
+        self._peer = str(name[0])
+        code = ""
+        if not self._peer or not feed.admits(self._peer):
+            code = "NOD-12"
+        elif len(feed.connections) >= feed.feed.connections_max:
+            code = "NOD-13"
+        if code:
+            log.warning("mllp.refused", code=code, feed=feed.feed.name, peer=self._peer)
+            feed.door.counts.last_error = (code, feed.clock.now_us())
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._transport = transport
+        feed.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Record what the peer left unfinished."""
+        del error
+        self._cancel_idle()
+        if self._transport is None:
+            return
+        self._transport = None
+        self._feed.connections.discard(self)
+        for event in self._decoder.finish():
+            self._take(event)
+        self._feed.noise_bytes += self._decoder.noise_bytes
+        self._feed.bare_ends += self._decoder.bare_ends
+
+    def data_received(self, data: bytes) -> None:
+        """Decode what came; every whole frame goes to the doorway."""
+        if self._transport is None:
+            return
+        self._heard_at = self._feed.clock.monotonic()
+        if self._idle is not None:
+            self._cancel_idle()
+        for event in self._decoder.receive(data):
+            self._take(event)
+        if self._decoder.is_open:
+            self._idle = self._loop.call_later(IDLE_S, self._on_idle)
+        if len(self._pending) >= PENDING_MAX:
+            self._set_reading()
+
+    def pause_writing(self) -> None:
+        """The source does not read its replies: stop reading from it."""
+        self._paused_at = self._feed.clock.monotonic()
+        self._set_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._paused_at = None
+        self._set_reading()
+
+    # -- silence ----------------------------------------------------------------------------------------------------
+
+    def look_at_silence(self, now: float, feed: Feed) -> None:
+        """Close a connection that reads no replies, stays silent inside a frame, or longer than the feed allows."""
+        if self._paused_at is not None and now - self._paused_at > feed.answer_s_max:
+            self._give_up("NOD-14")
+        elif self._decoder.is_open and self._paused_at is None and now - self._heard_at > FRAME_S_MAX:
+            self._give_up("NOD-15")
+        elif feed.idle_s_max and not self._pending and now - self._heard_at > feed.idle_s_max:
+            self._give_up("NOD-15")
+
+    def close(self) -> None:
+        """Close after what is written has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _give_up(self, code: str) -> None:
+        log.warning("mllp.closed", code=code, feed=self._feed.feed.name, peer=self._peer)
+        self._feed.door.counts.last_error = (code, self._feed.clock.now_us())
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _on_idle(self) -> None:
+        self._idle = None
+        for event in self._decoder.idle():
+            self._take(event)
+
+    def _cancel_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _take(self, event: Frame | Broken) -> None:
+        slot = Slot()
+        self._pending.append(slot)
+        if isinstance(event, Frame):
+            self._take_message(event.payload, slot)
+        else:
+            self._take_broken(event, slot)
+
+    def _take_message(self, raw: bytes, slot: Slot) -> None:
+        feed = self._feed
+        verdict = check(raw, feed.rules)
+
+        def answer(outcome: Outcome | QueueFull | Counted) -> None:
+            if isinstance(outcome, NoRoom | QueueFull):
+                self._reply(slot, _no_room(raw, outcome, feed))
+            else:
+                # durable, or a counted refusal: a crash before the write leaves a repeat, which is known by its id and bytes
+                self._reply(slot, acknowledge(raw, verdict, control_id=feed.reply_id(), now=feed.now()))
+
+        found = verdict.facts
+        feed.intake.store(
+            feed.door,
+            body=raw,
+            message_type=safe_type(found.message_type) if found else "",
+            control_id=found.control_id.decode("utf-8", "backslashreplace") if found else "",
+            peer=self._peer,
+            verdict=int(verdict.outcome),
+            refusal=Refusal(code=verdict.code, location=verdict.location) if verdict.code else None,
+            answer=answer,
+        )
+        if verdict.outcome is not CheckOutcome.ACCEPTED:
+            self._note(verdict)
+
+    def _note(self, verdict: Verdict) -> None:
+        feed = self._feed
+        feed.door.counts.last_error = (verdict.code, feed.clock.now_us())
+        log.info("mllp.judged", code=verdict.code, feed=feed.feed.name, peer=self._peer, outcome=verdict.outcome.name)
+
+    def _take_broken(self, event: Broken, slot: Slot) -> None:
+        feed, error = self._feed, event.error
+        control_id = _control_id(event.head)
+
+        def answer(outcome: Outcome | QueueFull | Counted) -> None:
+            if error.reply == "none" or not _has_header(event.head):
+                self._reply(slot, b"")
+            elif isinstance(outcome, NoRoom | QueueFull):
+                self._reply(slot, _no_room(event.head, outcome, feed))
+            else:
+                reply = refuse(
+                    event.head, ack_code=error.reply, error_code=error.error_code, text=error.text,
+                    control_id=feed.reply_id(), now=feed.now(),
+                )  # fmt: skip
+                self._reply(slot, reply)
+
+        feed.door.counts.last_error = (error.code, feed.clock.now_us())
+        log.warning("mllp.broken", code=error.code, feed=feed.feed.name, peer=self._peer, length=event.length)
+        feed.intake.store_broken(
+            feed.door, head=event.head, length=event.length, sha256=event.sha256, control_id=control_id, peer=self._peer,
+            code=error.code, answer=answer,
+        )  # fmt: skip
+
+    def _reply(self, slot: Slot, reply: bytes) -> None:
+        slot.reply = reply
+        pending, transport = self._pending, self._transport
+        while pending and pending[0].reply is not None:
+            ready = pending.popleft().reply
+            if ready and transport is not None:
+                transport.write(encode(ready))
+        if not self._reading:
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Read while the source reads its replies and has not too many frames under way."""
+        wanted = self._paused_at is None and len(self._pending) < PENDING_MAX
+        if self._transport is not None and wanted != self._reading:
+            self._reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+
+def safe_type(message_type: bytes) -> str:
+    """MSH-9 where it has the form of one, else empty: headers are permanent, and a sender may write anything there."""
+    return message_type.decode() if MESSAGE_TYPE.fullmatch(message_type) else ""
+
+
+def _no_room(raw: bytes, error: NoRoom | QueueFull, feed: MllpFeed) -> bytes:
+    return refuse(
+        raw, ack_code="AR", error_code="207", text=f"{error.code} no room, not stored; send again", control_id=feed.reply_id(), now=feed.now()
+    )  # fmt: skip
+
+
+def _has_header(head: bytes) -> bool:
+    try:
+        facts(head)
+    except NotEr7:
+        return False
+    return True
+
+
+def _control_id(head: bytes) -> str:
+    try:
+        return facts(head).control_id.decode("utf-8", "backslashreplace")
+    except NotEr7:
+        return ""
+
+
+def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: tuple[Network, ...]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def _listener(address: Address) -> socket.socket:
+    """A listening socket. An IPv6 one takes IPv6 only: IPv4 has its own line in the configuration."""
+    family, kind, protocol, _, name = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(name)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _tls(feed: Feed) -> ssl.SSLContext | None:
+    """TLS of the feed (IHE ATNA): 1.2 at least, because hospital systems are old; with client_ca the source must show a certificate."""
+    if feed.tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(feed.tls.certificate, feed.tls.key)
+    if feed.tls.client_ca is not None:
+        context.load_verify_locations(feed.tls.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -1,0 +1,140 @@
+"""The HTTP of the uplink: one kept-alive TLS 1.3 connection to the gateway, its answers bounded and told apart from failures of the path."""
+
+import json
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPSConnection
+
+from node.errors import AnswerUnreadable, GatewayUnreachable, LinkError, NameUnknown, NoAnswer, TlsFailed, WrongGateway
+from sync.batch import CONTENT_TYPE
+from sync.certificates import gateway_of, read
+from sync.errors import BadCertificate
+from sync.session import SESSION_BYTES_MAX
+
+ANSWER_BYTES_MAX = SESSION_BYTES_MAX  # a session of a thousand streams; receipts are 0.6 kB
+CODES = frozenset({"fenced", "revoked", "rewind", "fork", "too-large", "bad-batch", "busy"})
+FENCE_HEADER = "Wasl-Fence"
+WAIT_S_MAX = 3600.0  # a Retry-After beyond this is not ours
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An answer that is a verdict but no success: its code and what else it says. `wait_s` from Retry-After."""
+
+    code: str
+    members: dict[str, Any]
+    wait_s: float
+
+
+class _CheckedConnection(HTTPSConnection):
+    """Refuses a server that is of our authority but not the configured gateway, before one byte of a request leaves."""
+
+    gateway_name = ""
+
+    def connect(self) -> None:
+        super().connect()
+        sock = self.sock
+        der = sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
+        try:
+            found = gateway_of(read(der or b""))
+        except BadCertificate as error:
+            self.close()
+            raise WrongGateway(str(error)) from error
+        if found != self.gateway_name:
+            self.close()
+            raise WrongGateway(f"the server is {found}")
+
+
+class GatewayClient:
+    """Calls to one gateway. Raises LinkError for every failure of the path; one thread only."""
+
+    def __init__(self, url: str, name: str, tls: ssl.SSLContext, *, connect_s_max: float, answer_s_max: float) -> None:
+        parts = urlsplit(url)
+        checked = type("CheckedConnection", (_CheckedConnection,), {"gateway_name": name})
+        self._pool = urllib3.HTTPSConnectionPool(
+            parts.hostname or "", parts.port or 443, maxsize=1, block=True, retries=False, ssl_context=tls,
+            timeout=urllib3.Timeout(connect=connect_s_max, read=answer_s_max),
+        )  # fmt: skip
+        self._pool.ConnectionCls = checked
+        self._path = parts.path.rstrip("/")
+
+    def session(self, body: bytes) -> bytes | Problem:
+        """POST /v1/session: the answer's JSON, or a verdict."""
+        return self._call("POST", "/v1/session", body, {"Content-Type": "application/json"})
+
+    def put(self, *, stream: str, epoch: int, first: int, fence: str, body: bytes) -> bytes | Problem:
+        """PUT a batch: the cosigned note, or a verdict."""
+        headers = {"Content-Type": CONTENT_TYPE, FENCE_HEADER: fence}
+        return self._call("PUT", f"/v1/streams/{stream}/{epoch}/{first}", body, headers)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._pool.close()
+
+    def _call(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes | Problem:
+        try:
+            response = self._pool.urlopen(
+                method,
+                self._path + path,
+                body=body,
+                headers=headers,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            try:
+                data = response.read(ANSWER_BYTES_MAX + 1)
+            finally:
+                # a longer answer is cut off with its connection
+                response.release_conn() if response.closed or not response.length_remaining else response.close()
+        except LinkError:
+            raise
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _failure(error) from error
+        if len(data) > ANSWER_BYTES_MAX:
+            raise AnswerUnreadable("answer too long")
+        if response.status == 200:
+            return data
+        return _problem(response, data)
+
+
+def _problem(response: urllib3.BaseHTTPResponse, data: bytes) -> Problem:
+    if response.headers.get("Content-Type", "").partition(";")[0].strip() != "application/problem+json":
+        raise AnswerUnreadable(f"status {response.status} without a code")
+    try:
+        members = json.loads(data)
+        code = members["code"]
+        wait_s = float(response.headers.get("Retry-After", "0"))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AnswerUnreadable(f"status {response.status} without a code") from error
+    if code not in CODES:
+        raise AnswerUnreadable(f"status {response.status} with an unknown code")
+    return Problem(code, members, wait_s if 0 <= wait_s <= WAIT_S_MAX else WAIT_S_MAX)
+
+
+def _failure(error: BaseException) -> LinkError:
+    """Which rung of the way broke."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__ or getattr(chain[-1], "reason", None)) and isinstance(
+        cause, BaseException
+    ):
+        if cause in chain:
+            break
+        chain.append(cause)
+    if isinstance(error, urllib3.exceptions.NameResolutionError) or any(
+        isinstance(each, socket.gaierror) for each in chain
+    ):
+        return NameUnknown("the gateway's name does not resolve")
+    if any(isinstance(each, LinkError) for each in chain):
+        return next(each for each in chain if isinstance(each, LinkError))
+    if any(isinstance(each, ssl.SSLError | urllib3.exceptions.SSLError) for each in chain):
+        reason = next((each.reason for each in chain if isinstance(each, ssl.SSLError)), None)
+        return TlsFailed(str(reason or "TLS failed"))
+    if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
+        return GatewayUnreachable(type(error).__name__)
+    return NoAnswer(type(error).__name__)

@@ -1,0 +1,182 @@
+"""The one doorway: a clinical message and its verdict become a draft, and the draft a record. All feeds enter here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import structlog
+
+from native import cbor_map
+from node.alarms import Alarms
+from node.clock import Clock
+from node.errors import QueueFull
+from node.writer import Outcome, Writer
+from sync.errors import NoRoom
+from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, common_pairs
+from sync.outbox import Stored, repeat_key
+from sync.record import Draft, Kind, Verdict
+
+REFUSALS_TYPE = "application/vnd.wasl.refusals"
+HOUR_S = 3600.0
+CONTROL_ID_CHARACTERS_MAX = 512  # HL7 2.9 allows 199; what is longer stands whole in the body
+
+log = structlog.get_logger()
+
+
+class Counted(NamedTuple):
+    """A refusal beyond the feed's quota: not recorded by itself, but counted in the next summary record."""
+
+
+Answer = Callable[[Outcome | QueueFull | Counted], None]
+
+
+@dataclass(slots=True)
+class FeedCounts:
+    """One feed's story since the start, for page and metrics. Written by the event loop alone."""
+
+    accepted: int = 0
+    warned: int = 0
+    rejected: int = 0
+    refused: int = 0
+    repeated: int = 0
+    octets: int = 0
+    last_seen_us: int = 0
+    last_error: tuple[str, int] | None = None
+
+
+@dataclass(slots=True)
+class Door:
+    """One feed's way in: what all its drafts share, its counts, and its quota of recorded refusals."""
+
+    feed: str
+    stream: str
+    rejected_per_hour_max: int
+    message: tuple[tuple[int, int | str], ...]
+    incomplete: tuple[tuple[int, int | str], ...]
+    summary: tuple[tuple[int, int | str], ...]
+    counts: FeedCounts = field(default_factory=FeedCounts)
+    hour_began: float = float("-inf")
+    rejected_this_hour: int = 0
+    uncounted: int = 0
+
+
+def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejected_per_hour_max: int) -> Door:
+    """A feed's doorway."""
+
+    def common(kind: Kind, content: str) -> tuple[tuple[int, int | str], ...]:
+        return common_pairs(kind=kind, facility=facility, feed=feed, content_type=content)
+
+    return Door(
+        feed=feed, stream=stream, rejected_per_hour_max=rejected_per_hour_max, message=common(Kind.MESSAGE, content_type),
+        incomplete=common(Kind.INCOMPLETE, content_type), summary=common(Kind.MESSAGE, REFUSALS_TYPE),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a message was not taken as good: catalogue code, where in the message, whether it is only a warning."""
+
+    code: str
+    location: str = ""
+
+
+class Intake:
+    """Turns messages into drafts and hands them to the writer. Used from the event loop only."""
+
+    def __init__(self, *, clock: Clock, writer: Writer, alarms: Alarms) -> None:
+        self._clock = clock
+        self._writer = writer
+        self._alarms = alarms
+
+    def store(
+        self, door: Door, *, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None, answer: Answer
+    ) -> None:  # fmt: skip
+        """Take a complete message. `answer` is called once, after it is durable (or with why it is not)."""
+        if verdict == Verdict.REJECTED and not self._may_record(door):
+            answer(Counted())
+            return
+        control_id = control_id[:CONTROL_ID_CHARACTERS_MAX]
+        particulars: list[tuple[int, str | tuple[str, str]]] = [(CONTROL_ID, control_id), (PEER, peer)]
+        if refusal is not None:
+            particulars.append((REFUSAL, (refusal.code, refusal.location)))
+        self._submit(
+            door,
+            door.message,
+            message_type,
+            verdict,
+            cbor_map(particulars),
+            body,
+            repeat_key(door.feed, control_id),
+            answer,
+        )
+
+    def store_broken(
+        self, door: Door, *, head: bytes, length: int, sha256: bytes, control_id: str, peer: str, code: str, answer: Answer
+    ) -> None:  # fmt: skip
+        """Record a frame that is not complete: its first bytes, whole length and hash. Counts against the quota of refusals."""
+        if not self._may_record(door):
+            answer(Counted())
+            return
+        particulars = cbor_map(
+            [(CONTROL_ID, control_id[:CONTROL_ID_CHARACTERS_MAX]), (PEER, peer), (REFUSAL, (code, "")), (FRAME_BYTES, length), (FRAME_SHA256, sha256)]
+        )  # fmt: skip
+        self._submit(door, door.incomplete, "", Verdict.REJECTED, particulars, head, b"", answer)
+
+    def summarise(self, door: Door) -> None:
+        """Record how many refusals went uncounted since the last summary; called once a minute, so a crash loses a minute of counts."""
+        if not door.uncounted:
+            return
+        count, door.uncounted = door.uncounted, 0
+        particulars = cbor_map([(REFUSAL, ("NOD-11", "")), (COUNT, count)])
+
+        def answer(outcome: Outcome | QueueFull | Counted) -> None:
+            if not isinstance(outcome, Stored):
+                door.uncounted += count
+
+        self._submit(door, door.summary, "", Verdict.REJECTED, particulars, b"", b"", answer)
+
+    def _submit(
+        self, door: Door, common: tuple[tuple[int, int | str], ...], message_type: str, verdict: int, particulars: bytes, body: bytes, key: bytes, answer: Answer
+    ) -> None:  # fmt: skip
+        now_us, trust, counts = self._clock.now_us(), self._clock.trust(), door.counts
+        draft = Draft(
+            door.stream, common, message_type, now_us, trust.state, trust.error_us, verdict, particulars, body, key
+        )
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, NoRoom):
+                counts.refused += 1
+                counts.last_error = (outcome.code, now_us)
+                self._alarms.raised("NOD-10")
+            elif outcome.repeated:
+                counts.repeated += 1
+            answer(outcome)
+
+        if not self._writer.submit(draft, done):
+            counts.refused += 1
+            counts.last_error = (QueueFull.code, now_us)
+            answer(QueueFull("queue full"))
+            return
+        counts.last_seen_us = now_us
+        counts.octets += len(body)
+        if verdict == Verdict.ACCEPTED:
+            counts.accepted += 1
+        elif verdict == Verdict.REJECTED:
+            counts.rejected += 1
+        else:
+            counts.warned += 1
+
+    def _may_record(self, door: Door) -> bool:
+        """Whether one more refusal fits this feed's quota of the hour; beyond it refusals are only counted."""
+        now = self._clock.monotonic()
+        if now - door.hour_began >= HOUR_S:
+            door.hour_began, door.rejected_this_hour = now, 0
+            self._alarms.cleared("NOD-11", door.feed)
+        door.rejected_this_hour += 1
+        if door.rejected_this_hour <= door.rejected_per_hour_max:
+            return True
+        door.uncounted += 1
+        door.counts.rejected += 1
+        door.counts.last_seen_us = self._clock.now_us()
+        self._alarms.raised("NOD-11", door.feed)
+        return False

@@ -1,0 +1,49 @@
+"""The core's /metrics: read from the counters there are, at the moment somebody asks."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from node.feeds.mllp import MllpFeed
+from node.uplink import Uplink
+from node.writer import Writer
+
+
+class CoreMetrics(Collector):
+    """Feeds, writer and uplink as Prometheus metrics. Labels: feed, outcome, state."""
+
+    def __init__(self, feeds: Iterable[MllpFeed], writer: Writer, uplink: Uplink | None) -> None:
+        self._feeds, self._writer, self._uplink = list(feeds), writer, uplink
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Read all counters."""
+        messages = CounterMetricFamily("wasl_messages", "Messages by feed and outcome", labels=["feed", "outcome"])
+        octets = CounterMetricFamily("wasl_message_bytes", "Body bytes taken", labels=["feed"])
+        connections = GaugeMetricFamily("wasl_connections", "Open connections", labels=["feed"])
+        for feed in self._feeds:
+            counts: Any = feed.door.counts
+            for outcome in ("accepted", "warned", "rejected", "refused", "repeated"):
+                messages.add_metric([feed.feed.name, outcome], getattr(counts, outcome))
+            octets.add_metric([feed.feed.name], counts.octets)
+            connections.add_metric([feed.feed.name], len(feed.connections))
+        yield from (messages, octets, connections)
+        yield CounterMetricFamily("wasl_commits", "Group commits", value=self._writer.groups)
+        yield CounterMetricFamily("wasl_commit_records", "Records in group commits", value=self._writer.records)
+        yield GaugeMetricFamily("wasl_writer_queue", "Messages waiting for the disk", value=self._writer.queued())
+        if self._uplink is not None:
+            link = self._uplink.link
+            yield CounterMetricFamily("wasl_link_calls", "Calls to the gateway", value=link.calls)
+            yield CounterMetricFamily("wasl_link_bytes", "Bytes of batches sent", value=link.octets_sent)
+            yield CounterMetricFamily("wasl_link_records", "Records sent, repeats included", value=link.records_sent)
+            yield GaugeMetricFamily(
+                "wasl_link_up", "1 while the last call was answered with a receipt", value=int(link.state == "up")
+            )

@@ -1,0 +1,284 @@
+"""The uplink: drives the pure sender. It reads the outbox, calls the gateway, and has receipts stored by the writer."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from node.alarms import Alarms
+from node.clock import Clock
+from node.errors import AnswerUnreadable, LinkError
+from node.gateway_client import GatewayClient, Problem
+from node.keystore import Keystore
+from node.writer import Writer
+from sync.batch import Batch, encode
+from sync.certificates import check_chain, gateway_of, read, verifier_of
+from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.errors import SyncError
+from sync.keys import Verifier
+from sync.log import Frontier
+from sync.names import Origin
+from sync.outbox_view import OutboxView, StreamView
+from sync.record import BodyState, Record
+from sync.sender import (
+    Alarm, AskSession, Effect, Event, Grew, KeepFence, KeepReceipt, PathFailed, Phase, Put, Receipted, Refused, Sender, SessionOpened, Started, Tick, Wait,
+)  # fmt: skip
+from sync.session import OwnStream, SessionRequest, TheirStream, read_answer
+from sync.store import damage
+
+EXIT_THREAD = 70  # EX_SOFTWARE of sysexits.h
+WAIT_S_MAX = 60.0  # even with nothing to do the loop turns, so that a lost wake-up costs a minute at most
+LOG_EVERY = 10  # of equal failures in a row one in ten is logged: a link may be down for weeks
+HEADER_OCTETS = 256  # counted for each record beside its body, so that empty ones fill a quantum too
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkState:
+    """How the link is, for page and metrics. Times are UTC microseconds; `state` as in the status document."""
+
+    state: str = "unproven"
+    since_us: int = 0
+    last_error: tuple[str, int, str] | None = None
+    round_trip_ms: float | None = None
+    calls: int = 0
+    failures: int = 0
+    octets_sent: int = 0
+    records_sent: int = 0
+
+
+class Uplink(threading.Thread):
+    """One lane's thread to one gateway. `boot` is this start's id, already stored."""
+
+    def __init__(
+        self, *, node: str, gateway: str, store: Path, client: GatewayClient, keystore: Keystore, writer: Writer, clock: Clock,
+        alarms: Alarms, boot: bytes, dice: Callable[[], float],
+    ) -> None:  # fmt: skip
+        super().__init__(name="uplink", daemon=True)
+        self._node, self._gateway, self._store = node, gateway, store
+        self._client, self._keystore, self._writer = client, keystore, writer
+        self._clock, self._alarms, self._boot, self._dice = clock, alarms, boot, dice
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._sizes: dict[str, int] = {}
+        self._stopping = False
+        self._fence = ""
+        self._ledger = ""
+        self._views: dict[str, StreamView] = {}
+        self._frontiers: dict[str, Frontier] = {}
+        self.link = LinkState(since_us=clock.now_us())
+
+    # -- called from other threads ----------------------------------------------------------------------------------
+
+    def grown(self, stream: str, size: int) -> None:
+        """A log has this size now, durably."""
+        with self._lock:
+            self._sizes[stream] = size
+        self._wake.set()
+
+    def retry(self) -> None:
+        """Wake up and look whether it is time."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the call under way."""
+        self._stopping = True
+        self._wake.set()
+
+    # -- the thread -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Send until stopped. Whatever is not a failure of the path ends the process: the supervisor starts it again."""
+        view = OutboxView(self._store, self._node)
+        sender = Sender(root_at=lambda origin, size: self._root_at(view, origin, size), dice=self._dice)
+        self._views = {stream.origin.stream: stream for stream in view.streams()}
+        started = Started(tuple((stream.origin, stream.size) for stream in self._views.values()))
+        effects = sender.handle(started, self._clock.monotonic())
+        while not self._stopping:
+            events = [event for effect in effects if (event := self._perform(effect, view)) is not None]
+            events += self._growth()
+            effects = [
+                effect for event in events or [Tick()] for effect in sender.handle(event, self._clock.monotonic())
+            ]
+            # a wait asked for before the last event is no longer wanted
+            effects = [*(effect for effect in effects[:-1] if not isinstance(effect, Wait)), *effects[-1:]]
+            if sender.phase is Phase.FENCED:
+                self._set_state("fenced")
+        self._client.close()
+        view.close()
+
+    def _growth(self) -> list[Event]:
+        with self._lock:
+            sizes, self._sizes = self._sizes, {}
+        return [Grew(stream, size) for stream, size in sizes.items()]
+
+    def _perform(self, effect: Effect, view: OutboxView) -> Event | None:
+        match effect:
+            case AskSession():
+                return self._call(lambda: self._ask_session(view))
+            case Put():
+                return self._call(lambda: self._put(effect, view))
+            case KeepReceipt(origin, size, note, at):
+                ledger = self._ledger
+                self._writer.order(
+                    lambda outbox: outbox.keep_receipt(
+                        ledger=ledger, stream=origin.stream, size=size, receipt=note, at=at
+                    )
+                ).result()
+                self._set_state("up")
+                for code in ("SYN-26", "SYN-25"):
+                    self._alarms.cleared(code, origin.stream)
+            case KeepFence(fence, ledger):
+                self._fence, self._ledger = fence, ledger
+                boot = self._boot
+                self._writer.order(lambda outbox: outbox.admitted(boot=boot, ledger=ledger, fence=fence)).result()
+                for code in ("SYN-27", "SYN-28", "SYN-23"):
+                    self._alarms.cleared(code)
+            case Alarm(code, stream):
+                self._alarms.raised(code, stream)
+                if code == "SYN-28":
+                    self._set_state("revoked")
+            case Wait(seconds):
+                self._wake.wait(min(seconds, WAIT_S_MAX))
+                self._wake.clear()
+        return None
+
+    def _call(self, call: Callable[[], Event]) -> Event:
+        """One call with its time and its failure noted."""
+        began = self._clock.monotonic()
+        try:
+            event = call()
+        except LinkError as error:
+            self._failed(error)
+            return PathFailed(error.code)
+        took_ms = (self._clock.monotonic() - began) * 1000
+        self.link = replace(self.link, calls=self.link.calls + 1, round_trip_ms=round(took_ms, 1), failures=0)
+        if self.link.state == "down":
+            self._set_state("unproven")
+        return event
+
+    def _failed(self, error: LinkError) -> None:
+        link = self.link
+        if link.failures % LOG_EVERY == 0:
+            log.warning("link.failed", code=error.code, detail=str(error), failures=link.failures + 1)
+        self.link = replace(
+            link,
+            calls=link.calls + 1,
+            failures=link.failures + 1,
+            last_error=(error.code, self._clock.now_us(), str(error)),
+        )
+        self._set_state("down")
+
+    def _set_state(self, state: str) -> None:
+        if self.link.state != state:
+            self.link = replace(self.link, state=state, since_us=self._clock.now_us())
+            log.info("link", state=state)
+
+    # -- session ----------------------------------------------------------------------------------------------------
+
+    def _ask_session(self, view: OutboxView) -> Event:
+        request = SessionRequest(
+            boot=self._boot.hex(), boots=tuple(boot.hex() for boot in view.boots()), fence=(view.fact("fence") or b"").decode(),
+            log_certificate=self._keystore.log_certificate_pem(),
+            streams=tuple(
+                OwnStream(stream=s.origin.stream, epoch=s.origin.epoch, tag=s.origin.tag, lane=s.lane) for s in view.streams()
+            ),
+        )  # fmt: skip
+        found = self._client.session(request.encode())
+        if isinstance(found, Problem):
+            return self._refused("", found)
+        try:
+            answer = read_answer(found)
+            cosigner = self._cosigner(answer.cosign_certificate)
+        except SyncError as error:
+            raise AnswerUnreadable(str(error)) from error
+        return SessionOpened(answer, cosigner)
+
+    def _cosigner(self, pem: str) -> Verifier:
+        certificate = read(pem.encode())
+        check_chain(certificate, (), self._keystore.anchor, at=self._clock.now_us() // 1_000_000)
+        if gateway_of(certificate, "cosign") != self._gateway:
+            raise SyncError("the cosigning certificate names another gateway")
+        return verifier_of(certificate, self._gateway)
+
+    # -- batches ----------------------------------------------------------------------------------------------------
+
+    def _put(self, put: Put, view: OutboxView) -> Event:
+        origin = put.origin
+        stream = self._views[origin.stream]
+        records = self._records(put, view, stream)
+        frontier = self._frontier(view, origin, put.first).append(b"".join(record.leaf for record in records))
+        note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), self._keystore.signer)
+        body = encode(
+            Batch(
+                node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=put.first, lane=stream.lane,
+                checkpoint=note, records=records,
+            )
+        )  # fmt: skip
+        found = self._client.put(
+            stream=origin.stream, epoch=origin.epoch, first=put.first, fence=self._fence, body=body
+        )
+        self.link = replace(
+            self.link, octets_sent=self.link.octets_sent + len(body), records_sent=self.link.records_sent + len(records)
+        )
+        if isinstance(found, Problem):
+            return self._refused(origin.stream, found)
+        self._frontiers[origin.stream] = frontier
+        return Receipted(origin.stream, found)
+
+    def _records(self, put: Put, view: OutboxView, stream: StreamView) -> list[Record]:
+        """The next records, each verified again; what no longer verifies travels as damaged, and alarms."""
+        taken: list[Record] = []
+        octets = 0
+        for record in view.table(stream.log).records(put.first, put.records_max):
+            octets += len(record.body) + HEADER_OCTETS
+            if taken and octets > put.octets_max:
+                break
+            found = damage(record)
+            if found is not None:
+                self._alarms.raised("SYN-30", put.origin.stream)
+            elif put.bare and record.state is BodyState.PRESENT:
+                found = BodyState.DAMAGED
+            taken.append(record if found is None else _without_body(record, found))
+        if not taken:
+            raise AnswerUnreadable("the outbox has no record to send")
+        return taken
+
+    def _frontier(self, view: OutboxView, origin: Origin, size: int) -> Frontier:
+        kept = self._frontiers.get(origin.stream)
+        if kept is None or kept.size != size:
+            kept = view.table(self._views[origin.stream].log).frontier(size)
+        return kept
+
+    def _root_at(self, view: OutboxView, origin: Origin, size: int) -> bytes:
+        return self._frontier(view, origin, size).root
+
+    def _refused(self, stream: str, problem: Problem) -> Event:
+        members, theirs = problem.members, None
+        log.info("link.refused", answer=problem.code, stream=stream)
+        if problem.code == "rewind":
+            try:
+                theirs = TheirStream(
+                    stream=stream, epoch=int(members["epoch"]), tag=str(members["tag"]), size=int(members["size"]),
+                    root=bytes.fromhex(members["root"]),
+                )  # fmt: skip
+            except (KeyError, TypeError, ValueError) as error:
+                raise AnswerUnreadable("a rewind that does not say where to") from error
+        window = members.get("window")
+        return Refused(
+            stream, problem.code, theirs, problem.wait_s, window if isinstance(window, int) and window > 0 else 0
+        )
+
+
+def _without_body(record: Record, state: BodyState) -> Record:
+    return replace(
+        record,
+        state=state,
+        header=b"" if state is BodyState.LEAF_ONLY else record.header,
+        salt=b"",
+        particulars=b"",
+        body=b"",
+    )

@@ -1,0 +1,194 @@
+"""The node's own opinion: status facts in; one state, one verdict and the alarms out. Pure: the clock is `facts["now"]`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import chain
+from typing import Any
+
+Facts = Mapping[str, Any]
+
+CATCHING_UP_SECONDS = 60  # on a link that is up, a record older than this has not been sent by the normal round trip
+RATE_WINDOW_SECONDS = 600  # an arrival rate read from less than this is a guess, so no days are named
+FEED_SILENT_SECONDS = 86_400  # a feed without a rhythm of its own (`silent_after_s`) is silent after a day
+ROOM_LOW_DAYS = 7  # operations: alarm while a week is left to bring a new disk
+ROOM_LOW_SHARE = 0.10  # the same alarm where no rate is known: a tenth of the quota
+ROOM_DAYS_MAX = 999  # beyond this the estimate says nothing
+DAY_SECONDS = 86_400
+
+
+class State(StrEnum):
+    """The five states, as a person reads them; `ORDER` ranks them."""
+
+    OK = "ok"  # records arrive at the centre
+    UNPROVEN = "unproven"  # contacted, not yet used with success
+    WAITING = "waiting"  # records are safe here and wait; nobody has to act
+    ATTENTION = "attention"  # messages are taken, and a person has to act
+    FAILED = "failed"  # messages are not taken in
+
+
+ORDER = (State.OK, State.UNPROVEN, State.WAITING, State.ATTENTION, State.FAILED)
+
+STATE_OF = {
+    "VRD-00": State.OK,  # records are receipted
+    "VRD-10": State.UNPROVEN,  # contacted, no receipt yet
+    "VRD-20": State.WAITING,  # link down
+    "VRD-21": State.WAITING,  # link up, catching up
+    "VRD-22": State.WAITING,  # sending switched off
+    "VRD-30": State.ATTENTION,  # a feed stopped
+    "VRD-31": State.ATTENTION,  # a feed is silent
+    "VRD-32": State.ATTENTION,  # storage is running low
+    "VRD-33": State.ATTENTION,  # a stream is stopped
+    "VRD-34": State.ATTENTION,  # fenced: another copy of this node was admitted
+    "VRD-35": State.ATTENTION,  # the centre revoked this node
+    "VRD-40": State.FAILED,  # core is not running
+    "VRD-41": State.FAILED,  # storage is full
+    "VRD-42": State.FAILED,  # no feed is running
+    "VRD-49": State.FAILED,  # the page cannot read the node's status
+}
+
+# What is never raised as an alarm: nobody can do anything about it, and it passes by itself.
+CALM = frozenset({"VRD-00", "VRD-10", "VRD-21"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is so: its code, since when (ISO UTC or None), and what its sentence needs."""
+
+    code: str
+    since: str | None = None
+    params: Mapping[str, Any]
+
+    @property
+    def state(self) -> State:
+        """The state that this finding alone would give the node."""
+        return STATE_OF[self.code]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the node thinks of itself: `verdict` sets the state; `alarms` are ordered, most serious first."""
+
+    verdict: Finding
+    alarms: tuple[Finding, ...]
+
+    @property
+    def state(self) -> State:
+        """The state of the whole node."""
+        return self.verdict.state
+
+    def document(self) -> dict[str, Any]:
+        """The keys "state", "verdict" and "alarms" of the status document."""
+        since = {"since": self.verdict.since}
+        return {
+            "state": str(self.state),
+            "verdict": {"code": self.verdict.code, "params": {**self.verdict.params, **since}},
+            "alarms": [{"code": a.code, "since": a.since, "params": dict(a.params)} for a in self.alarms],
+        }
+
+
+def decide(facts: Facts) -> Decision:
+    """The status document without "state", "verdict" and "alarms" -> Decision."""
+    found = sorted(_findings(facts), key=lambda finding: -ORDER.index(finding.state))  # stable: the rules' order holds
+    verdict = found[0] if found else Finding(code="VRD-00", since=facts["link"]["since"], params=_safe(facts))
+    return Decision(verdict=verdict, alarms=tuple(finding for finding in found if finding.code not in CALM))
+
+
+def unreadable() -> Decision:
+    """The decision where there is no status document at all."""
+    finding = Finding(code="VRD-49", params={})
+    return Decision(verdict=finding, alarms=(finding,))
+
+
+def room_bytes(facts: Facts) -> int:
+    """How many bytes of records still fit: what the quota and the file system both allow."""
+    disk = facts["disk"]
+    return max(0, min(int(disk["quota_bytes"]) - int(disk["used_bytes"]), int(disk["free_bytes"])))
+
+
+def room_days(facts: Facts) -> int | None:
+    """Whole days until the room is full at the rate at which the waiting records came; None where no rate can be known.
+
+    What waits came since the oldest of it arrived, so this is a rate only while nothing leaves.
+    """
+    oldest = min((s["oldest_waiting_at"] for s in facts["streams"] if s["oldest_waiting_at"]), default=None)
+    waiting_bytes = sum(int(s["waiting_bytes"]) for s in facts["streams"])
+    if facts["link"]["state"] == "up" or oldest is None or waiting_bytes <= 0:
+        return None
+    seconds = age_seconds(oldest, facts["now"])
+    if seconds < RATE_WINDOW_SECONDS:
+        return None
+    return min(ROOM_DAYS_MAX, int(room_bytes(facts) * seconds / waiting_bytes / DAY_SECONDS))
+
+
+def age_seconds(then: str, now: str) -> float:
+    """Seconds from one ISO time to another; never negative, because a clock may have been set back in between."""
+    return max(0.0, (datetime.fromisoformat(now) - datetime.fromisoformat(then)).total_seconds())
+
+
+def _findings(facts: Facts) -> Iterator[Finding]:
+    """All findings; within one state, the earlier rule is the more urgent one."""
+    if not facts["core"]["running"]:  # without core no feed runs and no link is up: one cause, one finding
+        yield Finding(code="VRD-40", since=facts["core"]["since"], params=_safe(facts))
+        yield from chain(_storage(facts), _streams(facts))
+        return
+    yield from chain(_storage(facts), _link(facts), _streams(facts), _feeds(facts))
+
+
+def _storage(facts: Facts) -> Iterator[Finding]:
+    room, days, quota = room_bytes(facts), room_days(facts), int(facts["disk"]["quota_bytes"])
+    params = {**_safe(facts), "room_bytes": room, "room_days": days}
+    if room == 0:
+        yield Finding(code="VRD-41", params=params)
+    elif room < quota * ROOM_LOW_SHARE or (days is not None and days < ROOM_LOW_DAYS):
+        yield Finding(code="VRD-32", params=params)
+
+
+def _link(facts: Facts) -> Iterator[Finding]:
+    link, safe = facts["link"], _safe(facts)
+    match link["state"]:
+        case "fenced":
+            yield Finding(code="VRD-34", since=link["since"], params=safe)
+        case "revoked":
+            yield Finding(code="VRD-35", since=link["since"], params=safe)
+        case "down" | "off" as state:
+            room = {"room_bytes": room_bytes(facts), "room_days": room_days(facts)}
+            yield Finding(code="VRD-20" if state == "down" else "VRD-22", since=link["since"], params={**safe, **room})
+        case "up" if facts["totals"]["receipted"]:
+            yield from _catching_up(facts)
+        case _:  # "unproven", or up with nothing receipted: contact is no proof
+            yield Finding(code="VRD-10", since=link["since"], params=safe)
+
+
+def _catching_up(facts: Facts) -> Iterator[Finding]:
+    moving = [s["oldest_waiting_at"] for s in facts["streams"] if s["oldest_waiting_at"] and not s["halted"]]
+    oldest = min(moving, default=None)
+    if oldest is not None and age_seconds(oldest, facts["now"]) > CATCHING_UP_SECONDS:
+        yield Finding(code="VRD-21", since=oldest, params=_safe(facts))
+
+
+def _streams(facts: Facts) -> Iterator[Finding]:
+    for stream in facts["streams"]:
+        if stream["halted"]:
+            params = {"stream": stream["stream"], "cause": stream["halted"]["code"], "waiting": int(stream["waiting"])}
+            yield Finding(code="VRD-33", since=stream["halted"].get("since"), params=params)
+
+
+def _feeds(facts: Facts) -> Iterator[Finding]:
+    feeds = facts["feeds"]
+    if feeds and not any(feed["running"] for feed in feeds):
+        yield Finding(code="VRD-42", params={"feeds": len(feeds)})
+        return
+    for feed in feeds:
+        if not feed["running"]:
+            yield Finding(code="VRD-30", params={"feed": feed["name"]})
+    for feed in feeds:  # a feed that never spoke is being installed, not silent
+        limit = feed.get("silent_after_s", FEED_SILENT_SECONDS)
+        if feed["running"] and feed["last_seen"] and age_seconds(feed["last_seen"], facts["now"]) > limit:
+            yield Finding(code="VRD-31", since=feed["last_seen"], params={"feed": feed["name"]})
+
+
+def _safe(facts: Facts) -> dict[str, Any]:
+    """The numbers that every sentence may need."""
+    return {"waiting": int(facts["totals"]["waiting"]), "receipted": int(facts["totals"]["receipted"])}

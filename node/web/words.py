@@ -1,0 +1,195 @@
+"""What a code means to a technician: one sentence, and one line on what to do. Every VRD code of `verdict` stands here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from node.web.speech import Speech
+from node.web.verdict import ROOM_DAYS_MAX, age_seconds
+
+Params = Mapping[str, Any]
+
+
+def verdict(status: Mapping[str, Any], voice: Speech) -> str:
+    """The status document's verdict as one sentence, as in "Link down 12 min, 1,204 records safe here, room for 9 days"."""
+    opinion = status["verdict"]
+    return sentence(opinion["code"], opinion["params"], status["now"], voice)
+
+
+def sentence(code: str, params: Params, now: str, voice: Speech) -> str:
+    """The sentence of a VRD code; "" for a code that is not ours. `params` hold "since" where it matters."""
+    speak = SENTENCES.get(code)
+    return speak(params, now, voice) if speak else ""
+
+
+def state(name: str, voice: Speech) -> str:
+    """The one word for a state."""
+    say = voice.say
+    words = {
+        "ok": say("OK"),
+        "unproven": say("Unproven"),
+        "waiting": say("Waiting"),
+        "attention": say("Attention"),
+        "failed": say("Failed"),
+    }
+    return words.get(name, name)
+
+
+def link(name: str, voice: Speech) -> str:
+    """The word for a link's state."""
+    say = voice.say
+    words = {
+        "up": say("Link up"),
+        "unproven": say("Link not proven"),
+        "down": say("Link down"),
+        "fenced": say("Locked out"),
+        "revoked": say("Revoked"),
+        "off": say("Switched off"),
+    }
+    return words.get(name, name)
+
+
+def lane(name: str, voice: Speech) -> str:
+    """The word for a lane."""
+    say = voice.say
+    return {"critical": say("critical"), "routine": say("routine"), "bulk": say("bulk")}.get(name, name)
+
+
+def advice(code: str, voice: Speech) -> str:
+    """What to do about a VRD code, and who has to; "" where nothing is to be done."""
+    say = voice.say
+    lines = {
+        "VRD-10": say("The gateway answers. The first receipt will prove the whole way."),
+        "VRD-20": say("Nothing is lost. Check the network cable, the router and the line; sending resumes by itself."),
+        "VRD-21": say("Nothing to do: the oldest records go first."),
+        "VRD-22": say("Nothing is lost. Switch sending on in the configuration when the line is ready."),
+        "VRD-30": say("Check the feed's address and port. The other feeds are not affected."),
+        "VRD-31": say("Check the source system and its cable; the node is ready to receive."),
+        "VRD-32": say("Restore the link or call the centre before the storage is full."),
+        "VRD-33": say("Records are still taken in. Call the centre and quote the code; do not reset the node."),
+        "VRD-34": say("Records are still taken in. Find the other copy of this node; then call the centre."),
+        "VRD-35": say("Records are still taken in. Call the centre for a new certificate."),
+        "VRD-40": say("Sources are being refused. It should restart within seconds; if it does not, restart the node."),
+        "VRD-41": say(
+            "Sources are being refused; what was accepted is safe. Restore the link so that the storage drains."
+        ),
+        "VRD-42": say("Sources are being refused. Check the configuration of the feeds."),
+        "VRD-49": say("Reload this page. If the message stays, restart the node and quote the code."),
+    }
+    return lines.get(code, "")
+
+
+def _ok(params: Params, _now: str, voice: Speech) -> str:
+    arrived = voice.plural(
+        "{n} record arrived and is receipted", "{n} records arrived and are receipted", params["receipted"]
+    )
+    return voice.join(voice.say("Link up"), arrived, _on_the_way(params, voice))
+
+
+def _on_the_way(params: Params, voice: Speech) -> str:
+    if not params["waiting"]:
+        return voice.say("nothing waits")
+    return voice.plural("{n} is on its way", "{n} are on their way", params["waiting"])
+
+
+def _unproven(params: Params, _now: str, voice: Speech) -> str:
+    return voice.join(voice.say("Gateway contacted, nothing receipted yet"), _safe(params, voice))
+
+
+def _link_down(params: Params, now: str, voice: Speech) -> str:
+    down = voice.say("Link down")
+    if params.get("since"):
+        down = voice.say("Link down {span}").format(span=voice.span(age_seconds(params["since"], now)))
+    return voice.join(down, _safe(params, voice), _room(params, voice))
+
+
+def _catching_up(params: Params, now: str, voice: Speech) -> str:
+    sending = voice.plural("sending {n} record that waited", "sending {n} records that waited", params["waiting"])
+    oldest = voice.say("the oldest came {span} ago").format(span=voice.span(age_seconds(params["since"], now)))
+    return voice.join(voice.say("Link up"), sending, oldest)
+
+
+def _switched_off(params: Params, _now: str, voice: Speech) -> str:
+    return voice.join(voice.say("Sending is switched off"), _safe(params, voice), _room(params, voice))
+
+
+def _feed_stopped(params: Params, _now: str, voice: Speech) -> str:
+    return voice.say("Feed {feed} is not running").format(feed=voice.isolate(params["feed"]))
+
+
+def _feed_silent(params: Params, now: str, voice: Speech) -> str:
+    span = voice.span(age_seconds(params["since"], now))
+    return voice.say("Feed {feed} has been silent for {span}").format(feed=voice.isolate(params["feed"]), span=span)
+
+
+def _storage_low(params: Params, _now: str, voice: Speech) -> str:
+    return voice.join(voice.say("Storage is running low"), _room(params, voice), _safe(params, voice))
+
+
+def _stream_halted(params: Params, _now: str, voice: Speech) -> str:
+    stopped = voice.say("Stream {stream} is stopped ({cause})").format(
+        stream=voice.isolate(params["stream"]), cause=voice.isolate(params["cause"])
+    )
+    return voice.join(stopped, _safe(params, voice))
+
+
+def _fenced(params: Params, _now: str, voice: Speech) -> str:
+    return voice.join(
+        voice.say("Another copy of this node has taken its place, so nothing is sent"), _safe(params, voice)
+    )
+
+
+def _revoked(params: Params, _now: str, voice: Speech) -> str:
+    return voice.join(voice.say("The centre has revoked this node, so nothing is sent"), _safe(params, voice))
+
+
+def _core_down(params: Params, _now: str, voice: Speech) -> str:
+    return voice.join(voice.say("The core is not running, so no message is taken in"), _safe(params, voice))
+
+
+def _storage_full(params: Params, _now: str, voice: Speech) -> str:
+    return voice.join(voice.say("Storage is full, so no message is taken in"), _safe(params, voice))
+
+
+def _no_feed(_params: Params, _now: str, voice: Speech) -> str:
+    return voice.say("No feed is running, so no message is taken in")
+
+
+def _unreadable(_params: Params, _now: str, voice: Speech) -> str:
+    return voice.say("The page cannot read the state of the node")
+
+
+def _safe(params: Params, voice: Speech) -> str:
+    if not params["waiting"]:
+        return voice.say("nothing waits")
+    return voice.plural("{n} record safe here", "{n} records safe here", params["waiting"])
+
+
+def _room(params: Params, voice: Speech) -> str:
+    """The room left: in days where the rate is known, else in bytes."""
+    days = params.get("room_days")
+    if days is None:
+        return voice.say("room for {size}").format(size=voice.size(params["room_bytes"]))
+    if days >= ROOM_DAYS_MAX:
+        return voice.say("room for years")
+    if days == 0:
+        return voice.say("room for less than a day")
+    return voice.plural("room for {n} day", "room for {n} days", days)
+
+
+SENTENCES: Final[Mapping[str, Callable[[Params, str, Speech], str]]] = {
+    "VRD-00": _ok,
+    "VRD-10": _unproven,
+    "VRD-20": _link_down,
+    "VRD-21": _catching_up,
+    "VRD-22": _switched_off,
+    "VRD-30": _feed_stopped,
+    "VRD-31": _feed_silent,
+    "VRD-32": _storage_low,
+    "VRD-33": _stream_halted,
+    "VRD-34": _fenced,
+    "VRD-35": _revoked,
+    "VRD-40": _core_down,
+    "VRD-41": _storage_full,
+    "VRD-42": _no_feed,
+    "VRD-49": _unreadable,
+}

@@ -1,0 +1,197 @@
+"""The bytes of a PUT: a run of records under a checkpoint of exactly first + count leaves (docs/wire.md, section 6)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cbor2
+from backports import zstd
+
+from native import body_commitment, leaf_hashes
+from sync.errors import BadBatch, NotARecord
+from sync.header import (
+    AFTER,
+    BODY_BYTES,
+    COMMITMENT,
+    HEADER_BYTES_MAX,
+    PARTICULARS_BYTES_MAX,
+    RECEIVED_US,
+    decode_fields,
+    encode_pairs,
+    from_fields,
+)
+from sync.log import HASH_BYTES, SIZE_MAX
+from sync.names import EPOCH_MAX
+from sync.record import SALT_BYTES, BodyState, Record
+from sync.store import split_hashes
+
+BATCH_VERSION = 1
+CONTENT_TYPE = "application/vnd.wasl.batch"
+RECORDS_MAX = 512  # a batch's proof of order is one signature; more records gain little and cost memory at the gateway
+RAW_BYTES_MAX = 24 * 1024 * 1024  # the largest frame a feed may take (16 MiB) with room for its header and neighbours
+WIRE_BYTES_MAX = RAW_BYTES_MAX + 64 * 1024  # what does not compress grows by a few bytes a block
+ITEMS_MAX = (
+    RECORDS_MAX * 64
+)  # CBOR items: some 10 are used a record. 24 MiB of empty lists would become 2 GB of objects
+ZSTD_LEVEL = 3  # measured best trade on a small ARM core: level 9 gains 4 % and costs three times the time
+
+VERSION, NODE, STREAM, EPOCH, TAG, FIRST, LANE, BASE_US, COMMON, CHECKPOINT, RECORDS = range(1, 12)
+_OWN = (RECEIVED_US, BODY_BYTES, COMMITMENT)  # header keys that the receiver computes or that each record states
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Records first..first+len-1 of one log, and the signed checkpoint at first+len."""
+
+    node: str
+    stream: str
+    epoch: int
+    tag: str
+    first: int
+    lane: str
+    checkpoint: bytes
+    records: Sequence[Record]
+
+
+def encode(batch: Batch) -> bytes:
+    """The batch as it travels. Raises NotARecord where a stored header does not decode."""
+    fields = [decode_fields(record.header) if record.header else {} for record in batch.records]
+    common = next((dict(found) for found in fields if found), {})
+    base = common.get(RECEIVED_US, 0)
+    for key in (*_OWN, AFTER):  # a record can add to what is common, but not take away: `after` is not in every header
+        common.pop(key, None)
+    items, last = [], base
+    for record, found in zip(batch.records, fields, strict=True):
+        items.append(_encode_record(record, found, common, last))
+        last = found.get(RECEIVED_US, last)
+    message = {
+        VERSION: BATCH_VERSION, NODE: batch.node, STREAM: batch.stream, EPOCH: batch.epoch, TAG: batch.tag, FIRST: batch.first,
+        LANE: batch.lane, BASE_US: base, COMMON: common, CHECKPOINT: batch.checkpoint, RECORDS: items,
+    }  # fmt: skip
+    return zstd.compress(cbor2.dumps(message, canonical=True), ZSTD_LEVEL)
+
+
+def _encode_record(record: Record, found: Mapping[int, Any], common: Mapping[int, Any], last_us: int) -> list[Any]:
+    if record.state is BodyState.LEAF_ONLY:
+        return [int(record.state), record.leaf]
+    differs = {key: value for key, value in found.items() if key not in _OWN and common.get(key) != value}
+    delta = found[RECEIVED_US] - last_us
+    if record.state is BodyState.PRESENT:
+        return [int(record.state), delta, differs, record.particulars, record.salt, record.body]
+    differs |= {BODY_BYTES: found[BODY_BYTES], COMMITMENT: found[COMMITMENT]}
+    return [int(record.state), delta, differs]
+
+
+def decode(data: bytes) -> Batch:
+    """Read a batch and rebuild its records' exact headers and leaves. Raises BadBatch."""
+    message = _open(data)
+    try:
+        return _read(message)
+    except (NotARecord, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise BadBatch(f"batch does not hold records: {error}") from error
+
+
+def _open(data: bytes) -> dict[int, Any]:
+    if len(data) > WIRE_BYTES_MAX:
+        raise BadBatch("batch too long")
+    try:
+        decompressor = zstd.ZstdDecompressor()
+        raw = decompressor.decompress(data, RAW_BYTES_MAX)
+        if not decompressor.eof or decompressor.unused_data:
+            raise BadBatch("batch is longer than the limit, or cut off")
+        _check_items(raw)
+        message = cbor2.loads(raw, allow_indefinite=False)
+    except (zstd.ZstdError, cbor2.CBORDecodeError, ValueError, RecursionError) as error:
+        raise BadBatch("batch does not decode") from error
+    if (
+        not isinstance(message, dict)
+        or set(message) != set(range(VERSION, RECORDS + 1))
+        or message[VERSION] != BATCH_VERSION
+    ):
+        raise BadBatch("batch fields are missing or unknown")
+    return message
+
+
+def _check_items(raw: bytes) -> None:
+    """Raise BadBatch for more CBOR items than a batch can have, before any becomes an object. What is malformed is left to the decoder."""
+    at = items = 0
+    while at < len(raw):
+        major, short = raw[at] >> 5, raw[at] & 31
+        at += 1
+        if 24 <= short <= 27:
+            wide = 1 << (short - 24)
+            short = int.from_bytes(raw[at : at + wide], "big")
+            at += wide
+        if major in {2, 3}:  # byte and text strings: their content is no item
+            at += short
+        items += 1
+        if items > ITEMS_MAX:
+            raise BadBatch("too many items")
+
+
+_SHAPE: tuple[tuple[int, type], ...] = (
+    (NODE, str), (STREAM, str), (EPOCH, int), (TAG, str), (FIRST, int), (LANE, str), (BASE_US, int), (COMMON, dict), (CHECKPOINT, bytes), (RECORDS, list),
+)  # fmt: skip
+
+
+def _read(message: Mapping[int, Any]) -> Batch:
+    if any(type(message[key]) is not kind for key, kind in _SHAPE):
+        raise BadBatch("a batch field has the wrong type")
+    if not 0 < message[EPOCH] <= EPOCH_MAX or not 0 <= message[FIRST] <= SIZE_MAX:
+        raise BadBatch("epoch or position out of range")
+    items = message[RECORDS]
+    if not 0 < len(items) <= RECORDS_MAX:
+        raise BadBatch("too many records, or none")
+    last, rebuilt = message[BASE_US], []
+    for item in items:
+        last, state, header, parts = _rebuild(item, message[COMMON], last)
+        rebuilt.append((state, header, parts))
+    hashed = iter(
+        split_hashes(leaf_hashes([header for state, header, _ in rebuilt if state is not BodyState.LEAF_ONLY]))
+    )
+    first = message[FIRST]
+    records = [
+        Record(
+            seq=first + n, header=b"", leaf=header, state=state, salt=b"", particulars=b"", body=b""
+        ) if state is BodyState.LEAF_ONLY else Record(
+            seq=first + n, header=header, leaf=next(hashed), state=state, particulars=parts[0], salt=parts[1], body=parts[2]
+        )
+        for n, (state, header, parts) in enumerate(rebuilt)
+    ]  # fmt: skip
+    return Batch(
+        node=message[NODE], stream=message[STREAM], epoch=message[EPOCH], tag=message[TAG], first=first, lane=message[LANE],
+        checkpoint=message[CHECKPOINT], records=records,
+    )  # fmt: skip
+
+
+_NO_PARTS = (b"", b"", b"")
+
+
+def _rebuild(
+    item: Any, common: Mapping[int, Any], last_us: int
+) -> tuple[int, BodyState, bytes, tuple[bytes, bytes, bytes]]:
+    match item:
+        case [4, bytes() as leaf] if len(leaf) == HASH_BYTES:
+            return last_us, BodyState.LEAF_ONLY, leaf, _NO_PARTS
+        case [0, int() as delta, dict() as differs, bytes() as particulars, bytes() as salt, bytes() as body]:
+            if len(salt) != SALT_BYTES or len(particulars) > PARTICULARS_BYTES_MAX:
+                raise BadBatch("salt or particulars out of range")
+            own = {BODY_BYTES: len(body), COMMITMENT: body_commitment(salt, particulars, body)}
+            received, header = _header(common, differs, delta + last_us, own)
+            return received, BodyState.PRESENT, header, (particulars, salt, body)
+        case [1 | 2 | 3 as state, int() as delta, dict() as differs]:
+            received, header = _header(common, differs, delta + last_us, {})
+            return received, BodyState(state), header, _NO_PARTS
+    raise BadBatch("a record of a shape nobody knows")
+
+
+def _header(
+    common: Mapping[int, Any], differs: Mapping[int, Any], received_us: int, own: Mapping[int, Any]
+) -> tuple[int, bytes]:
+    fields = {**common, **differs, RECEIVED_US: received_us, **own}
+    from_fields(fields)
+    header = encode_pairs(fields)
+    # headers are permanent; and a long text in COMMON would be multiplied by the number of records
+    if len(header) > HEADER_BYTES_MAX:
+        raise BadBatch("a header is too long")
+    return received_us, header

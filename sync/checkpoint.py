@@ -1,0 +1,135 @@
+"""Checkpoints: a log's size and root as a signed note (C2SP signed-note, tlog-checkpoint)."""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+from sync.errors import BadSignature, NotAName, NotANote
+from sync.keys import ED25519, KEY_ID_BYTES, SIGNATURE_BYTES, Signer, Verifier, key_id
+from sync.log import HASH_BYTES, SIZE_MAX
+from sync.names import Origin
+
+NOTE_BYTES_MAX = 4096  # a checkpoint with four signatures is about 600 bytes
+SIGNATURES_MAX = 8  # node, new node key at a rotation, cosigners
+DASH = "\u2014 "
+SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSignature:
+    """One signature line: key name, key id, and what follows it."""
+
+    name: str
+    key_id: bytes
+    blob: bytes
+
+    def line(self) -> str:
+        """The line as it stands in the note, with its newline."""
+        return f"{DASH}{self.name} {base64.b64encode(self.key_id + self.blob).decode()}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A text that ends in a newline, and its signatures."""
+
+    text: str
+    signatures: tuple[NoteSignature, ...]
+
+    def encode(self) -> bytes:
+        """The note's bytes."""
+        return (self.text + "\n" + "".join(signature.line() for signature in self.signatures)).encode()
+
+    def signature(self, name: str, wanted: bytes) -> NoteSignature:
+        """The signature line with this name and key id. Raises BadSignature where there is none."""
+        for signature in self.signatures:
+            if signature.name == name and signature.key_id == wanted:
+                return signature
+        raise BadSignature(f"no signature of this key of {name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """This log has `size` leaves and this root."""
+
+    origin: Origin
+    size: int
+    root: bytes
+
+    def text(self) -> str:
+        """The signed text: origin, size, root, a line each."""
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+def parse_note(data: bytes) -> Note:
+    """Read a signed note. Raises NotANote unless the bytes are exactly what encode() would give."""
+    if len(data) > NOTE_BYTES_MAX:
+        raise NotANote("note too long")
+    try:
+        whole = data.decode()
+    except UnicodeDecodeError as error:
+        raise NotANote("note is not UTF-8") from error
+    text, blank, lines = whole.rpartition("\n\n")
+    if not blank or not lines.endswith("\n"):
+        raise NotANote("no blank line before the signatures")
+    signatures = tuple(_parse_line(line) for line in lines[:-1].split("\n"))
+    if len(signatures) > SIGNATURES_MAX:
+        raise NotANote("too many signatures")
+    note = Note(text + "\n", signatures)
+    # base64 has spare bits: without this, a changed bit could pass
+    if note.encode() != data:
+        raise NotANote("note is not in its canonical form")
+    return note
+
+
+def _parse_line(line: str) -> NoteSignature:
+    name, _, encoded = line.removeprefix(DASH).rpartition(" ")
+    if not line.startswith(DASH) or not name or " " in name:
+        raise NotANote("not a signature line")
+    blob = _decode(encoded)
+    if len(blob) <= KEY_ID_BYTES:
+        raise NotANote("signature too short")
+    return NoteSignature(name, blob[:KEY_ID_BYTES], blob[KEY_ID_BYTES:])
+
+
+def parse_checkpoint(text: str) -> Checkpoint:
+    """Read a checkpoint's text. Raises NotANote; extension lines are refused, we define none."""
+    lines = text.split("\n")
+    if len(lines) != 4 or lines[3] or not SIZE.fullmatch(lines[1]) or int(lines[1]) > SIZE_MAX:
+        raise NotANote("not a checkpoint")
+    root = _decode(lines[2])
+    try:
+        checkpoint = Checkpoint(Origin.parse(lines[0]), int(lines[1]), root)
+    except NotAName as error:
+        raise NotANote("checkpoint origin") from error
+    if len(root) != HASH_BYTES or checkpoint.text() != text:
+        raise NotANote("checkpoint is not in its canonical form")
+    return checkpoint
+
+
+def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> bytes:
+    """The checkpoint as a note signed by the log key."""
+    text = checkpoint.text()
+    signature = signer.sign(text.encode())
+    return Note(text, (NoteSignature(signer.name, key_id(signer.name, ED25519, signer.public), signature),)).encode()
+
+
+def verify_note(note: Note, verifier: Verifier) -> Checkpoint:
+    """The checkpoint that this key signed. Raises BadSignature, NotANote."""
+    signature = note.signature(verifier.name, key_id(verifier.name, ED25519, verifier.public))
+    if len(signature.blob) != SIGNATURE_BYTES:
+        raise NotANote("not an Ed25519 signature")
+    verifier.verify(note.text.encode(), signature.blob)
+    return parse_checkpoint(note.text)
+
+
+def open_checkpoint(data: bytes, verifier: Verifier) -> Checkpoint:
+    """Read and verify a signed checkpoint. Raises NotANote, BadSignature."""
+    return verify_note(parse_note(data), verifier)
+
+
+def _decode(encoded: str) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise NotANote("not base64") from error

@@ -1,0 +1,148 @@
+"""What can go wrong with records, logs and the sync, and whose fault it is."""
+
+from typing import ClassVar, Literal
+
+Fault = Literal["source", "site", "node", "centre", "link"]
+
+
+class SyncError(Exception):
+    """A failure of the sync room: every subclass carries its catalogue entry."""
+
+    code: ClassVar[str] = "SYN-00"
+    fault: ClassVar[Fault] = "node"
+    reply: ClassVar[str] = "none"
+    hint: ClassVar[str] = "Restart the node; if it comes back, send the support bundle to the centre."
+    retryable: ClassVar[bool] = False
+
+
+class NotARecord(SyncError):
+    """A header or particulars that are not what docs/wire.md says."""
+
+    code = "SYN-01"
+    hint = "A stored record does not decode. Run the doctor; the record is kept as it is."
+
+
+class NotANote(SyncError):
+    """Bytes that are not a signed note (C2SP signed-note) or not a checkpoint."""
+
+    code = "SYN-02"
+    fault = "centre"
+    hint = (
+        "The other side sent a checkpoint that cannot be read. Is something between node and gateway rewriting answers?"
+    )
+
+
+class BadSignature(SyncError):
+    """A note, cosignature or certificate whose signature does not verify."""
+
+    code = "SYN-03"
+    fault = "centre"
+    hint = "A signature does not match its key. Check that node and gateway have certificates of the same authority."
+
+
+class BadCertificate(SyncError):
+    """A certificate that does not chain to the authority, has expired, is revoked, or names somebody else."""
+
+    code = "SYN-04"
+    fault = "site"
+    hint = "Renew the certificate, or import the right authority."
+
+
+class BadBatch(SyncError):
+    """A batch that does not decode, or whose records do not give the root its checkpoint states."""
+
+    code = "SYN-05"
+    reply = "422"
+    hint = "The gateway could not read a batch. The node sends smaller ones by itself; if it goes on, call the centre."
+
+
+class LogBroken(SyncError):
+    """The outbox does not verify: head row, frontier, checkpoint or a record's hash differ."""
+
+    code = "SYN-06"
+    hint = "The disk gave back something else than was written. Intake of this stream stops; do not delete anything, call the centre."
+
+
+class NoRoom(SyncError):
+    """The outbox has no room for another record, noticed before the commit: nothing was stored."""
+
+    code = "SYN-07"
+    fault = "site"
+    reply = "AR"
+    hint = "The disk or the quota is full. Restore the link so that the queue drains, or enlarge the quota."
+    retryable = True
+
+
+class CommitUnknown(SyncError):
+    """A COMMIT or fsync failed: whether the group is stored is unknown, so nothing is answered and the process ends."""
+
+    code = "SYN-08"
+    hint = "The disk failed while storing. The node restarts and verifies; if it comes back, replace the card or disk."
+
+
+class UnsafeStore(SyncError):
+    """SQLite here would not keep what is acknowledged: a library with the WAL-reset bug, or synchronous is not FULL."""
+
+    code = "SYN-09"
+    hint = "This SQLite is not safe to acknowledge on. Reinstall the node's package."
+
+
+class BadEvidence(SyncError):
+    """An evidence file in which something does not verify; the text names the step."""
+
+    code = "SYN-10"
+    hint = "The file was changed, or belongs to another authority. Ask the centre for it again."
+
+
+class NotAName(SyncError):
+    """A node, stream or gateway name outside [a-z0-9-], or an epoch or tag that is none."""
+
+    code = "SYN-11"
+    fault = "site"
+    hint = "Names are lower-case letters, digits and hyphens, at most 63 of them."
+
+
+ALARMS: dict[str, tuple[Fault, str]] = {
+    "SYN-20": (
+        "centre",
+        "Node and gateway hold different records at the same position (fork). The stream stands still, nothing is lost; call the centre.",
+    ),
+    "SYN-21": (
+        "centre",
+        "The gateway holds more than this node: the node was restored or copied. The stream stands still, intake goes on; call the centre.",
+    ),
+    "SYN-22": (
+        "centre",
+        "The gateway knows this stream under another epoch or tag: the node was set up anew. The stream stands still; call the centre.",
+    ),
+    "SYN-23": (
+        "centre",
+        "The centre holds this node's records back until a person releases them: it saw signs of a copy or a restored backup.",
+    ),
+    "SYN-24": ("centre", "The gateway does not take this stream. Ask the centre to allow it."),
+    "SYN-25": (
+        "centre",
+        "The gateway had confirmed more than it holds now: it was restored. The node sends again what is missing.",
+    ),
+    "SYN-26": (
+        "centre",
+        "A receipt does not verify: it is not from the gateway we trust, or speaks of other records. Nothing was deleted.",
+    ),
+    "SYN-27": (
+        "site",
+        "A newer start of this node was admitted: another copy is running. Stop one of them, then restart this node.",
+    ),
+    "SYN-28": (
+        "centre",
+        "The centre has revoked this node's certificate. Messages are kept here; ask the centre for a new certificate.",
+    ),
+    "SYN-29": (
+        "centre",
+        "The gateway could not take one record; it was sent without its body, or stands still. Call the centre.",
+    ),
+    "SYN-30": (
+        "node",
+        "A stored record no longer verifies: the disk is failing. It is sent as damaged; replace the card or disk.",
+    ),
+}
+"""Alarms that the sync raises without an exception: code, whose fault, what to do."""

@@ -1,0 +1,379 @@
+"""The outbox's writing side: a group of drafts becomes records under a signed checkpoint in one transaction.
+
+One thread owns an Outbox. What it holds in memory (heads, recent arrivals) changes only after COMMIT returned.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+from native import seal_group
+from sync.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from sync.errors import CommitUnknown, LogBroken, NoRoom, SyncError
+from sync.header import COMMITMENT, CONTROL_ID, FEED, decode, decode_fields, decode_particulars, draft_pairs
+from sync.keys import Signer, Verifier
+from sync.log import TILE_LEAVES, Frontier
+from sync.names import Origin, check_name
+from sync.record import SALT_BYTES, Draft, Position
+from sync.store import LogTable, create, damage
+
+SCHEMA = Path(__file__).parent / "outbox_schema"
+TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
+PAGE_BYTES = 4096
+RECENT_MAX = 16_384  # arrivals remembered to know a repeat: a day of a busy hospital, 4 MB of memory, 0.2 s at start
+
+
+class Stored(NamedTuple):
+    """Where a draft stands. `repeated`: it had already arrived, this is the first one's position and nothing was stored."""
+
+    stream: str
+    position: Position
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A log's present end, as it is in memory and in its row. `octets` counts all body bytes ever appended."""
+
+    log: int
+    origin: Origin
+    lane: str
+    frontier: Frontier
+    octets: int
+    trimmed: int
+    group_first: int
+    checkpoint: bytes
+
+
+class Recent:
+    """The last arrivals by feed and control id, with the row that holds each: bounded, oldest forgotten first."""
+
+    __slots__ = ("_limit", "_rows")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rows: OrderedDict[bytes, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, key: bytes) -> int | None:
+        """The row that holds the last arrival under this key."""
+        return self._rows.get(key)
+
+    def keep(self, key: bytes, row: int) -> None:
+        """Remember an arrival."""
+        self._rows[key] = row
+        self._rows.move_to_end(key)
+        if len(self._rows) > self._limit:
+            self._rows.popitem(last=False)
+
+
+def repeat_key(feed: str, control_id: str) -> bytes:
+    """What two arrivals of one message have in common, besides their bytes. An empty control id never repeats."""
+    return f"{feed}\0{control_id}".encode() if control_id else b""
+
+
+class Outbox:
+    """The store of one node, opened for writing. Raises UnsafeStore, LogBroken."""
+
+    def __init__(
+        self, path: Path, *, signer: Signer, random: Callable[[int], bytes], quota_bytes: int = 0, recent_max: int = RECENT_MAX, vfs: str | None = None
+    ) -> None:  # fmt: skip
+        self._signer = signer
+        self._random = random
+        self._database = create(path, SCHEMA, vfs=vfs)
+        self._connection: apsw.Connection = self._database.raw()
+        if quota_bytes:
+            # INSERT fails first at the limit, while DELETE still works: the queue can always drain
+            self._connection.pragma("max_page_count", max(64, quota_bytes // PAGE_BYTES))
+        self.heads = {head.origin.stream: head for head in self._read_heads()}
+        self._next_row = 1 + self._largest_row()
+        self._recent = Recent(recent_max)
+        self._remember(recent_max)
+
+    def close(self) -> None:
+        """Close the connection; what is committed stays."""
+        self._database.close()
+
+    # -- opening --------------------------------------------------------------------------------------------------
+
+    def open_streams(self, lanes: Mapping[str, str], tag: str) -> None:
+        """Make sure that each stream has a log: epoch 1, under this boot's tag, where it is new. The lane follows the configuration."""
+        with self.transaction():
+            for stream, lane in lanes.items():
+                head = self.heads.get(stream)
+                if head is not None:
+                    self._connection.execute("UPDATE log SET lane = ? WHERE id = ?", (lane, head.log))
+                    self.heads[stream] = replace(head, lane=lane)
+                    continue
+                origin = Origin(self._signer.name, check_name(stream), 1, tag)
+                note = self._sign(origin, Frontier())
+                self._connection.execute(
+                    "INSERT INTO log (stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint)"
+                    " VALUES (?, ?, ?, ?, 0, x'', 0, 0, 0, ?)",
+                    (stream, origin.epoch, tag, lane, note),
+                )
+                self.heads[stream] = Head(
+                    log=self._connection.last_insert_rowid(), origin=origin, lane=lane, frontier=Frontier(), octets=0, trimmed=0, group_first=0, checkpoint=note
+                )  # fmt: skip
+
+    def verify_heads(self) -> None:
+        """Check every head: its frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken.
+
+        This is all that stands between a start and the first acknowledgement, whatever the queue's length.
+        """
+        verifier = Verifier(self._signer.name, self._signer.public)
+        for head in self.heads.values():
+            table = LogTable(self._connection, head.log)
+            try:
+                checkpoint = open_checkpoint(head.checkpoint, verifier)
+                stored = table.frontier(head.frontier.size)
+            except (SyncError, IndexError) as error:
+                raise LogBroken(f"head of {head.origin}: {error}") from error
+            if stored != head.frontier or checkpoint != Checkpoint(head.origin, stored.size, stored.root):
+                raise LogBroken(f"head of {head.origin} does not match its leaves")
+            if table.leaves(head.frontier.size, 1):
+                raise LogBroken(f"{head.origin} has records beyond its head")
+            group = max(head.group_first, head.frontier.size - TILE_LEAVES)
+            for record in table.records(group, head.frontier.size - group):
+                found = damage(record)
+                if found is not None:
+                    raise LogBroken(f"{head.origin} record {record.seq}: {found.word}")
+
+    # -- the group commit -----------------------------------------------------------------------------------------
+
+    def append(self, drafts: Sequence[Draft]) -> list[Stored]:
+        """Store a group: number, commit to bytes, append leaves, sign, insert, COMMIT. Durable when this returns.
+
+        Raises NoRoom (nothing of the group is stored), CommitUnknown (the process must end), LogBroken for an unknown stream.
+        """
+        heads = dict(self.heads)
+        fresh: dict[str, list[int]] = {}
+        stored = self._find_repeats(drafts, fresh)
+        row = self._next_row
+        rows: list[int] = [0] * len(drafts)
+        with self.transaction():
+            for stream, places in fresh.items():
+                head = heads[stream]
+                heads[stream] = self._append_stream(head, [drafts[place] for place in places], row)
+                for n, place in enumerate(places):
+                    stored[place] = Stored(stream, Position(head.origin.epoch, head.frontier.size + n), False)
+                    rows[place] = row + n
+                row += len(places)
+        # only now is it true
+        self.heads = heads
+        self._next_row = row
+        for draft, at in zip(drafts, rows, strict=True):
+            if at and draft.repeat_key:
+                self._recent.keep(draft.repeat_key, at)
+        return [self._settled(place, stored) for place in range(len(drafts))]
+
+    def _append_stream(self, head: Head, drafts: list[Draft], row: int) -> Head:
+        salts = self._random(SALT_BYTES * len(drafts))
+        frontier, first, log = head.frontier, head.frontier.size, head.log
+        bodies = [draft.body for draft in drafts]
+        particulars = [draft.particulars for draft in drafts]
+        headers, leaves, peaks, root = seal_group(
+            first, frontier.peaks, [draft_pairs(draft) for draft in drafts], COMMITMENT, salts, particulars, bodies
+        )
+        after = Frontier(first + len(drafts), peaks)
+        note = self._sign(head.origin, after, root)
+        execute = self._connection
+        execute.executemany(
+            "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, 0, ?, ?)",
+            [(row + n, log, first + n, headers[n], leaves[32 * n : 32 * n + 32]) for n in range(len(drafts))],
+        )
+        execute.executemany(
+            "INSERT INTO body (id, salt, particulars, body) VALUES (?, ?, ?, ?)",
+            [(row + n, salts[16 * n : 16 * n + 16], particulars[n], bodies[n]) for n in range(len(drafts))],
+        )
+        LogTable(execute, log).fill_tiles(first, after.size)
+        octets = head.octets + sum(map(len, bodies))
+        execute.execute(
+            "UPDATE log SET size = ?, peaks = ?, octets = ?, group_first = ?, checkpoint = ? WHERE id = ?",
+            (after.size, peaks, octets, first, note, log),
+        )
+        return replace(head, frontier=after, octets=octets, group_first=first, checkpoint=note)
+
+    def _find_repeats(self, drafts: Sequence[Draft], fresh: dict[str, list[int]]) -> list[Stored | int | None]:
+        """Sort a group into fresh places by stream, repeats of stored records, and repeats within the group (their place)."""
+        found: list[Stored | int | None] = [None] * len(drafts)
+        here: dict[bytes, int] = {}
+        for place, draft in enumerate(drafts):
+            key = draft.repeat_key
+            if key:
+                twin = here.get(key)
+                if twin is not None and drafts[twin].body == draft.body and drafts[twin].verdict == draft.verdict:
+                    found[place] = twin
+                    continue
+                row = self._recent.get(key)
+                if row is not None:
+                    found[place] = self._same_as(row, draft)
+                    if found[place] is not None:
+                        continue
+                here[key] = place
+            if draft.stream not in self.heads:
+                raise LogBroken(f"no log for stream {draft.stream}")
+            fresh.setdefault(draft.stream, []).append(place)
+        return found
+
+    def _settled(self, place: int, stored: list[Stored | int | None]) -> Stored:
+        found = stored[place]
+        if isinstance(found, int):
+            found = self._settled(found, stored)._replace(repeated=True)
+        if found is None:
+            raise LogBroken("a draft has no position")
+        return found
+
+    def _same_as(self, row: int, draft: Draft) -> Stored | None:
+        found = self._connection.execute(
+            "SELECT stream, epoch, seq, header, body FROM header JOIN body USING (id) JOIN log ON log.id = header.log WHERE header.id = ?",
+            (row,),
+        ).fetchone()
+        if found is None or found[4] != draft.body or decode(found[3]).verdict != draft.verdict:
+            return None
+        return Stored(found[0], Position(found[1], found[2]), True)
+
+    # -- the other writes -----------------------------------------------------------------------------------------
+
+    def keep_receipt(self, *, ledger: str, stream: str, size: int, receipt: bytes, at: int) -> None:
+        """Move a ledger's cursor of a stream's present epoch forward to `size`; never back. `at` is the receipt's time, seconds."""
+        head = self.heads[stream]
+        with self.transaction():
+            row = self._connection.execute(
+                "SELECT size, octets FROM cursor WHERE ledger = ? AND log = ?", (ledger, head.log)
+            ).fetchone()
+            before, octets = row or (0, 0)
+            if row is not None and size < before:
+                return
+            octets += self._body_bytes(head.log, before, size)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO cursor (ledger, log, size, octets, receipt, at) VALUES (?, ?, ?, ?, ?, ?)",
+                (ledger, head.log, size, octets, receipt, at),
+            )
+
+    def start_boot(self, boot: bytes, started_us: int) -> None:
+        """Store this start's id, durably, before the first call to a gateway."""
+        with self.transaction():
+            self._connection.execute("INSERT INTO boot (id, started_us) VALUES (?, ?)", (boot, started_us))
+
+    def admitted(self, *, boot: bytes, ledger: str, fence: str) -> None:
+        """Keep the fence a gateway gave this boot; earlier starts need not be listed any more."""
+        with self.transaction():
+            self._connection.execute("DELETE FROM boot WHERE id <> ?", (boot,))
+            self.set_fact("fence", fence.encode())
+            self.set_fact("ledger", ledger.encode())
+
+    def set_fact(self, name: str, value: bytes) -> None:
+        """Keep one small value under a name, within the caller's transaction."""
+        self._connection.execute("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
+
+    def ledger(self) -> str:
+        """The ledger that last admitted this node; empty before the first."""
+        found: Any = self._connection.execute("SELECT value FROM fact WHERE name = 'ledger'").get
+        return bytes(found).decode() if found is not None else ""
+
+    def probe(self) -> None:
+        """Write, sync and sign something outside any stream. Raises what append would."""
+        self._signer.sign(b"probe")
+        with self.transaction():
+            self.set_fact("probe", self._random(SALT_BYTES))
+
+    def trim(self, stream: str, *, ledger: str, received_before_us: int) -> int:
+        """Delete bodies of receipted records received before that time, oldest first, at most TRIM_ROWS_MAX. How many."""
+        head = self.heads[stream]
+        row = self._connection.execute(
+            "SELECT size FROM cursor WHERE ledger = ? AND log = ?", (ledger, head.log)
+        ).fetchone()
+        end = min(row[0] if row else 0, head.trimmed + TRIM_ROWS_MAX)
+        upto = head.trimmed
+        for record in LogTable(self._connection, head.log).records(upto, end - upto):
+            if record.header and decode(record.header).received_us >= received_before_us:
+                break
+            upto = record.seq + 1
+        if upto == head.trimmed:
+            return 0
+        with self.transaction():
+            self._connection.execute(
+                "DELETE FROM body WHERE id IN (SELECT id FROM header WHERE log = ? AND seq >= ? AND seq < ?)",
+                (head.log, head.trimmed, upto),
+            )
+            self._connection.execute("UPDATE log SET trimmed = ? WHERE id = ?", (upto, head.log))
+        self.heads[stream] = replace(head, trimmed=upto)
+        return upto - head.trimmed
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE … COMMIT. A crash before COMMIT returns leaves either all of it or nothing.
+
+        Raises NoRoom when the store is full and nothing was committed; CommitUnknown when the disk failed, at whatever step.
+        """
+        self._guarded("BEGIN IMMEDIATE")
+        try:
+            yield
+        except apsw.FullError as error:
+            self._rollback()
+            raise NoRoom("the outbox is full") from error
+        except (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError) as error:
+            self._rollback()
+            raise CommitUnknown(str(error)) from error
+        except BaseException:
+            self._rollback()
+            raise
+        self._guarded("COMMIT")
+
+    def _guarded(self, statement: str) -> None:
+        try:
+            self._connection.execute(statement)
+        except apsw.Error as error:
+            raise CommitUnknown(f"{statement}: {error}") from error
+
+    def _rollback(self) -> None:
+        # a failed write may already have rolled back by itself
+        if not self._connection.get_autocommit():
+            self._guarded("ROLLBACK")
+
+    def _sign(self, origin: Origin, frontier: Frontier, root: bytes = b"") -> bytes:
+        return sign_checkpoint(Checkpoint(origin, frontier.size, root or frontier.root), self._signer)
+
+    def _body_bytes(self, log: int, first: int, end: int) -> int:
+        total: Any = self._connection.execute(
+            "SELECT coalesce(sum(length(body)), 0) FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ?",
+            (log, first, end),
+        ).get
+        return int(total)
+
+    def _largest_row(self) -> int:
+        largest: Any = self._connection.execute("SELECT coalesce(max(id), 0) FROM header").get
+        return int(largest)
+
+    def _read_heads(self) -> Iterator[Head]:
+        rows: Any = self._connection.execute(
+            "SELECT id, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint FROM log ORDER BY stream, epoch"
+        ).fetchall()
+        for log, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint in rows:
+            yield Head(
+                log=log, origin=Origin(self._signer.name, stream, epoch, tag), lane=lane, frontier=Frontier(size, peaks), octets=octets,
+                trimmed=trimmed, group_first=group_first, checkpoint=checkpoint,
+            )  # fmt: skip
+
+    def _remember(self, limit: int) -> None:
+        rows = self._connection.execute(
+            "SELECT id, header, particulars FROM header JOIN body USING (id) WHERE id >= ? ORDER BY id",
+            (self._next_row - limit,),
+        )
+        for row, header, particulars in rows:
+            try:
+                key = repeat_key(decode_fields(header)[FEED], decode_particulars(particulars).get(CONTROL_ID, ""))
+            except SyncError:
+                continue  # a damaged record repeats nothing; the background check names it
+            if key:
+                self._recent.keep(key, row)

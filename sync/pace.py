@@ -1,0 +1,32 @@
+"""How long to wait before the next try: from history and a die that is passed in, never from a clock of its own."""
+
+from collections.abc import Callable
+
+WAIT_S_MIN = 0.5  # a restarted gateway is back within a second or two
+WAIT_S_MAX = 60.0  # a link that was down for a day is found up again within a minute
+GROWTH = 2.0
+
+
+class Backoff:
+    """Doubling waits with full jitter on the upper half, so that a thousand nodes do not come back in step."""
+
+    __slots__ = ("_dice", "_failures")
+
+    def __init__(self, dice: Callable[[], float]) -> None:
+        self._dice = dice
+        self._failures = 0
+
+    @property
+    def failures(self) -> int:
+        """Failures since the last success."""
+        return self._failures
+
+    def failed(self) -> float:
+        """Count one failure and give the wait, in seconds."""
+        wait = min(WAIT_S_MAX, WAIT_S_MIN * GROWTH ** min(self._failures, 16))
+        self._failures += 1
+        return wait * (0.5 + self._dice() / 2)
+
+    def succeeded(self) -> None:
+        """Start again from the shortest wait."""
+        self._failures = 0

@@ -1,0 +1,50 @@
+"""Receipts: the gateway's timestamped cosignature on a checkpoint it has durably committed (C2SP tlog-cosignature v1)."""
+
+import struct
+from dataclasses import dataclass
+
+from sync.checkpoint import Checkpoint, Note, NoteSignature, parse_checkpoint, parse_note
+from sync.errors import NotANote
+from sync.keys import COSIGNATURE_V1, SIGNATURE_BYTES, Signer, Verifier, key_id
+
+TIME_BYTES = 8
+TIME_MAX = 2**63 - 1  # seconds; the specification's bound
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a verified receipt says: this checkpoint was held durably at `time` (POSIX seconds, UTC)."""
+
+    checkpoint: Checkpoint
+    time: int
+
+
+def cosign(note: bytes, *, time: int, signer: Signer) -> bytes:
+    """The note with the cosignature of `signer` at `time` (POSIX seconds) added."""
+    parsed = parse_note(note)
+    signature = signer.sign(_message(parsed.text, time))
+    line = NoteSignature(
+        signer.name, key_id(signer.name, COSIGNATURE_V1, signer.public), struct.pack(">Q", time) + signature
+    )
+    return Note(parsed.text, (*parsed.signatures, line)).encode()
+
+
+def open_receipt(data: bytes, verifier: Verifier) -> Receipt:
+    """Read a cosigned checkpoint and verify the cosignature only. Raises NotANote, BadSignature."""
+    return verify_receipt(parse_note(data), verifier)
+
+
+def verify_receipt(note: Note, verifier: Verifier) -> Receipt:
+    """The receipt that this key cosigned. Raises NotANote, BadSignature."""
+    signature = note.signature(verifier.name, key_id(verifier.name, COSIGNATURE_V1, verifier.public))
+    if len(signature.blob) != TIME_BYTES + SIGNATURE_BYTES:
+        raise NotANote("not a cosignature/v1")
+    (time,) = struct.unpack(">Q", signature.blob[:TIME_BYTES])
+    if time > TIME_MAX:
+        raise NotANote("cosignature time out of range")
+    verifier.verify(_message(note.text, time), signature.blob[TIME_BYTES:])
+    return Receipt(parse_checkpoint(note.text), time)
+
+
+def _message(text: str, time: int) -> bytes:
+    return f"cosignature/v1\ntime {time}\n{text}".encode()

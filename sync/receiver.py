@@ -1,0 +1,246 @@
+"""The gateway's half of the protocol, pure: a judge of envelope, order and signature, never of content.
+
+The driver reads the rows it needs inside a transaction, asks, performs the effects in that transaction, commits, and only then answers.
+"""
+
+from dataclasses import dataclass
+
+from sync.batch import Batch
+from sync.checkpoint import Note, parse_note, verify_note
+from sync.errors import NotAName, SyncError
+from sync.keys import COSIGNATURE_V1, Signer, Verifier, key_id
+from sync.log import EMPTY_ROOT, Frontier, Leaves, root_at
+from sync.names import Origin
+from sync.receipt import cosign
+from sync.record import Record
+from sync.session import SessionRequest
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """What the ledger remembers of a node's starts: the last admitted one, its fence, all earlier ones, whether its records are held."""
+
+    boot: str
+    fence: str
+    earlier: frozenset[str]
+    held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldLog:
+    """One log as the ledger's head row has it; `note` is the cosigned checkpoint (empty at size 0)."""
+
+    origin: Origin
+    frontier: Frontier
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionAsked:
+    """A node's start asks to be admitted. `fresh` is a new random fence; `stale`: its connection is younger than a newer start's admission."""
+
+    node: str
+    request: SessionRequest
+    known: Admitted | None
+    logs: tuple[HeldLog, ...]
+    fresh: str
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutAsked:
+    """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `verifier` the node's log key."""
+
+    node: str
+    origin_stream: str
+    epoch: int
+    first: int
+    fence: str
+    known: Admitted | None
+    held: HeldLog | None
+    leaves: Leaves
+    verifier: Verifier
+    batch: Batch
+
+
+# -- effects -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Make this start the last admitted one under this fence. `hold`: it may be a copy; its records wait for a person."""
+
+    boot: str
+    fence: str
+    hold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """Make an empty head row."""
+
+    origin: Origin
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append these records and swap the head from `before` to `after` under this cosigned note."""
+
+    origin: Origin
+    before: Frontier
+    after: Frontier
+    note: bytes
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """Tell the centre, under a catalogue code."""
+
+    code: str
+    stream: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """200 to a session, with this fence."""
+
+    fence: str
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """200 to a PUT: the head's cosigned note."""
+
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Problem+json with this code; `held` with `rewind`."""
+
+    status: int
+    code: str
+    detail: str
+    held: HeldLog | None = None
+
+
+Effect = Admit | OpenLog | Append | Raise | Opened | Receipt | Refuse
+
+
+class Receiver:
+    """The judge. It keeps no state: front ends may be any number."""
+
+    def __init__(self, cosigner: Signer) -> None:
+        self._cosigner = cosigner
+
+    def handle(self, event: SessionAsked | PutAsked, now: int) -> list[Effect]:
+        """Judge one call at `now` (POSIX seconds, UTC; only for receipts); the last effect is the answer."""
+        if isinstance(event, SessionAsked):
+            return self._session(event)
+        return self._put(event, now)
+
+    # -- sessions -------------------------------------------------------------------------------------------------
+
+    def _session(self, event: SessionAsked) -> list[Effect]:
+        known, boot = event.known, event.request.boot
+        opened = self._open_logs(event)
+        if known is None:
+            return [Admit(boot, event.fresh, hold=False), *opened, Opened(event.fresh, held=False)]
+        if boot == known.boot:
+            return [*opened, Opened(known.fence, known.held)]
+        if boot in known.earlier:
+            # an older start that calls anew after a newer one was admitted: two of them are alive
+            alarms: list[Effect] = [Raise("GWY-11")] if event.stale else []
+            return [*alarms, Refuse(403, "fenced", "a newer start of this node was admitted")]
+        continues = known.fence == event.request.fence or known.boot in event.request.boots
+        suspect: list[Effect] = [] if continues else [Raise("GWY-10")]
+        held = known.held or not continues
+        return [*suspect, Admit(boot, event.fresh, hold=held), *opened, Opened(event.fresh, held)]
+
+    def _open_logs(self, event: SessionAsked) -> list[Effect]:
+        there = {log.origin.stream for log in event.logs}
+        return [
+            OpenLog(Origin(event.node, own.stream, 1, own.tag), own.lane)
+            for own in event.request.streams
+            if own.stream not in there and own.epoch == 1
+        ]
+
+    # -- batches --------------------------------------------------------------------------------------------------
+
+    def _put(self, event: PutAsked, now: int) -> list[Effect]:
+        refusal = self._refuse_early(event)
+        if refusal is not None:
+            return [refusal]
+        held, batch = event.held, event.batch
+        if (
+            held is None
+            or batch.epoch != held.origin.epoch
+            or batch.tag != held.origin.tag
+            or event.first > held.frontier.size
+        ):
+            return [Refuse(409, "rewind", "this is not where the log ends", held)]
+        size, end = held.frontier.size, batch.first + len(batch.records)
+        try:
+            signed = parse_note(batch.checkpoint)
+            checkpoint = verify_note(signed, event.verifier)
+        except SyncError as error:
+            return [Refuse(422, "bad-batch", f"checkpoint: {error}")]
+        # a stranger's line would be kept beside ours, and no evidence file of this log would verify any more
+        if len(signed.signatures) != 1:
+            return [Refuse(422, "bad-batch", "the checkpoint bears other signatures")]
+        if checkpoint.origin != held.origin or checkpoint.size != end:
+            return [Refuse(422, "bad-batch", "the checkpoint speaks of something else")]
+        both = max(0, min(size, end) - batch.first)
+        repeated = b"".join(record.leaf for record in batch.records[:both])
+        if event.leaves.leaves(batch.first, both) != repeated:
+            return [Raise("GWY-12", held.origin.stream), Refuse(412, "fork", "stored leaves differ")]
+        fresh = tuple(batch.records[both:])
+        after = held.frontier.append(b"".join(record.leaf for record in fresh))
+        expected = after.root if end >= size else root_at(event.leaves, end)
+        if checkpoint.root != expected:
+            return [Raise("GWY-12", held.origin.stream), Refuse(412, "fork", "the roots differ")]
+        if not fresh:
+            return [Receipt(self._again(held.note, now))]
+        note = cosign(batch.checkpoint, time=now, signer=self._cosigner)
+        return [Append(held.origin, held.frontier, after, note, fresh), Receipt(note)]
+
+    def _again(self, note: bytes, now: int) -> bytes:
+        """The receipt that was given before; under a renewed cosigning key, the same checkpoint cosigned by that."""
+        parsed, mine = parse_note(note), key_id(self._cosigner.name, COSIGNATURE_V1, self._cosigner.public)
+        if any((line.name, line.key_id) == (self._cosigner.name, mine) for line in parsed.signatures):
+            return note
+        return cosign(Note(parsed.text, parsed.signatures[:1]).encode(), time=now, signer=self._cosigner)
+
+    def _refuse_early(self, event: PutAsked) -> Refuse | None:
+        batch = event.batch
+        if event.known is None or event.fence != event.known.fence:
+            return Refuse(403, "fenced", "this fence is not the latest")
+        try:
+            named = Origin.parse(f"{batch.node}/{batch.stream}/{batch.epoch}-{batch.tag}")
+        except NotAName:
+            return Refuse(422, "bad-batch", "the batch names no log")
+        if (named.node, named.stream, named.epoch, batch.first) != (
+            event.node,
+            event.origin_stream,
+            event.epoch,
+            event.first,
+        ):
+            return Refuse(422, "bad-batch", "batch and address differ")
+        return None
+
+
+def rewind_members(held: HeldLog | None) -> dict[str, object]:
+    """What a 409 says beside its code: epoch, tag, size and root (hex) of the log."""
+    if held is None:
+        return {"epoch": 0, "tag": "", "size": 0, "root": EMPTY_ROOT.hex()}
+    return {
+        "epoch": held.origin.epoch,
+        "tag": held.origin.tag,
+        "size": held.frontier.size,
+        "root": held.frontier.root.hex(),
+    }

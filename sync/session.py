@@ -1,0 +1,164 @@
+"""What node and gateway say to each other when a session opens: the JSON of POST /v1/session (docs/wire.md, section 5)."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sync.errors import BadBatch
+from sync.log import HASH_BYTES, SIZE_MAX
+from sync.names import EPOCH_MAX, NAME, TAG
+
+BOOT = re.compile(r"[0-9a-f]{32}")
+TOKEN = re.compile(r"[!-~]{1,128}")  # fences and ledger ids: they travel in HTTP headers and lie in text columns
+SESSION_BYTES_MAX = 256 * 1024  # a thousand streams and ten thousand boots; the rest is somebody else's
+BOOTS_MAX = 4096  # starts without ever reaching a gateway: years of a box that reboots every hour
+STREAMS_MAX = 1024  # feeds of the largest hospital, ten times over
+LANES = ("critical", "routine", "bulk")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnStream:
+    """A log as the node declares it."""
+
+    stream: str
+    epoch: int
+    tag: str
+    lane: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest:
+    """A start, and what it wants to send. `boot` and `boots` are 32 hex digits; `fence` the one last held, or empty; `log_certificate` PEM."""
+
+    boot: str
+    boots: tuple[str, ...]
+    fence: str
+    log_certificate: str
+    streams: tuple[OwnStream, ...]
+
+    def encode(self) -> bytes:
+        """The request's JSON."""
+        streams = [{"stream": s.stream, "epoch": s.epoch, "tag": s.tag, "lane": s.lane} for s in self.streams]
+        return json.dumps(
+            {"boot": self.boot, "boots": list(self.boots), "fence": self.fence, "log_certificate": self.log_certificate, "streams": streams}
+        ).encode()  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TheirStream:
+    """A log as the gateway holds it."""
+
+    stream: str
+    epoch: int
+    tag: str
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionAnswer:
+    """The fence for this start, which ledger this is, and what it holds. `cosign_certificate` is PEM; `held`: outflows wait for a person."""
+
+    fence: str
+    ledger: str
+    cosign_certificate: str
+    held: bool
+    streams: tuple[TheirStream, ...]
+
+    def encode(self) -> bytes:
+        """The answer's JSON."""
+        streams = [
+            {"stream": s.stream, "epoch": s.epoch, "tag": s.tag, "size": s.size, "root": s.root.hex()}
+            for s in self.streams
+        ]
+        return json.dumps(
+            {"fence": self.fence, "ledger": self.ledger, "cosign_certificate": self.cosign_certificate, "held": self.held, "streams": streams}
+        ).encode()  # fmt: skip
+
+
+def read_request(data: bytes) -> SessionRequest:
+    """Read a session request. Raises BadBatch."""
+    found = _object(data)
+    try:
+        request = SessionRequest(
+            boot=found["boot"], boots=tuple(found["boots"]), fence=found["fence"], log_certificate=found["log_certificate"],
+            streams=tuple(
+                OwnStream(stream=s["stream"], epoch=s["epoch"], tag=s["tag"], lane=s["lane"]) for s in found["streams"]
+            ),
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise BadBatch("session request fields are missing") from error
+    boots = (request.boot, *request.boots)
+    if len(boots) > BOOTS_MAX or not all(isinstance(boot, str) and BOOT.fullmatch(boot) for boot in boots):
+        raise BadBatch("boot ids are 32 hex digits")
+    if not (request.fence == "" or _token(request.fence)) or not _ascii(request.log_certificate):
+        raise BadBatch("fence and certificate are ASCII text")
+    if len(request.streams) > STREAMS_MAX or not all(
+        _good(s.stream, s.epoch, s.tag) and s.lane in LANES for s in request.streams
+    ):
+        raise BadBatch("a stream's name, epoch, tag or lane is out of range")
+    if len({s.stream for s in request.streams}) != len(request.streams):
+        raise BadBatch("a stream is named twice")
+    return request
+
+
+def read_answer(data: bytes) -> SessionAnswer:
+    """Read a session answer. Raises BadBatch."""
+    found = _object(data)
+    try:
+        answer = SessionAnswer(
+            fence=found["fence"], ledger=found["ledger"], cosign_certificate=found["cosign_certificate"], held=found["held"],
+            streams=tuple(_their(s) for s in found["streams"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadBatch("session answer fields are missing") from error
+    if not (_token(answer.fence) and _token(answer.ledger) and _ascii(answer.cosign_certificate)):
+        raise BadBatch("fence, ledger and certificate are ASCII text")
+    if type(answer.held) is not bool or len({s.stream for s in answer.streams}) != len(answer.streams):
+        raise BadBatch("held is no truth value, or a stream is named twice")
+    return answer
+
+
+def _their(found: Mapping[str, Any]) -> TheirStream:
+    stream = TheirStream(
+        stream=found["stream"],
+        epoch=found["epoch"],
+        tag=found["tag"],
+        size=found["size"],
+        root=bytes.fromhex(found["root"]),
+    )
+    in_range = type(stream.size) is int and 0 <= stream.size <= SIZE_MAX and len(stream.root) == HASH_BYTES
+    if not in_range or not _good(stream.stream, stream.epoch, stream.tag):
+        raise BadBatch("a stream of the answer is out of range")
+    return stream
+
+
+def _token(text: object) -> bool:
+    return isinstance(text, str) and TOKEN.fullmatch(text) is not None
+
+
+def _ascii(text: object) -> bool:
+    # PEM is ASCII; and JSON may carry lone surrogates, which no later step could encode
+    return isinstance(text, str) and text.isascii()
+
+
+def _good(stream: object, epoch: object, tag: object) -> bool:
+    return (
+        isinstance(stream, str) and NAME.fullmatch(stream) is not None
+        and type(epoch) is int and 1 <= epoch <= EPOCH_MAX
+        and isinstance(tag, str) and TAG.fullmatch(tag) is not None
+    )  # fmt: skip
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    if len(data) > SESSION_BYTES_MAX:
+        raise BadBatch("session message too long")
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadBatch("session message is not JSON") from error
+    if not isinstance(found, dict):
+        raise BadBatch("session message is not an object")
+    return found

@@ -1,0 +1,193 @@
+"""Logs in SQLite: how a database is opened so that COMMIT means on disk, and the tables that outbox and ledger have in common."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import apsw
+from playhouse.apsw_ext import APSWDatabase
+from playhouse.migrations import Runner
+
+from native import body_commitment, leaf_hashes
+from sync.errors import UnsafeStore
+from sync.header import COMMITMENT, decode_fields
+from sync.log import HASH_BYTES, TILE_LEAVES, Frontier, range_frontier, tile_root
+from sync.record import BodyState, Record
+
+FULL = 2  # PRAGMA synchronous: only with FULL does COMMIT wait for the disk in WAL mode
+BUSY_MS_MAX = 5000  # a checkpoint of a slow card holds the lock for a second or two
+WAL_BYTES_MAX = 64 * 1024 * 1024  # the WAL is cut back to this after a checkpoint; more would eat the quota
+PAGE_CACHE_KIB = 8 * 1024  # a box of 1 GB serves pages from the kernel's cache; this bounds ours
+SAFE_SINCE = (3, 51, 3)  # the WAL-reset bug lives in 3.7.0 to 3.51.2
+READ_ROWS_MAX = 4096  # rows fetched in one query: bounds memory, and how long a reader pins the WAL
+
+
+def check_library(version: str) -> None:
+    """Raise UnsafeStore for a SQLite with the WAL-reset bug."""
+    if tuple(int(part) for part in version.split(".")) < SAFE_SINCE:
+        raise UnsafeStore(f"SQLite {version} has the WAL-reset bug")
+
+
+class SafeDatabase(APSWDatabase):
+    """A SQLite database whose every connection is asserted to sync at COMMIT. One connection per thread."""
+
+    def __init__(self, path: Path, *, readonly: bool = False, vfs: str | None = None) -> None:
+        check_library(apsw.sqlite_lib_version())
+        pragmas = [
+            ("journal_mode", "wal"), ("synchronous", FULL), ("foreign_keys", 1), ("trusted_schema", 0), ("cell_size_check", 1),
+            ("mmap_size", 0), ("journal_size_limit", WAL_BYTES_MAX), ("cache_size", -PAGE_CACHE_KIB), ("query_only", int(readonly)),
+        ]  # fmt: skip
+        options = {} if vfs is None else {"vfs": vfs}
+        super().__init__(str(path), pragmas=pragmas, timeout=BUSY_MS_MAX / 1000, **options)  # type: ignore[no-untyped-call]  # peewee
+
+    def raw(self) -> apsw.Connection:
+        """This thread's connection."""
+        return self.connection()  # type: ignore[no-any-return, no-untyped-call]  # peewee
+
+    def _connect(self) -> apsw.Connection:
+        connection: apsw.Connection = super()._connect()  # type: ignore[no-untyped-call]  # peewee
+        connection.convert_binding = _binding
+        # synchronous is a property of the connection, not of the file: trust nobody, ask
+        found = (connection.pragma("synchronous"), connection.pragma("journal_mode"))
+        if found != (FULL, "wal"):
+            connection.close()
+            raise UnsafeStore(f"connection has synchronous={found[0]}, journal_mode={found[1]}")
+        return connection
+
+
+def _binding(_cursor: object, _index: int, value: object) -> str:
+    # peewee's migration history dates its rows; apsw binds no datetimes
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"cannot bind {type(value).__name__}")
+
+
+def create(path: Path, schema: Path, *, vfs: str | None = None) -> SafeDatabase:
+    """Open a database for writing, made and migrated forward where needed. `schema` is the folder of numbered steps.
+
+    A new file is closed, synced with its folder and opened again before use: else a power cut could bring back the journal of its switch to WAL.
+    """
+    database = SafeDatabase(path, vfs=vfs)
+    fresh = not path.exists()
+    if fresh:
+        database.raw().execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.raw().execute("VACUUM")
+    Runner(database, str(schema)).up()  # type: ignore[no-untyped-call]  # peewee
+    if fresh:
+        database.close()
+        sync_file(path)
+        sync_file(path.parent)
+        database = SafeDatabase(path, vfs=vfs)
+    return database
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file or folder to stable storage."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Execute(Protocol):
+    """The part of an apsw connection that is used here."""
+
+    def execute(self, statements: str, bindings: Sequence[Any] = ...) -> Iterable[Any]:
+        """Run a statement."""
+
+    def executemany(self, statements: str, sequenceofbindings: Iterable[Sequence[Any]]) -> Iterable[Any]:
+        """Run a statement for each of these."""
+
+
+class LogTable:
+    """One log in a database that has the tables header, body and tile. Reads for `sync.log`; appends within the caller's transaction."""
+
+    __slots__ = ("_connection", "log")
+
+    def __init__(self, connection: Execute, log: int) -> None:
+        self._connection = connection
+        self.log = log
+
+    def leaves(self, first: int, count: int) -> bytes:
+        """Leaf hashes first..first+count-1, joined."""
+        rows = self._connection.execute(
+            "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
+            (self.log, first, first + count),
+        )
+        return b"".join([row[0] for row in rows])
+
+    def tiles(self, first: int, count: int) -> bytes:
+        """Roots of full tiles first..first+count-1, joined."""
+        rows = self._connection.execute(
+            "SELECT root FROM tile WHERE log = ? AND tile >= ? AND tile < ? ORDER BY tile",
+            (self.log, first, first + count),
+        )
+        return b"".join([row[0] for row in rows])
+
+    def records(self, first: int, count: int) -> Iterator[Record]:
+        """The records first..first+count-1 as they are stored; a body that is gone by retention is TRIMMED."""
+        rows = list(
+            self._connection.execute(
+                "SELECT seq, state, header, leaf, salt, particulars, body FROM header LEFT JOIN body USING (id)"
+                " WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
+                (self.log, first, first + min(count, READ_ROWS_MAX)),
+            )
+        )
+        for seq, state, header, leaf, salt, particulars, body in rows:
+            held = BodyState(state)
+            if held is BodyState.PRESENT and body is None:
+                held = BodyState.TRIMMED
+            yield Record(
+                seq=seq, header=header or b"", leaf=leaf, state=held, salt=salt or b"", particulars=particulars or b"", body=body or b""
+            )  # fmt: skip
+
+    def append(self, first_id: int, first: int, records: Sequence[Record]) -> None:
+        """Insert records, from row id `first_id` and position `first` on, and the tiles that become full."""
+        self._connection.executemany(
+            "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (first_id + n, self.log, first + n, int(record.state), record.header or None, record.leaf)
+                for n, record in enumerate(records)
+            ],
+        )
+        present = [(first_id + n, record) for n, record in enumerate(records) if record.state is BodyState.PRESENT]
+        self._connection.executemany(
+            "INSERT INTO body (id, salt, particulars, body) VALUES (?, ?, ?, ?)",
+            [(row, record.salt, record.particulars, record.body) for row, record in present],
+        )
+        self.fill_tiles(first, first + len(records))
+
+    def fill_tiles(self, before: int, after: int) -> None:
+        """Store the roots of the tiles that became full between two sizes."""
+        for tile in range(before // TILE_LEAVES, after // TILE_LEAVES):
+            root = tile_root(self.leaves(tile * TILE_LEAVES, TILE_LEAVES))
+            self._connection.execute("INSERT INTO tile (log, tile, root) VALUES (?, ?, ?)", (self.log, tile, root))
+
+    def frontier(self, size: int) -> Frontier:
+        """The frontier the log had at `size`. Raises IndexError where leaves are missing."""
+        return range_frontier(self, 0, size)
+
+
+def damage(record: Record) -> BodyState | None:
+    """What of a stored record no longer verifies: LEAF_ONLY (header), DAMAGED (body), or None where all of it does."""
+    if record.state is BodyState.LEAF_ONLY:
+        return None
+    if leaf_hashes([record.header]) != record.leaf:
+        return BodyState.LEAF_ONLY
+    if record.state is BodyState.PRESENT:
+        commitment = decode_fields(record.header)[COMMITMENT]
+        try:
+            found = body_commitment(record.salt, record.particulars, record.body)
+        except ValueError:
+            return BodyState.DAMAGED
+        if found != commitment:
+            return BodyState.DAMAGED
+    return None
+
+
+def split_hashes(joined: bytes) -> list[bytes]:
+    """Joined 32-byte hashes, one by one."""
+    return [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
