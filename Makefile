@@ -19,7 +19,7 @@ check:  ## lint, format, types, import arrows, sizes
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
-	.venv/bin/cython-lint native
+	PATH=.venv/bin:$$PATH cython-lint native
 	$(PYTHON) -m pytest -q tests/test_tidy.py
 
 sim:  ## kill node and gateway 2000 times under load; nothing acknowledged may be lost (an hour or more)

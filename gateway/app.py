@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -104,7 +105,9 @@ def build(config: Config) -> Gateway:
     )
     config.gateway.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = config.gateway.data_dir / LEDGER_FILE
-    dice = Dice(now_us=lambda: time.time_ns() // 1000, monotonic=time.monotonic, random=os.urandom)
+    dice = Dice(
+        now_us=lambda: time.time_ns() // 1000, monotonic=time.monotonic, random=os.urandom, free_bytes=lambda: shutil.disk_usage(path.parent).free
+    )  # fmt: skip
     ledger = SqliteLedger(
         path, cosigner=cosigner.signer, cosign_certificate=cosigner.der, dice=dice, meter=health, on_death=die
     )
@@ -169,7 +172,7 @@ def bind(address: Address) -> socket.socket:
     """A bound socket; "::" takes IPv4 as well."""
     family, _, _, _, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     dual = family == socket.AF_INET6 and where[0] == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server(where[:2], family=family, dualstack_ipv6=dual, backlog=1024)  # type: ignore[arg-type]  # an address of this family
+    return socket.create_server(where[:2], family=family, dualstack_ipv6=dual, backlog=1024)
 
 
 def _listener(app: ASGIApp, context: ssl.SSLContext | None) -> Listener:

@@ -87,14 +87,15 @@ class Consumers:
         record, _, proof = found
         if not record.header:
             raise NoEvidence("the header of this record is lost: only its leaf is known")
-        if not self._validity.data:
+        validity = self._validity.data
+        if not validity:
             raise NoEvidence("no validity list is configured")
         log_certificate, cosign_certificate = self._certificates(log)
         whole = record.state is BodyState.PRESENT
         return Evidence(
             header=record.header, salt=record.salt if whole else None, particulars=record.particulars if whole else None,
             body=record.body if whole else None, seq=seq, proof=tuple(proof), note=log.note, log_certificate=log_certificate,
-            cosign_certificate=cosign_certificate, chain=(), validity=self._validity.data, anchor=self._anchor,
+            cosign_certificate=cosign_certificate, chain=(), validity=validity, anchor=self._anchor,
         ).encode()  # fmt: skip
 
     def _certificates(self, log: LogView) -> tuple[bytes, bytes]:

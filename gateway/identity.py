@@ -18,6 +18,7 @@ from sync.errors import BadCertificate
 
 HEAD_BYTES_MAX = 32 * 1024  # request line and headers; a bearer token and some proxies' headers fit ten times over
 HEAD_S_MAX = 20.0  # from the connection, or the request's first byte, to the end of its headers; a 64 kbit/s link needs under one
+CLOSE_S_MAX = 0.5  # for the peer to take our last bytes when the gateway stops
 VALIDITY_BYTES_MAX = 16 * 1024 * 1024  # some 400,000 revoked certificates
 log = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class PeerProtocol(HttpToolsProtocol):
     _peer: Peer
     _head_timer: asyncio.TimerHandle | None = None
     _in_head = True
+    _ending = False
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -84,6 +86,24 @@ class PeerProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
         super().on_message_complete()
 
+    def shutdown(self) -> None:
+        """The gateway stops: end this connection now if it is idle, else after its answer."""
+        self._ending = True
+        super().shutdown()
+        if self.transport.is_closing():
+            self._cut_off()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or end."""
+        super().on_response_complete()
+        if self._ending:
+            self.transport.close()
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        # close() sends TLS close_notify and waits for the peer's: an idle client reads it only at its next call
+        self.loop.call_later(CLOSE_S_MAX, self.transport.abort)
+
     def _watch_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_S_MAX, self.transport.close)
 
@@ -101,9 +121,15 @@ class ValidityList:
         self._stamp: tuple[int, int] | None = None
         self._list: x509.CertificateRevocationList | None = None
         self._serials: frozenset[int] = frozenset()
-        self.data = b""
+        self._data = b""
         if path is not None and not self._refresh():
             raise BadSetup(f"validity list {path} cannot be read, or is not the authority's")
+
+    @property
+    def data(self) -> bytes:
+        """The list in force, DER; empty where none is configured."""
+        self._refresh()
+        return self._data
 
     def revokes(self, certificate: x509.Certificate) -> bool:
         """Whether the list in force names this certificate."""
@@ -131,7 +157,7 @@ class ValidityList:
             log.error("validity list not read", path=str(self._path), error=str(error))  # noqa: TRY400  # no traceback: the text says it
             self._alarm("GWY-13")
             return False
-        self._list, self.data, self._serials = fresh, data, frozenset(entry.serial_number for entry in fresh)
+        self._list, self._data, self._serials = fresh, data, frozenset(entry.serial_number for entry in fresh)
         log.info("validity list read", entries=len(self._serials))
         return True
 

@@ -38,6 +38,9 @@ SCHEMA = Path(__file__).parent / "ledger_schema"
 WAITING_CALLS_MAX = 256  # behind one writer: at a slow disk's 20 ms a commit, no call waits longer than a few seconds
 GROUP_CALLS_MAX = 64  # calls in one transaction: the first of them waits for the last
 GROUP_BYTES_MAX = 32 * 1024 * 1024  # body bytes in one transaction: bounds the WAL and the wait; one batch always fits
+FREE_BYTES_MIN = (
+    256 * 1024 * 1024
+)  # below, batches are refused before a commit can fail: the largest group in WAL and file, and the logs
 FENCE_BYTES = 16  # 128 bits: no one guesses the latest fence
 LEDGER_ID_BYTES = 16
 DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NotADBError)
@@ -58,11 +61,12 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dice:
-    """Clocks and randomness, passed in: UTC microseconds, monotonic seconds, random bytes."""
+    """Clocks, randomness and the disk's free space, passed in: UTC microseconds, monotonic seconds, random bytes, bytes."""
 
     now_us: Callable[[], int]
     monotonic: Callable[[], float]
     random: Callable[[int], bytes]
+    free_bytes: Callable[[], int]
 
 
 @dataclass(slots=True)
@@ -79,14 +83,14 @@ class SqliteLedger:
     """The embedded ledger. `on_death` is called on the writer thread when it cannot go on; it should end the process."""
 
     def __init__(
-        self, path: Path, *, cosigner: Signer, cosign_certificate: bytes, dice: Dice, meter: Meter, on_death: Callable[[BaseException], None], vfs: str | None = None
+        self, path: Path, *, cosigner: Signer, cosign_certificate: bytes, dice: Dice, meter: Meter, on_death: Callable[[BaseException], None],
+        vfs: str | None = None,
     ) -> None:  # fmt: skip
         self._path, self._vfs, self._dice, self._meter, self._on_death = path, vfs, dice, meter, on_death
         self._receiver = Receiver(cosigner)
         self._queue: Queue[_Waiting | None] = Queue(WAITING_CALLS_MAX)
-        self._admitted_at: dict[
-            str, float
-        ] = {}  # monotonic; a node admitted before this start counts as admitted before any connection
+        # monotonic; a node admitted before this process started counts as admitted before any connection
+        self._admitted_at: dict[str, float] = {}
         self._ending = False
         self._thread = Thread(target=self._run, name="ledger", daemon=True)
         self.id = self._prepare(cosigner.name, cosign_certificate)
@@ -147,7 +151,8 @@ class SqliteLedger:
             connection = database.raw()
             rows = Rows(connection)
             while group := self._take():
-                self._commit(connection, rows, group)
+                if group := self._with_room(group):
+                    self._commit(connection, rows, group)
             database.close()
         except BaseException as error:  # noqa: BLE001  # whatever it is, a gateway without its writer must not look alive
             self._on_death(error)
@@ -168,6 +173,17 @@ class SqliteLedger:
                 group.append(waiting)
                 octets += _octets(waiting.call)
         return group
+
+    def _with_room(self, group: list[_Waiting]) -> list[_Waiting]:
+        """The calls that may go on: where the disk is nearly full, batches are told so now. A commit that fails for it would end the process."""
+        if self._dice.free_bytes() >= FREE_BYTES_MIN:
+            return group
+        self._meter.alarm("GWY-14", "", "")
+        _fail(
+            [waiting for waiting in group if isinstance(waiting.call, PutCall)],
+            GatewayFull("the ledger's disk is nearly full"),
+        )
+        return [waiting for waiting in group if isinstance(waiting.call, SessionCall)]
 
     def _commit(self, connection: apsw.Connection, rows: Rows, group: list[_Waiting]) -> None:
         """One transaction for the group, then its answers. Raises LedgerLost where the outcome is unknown."""

@@ -11,7 +11,7 @@ MEDIA_TYPE = "application/problem+json"
 _CODES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 401: "unauthorized"}
 
 
-class Problem(Exception):  # noqa: N818  # named for what it becomes
+class Problem(Exception):
     """An answer as an exception. `members` stand in the JSON beside code and detail."""
 
     def __init__(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request
@@ -10,12 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from gateway.board import Board
 from gateway.config import Config, Token
 from gateway.consumers import Consumers, Span
 from gateway.errors import NoEvidence
 from gateway.health import METRICS_TYPE, Health
 from gateway.ledger_sqlite import SqliteLedger
-from gateway.page import Board, serve_page
+from gateway.page import serve_page
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX
@@ -133,9 +135,8 @@ async def _listing(
             first = span.first
             while first < span.end and limit:
                 rest = Span(log=span.log, epoch=span.epoch, first=first, end=span.end)
-                lines, first = await readers.run(
-                    lambda rest=rest, most=limit: consumers.lines(rest, most=most, release=release)
-                )  # type: ignore[misc]
+                read = partial(consumers.lines, rest, most=limit, release=release)
+                lines, first = await readers.run(read)
                 limit -= len(lines)
                 if lines:
                     yield b"".join(lines)

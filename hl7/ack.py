@@ -118,7 +118,7 @@ def _reply(
         found = Facts._make([value.replace(b"|", b"\\F\\") for value in found])
     own_id, time, code = control_id.encode("ascii", "replace"), now.encode("ascii", "replace"), ack_code.encode("ascii")
     if dialect is not _STANDARD:
-        own_id = escape(own_id, dialect.separators)
+        own_id = escape(_clean(own_id, COPIED_BYTES_MAX), dialect.separators)
     segments = _segments(found, dialect, own_id, time, code, complaint)
     reply = b"\r".join(segments)
     # Whatever is short and holds no byte of _STRIPPED but the CRs just written needs no second look at each value.

@@ -110,6 +110,10 @@ class Decoder:
             self._buffer += data
             window = self._buffer
         found, opened, searched = mllp_scan(window, self._opened, self._searched, _RESTART)
+        if self._opened < 0 and opened < 0 and len(found) == 1 and searched == len(data):
+            kind, start, end = found[0]
+            if kind == FRAME and end - start <= self._payload_bytes_max:  # one whole frame and nothing else
+                return [Frame(data[start:end])]
         events: list[Event] = []
         for kind, start, end in found:
             if kind == NOISE:

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import os
 import random
 import secrets
@@ -28,6 +29,7 @@ from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
 from node.uplink import EXIT_THREAD, Uplink
 from node.writer import Result, Writer, free_bytes
+from sync.errors import SyncError
 from sync.outbox import Outbox
 
 STORE_NAME = "outbox.db"
@@ -35,6 +37,7 @@ LOCK_NAME = "core.lock"
 BOOT_BYTES = 16  # 128 bits: two starts never share one
 MINUTE_S = 60.0  # summaries of refusals, trims and the look at the disk
 DAY_US = 86_400_000_000
+GC_OBJECTS = 50_000  # objects made between two looks for cycles: about 10 MB
 ROOM_CHECK_S = 1.0  # the disk's free space is asked once a second, not once a commit
 
 log = structlog.get_logger()
@@ -81,8 +84,6 @@ class Core:
         if now - self._room_at >= ROOM_CHECK_S:
             self._room_at = now
             self._has_room = free_bytes(self._store.parent) > self._config.outbox.free_bytes_min
-            if self._has_room:
-                self._alarms.cleared("NOD-10")
         return self._has_room
 
     def _deliver(self, result: Result) -> None:
@@ -90,6 +91,7 @@ class Core:
             self._loop.call_soon_threadsafe(_answer_all, result)
 
     def _grown(self, stream: str, size: int) -> None:
+        self._alarms.cleared("NOD-10")  # what was stored had room
         if self._uplink is not None:
             self._uplink.grown(stream, size)
 
@@ -118,6 +120,10 @@ class Core:
             self._uplink.start()
         proofreader.start()
         minute = loop.create_task(self._each_minute(intake))
+        # what is here stays; a message makes some thirty objects and no cycle, so looking for cycles 20 times a second was a third of the work
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_OBJECTS)
         log.info("core.started", node=self._config.node.name, kernels=native.IMPLEMENTATION, boot=self._boot.hex()[:8])
         await stop.wait()
         log.info("core.stopping")
@@ -148,7 +154,7 @@ class Core:
             clock=self._clock, alarms=self._alarms, boot=self._boot, dice=random.SystemRandom().random,
         )  # fmt: skip
 
-    def _make_feed(self, feed: Any, intake: Intake) -> MllpFeed:  # noqa: ANN401  # config.Feed; the next kinds widen it
+    def _make_feed(self, feed: Any, intake: Intake) -> MllpFeed:  # config.Feed; the next kinds widen it
         door = make_door(
             facility=self._config.node.facility, feed=feed.name, stream=feed.stream, content_type=CONTENT_TYPE,
             rejected_per_hour_max=feed.rejected_per_hour_max,
@@ -161,9 +167,17 @@ class Core:
             await asyncio.sleep(MINUTE_S)
             for feed in self._feeds:
                 intake.summarise(feed.door)
-            before_us = self._clock.now_us() - self._config.outbox.body_retention_days * DAY_US
-            for stream in self._config.streams:
-                await self._trim(stream.name, before_us)
+            try:
+                for stream in self._config.streams:
+                    await self._trim(stream.name, self._trim_before_us())
+            except SyncError as error:
+                # a busy or full writer: the next minute comes
+                log.warning("trim.postponed", code=error.code, detail=str(error))
+
+    def _trim_before_us(self) -> int:
+        """Bodies older than this may go. Where sources are refused for want of room, all that are receipted: a new one is worth more than an old copy."""
+        refused = any(alarm["code"] == "NOD-10" for alarm in self._alarms.standing())
+        return self._clock.now_us() - (0 if refused else self._config.outbox.body_retention_days * DAY_US)
 
     async def _trim(self, stream: str, before_us: int) -> None:
         """Delete receipted bodies past their retention, a small transaction at a time; intake commits in between."""

@@ -88,7 +88,7 @@ def _allowed(sock: socket.socket) -> bool:
     return user in {0, os.getuid()} or group == os.getgid()
 
 
-def ask(folder: Path, order: str) -> Any:  # noqa: ANN401  # JSON
+def ask(folder: Path, order: str) -> Any:  # JSON
     """Ask the core of this data folder; blocking. Raises CoreSilent where it does not answer, or answers with an error."""
     try:
         with _reachable(folder) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import native
 from node.app import STORE_NAME
 from node.catalogue import hint
-from node.clock import Clock, SYNCHRONISED
+from node.clock import SYNCHRONISED, Clock
 from node.config import Config
 from node.control import ask
 from node.errors import CoreSilent, LinkError, NodeError

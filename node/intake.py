@@ -6,19 +6,20 @@ from typing import NamedTuple
 
 import structlog
 
-from native import cbor_map
 from node.alarms import Alarms
 from node.clock import Clock
 from node.errors import QueueFull
 from node.writer import Outcome, Writer
 from sync.errors import NoRoom
-from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, common_pairs
+from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, common_pairs, encode_particulars
 from sync.outbox import Stored, repeat_key
 from sync.record import Draft, Kind, Verdict
 
 REFUSALS_TYPE = "application/vnd.wasl.refusals"
 HOUR_S = 3600.0
 CONTROL_ID_CHARACTERS_MAX = 512  # HL7 2.9 allows 199; what is longer stands whole in the body
+
+Common = tuple[tuple[int, int | str], ...]
 
 log = structlog.get_logger()
 
@@ -51,9 +52,9 @@ class Door:
     feed: str
     stream: str
     rejected_per_hour_max: int
-    message: tuple[tuple[int, int | str], ...]
-    incomplete: tuple[tuple[int, int | str], ...]
-    summary: tuple[tuple[int, int | str], ...]
+    message: Common
+    incomplete: Common
+    summary: Common
     counts: FeedCounts = field(default_factory=FeedCounts)
     hour_began: float = float("-inf")
     rejected_this_hour: int = 0
@@ -63,7 +64,7 @@ class Door:
 def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejected_per_hour_max: int) -> Door:
     """A feed's doorway."""
 
-    def common(kind: Kind, content: str) -> tuple[tuple[int, int | str], ...]:
+    def common(kind: Kind, content: str) -> Common:
         return common_pairs(kind=kind, facility=facility, feed=feed, content_type=content)
 
     return Door(
@@ -104,7 +105,7 @@ class Intake:
             door.message,
             message_type,
             verdict,
-            cbor_map(particulars),
+            encode_particulars(particulars),
             body,
             repeat_key(door.feed, control_id),
             answer,
@@ -117,7 +118,7 @@ class Intake:
         if not self._may_record(door):
             answer(Counted())
             return
-        particulars = cbor_map(
+        particulars = encode_particulars(
             [(CONTROL_ID, control_id[:CONTROL_ID_CHARACTERS_MAX]), (PEER, peer), (REFUSAL, (code, "")), (FRAME_BYTES, length), (FRAME_SHA256, sha256)]
         )  # fmt: skip
         self._submit(door, door.incomplete, "", Verdict.REJECTED, particulars, head, b"", answer)
@@ -127,7 +128,7 @@ class Intake:
         if not door.uncounted:
             return
         count, door.uncounted = door.uncounted, 0
-        particulars = cbor_map([(REFUSAL, ("NOD-11", "")), (COUNT, count)])
+        particulars = encode_particulars([(REFUSAL, ("NOD-11", "")), (COUNT, count)])
 
         def answer(outcome: Outcome | QueueFull | Counted) -> None:
             if not isinstance(outcome, Stored):
@@ -136,7 +137,7 @@ class Intake:
         self._submit(door, door.summary, "", Verdict.REJECTED, particulars, b"", b"", answer)
 
     def _submit(
-        self, door: Door, common: tuple[tuple[int, int | str], ...], message_type: str, verdict: int, particulars: bytes, body: bytes, key: bytes, answer: Answer
+        self, door: Door, common: Common, message_type: str, verdict: int, particulars: bytes, body: bytes, key: bytes, answer: Answer
     ) -> None:  # fmt: skip
         now_us, trust, counts = self._clock.now_us(), self._clock.trust(), door.counts
         draft = Draft(

@@ -74,7 +74,7 @@ class Status:
     def _feeds(self, core: Document | None) -> list[Document]:
         return [self._feed(feed, (core or {}).get("feeds", {}).get(feed.name)) for feed in self._config.feeds]
 
-    def _feed(self, feed: Any, found: Document | None) -> Document:  # noqa: ANN401  # config.Feed; the next kinds widen it
+    def _feed(self, feed: Any, found: Document | None) -> Document:  # config.Feed; the next kinds widen it
         told = found or {}
         error = told.get("last_error")
         return {

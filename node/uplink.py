@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,14 +17,32 @@ from node.writer import Writer
 from sync.batch import Batch, encode
 from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import SyncError
+from sync.errors import NoRoom, SyncError
 from sync.keys import Verifier
 from sync.log import Frontier
 from sync.names import Origin
+from sync.outbox import Outbox
 from sync.outbox_view import OutboxView, StreamView
 from sync.record import BodyState, Record
 from sync.sender import (
-    Alarm, AskSession, Effect, Event, Grew, KeepFence, KeepReceipt, PathFailed, Phase, Put, Receipted, Refused, Sender, SessionOpened, Started, Tick, Wait,
+    Alarm,
+    AskSession,
+    Effect,
+    Event,
+    Grew,
+    KeepFence,
+    KeepReceipt,
+    PathFailed,
+    Phase,
+    Put,
+    Receipted,
+    Refused,
+    Retry,
+    Sender,
+    SessionOpened,
+    Started,
+    Tick,
+    Wait,
 )  # fmt: skip
 from sync.session import OwnStream, SessionRequest, TheirStream, read_answer
 from sync.store import damage
@@ -65,6 +84,9 @@ class Uplink(threading.Thread):
         self._lock = threading.Lock()
         self._sizes: dict[str, int] = {}
         self._stopping = False
+        self._asked = False  # somebody says that the path is worth trying now
+        self._open = False
+        self._hungry = False  # a session is open and all is sent: the next record is wanted at once
         self._fence = ""
         self._ledger = ""
         self._views: dict[str, StreamView] = {}
@@ -77,10 +99,12 @@ class Uplink(threading.Thread):
         """A log has this size now, durably."""
         with self._lock:
             self._sizes[stream] = size
-        self._wake.set()
+        if self._hungry:
+            self._wake.set()
 
     def retry(self) -> None:
-        """Wake up and look whether it is time."""
+        """Try now, however long the wait after the last failure would still be."""
+        self._asked = True
         self._wake.set()
 
     def stop(self) -> None:
@@ -105,6 +129,7 @@ class Uplink(threading.Thread):
             ]
             # a wait asked for before the last event is no longer wanted
             effects = [*(effect for effect in effects[:-1] if not isinstance(effect, Wait)), *effects[-1:]]
+            self._open = sender.phase is Phase.OPEN
             if sender.phase is Phase.FENCED:
                 self._set_state("fenced")
         self._client.close()
@@ -113,7 +138,11 @@ class Uplink(threading.Thread):
     def _growth(self) -> list[Event]:
         with self._lock:
             sizes, self._sizes = self._sizes, {}
-        return [Grew(stream, size) for stream, size in sizes.items()]
+        events: list[Event] = [Grew(stream, size) for stream, size in sizes.items()]
+        if self._asked:
+            self._asked = False
+            events.append(Retry())
+        return events
 
     def _perform(self, effect: Effect, view: OutboxView) -> Event | None:
         match effect:
@@ -121,30 +150,49 @@ class Uplink(threading.Thread):
                 return self._call(lambda: self._ask_session(view))
             case Put():
                 return self._call(lambda: self._put(effect, view))
-            case KeepReceipt(origin, size, note, at):
-                ledger = self._ledger
-                self._writer.order(
-                    lambda outbox: outbox.keep_receipt(
-                        ledger=ledger, stream=origin.stream, size=size, receipt=note, at=at
-                    )
-                ).result()
-                self._set_state("up")
-                for code in ("SYN-26", "SYN-25"):
-                    self._alarms.cleared(code, origin.stream)
+            case KeepReceipt():
+                self._keep_receipt(effect)
             case KeepFence(fence, ledger):
-                self._fence, self._ledger = fence, ledger
-                boot = self._boot
-                self._writer.order(lambda outbox: outbox.admitted(boot=boot, ledger=ledger, fence=fence)).result()
-                for code in ("SYN-27", "SYN-28", "SYN-23"):
-                    self._alarms.cleared(code)
+                self._keep_fence(fence, ledger)
             case Alarm(code, stream):
                 self._alarms.raised(code, stream)
                 if code == "SYN-28":
                     self._set_state("revoked")
             case Wait(seconds):
-                self._wake.wait(min(seconds, WAIT_S_MAX))
-                self._wake.clear()
+                self._wait(seconds)
         return None
+
+    def _keep_receipt(self, kept: KeepReceipt) -> None:
+        ledger, stream = self._ledger, kept.origin.stream
+        self._have_written(
+            lambda outbox: outbox.keep_receipt(
+                ledger=ledger, stream=stream, size=kept.size, receipt=kept.note, at=kept.at
+            )
+        )
+        self._set_state("up")
+        for code in ("SYN-26", "SYN-25"):
+            self._alarms.cleared(code, stream)
+
+    def _keep_fence(self, fence: str, ledger: str) -> None:
+        self._fence, self._ledger = fence, ledger
+        boot = self._boot
+        self._have_written(lambda outbox: outbox.admitted(boot=boot, ledger=ledger, fence=fence))
+        for code in ("SYN-27", "SYN-28", "SYN-23"):
+            self._alarms.cleared(code)
+
+    def _have_written(self, work: Callable[[Outbox], None]) -> None:
+        """Have the writer store it and wait. Where it cannot (full, or stopping) the gateway will say it again."""
+        with suppress(NoRoom):
+            self._writer.order(work).result()
+
+    def _wait(self, seconds: float) -> None:
+        self._hungry = self._open
+        with self._lock:
+            grown = bool(self._sizes)
+        if not (self._hungry and grown):
+            self._wake.wait(min(seconds, WAIT_S_MAX))
+        self._wake.clear()
+        self._hungry = False
 
     def _call(self, call: Callable[[], Event]) -> Event:
         """One call with its time and its failure noted."""

@@ -33,6 +33,7 @@ WIRE_BYTES_MAX = RAW_BYTES_MAX + 64 * 1024  # what does not compress grows by a 
 ITEMS_MAX = (
     RECORDS_MAX * 64
 )  # CBOR items: some 10 are used a record. 24 MiB of empty lists would become 2 GB of objects
+WINDOW_LOG_MAX = 25  # 32 MiB covers RAW_BYTES_MAX; a frame may otherwise ask for 128 MiB
 ZSTD_LEVEL = 3  # measured best trade on a small ARM core: level 9 gains 4 % and costs three times the time
 
 VERSION, NODE, STREAM, EPOCH, TAG, FIRST, LANE, BASE_US, COMMON, CHECKPOINT, RECORDS = range(1, 12)
@@ -95,7 +96,7 @@ def _open(data: bytes) -> dict[int, Any]:
     if len(data) > WIRE_BYTES_MAX:
         raise BadBatch("batch too long")
     try:
-        decompressor = zstd.ZstdDecompressor()
+        decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG_MAX})
         raw = decompressor.decompress(data, RAW_BYTES_MAX)
         if not decompressor.eof or decompressor.unused_data:
             raise BadBatch("batch is longer than the limit, or cut off")

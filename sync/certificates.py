@@ -46,7 +46,7 @@ def read(data: bytes) -> x509.Certificate:
 def read_der(data: bytes) -> x509.Certificate:
     """Read one certificate, DER only: in PEM, line breaks and text around it could be changed unnoticed. Raises BadCertificate."""
     certificate = read(data)
-    if der(certificate) != data:
+    if der(certificate) != data or not _ends_whole(data, certificate.signature):
         raise BadCertificate("not a certificate in DER")
     return certificate
 
@@ -88,7 +88,7 @@ def check_chain(
         raise BadCertificate("chain too long")
     try:
         when = datetime.fromtimestamp(at, UTC)
-    except _ODD as error:
+    except (ValueError, OverflowError, OSError) as error:
         raise BadCertificate("no certificate is valid at that time") from error
     below = leaf
     for depth, issuer in enumerate((*chain, anchor)):
@@ -116,7 +116,7 @@ def read_validity(data: bytes, anchor: x509.Certificate) -> x509.CertificateRevo
         partial = any(extension.critical for extension in validity.extensions)
     except _ODD as error:
         raise BadCertificate("not a validity list") from error
-    if not signed or validity.issuer != anchor.subject:
+    if not signed or validity.issuer != anchor.subject or not _ends_whole(data, validity.signature):
         raise BadCertificate("the validity list is not signed by the authority")
     if partial:
         raise BadCertificate("the validity list is not a complete one")
@@ -143,6 +143,11 @@ def _check_authority(certificate: x509.Certificate, depth: int) -> None:
         raise BadCertificate("an issuer is not an authority") from error
     if not basic.ca or not usage.key_cert_sign or (basic.path_length is not None and basic.path_length < depth):
         raise BadCertificate("an issuer may not issue")
+
+
+def _ends_whole(data: bytes, signature: bytes) -> bool:
+    """Whether the signature at the end has no unused bits. They lie outside of what is signed, and parsers let zeros pass."""
+    return data.endswith(b"\0" + signature)
 
 
 def _named(certificate: x509.Certificate, prefix: str, role: str) -> str:

@@ -1,6 +1,6 @@
 """Header and particulars, to bytes and back (docs/wire.md, sections 2 and 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,11 @@ def draft_pairs(draft: Draft) -> tuple[Pair, ...]:
         (PROTECTION, PLAIN),
     )
     return pairs if draft.after is None else (*pairs, (AFTER, draft.after))
+
+
+def encode_particulars(pairs: Sequence[Pair]) -> bytes:
+    """Encode particulars given as pairs in ascending key order: the same deterministic form."""
+    return cbor_map(pairs)
 
 
 def encode_pairs(fields: Mapping[int, Any]) -> bytes:

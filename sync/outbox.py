@@ -5,26 +5,31 @@ One thread owns an Outbox. What it holds in memory (heads, recent arrivals) chan
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
+from peewee import DatabaseError
 
 from native import seal_group
-from sync.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import CommitUnknown, LogBroken, NoRoom, SyncError
-from sync.header import COMMITMENT, CONTROL_ID, FEED, decode, decode_fields, decode_particulars, draft_pairs
+from sync.header import COMMITMENT, CONTROL_ID, FEED, VERDICT, decode, decode_fields, decode_particulars, draft_pairs
 from sync.keys import Signer, Verifier
-from sync.log import TILE_LEAVES, Frontier
+from sync.log import Frontier
 from sync.names import Origin, check_name
+from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.record import SALT_BYTES, Draft, Position
-from sync.store import LogTable, create, damage
+from sync.session import BOOTS_MAX
+from sync.store import LogTable, create
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
 TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
 PAGE_BYTES = 4096
+RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
+WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the database every 4 MB
 RECENT_MAX = 16_384  # arrivals remembered to know a repeat: a day of a busy hospital, 4 MB of memory, 0.2 s at start
 
 
@@ -34,20 +39,6 @@ class Stored(NamedTuple):
     stream: str
     position: Position
     repeated: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """A log's present end, as it is in memory and in its row. `octets` counts all body bytes ever appended."""
-
-    log: int
-    origin: Origin
-    lane: str
-    frontier: Frontier
-    octets: int
-    trimmed: int
-    group_first: int
-    checkpoint: bytes
 
 
 class Recent:
@@ -79,6 +70,27 @@ def repeat_key(feed: str, control_id: str) -> bytes:
     return f"{feed}\0{control_id}".encode() if control_id else b""
 
 
+def _same(one: Draft, other: Draft) -> bool:
+    return (one.body, one.verdict, one.common) == (other.body, other.verdict, other.common)
+
+
+def _received_us(header: bytes) -> int | None:
+    """When a record came; None where its header is damaged: its body then goes with its neighbours'."""
+    try:
+        return decode(header).received_us
+    except SyncError:
+        return None
+
+
+def _checkpoint_wal(connection: apsw.Connection, database: str, pages: int) -> int:
+    """Bring the WAL back into the database. SQLite would do the same by itself, but keep to itself that the disk refused."""
+    if pages >= WAL_PAGES_MAX:
+        # a reader or another checkpoint, or no room for it: next time. What the group wrote is on disk either way
+        with suppress(apsw.BusyError, apsw.LockedError, apsw.FullError):
+            connection.wal_checkpoint(database, apsw.SQLITE_CHECKPOINT_PASSIVE)
+    return apsw.SQLITE_OK
+
+
 class Outbox:
     """The store of one node, opened for writing. Raises UnsafeStore, LogBroken."""
 
@@ -87,15 +99,18 @@ class Outbox:
     ) -> None:  # fmt: skip
         self._signer = signer
         self._random = random
-        self._database = create(path, SCHEMA, vfs=vfs)
-        self._connection: apsw.Connection = self._database.raw()
-        if quota_bytes:
-            # INSERT fails first at the limit, while DELETE still works: the queue can always drain
-            self._connection.pragma("max_page_count", max(64, quota_bytes // PAGE_BYTES))
-        self.heads = {head.origin.stream: head for head in self._read_heads()}
-        self._next_row = 1 + self._largest_row()
+        self._pages_max = max(64, quota_bytes // PAGE_BYTES) if quota_bytes else 0
         self._recent = Recent(recent_max)
-        self._remember(recent_max)
+        try:
+            self._database = create(path, SCHEMA, vfs=vfs)
+            self._connection: apsw.Connection = self._database.raw()
+            self._connection.set_wal_hook(_checkpoint_wal)
+            self._limit_pages(0)
+            self.heads = {head.origin.stream: head for head in read_heads(self._connection, signer.name)}
+            self._next_row = 1 + self._largest_row()
+            self._remember(recent_max)
+        except (apsw.CorruptError, apsw.NotADBError, DatabaseError) as error:
+            raise LogBroken(f"the outbox cannot be read: {error}") from error
 
     def close(self) -> None:
         """Close the connection; what is committed stays."""
@@ -105,23 +120,18 @@ class Outbox:
 
     def open_streams(self, lanes: Mapping[str, str], tag: str) -> None:
         """Make sure that each stream has a log: epoch 1, under this boot's tag, where it is new. The lane follows the configuration."""
+        heads = dict(self.heads)
         with self.transaction():
             for stream, lane in lanes.items():
-                head = self.heads.get(stream)
-                if head is not None:
-                    self._connection.execute("UPDATE log SET lane = ? WHERE id = ?", (lane, head.log))
-                    self.heads[stream] = replace(head, lane=lane)
-                    continue
-                origin = Origin(self._signer.name, check_name(stream), 1, tag)
-                note = self._sign(origin, Frontier())
-                self._connection.execute(
-                    "INSERT INTO log (stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint)"
-                    " VALUES (?, ?, ?, ?, 0, x'', 0, 0, 0, ?)",
-                    (stream, origin.epoch, tag, lane, note),
-                )
-                self.heads[stream] = Head(
-                    log=self._connection.last_insert_rowid(), origin=origin, lane=lane, frontier=Frontier(), octets=0, trimmed=0, group_first=0, checkpoint=note
-                )  # fmt: skip
+                head = heads.get(stream)
+                if head is None:
+                    origin = Origin(self._signer.name, check_name(stream), 1, tag)
+                    note = self._sign(origin, Frontier())
+                    heads[stream] = insert_head(self._connection, origin=origin, lane=lane, checkpoint=note)
+                elif head.lane != lane:
+                    heads[stream] = replace(head, lane=lane)
+                    write_head(self._connection, heads[stream])
+        self.heads = heads
 
     def verify_heads(self) -> None:
         """Check every head: its frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken.
@@ -130,21 +140,7 @@ class Outbox:
         """
         verifier = Verifier(self._signer.name, self._signer.public)
         for head in self.heads.values():
-            table = LogTable(self._connection, head.log)
-            try:
-                checkpoint = open_checkpoint(head.checkpoint, verifier)
-                stored = table.frontier(head.frontier.size)
-            except (SyncError, IndexError) as error:
-                raise LogBroken(f"head of {head.origin}: {error}") from error
-            if stored != head.frontier or checkpoint != Checkpoint(head.origin, stored.size, stored.root):
-                raise LogBroken(f"head of {head.origin} does not match its leaves")
-            if table.leaves(head.frontier.size, 1):
-                raise LogBroken(f"{head.origin} has records beyond its head")
-            group = max(head.group_first, head.frontier.size - TILE_LEAVES)
-            for record in table.records(group, head.frontier.size - group):
-                found = damage(record)
-                if found is not None:
-                    raise LogBroken(f"{head.origin} record {record.seq}: {found.word}")
+            verify_head(self._connection, head, verifier)
 
     # -- the group commit -----------------------------------------------------------------------------------------
 
@@ -155,10 +151,10 @@ class Outbox:
         """
         heads = dict(self.heads)
         fresh: dict[str, list[int]] = {}
-        stored = self._find_repeats(drafts, fresh)
         row = self._next_row
         rows: list[int] = [0] * len(drafts)
-        with self.transaction():
+        with self.transaction(grows=True):
+            stored = self._find_repeats(drafts, fresh)
             for stream, places in fresh.items():
                 head = heads[stream]
                 heads[stream] = self._append_stream(head, [drafts[place] for place in places], row)
@@ -195,11 +191,9 @@ class Outbox:
         )
         LogTable(execute, log).fill_tiles(first, after.size)
         octets = head.octets + sum(map(len, bodies))
-        execute.execute(
-            "UPDATE log SET size = ?, peaks = ?, octets = ?, group_first = ?, checkpoint = ? WHERE id = ?",
-            (after.size, peaks, octets, first, note, log),
-        )
-        return replace(head, frontier=after, octets=octets, group_first=first, checkpoint=note)
+        head = replace(head, frontier=after, octets=octets, group_first=first, checkpoint=note)
+        write_head(execute, head)
+        return head
 
     def _find_repeats(self, drafts: Sequence[Draft], fresh: dict[str, list[int]]) -> list[Stored | int | None]:
         """Sort a group into fresh places by stream, repeats of stored records, and repeats within the group (their place)."""
@@ -209,7 +203,7 @@ class Outbox:
             key = draft.repeat_key
             if key:
                 twin = here.get(key)
-                if twin is not None and drafts[twin].body == draft.body and drafts[twin].verdict == draft.verdict:
+                if twin is not None and _same(drafts[twin], draft):
                     found[place] = twin
                     continue
                 row = self._recent.get(key)
@@ -236,8 +230,14 @@ class Outbox:
             "SELECT stream, epoch, seq, header, body FROM header JOIN body USING (id) JOIN log ON log.id = header.log WHERE header.id = ?",
             (row,),
         ).fetchone()
-        if found is None or found[4] != draft.body or decode(found[3]).verdict != draft.verdict:
+        if found is None or found[4] != draft.body:
             return None
+        try:
+            fields = decode_fields(found[3])
+        except SyncError:
+            return None  # a damaged record is no proof that this message is stored
+        if fields.get(VERDICT) != draft.verdict or any(fields.get(key) != value for key, value in draft.common):
+            return None  # an incomplete frame of the same bytes is not the message
         return Stored(found[0], Position(found[1], found[2]), True)
 
     # -- the other writes -----------------------------------------------------------------------------------------
@@ -262,6 +262,11 @@ class Outbox:
         """Store this start's id, durably, before the first call to a gateway."""
         with self.transaction():
             self._connection.execute("INSERT INTO boot (id, started_us) VALUES (?, ?)", (boot, started_us))
+            # a box that restarts in a loop must not outgrow the session: the last admitted start, the oldest row, stays
+            self._connection.execute(
+                "DELETE FROM boot WHERE rowid > (SELECT min(rowid) FROM boot) AND rowid NOT IN (SELECT rowid FROM boot ORDER BY rowid DESC LIMIT ?)",
+                (BOOTS_MAX - 2,),
+            )
 
     def admitted(self, *, boot: bytes, ledger: str, fence: str) -> None:
         """Keep the fence a gateway gave this boot; earlier starts need not be listed any more."""
@@ -293,10 +298,11 @@ class Outbox:
         ).fetchone()
         end = min(row[0] if row else 0, head.trimmed + TRIM_ROWS_MAX)
         upto = head.trimmed
-        for record in LogTable(self._connection, head.log).records(upto, end - upto):
-            if record.header and decode(record.header).received_us >= received_before_us:
+        for seq, header in LogTable(self._connection, head.log).headers(upto, end - upto):
+            received_us = _received_us(header)
+            if received_us is not None and received_us >= received_before_us:
                 break
-            upto = record.seq + 1
+            upto = seq + 1
         if upto == head.trimmed:
             return 0
         with self.transaction():
@@ -304,18 +310,31 @@ class Outbox:
                 "DELETE FROM body WHERE id IN (SELECT id FROM header WHERE log = ? AND seq >= ? AND seq < ?)",
                 (head.log, head.trimmed, upto),
             )
-            self._connection.execute("UPDATE log SET trimmed = ? WHERE id = ?", (upto, head.log))
-        self.heads[stream] = replace(head, trimmed=upto)
+            after = replace(head, trimmed=upto)
+            write_head(self._connection, after)
+        self.heads[stream] = after
         return upto - head.trimmed
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, grows: bool = False) -> Iterator[None]:
         """BEGIN IMMEDIATE … COMMIT. A crash before COMMIT returns leaves either all of it or nothing.
 
-        Raises NoRoom when the store is full and nothing was committed; CommitUnknown when the disk failed, at whatever step.
+        `grows`: it adds records, so it may not touch the reserve. Raises NoRoom when the store is full and nothing was committed;
+        CommitUnknown when the disk failed, at whatever step.
         """
+        if not grows:
+            self._limit_pages(RESERVE_PAGES)
+        try:
+            with self._committed():
+                yield
+        finally:
+            if not grows:
+                self._limit_pages(0)
+
+    @contextmanager
+    def _committed(self) -> Iterator[None]:
         self._guarded("BEGIN IMMEDIATE")
         try:
             yield
@@ -329,6 +348,11 @@ class Outbox:
             self._rollback()
             raise
         self._guarded("COMMIT")
+
+    def _limit_pages(self, reserve: int) -> None:
+        # INSERT fails first at the limit, while DELETE still works; SQLite never sets it below the present size
+        if self._pages_max:
+            self._connection.pragma("max_page_count", self._pages_max + reserve)
 
     def _guarded(self, statement: str) -> None:
         try:
@@ -354,16 +378,6 @@ class Outbox:
     def _largest_row(self) -> int:
         largest: Any = self._connection.execute("SELECT coalesce(max(id), 0) FROM header").get
         return int(largest)
-
-    def _read_heads(self) -> Iterator[Head]:
-        rows: Any = self._connection.execute(
-            "SELECT id, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint FROM log ORDER BY stream, epoch"
-        ).fetchall()
-        for log, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint in rows:
-            yield Head(
-                log=log, origin=Origin(self._signer.name, stream, epoch, tag), lane=lane, frontier=Frontier(size, peaks), octets=octets,
-                trimmed=trimmed, group_first=group_first, checkpoint=checkpoint,
-            )  # fmt: skip
 
     def _remember(self, limit: int) -> None:
         rows = self._connection.execute(

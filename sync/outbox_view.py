@@ -8,7 +8,7 @@ from typing import Any
 from sync.header import decode
 from sync.names import Origin
 from sync.record import Record
-from sync.store import LogTable, SafeDatabase, damage
+from sync.store import LogTable, OutboxTable, SafeDatabase, damage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class OutboxView:
 
     def table(self, log: int) -> LogTable:
         """The log's leaves, tiles and records."""
-        return LogTable(self._database.raw(), log)
+        return OutboxTable(self._database.raw(), log)
 
     def received_at_us(self, log: int, seq: int) -> int | None:
         """When that record was received, UTC microseconds; None where there is none or its header is lost."""

@@ -70,11 +70,15 @@ class PutAsked:
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Make this start the last admitted one under this fence. `hold`: it may be a copy; its records wait for a person."""
+    """Make this start the last admitted one under this fence. `hold`: it may be a copy; its records wait for a person.
+
+    `superseded`: older starts that it names, to be remembered with those admitted. A call of theirs that is still under way is late, not a copy.
+    """
 
     boot: str
     fence: str
     hold: bool
+    superseded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +152,10 @@ class Receiver:
 
     def _session(self, event: SessionAsked) -> list[Effect]:
         known, boot = event.known, event.request.boot
+        older = tuple(each for each in event.request.boots if each != boot)
         opened = self._open_logs(event)
         if known is None:
-            return [Admit(boot, event.fresh, hold=False), *opened, Opened(event.fresh, held=False)]
+            return [Admit(boot, event.fresh, hold=False, superseded=older), *opened, Opened(event.fresh, held=False)]
         if boot == known.boot:
             return [*opened, Opened(known.fence, known.held)]
         if boot in known.earlier:
@@ -160,7 +165,7 @@ class Receiver:
         continues = known.fence == event.request.fence or known.boot in event.request.boots
         suspect: list[Effect] = [] if continues else [Raise("GWY-10")]
         held = known.held or not continues
-        return [*suspect, Admit(boot, event.fresh, hold=held), *opened, Opened(event.fresh, held)]
+        return [*suspect, Admit(boot, event.fresh, hold=held, superseded=older), *opened, Opened(event.fresh, held)]
 
     def _open_logs(self, event: SessionAsked) -> list[Effect]:
         there = {log.origin.stream for log in event.logs}

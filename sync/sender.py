@@ -93,7 +93,12 @@ class Tick:
     """Time passed."""
 
 
-Event = Started | Grew | SessionOpened | Receipted | Refused | PathFailed | Tick
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Somebody who mended the path says that it is worth trying now: the wait after failures is over."""
+
+
+Event = Started | Grew | SessionOpened | Receipted | Refused | PathFailed | Tick | Retry
 
 
 # -- effects -----------------------------------------------------------------------------------------------------------
@@ -221,6 +226,8 @@ class Sender:
                 done = self._fail(now)
             case Tick():
                 done = []
+            case Retry():
+                self._retry_at, done = min(self._retry_at, now), []
         return [*done, *self._next(now)]
 
     def _next(self, now: float) -> Iterable[Effect]:
@@ -322,7 +329,7 @@ class Sender:
             return self._fail(now)
         flow = self.flows[event.stream]
         match event.code:
-            case "rewind" if event.theirs is not None and event.theirs.size != flow.theirs and not flow.rewound:
+            case "rewind" if event.theirs is not None and 0 <= event.theirs.size != flow.theirs and not flow.rewound:
                 # twice in a row is no verdict but a broken answer: then a session decides, with its waits between
                 return self._compare(replace(flow, rewound=True), event.theirs)
             case "fork":

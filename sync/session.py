@@ -12,8 +12,8 @@ from sync.names import EPOCH_MAX, NAME, TAG
 
 BOOT = re.compile(r"[0-9a-f]{32}")
 TOKEN = re.compile(r"[!-~]{1,128}")  # fences and ledger ids: they travel in HTTP headers and lie in text columns
-SESSION_BYTES_MAX = 256 * 1024  # a thousand streams and ten thousand boots; the rest is somebody else's
-BOOTS_MAX = 4096  # starts without ever reaching a gateway: years of a box that reboots every hour
+SESSION_BYTES_MAX = 256 * 1024  # a thousand streams and as many boots; the rest is somebody else's
+BOOTS_MAX = 1024  # starts without reaching a gateway: the outbox lists the first and the newest
 STREAMS_MAX = 1024  # feeds of the largest hospital, ten times over
 LANES = ("critical", "routine", "bulk")
 
@@ -110,7 +110,7 @@ def read_answer(data: bytes) -> SessionAnswer:
     try:
         answer = SessionAnswer(
             fence=found["fence"], ledger=found["ledger"], cosign_certificate=found["cosign_certificate"], held=found["held"],
-            streams=tuple(_their(s) for s in found["streams"]),
+            streams=tuple(read_their(s) for s in found["streams"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise BadBatch("session answer fields are missing") from error
@@ -121,14 +121,18 @@ def read_answer(data: bytes) -> SessionAnswer:
     return answer
 
 
-def _their(found: Mapping[str, Any]) -> TheirStream:
-    stream = TheirStream(
-        stream=found["stream"],
-        epoch=found["epoch"],
-        tag=found["tag"],
-        size=found["size"],
-        root=bytes.fromhex(found["root"]),
-    )
+def read_their(found: Mapping[str, Any]) -> TheirStream:
+    """Read where a log ends, of a session's answer or (with the stream's name added) of a rewind. Raises BadBatch."""
+    try:
+        stream = TheirStream(
+            stream=found["stream"],
+            epoch=found["epoch"],
+            tag=found["tag"],
+            size=found["size"],
+            root=bytes.fromhex(found["root"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadBatch("where the log ends is not said") from error
     in_range = type(stream.size) is int and 0 <= stream.size <= SIZE_MAX and len(stream.root) == HASH_BYTES
     if not in_range or not _good(stream.stream, stream.epoch, stream.tag):
         raise BadBatch("a stream of the answer is out of range")

@@ -19,7 +19,7 @@ from sync.record import BodyState, Record
 FULL = 2  # PRAGMA synchronous: only with FULL does COMMIT wait for the disk in WAL mode
 BUSY_MS_MAX = 5000  # a checkpoint of a slow card holds the lock for a second or two
 WAL_BYTES_MAX = 64 * 1024 * 1024  # the WAL is cut back to this after a checkpoint; more would eat the quota
-PAGE_CACHE_KIB = 8 * 1024  # a box of 1 GB serves pages from the kernel's cache; this bounds ours
+PAGE_CACHE_KIB = 2 * 1024  # the kernel caches pages too; this bounds ours, for each of a few connections
 SAFE_SINCE = (3, 51, 3)  # the WAL-reset bug lives in 3.7.0 to 3.51.2
 READ_ROWS_MAX = 4096  # rows fetched in one query: bounds memory, and how long a reader pins the WAL
 
@@ -39,7 +39,11 @@ class SafeDatabase(APSWDatabase):
             ("journal_mode", "wal"), ("synchronous", FULL), ("foreign_keys", 1), ("trusted_schema", 0), ("cell_size_check", 1),
             ("mmap_size", 0), ("journal_size_limit", WAL_BYTES_MAX), ("cache_size", -PAGE_CACHE_KIB), ("query_only", int(readonly)),
         ]  # fmt: skip
-        options = {} if vfs is None else {"vfs": vfs}
+        options: dict[str, Any] = {} if vfs is None else {"vfs": vfs}
+        if readonly:
+            options["flags"] = (
+                apsw.SQLITE_OPEN_READWRITE
+            )  # and not CREATE: a reader that comes first must not leave an empty file
         super().__init__(str(path), pragmas=pragmas, timeout=BUSY_MS_MAX / 1000, **options)  # type: ignore[no-untyped-call]  # peewee
 
     def raw(self) -> apsw.Connection:
@@ -67,7 +71,7 @@ def _binding(_cursor: object, _index: int, value: object) -> str:
 def create(path: Path, schema: Path, *, vfs: str | None = None) -> SafeDatabase:
     """Open a database for writing, made and migrated forward where needed. `schema` is the folder of numbered steps.
 
-    A new file is closed, synced with its folder and opened again before use: else a power cut could bring back the journal of its switch to WAL.
+    A new file is closed, opened again and synced with its folder before use: else a power cut could bring back the journal of its switch to WAL.
     """
     database = SafeDatabase(path, vfs=vfs)
     fresh = not path.exists()
@@ -77,9 +81,10 @@ def create(path: Path, schema: Path, *, vfs: str | None = None) -> SafeDatabase:
     Runner(database, str(schema)).up()  # type: ignore[no-untyped-call]  # peewee
     if fresh:
         database.close()
-        sync_file(path)
-        sync_file(path.parent)
         database = SafeDatabase(path, vfs=vfs)
+    # at every start: the one that made the file may have died before it came to this
+    sync_file(path)
+    sync_file(path.parent)
     return database
 
 
@@ -128,21 +133,38 @@ class LogTable:
         return b"".join([row[0] for row in rows])
 
     def records(self, first: int, count: int) -> Iterator[Record]:
-        """The records first..first+count-1 as they are stored; a body that is gone by retention is TRIMMED."""
+        """The records first..first+count-1 as they are stored; a body that is gone by retention is TRIMMED.
+
+        Bodies are read one by one as they are asked for: 512 of the largest would be 8 GiB at once.
+        """
         rows = list(
             self._connection.execute(
-                "SELECT seq, state, header, leaf, salt, particulars, body FROM header LEFT JOIN body USING (id)"
-                " WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
+                "SELECT id, seq, state, header, leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
                 (self.log, first, first + min(count, READ_ROWS_MAX)),
             )
         )
-        for seq, state, header, leaf, salt, particulars, body in rows:
-            held = BodyState(state)
-            if held is BodyState.PRESENT and body is None:
-                held = BodyState.TRIMMED
+        for row, seq, state, header, leaf in rows:
+            held, parts = BodyState(state), (b"", b"", b"")
+            if held is BodyState.PRESENT:
+                # fetched to its end: an unfinished SELECT would pin the WAL
+                found = list(self._connection.execute("SELECT salt, particulars, body FROM body WHERE id = ?", (row,)))
+                held, parts = (held, found[0]) if found else (self._without_body(seq), parts)
+            salt, particulars, body = parts
             yield Record(
-                seq=seq, header=header or b"", leaf=leaf, state=held, salt=salt or b"", particulars=particulars or b"", body=body or b""
-            )  # fmt: skip
+                seq=seq, header=header or b"", leaf=leaf, state=held, salt=salt, particulars=particulars, body=body
+            )
+
+    def _without_body(self, _seq: int) -> BodyState:
+        """What it means that a record was stored with its body, and it is not there."""
+        return BodyState.TRIMMED
+
+    def headers(self, first: int, count: int) -> list[tuple[int, bytes]]:
+        """Position and header of the records first..first+count-1; an empty header where only the leaf is left."""
+        rows = self._connection.execute(
+            "SELECT seq, header FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
+            (self.log, first, first + count),
+        )
+        return [(seq, header or b"") for seq, header in rows]
 
     def append(self, first_id: int, first: int, records: Sequence[Record]) -> None:
         """Insert records, from row id `first_id` and position `first` on, and the tiles that become full."""
@@ -171,10 +193,23 @@ class LogTable:
         return range_frontier(self, 0, size)
 
 
+class OutboxTable(LogTable):
+    """One log of an outbox, whose row says up to where bodies were trimmed: one that is missing beyond that was lost."""
+
+    __slots__ = ()
+
+    def _without_body(self, seq: int) -> BodyState:
+        # asked after the body was missed, and trimming moves both in one transaction: so never too early
+        trimmed = list(self._connection.execute("SELECT trimmed FROM log WHERE id = ?", (self.log,)))
+        return BodyState.TRIMMED if trimmed and seq < trimmed[0][0] else BodyState.DAMAGED
+
+
 def damage(record: Record) -> BodyState | None:
-    """What of a stored record no longer verifies: LEAF_ONLY (header), DAMAGED (body), or None where all of it does."""
+    """What of a stored record no longer verifies: LEAF_ONLY (header), DAMAGED (body, or it is lost), or None where all of it does."""
     if record.state is BodyState.LEAF_ONLY:
         return None
+    if record.state is BodyState.DAMAGED:
+        return BodyState.DAMAGED
     if leaf_hashes([record.header]) != record.leaf:
         return BodyState.LEAF_ONLY
     if record.state is BodyState.PRESENT:

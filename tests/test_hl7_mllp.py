@@ -75,6 +75,15 @@ def test_bytes_between_frames_are_counted_and_dropped():
     assert not decoder.is_open
 
 
+def test_a_frame_whose_vt_came_alone_ends_like_any_other():
+    decoder = Decoder()
+    assert decoder.receive(START) == []  # the frame is open, and its buffer empty
+    assert decoder.receive(b"A" + END) == [Frame(b"A")]
+    assert not decoder.is_open
+    assert decoder.receive(b"noise" + encode(b"B")) == [Frame(b"B")]
+    assert decoder.noise_bytes == 5
+
+
 def test_a_frame_without_cr_ends_where_the_next_begins():
     decoder = Decoder()
     assert decoder.receive(b"\x0bA\x1c" + encode(b"B")) == [Frame(b"A"), Frame(b"B")]

@@ -93,6 +93,7 @@ def start(wanted, root=ROOT):
     environment = {**os.environ, "WASL_KERNELS": wanted, "PYTHONPATH": str(root)}
     command = [
         sys.executable,
+        "-S",
         "-c",
         "import native; print(native.IMPLEMENTATION, native.er7_index(b'', b'|^~&').hex())",
     ]

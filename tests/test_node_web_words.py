@@ -89,7 +89,7 @@ def test_the_verdict_reads_as_one_sentence():
         words.verdict(waiting(), speech("ar"))
         == "الوصلة منقطعة منذ 12 دقيقة، 1,204 سجلات محفوظة هنا بأمان، المساحة تكفي 8 أيام"
     )
-    assert words.verdict(status(), speech("en")) == "Link up, 12,424 records arrived and are receipted, nothing waits"
+    assert words.verdict(status(), speech("en")) == "Link up, 12,424 records receipted, nothing waits"
 
 
 def test_room_is_named_in_bytes_where_no_rate_is_known():

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import structlog
@@ -187,9 +188,10 @@ class Connection(asyncio.Protocol):
         self._heard_at = self._feed.clock.monotonic()
         if self._idle is not None:
             self._cancel_idle()
-        for event in self._decoder.receive(data):
+        decoder = self._decoder
+        for event in decoder.receive(data):
             self._take(event)
-        if self._decoder.is_open:
+        if decoder.is_open:
             self._idle = self._loop.call_later(IDLE_S, self._on_idle)
         if len(self._pending) >= PENDING_MAX:
             self._set_reading()
@@ -208,11 +210,12 @@ class Connection(asyncio.Protocol):
 
     def look_at_silence(self, now: float, feed: Feed) -> None:
         """Close a connection that reads no replies, stays silent inside a frame, or longer than the feed allows."""
-        if self._paused_at is not None and now - self._paused_at > feed.answer_s_max:
-            self._give_up("NOD-14")
-        elif self._decoder.is_open and self._paused_at is None and now - self._heard_at > FRAME_S_MAX:
-            self._give_up("NOD-15")
-        elif feed.idle_s_max and not self._pending and now - self._heard_at > feed.idle_s_max:
+        if self._paused_at is not None:
+            if now - self._paused_at > feed.answer_s_max:
+                self._give_up("NOD-14")
+            return
+        limit = FRAME_S_MAX if self._decoder.is_open else feed.idle_s_max
+        if limit and not self._pending and now - self._heard_at > limit:
             self._give_up("NOD-15")
 
     def close(self) -> None:
@@ -320,6 +323,7 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
 
 
+@lru_cache(maxsize=512)  # a site sends some tens of types
 def safe_type(message_type: bytes) -> str:
     """MSH-9 where it has the form of one, else empty: headers are permanent, and a sender may write anything there."""
     return message_type.decode() if MESSAGE_TYPE.fullmatch(message_type) else ""

@@ -30,6 +30,7 @@ class Source(Generic[T]):
         self._last: Reading[T] | None = None
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
+        self._is_failing = False
 
     async def latest(self) -> Reading[T] | None:
         """The last good reading, renewed when it is no longer fresh; None where there never was one. Never raises."""
@@ -48,7 +49,10 @@ class Source(Generic[T]):
         """Read once; a failure keeps the last reading, which then grows old in plain sight."""
         try:
             self._last = Reading(value=await asyncio.to_thread(self._read), at=at)
+            self._is_failing = False
         except Exception as error:  # noqa: BLE001 - whatever a source does, the page stays up
-            log.warning("web.source_failed", source=self._name, error=type(error).__name__)
+            if not self._is_failing:  # once per outage: a dead core must not fill the journal second by second
+                log.warning("web.source_failed", source=self._name, error=type(error).__name__)
+            self._is_failing = True
         finally:
             self._asking = None

@@ -79,9 +79,7 @@ def advice(code: str, voice: Speech) -> str:
 
 
 def _ok(params: Params, _now: str, voice: Speech) -> str:
-    arrived = voice.plural(
-        "{n} record arrived and is receipted", "{n} records arrived and are receipted", params["receipted"]
-    )
+    arrived = voice.plural("{n} record receipted", "{n} records receipted", params["receipted"])
     return voice.join(voice.say("Link up"), arrived, _on_the_way(params, voice))
 
 

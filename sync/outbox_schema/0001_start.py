@@ -3,10 +3,10 @@
 from typing import Any
 
 STATEMENTS = (
-    # one row per log: its head. Overwritten by every group commit, so it stays small
+    # one row per log: its head. Overwritten by every group commit, so it stays small; `digest` is over all its other columns
     """CREATE TABLE log (id INTEGER PRIMARY KEY, stream TEXT NOT NULL, epoch INTEGER NOT NULL, tag TEXT NOT NULL, lane TEXT NOT NULL,
        size INTEGER NOT NULL, peaks BLOB NOT NULL, octets INTEGER NOT NULL, trimmed INTEGER NOT NULL, group_first INTEGER NOT NULL, checkpoint BLOB NOT NULL,
-       UNIQUE (stream, epoch)) STRICT""",
+       digest BLOB NOT NULL, UNIQUE (stream, epoch)) STRICT""",
     # the permanent part
     """CREATE TABLE header (id INTEGER PRIMARY KEY, log INTEGER NOT NULL, seq INTEGER NOT NULL, state INTEGER NOT NULL,
        header BLOB, leaf BLOB NOT NULL) STRICT""",

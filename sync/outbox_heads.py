@@ -1,0 +1,101 @@
+"""A log's head: the one small row that every group commit overwrites, and all that is checked between a start and the first acknowledgement."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import apsw
+
+from native import cbor_map
+from sync.checkpoint import Checkpoint, open_checkpoint
+from sync.errors import LogBroken, SyncError
+from sync.keys import Verifier
+from sync.log import TILE_LEAVES, Frontier
+from sync.names import Origin
+from sync.record import BodyState
+from sync.store import OutboxTable, damage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A log's present end, as it is in memory and in its row. `octets` counts all body bytes ever appended."""
+
+    log: int
+    origin: Origin
+    lane: str
+    frontier: Frontier
+    octets: int
+    trimmed: int
+    group_first: int
+    checkpoint: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """Of everything in the row. It keeps no attacker away, the signature does; it notices a disk that gives back something else."""
+        values = (
+            self.log, str(self.origin), self.lane, self.frontier.size, self.frontier.peaks, self.octets, self.trimmed, self.group_first, self.checkpoint,
+        )  # fmt: skip
+        return sha256(cbor_map(list(enumerate(values)))).digest()
+
+
+def read_heads(connection: apsw.Connection, node: str) -> Iterator[Head]:
+    """All heads of the node's logs, later epochs later. Raises LogBroken for a row that is not as it was written."""
+    try:
+        rows: Any = connection.execute(
+            "SELECT id, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, digest FROM log ORDER BY stream, epoch"
+        ).fetchall()
+        for log, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, digest in rows:
+            head = Head(
+                log=log, origin=Origin(node, stream, epoch, tag), lane=lane, frontier=Frontier(size, peaks), octets=octets,
+                trimmed=trimmed, group_first=group_first, checkpoint=checkpoint,
+            )  # fmt: skip
+            if head.digest != digest:
+                raise LogBroken(f"head row of {head.origin} was changed")
+            yield head
+    except ValueError as error:  # a text column that is no UTF-8 any more
+        raise LogBroken("a head row cannot be read") from error
+
+
+def insert_head(connection: apsw.Connection, *, origin: Origin, lane: str, checkpoint: bytes) -> Head:
+    """Make the row of a new, empty log and give its head. `checkpoint` is of size 0."""
+    connection.execute(
+        "INSERT INTO log (stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, digest)"
+        " VALUES (?, ?, ?, ?, 0, x'', 0, 0, 0, ?, x'')",
+        (origin.stream, origin.epoch, origin.tag, lane, checkpoint),
+    )
+    head = Head(
+        log=connection.last_insert_rowid(), origin=origin, lane=lane, frontier=Frontier(), octets=0, trimmed=0, group_first=0, checkpoint=checkpoint
+    )  # fmt: skip
+    write_head(connection, head)
+    return head
+
+
+def write_head(connection: apsw.Connection, head: Head) -> None:
+    """Overwrite a head's row, within the caller's transaction."""
+    connection.execute(
+        "UPDATE log SET lane = ?, size = ?, peaks = ?, octets = ?, trimmed = ?, group_first = ?, checkpoint = ?, digest = ? WHERE id = ?",
+        (
+            head.lane, head.frontier.size, head.frontier.peaks, head.octets, head.trimmed, head.group_first, head.checkpoint, head.digest, head.log,
+        ),
+    )  # fmt: skip
+
+
+def verify_head(connection: apsw.Connection, head: Head, verifier: Verifier) -> None:
+    """Check a head's frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken."""
+    table = OutboxTable(connection, head.log)
+    try:
+        checkpoint = open_checkpoint(head.checkpoint, verifier)
+        stored = table.frontier(head.frontier.size)
+    except (SyncError, IndexError) as error:
+        raise LogBroken(f"head of {head.origin}: {error}") from error
+    if stored != head.frontier or checkpoint != Checkpoint(head.origin, stored.size, stored.root):
+        raise LogBroken(f"head of {head.origin} does not match its leaves")
+    if table.leaves(head.frontier.size, 1):
+        raise LogBroken(f"{head.origin} has records beyond its head")
+    group = max(head.group_first, head.frontier.size - TILE_LEAVES)
+    for record in table.records(group, head.frontier.size - group):
+        found = damage(record)
+        # only a body can be gone, and only by trimming: everything else that is not there was lost
+        if found is not None or record.state not in {BodyState.PRESENT, BodyState.TRIMMED}:
+            raise LogBroken(f"{head.origin} record {record.seq}: {(found or record.state).word}")

@@ -1,0 +1,43 @@
+"""Bytes that reach the disk per 1 kB message, checkpoints of the WAL included, at a fixed group. Run: python written.py FOLDER GROUP MESSAGES"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sync.header import CONTROL_ID, PEER, common_pairs, encode_particulars
+from sync.keys import FileSigner
+from sync.outbox import Outbox, repeat_key
+from sync.record import Draft, Kind
+
+
+def written() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("write_bytes")))
+
+
+def main(folder: Path, group: int, messages: int) -> None:
+    outbox = Outbox(
+        folder / f"written-{group}.db", signer=FileSigner("bench", Ed25519PrivateKey.generate()), random=os.urandom
+    )
+    outbox.open_streams({"his": "routine"}, "00000000")
+    common = common_pairs(kind=Kind.MESSAGE, facility="BENCH", feed="his", content_type="application/hl7-v2+er7")
+
+    def draft(number: int) -> Draft:
+        particulars = encode_particulars([(CONTROL_ID, f"B{number}"), (PEER, "127.0.0.1")])
+        body = b"%010d" % number + b"x" * 1014
+        return Draft(
+            "his", common, "ORU^R01", 1_700_000_000_000_000 + number, 1, 500, 0, particulars, body, repeat_key("his", f"B{number}")
+        )
+
+    before = written()
+    for first in range(0, messages, group):
+        outbox.append([draft(first + n) for n in range(group)])
+    outbox.close()  # closes the WAL into the database: counted too
+    print(json.dumps({"bytes": (written() - before) / messages, "group": group}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,462 @@
+"""The nodes' listener as a node sees it: a real gateway process, real TLS, real batches."""
+
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import cbor2
+import psutil
+import pytest
+import urllib3
+from backports import zstd
+
+from gateway.budget import PUTS_PER_NODE_MAX, Budget
+from gateway.errors import ALARMS, GatewayError
+from gateway.problems import Problem
+from sync.batch import CONTENT_TYPE, RAW_BYTES_MAX, WIRE_BYTES_MAX, encode
+from sync.certificates import read, verifier_of
+from sync.receipt import open_receipt
+from sync.record import BodyState, Record
+from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, message, running
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def realm(tmp_path_factory):
+    return Realm.make(tmp_path_factory.mktemp("realm"))
+
+
+@pytest.fixture(scope="module")
+def gateway(realm, tmp_path_factory):
+    with running(realm, tmp_path_factory.mktemp("gateway")) as found:
+        yield found
+
+
+@pytest.fixture
+def made(realm, gateway, tmp_path, request):
+    """A maker of nodes with some messages; each is closed afterwards."""
+    nodes = []
+
+    def make(name: str = "", *, messages: int = 12, at: Gateway | None = None, **options) -> TinyNode:
+        name = name or "n" + str(abs(hash(request.node.name)) % 10**9)
+        node = TinyNode(realm, at or gateway, name, tmp_path / f"{name}-{len(nodes)}.sqlite", **options)
+        nodes.append(node)
+        node.add([message(n) for n in range(messages)])
+        return node
+
+    yield make
+    for node in nodes:
+        node.close()
+
+
+def code(answer: urllib3.BaseHTTPResponse) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status, answer.json()["code"]
+
+
+# --- sessions
+
+
+def test_a_first_session_answers_fence_ledger_and_empty_streams(made):
+    node = made()
+    answer = node.session()
+    assert answer.status == 200
+    found = answer.json()
+    assert len(found["fence"]) == 32
+    assert found["held"] is False
+    (stream,) = found["streams"]
+    assert (stream["stream"], stream["epoch"], stream["tag"], stream["size"]) == ("his", 1, node.origin().tag, 0)
+
+
+def test_the_same_boot_again_gets_the_same_fence(made):
+    node = made()
+    assert node.session().json()["fence"] == node.session().json()["fence"]
+
+
+def test_an_older_boot_is_403_fenced_and_an_older_fence_is_403(made):
+    node = made()
+    old_boot, old_fence = node.boot, node.session().json()["fence"]
+    node.boot = os.urandom(16).hex()
+    assert node.session(boots=(old_boot,)).json()["held"] is False
+    assert code(node.session(boot=old_boot, fence=old_fence)) == (403, "fenced")
+    assert code(node.put(0, 5, fence=old_fence)) == (403, "fenced")
+    assert node.put(0, 5).status == 200
+
+
+def test_an_older_boot_on_a_newer_connection_is_a_clone_alarm(made, gateway):
+    node = made("clone")
+    old_boot = node.boot
+    node.session()
+    node.boot = os.urandom(16).hex()
+    node.session(boots=(old_boot,))
+    node.pool.close()
+    node.pool = node.open_pool()
+    assert code(node.session(boot=old_boot)) == (403, "fenced")
+    assert '"code": "GWY-11", "node": "clone"' in gateway.log
+
+
+def test_an_unknown_boot_with_unknown_fence_is_admitted_but_held(made, gateway):
+    node = made("restored")
+    node.session()
+    assert node.put(0, 4).status == 200
+    node.boot = os.urandom(16).hex()
+    assert node.session(fence="f" * 32).json()["held"] is True
+    assert node.put(4, 12).status == 200
+    assert '"code": "GWY-10", "node": "restored"' in gateway.log
+    node.boot, before = os.urandom(16).hex(), node.boot
+    assert node.session(boots=(before,)).json()["held"] is True, "a restart releases nothing"
+
+
+def test_a_log_certificate_of_another_node_or_authority_opens_no_session(made, realm, tmp_path):
+    node = made()
+    other = realm.node("somebody-else")
+    assert code(node.session(log_certificate=(other / "log.pem").read_text())) == (403, "bad-certificate")
+    assert code(node.session(log_certificate=(node.keys / "link.pem").read_text())) == (422, "bad-certificate")
+    foreign = Realm.make(tmp_path / "foreign").node(node.name)
+    assert code(node.session(log_certificate=(foreign / "log.pem").read_text())) == (422, "bad-certificate")
+    assert code(node.put(0, 5)) == (403, "fenced")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"boot": "x"}', b"[" * 100_000, "؟".encode()])
+def test_a_session_request_that_is_none_is_422(made, body):
+    assert code(made().pool.request("POST", "/v1/session", body=body)) == (422, "bad-batch")
+
+
+def test_a_session_request_too_long_is_413_before_it_is_read(made):
+    node = made()
+    headers = {"Content-Length": str(300 * 1024)}
+    assert code(node.pool.request("POST", "/v1/session", body=b"", headers=headers)) == (413, "too-large")
+
+
+# --- batches
+
+
+def test_a_put_is_answered_with_a_receipt_of_the_gateways_key_over_exactly_what_was_sent(made, realm):
+    node = made()
+    node.session()
+    answer = node.put(0, 12)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    cosigner = verifier_of(read((realm.folder / "gateway/cosign.pem").read_bytes()), GATEWAY)
+    receipt = open_receipt(answer.data, cosigner)
+    assert receipt.checkpoint.origin == node.origin()
+    assert (receipt.checkpoint.size, receipt.checkpoint.root) == (12, node.root(12))
+
+
+def test_the_gateway_holds_every_byte_in_order(made, gateway):
+    node = made()
+    node.session()
+    for first, end in ((0, 1), (1, 7), (7, 12)):
+        assert node.put(first, end).status == 200
+    shown = gateway.records(node.name, "his")
+    assert [record["seq"] for record in shown] == list(range(12))
+    assert [record["leaf"] for record in shown] == [record.leaf.hex() for record in node.records(0, 12)]
+
+
+def test_same_range_again_gives_the_same_receipt(made):
+    node = made()
+    node.session()
+    data = encode(node.batch(0, 12))
+    first, again = node.put(0, 12, data=data), node.put(0, 12, data=data)
+    assert (first.status, first.data) == (again.status, again.data) == (200, first.data)
+
+
+def test_an_older_range_gives_the_receipt_of_the_head(made):
+    node = made()
+    node.session()
+    head = node.put(0, 12)
+    assert node.put(3, 7).data == head.data
+
+
+def test_an_overlapping_range_appends_only_the_rest(made, gateway):
+    node = made()
+    node.session()
+    assert node.put(0, 8).status == 200
+    assert node.put(4, 12).status == 200
+    assert len(gateway.records(node.name, "his")) == 12
+
+
+def test_a_gap_is_409_with_size_and_root(made):
+    node = made()
+    node.session()
+    node.put(0, 5)
+    answer = node.put(6, 12)
+    assert code(answer) == (409, "rewind")
+    found = answer.json()
+    assert (found["epoch"], found["tag"], found["size"]) == (1, node.origin().tag, 5)
+    assert found["root"] == node.root(5).hex()
+
+
+def test_a_stream_that_was_never_declared_is_409_with_epoch_0(made):
+    node = made(streams=("his", "lab"))
+    node.streams = ("his",)
+    node.session()
+    node.add([message(0)], stream="lab")
+    answer = node.put(0, 1, "lab")
+    assert (code(answer), answer.json()["epoch"]) == ((409, "rewind"), 0)
+
+
+def test_a_changed_leaf_is_412_and_nothing_is_stored(made, gateway):
+    node = made("forked")
+    node.session()
+    node.put(0, 8)
+    twin = made("forked", streams=("his",))
+    changed = [
+        Record(seq=7, header=r.header, leaf=r.leaf, state=BodyState.TRIMMED, salt=b"", particulars=b"", body=b"")
+        for r in twin.records(7, 8)
+    ]
+    altered = node.batch(7, 12, records=changed + node.records(8, 12))
+    before = gateway.records("forked", "his")
+    assert code(node.put(7, 12, data=encode(altered))) == (412, "fork")
+    assert gateway.records("forked", "his") == before
+    assert '"code": "GWY-12", "node": "forked", "stream": "his"' in gateway.log
+
+
+def test_a_root_that_the_leaves_do_not_give_is_412_whatever_its_size(made, gateway):
+    node = made()
+    node.session()
+    node.put(0, 8)
+    for first, end in ((8, 12), (2, 5)):
+        wrong = node.batch(first, end, root=bytes(32))
+        assert code(node.put(first, end, data=encode(wrong))) == (412, "fork")
+    assert len(gateway.records(node.name, "his")) == 8
+
+
+def test_a_checkpoint_signed_by_another_key_is_422(made, realm):
+    node = made()
+    node.session()
+    other = made("other-key")
+    node.signer = type(node.signer)(node.name, other.signer._key)
+    assert code(node.put(0, 5)) == (422, "bad-batch")
+
+
+def test_a_batch_of_another_node_or_address_is_422(made):
+    node, other = made(), made("other-address")
+    node.session()
+    assert code(node.put(0, 5, data=encode(other.batch(0, 5)))) == (422, "bad-batch")
+    assert code(node.put(1, 5, data=encode(node.batch(0, 5)))) == (422, "bad-batch")
+    assert code(node.put_to("/v1/streams/BAD/1/0", b"x")) == (422, "bad-batch")
+    assert code(node.put_to(f"/v1/streams/his/1/{2**64}", b"x")) == (422, "bad-batch")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x", zstd.compress(b""), zstd.compress(b"\xa0"), zstd.compress(cbor2.dumps(dict.fromkeys(range(1, 12), 0)))],
+)
+def test_bytes_that_are_no_batch_are_422(made, data):
+    node = made()
+    node.session()
+    assert code(node.put(0, 1, data=data)) == (422, "bad-batch")
+
+
+def test_a_batch_without_length_or_beyond_the_limit_is_refused_before_it_is_read(made):
+    node = made()
+    headers = {"Content-Type": CONTENT_TYPE, "Content-Length": str(WIRE_BYTES_MAX + 1)}
+    assert code(node.pool.request("PUT", "/v1/streams/his/1/0", body=b"", headers=headers)) == (413, "too-large")
+    node.pool.close()  # the announced body never comes
+    node.pool = node.open_pool()
+    chunked = node.pool.request(
+        "PUT", "/v1/streams/his/1/0", body=iter([b"x"]), chunked=True, headers={"Content-Type": CONTENT_TYPE}
+    )
+    assert code(chunked) == (411, "length-required")
+
+
+def peak_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+def bombs() -> dict[str, bytes]:
+    """Batches of a few kilobytes that become large: as bytes, as objects, as headers."""
+    fields = dict.fromkeys(range(1, 12), 0)
+    many = b"\x9a" + (20 * MIB).to_bytes(4, "big") + b"\x80" * (20 * MIB)
+    wide = {1: 1, 2: "n", 3: "his", 4: 1, 5: "a" * 8, 6: 0, 7: "bulk", 8: 0, 10: b"", 11: [[1, 0, {}]] * 512}
+    common = {1: 1, 2: 0, 3: "x" * (20 * MIB), 4: "f", 5: "c", 6: "t", 8: 0, 9: 0, 10: 0, 11: 0, 12: 0, 13: bytes(32)}
+    return {
+        "bytes": zstd.compress(bytes(40 * RAW_BYTES_MAX)),
+        "objects": zstd.compress(cbor2.dumps(fields)[:-1] + many),
+        "headers": zstd.compress(cbor2.dumps(wide | {9: common})),
+    }
+
+
+def test_a_zstd_bomb_is_422_within_bounded_memory(made, gateway):
+    node = made()
+    node.session()
+    process = psutil.Process(gateway.process.pid)
+    for name, bomb in bombs().items():
+        assert len(bomb) < MIB
+        before = process.memory_info().rss
+        assert code(node.put(0, 1, data=bomb)) == (422, "bad-batch"), name
+        assert peak_bytes(process.pid) - before < 160 * MIB, name
+    assert node.put(0, 5).status == 200
+
+
+def test_two_puts_racing_on_one_stream_never_double_a_record(made, gateway):
+    node = made(messages=200)
+    node.session()
+    ranges = [(first, min(200, first + length)) for first in range(0, 200, 7) for length in (7, 13)]
+    batches = [(first, encode(node.batch(first, end))) for first, end in ranges]
+
+    def send(batch: tuple[int, bytes]) -> int:
+        pool = node.open_pool()
+        try:
+            headers = {"Content-Type": CONTENT_TYPE, "Wasl-Fence": node.fence}
+            return pool.request("PUT", f"/v1/streams/his/1/{batch[0]}", body=batch[1], headers=headers).status
+        finally:
+            pool.close()
+
+    with ThreadPoolExecutor(6) as threads:
+        while len(gateway.records(node.name, "his")) < 200:
+            assert set(threads.map(send, batches)) <= {200, 409, 503}
+    shown = gateway.records(node.name, "his")
+    assert [record["leaf"] for record in shown] == [record.leaf.hex() for record in node.records(0, 200)]
+
+
+def test_trimmed_and_bare_records_are_committed_and_receipted(made, gateway):
+    node = made(messages=3)
+    node.session()
+    whole, header_only, leaf_only = node.records(0, 3)
+    none = {"salt": b"", "particulars": b"", "body": b""}
+    sent = [
+        whole,
+        Record(seq=1, header=header_only.header, leaf=header_only.leaf, state=BodyState.DAMAGED, **none),
+        Record(seq=2, header=b"", leaf=leaf_only.leaf, state=BodyState.LEAF_ONLY, **none),
+    ]
+    assert node.put(0, 3, data=encode(node.batch(0, 3, records=sent))).status == 200
+    shown = gateway.records(node.name, "his")
+    assert [record["state"] for record in shown] == ["present", "damaged", "leaf-only"]
+    assert [record["body"] == "" for record in shown] == [False, True, True]
+    assert [record["leaf"] for record in shown] == [record.leaf.hex() for record in node.records(0, 3)]
+
+
+# --- what is no call of ours
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/"), ("POST", "/v1/streams/his/epochs"), ("PUT", "/v1/uploads/1/0"), ("HEAD", "/v1/uploads/1/0"), ("GET", "/v1/nodes"), ("PUT", "/v1/streams/his/1/x"), ("PUT", "/v1/streams/his/1/-1")],
+)  # fmt: skip
+def test_a_call_that_is_not_of_this_release_is_404_as_a_problem(made, method, path):
+    answer = made(messages=1).pool.request(method, path)
+    assert answer.status == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_method_that_does_not_fit_is_405_as_a_problem(made):
+    assert code(made(messages=1).pool.request("GET", "/v1/session")) == (405, "method-not-allowed")
+
+
+# --- crashes
+
+
+def test_killed_between_commit_and_answer_a_resend_gives_the_same_head(realm, tmp_path, made):
+    gateway = Gateway(realm, tmp_path / "crash")
+    killer = (
+        "import os, signal, gateway.ledger_sqlite as store\n"
+        "tell = store.SqliteLedger._tell\n"
+        "def dying(self, group, seconds):\n"
+        "    if any(waiting.records for waiting in group): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    tell(self, group, seconds)\n"
+        "store.SqliteLedger._tell = dying\n"
+    )
+    gateway.start(before=killer)
+    node = made(at=gateway)
+    try:
+        fence = node.session().json()["fence"]
+        with pytest.raises(urllib3.exceptions.HTTPError):
+            node.put(0, 12)
+        assert gateway.process.wait(30) == -signal.SIGKILL
+        gateway.start()
+        again = node.session()
+        assert (again.json()["fence"], again.json()["streams"][0]["size"]) == (fence, 12)
+        assert again.json()["streams"][0]["root"] == node.root(12).hex()
+        first, second = node.put(0, 12), node.put(0, 12)
+        assert (first.status, first.data) == (200, second.data)
+        assert [record["seq"] for record in gateway.records(node.name, "his")] == list(range(12))
+    finally:
+        gateway.kill()
+
+
+def test_a_failed_commit_is_never_answered_and_ends_the_process(realm, tmp_path, made):
+    gateway = Gateway(realm, tmp_path / "disk")
+    breaker = (
+        "import apsw, gateway.ledger_sqlite as store\n"
+        "tell = store.SqliteLedger._commit\n"
+        "class Broken:\n"
+        "    def __init__(self, inner): self.inner = inner\n"
+        "    def __getattr__(self, name): return getattr(self.inner, name)\n"
+        "    def execute(self, statement, *rest):\n"
+        "        if statement == 'COMMIT': raise apsw.IOError('disk I/O error')\n"
+        "        return self.inner.execute(statement, *rest)\n"
+        "def failing(self, connection, rows, group): return tell(self, Broken(connection), rows, group)\n"
+        "store.SqliteLedger._commit = failing\n"
+    )
+    gateway.start(before=breaker)
+    node = made(at=gateway)
+    with pytest.raises(urllib3.exceptions.HTTPError):
+        node.session()
+    assert gateway.process.wait(30) == 70
+    assert "LedgerLost" in gateway.log
+    gateway.start()
+    assert node.session().status == 200
+    assert gateway.stop() == 0
+
+
+def test_sigterm_answers_what_is_under_way_and_exits_0(realm, tmp_path, made):
+    gateway = Gateway(realm, tmp_path / "term")
+    gateway.start()
+    node = made(at=gateway)
+    node.session()
+    assert node.put(0, 12).status == 200
+    assert gateway.stop() == 0
+    assert '"event": "stopped"' in gateway.log
+
+
+def test_the_log_holds_no_content(made, gateway):
+    node = made()
+    node.session()
+    node.put(0, 12)
+    node.put(0, 12, data=b"PID|1||T7||Secret Patient")
+    assert "Secret" not in gateway.log
+    assert "MSG0000" not in gateway.log
+    assert all(json.loads(line)["level"] for line in gateway.log.splitlines())
+
+
+# --- budget and catalogue
+
+
+def test_a_full_budget_is_503_with_a_window_and_gives_everything_back():
+    budget = Budget(octets_max=1000, puts_max=20)
+    with budget.share("a", 900), pytest.raises(Problem) as refused, budget.share("b", 200):
+        pass
+    assert (refused.value.status, refused.value.code) == (503, "busy")
+    assert refused.value.members["window"] > 0
+    assert int(refused.value.headers["Retry-After"]) > 0
+    with budget.share("b", 1000) as share:
+        with pytest.raises(Problem):
+            share.resize(1001)
+        share.resize(10)
+        with budget.share("c", 990):
+            pass
+    with budget.share("b", 1000):
+        pass
+
+
+def test_one_node_cannot_take_all_seats():
+    budget = Budget()
+    with ExitStack() as seats:
+        for _ in range(PUTS_PER_NODE_MAX):
+            seats.enter_context(budget.share("greedy", 1))
+        with pytest.raises(Problem):
+            seats.enter_context(budget.share("greedy", 1))
+        seats.enter_context(budget.share("modest", 1))
+
+
+def test_every_gateway_error_has_a_code_of_its_own_and_a_hint():
+    errors = [GatewayError, *GatewayError.__subclasses__()]
+    codes = [error.code for error in errors] + list(ALARMS)
+    assert len(set(codes)) == len(codes)
+    assert all(error.hint and error.fault for error in errors)

@@ -1,0 +1,442 @@
+"""The ledger by itself: one writer, group commits, a disk that fails when told to."""
+
+import gc
+import os
+import threading
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
+from gateway.ledger import PutCall, SessionCall
+from gateway.ledger_rows import Rows
+from gateway.ledger_sqlite import FREE_BYTES_MIN, GROUP_CALLS_MAX, WAITING_CALLS_MAX, Dice, SqliteLedger
+from gateway.ledger_view import PAGE_BYTES_MAX, LedgerView
+from node.tools.pki import issue_node
+from sync.batch import decode, encode
+from sync.certificates import der, read
+from sync.keys import FileSigner, Verifier
+from sync.log import TILE_LEAVES, Frontier, root_at
+from sync.receipt import open_receipt
+from sync.receiver import Append, Receipt, Refuse
+from sync.session import STREAMS_MAX, OwnStream, SessionRequest
+from sync.store import LogTable, SafeDatabase
+from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, message
+from tests.sim_disk import Disk, disk
+
+WAIT_S = 30
+
+
+class Meter:
+    """What the ledger told."""
+
+    def __init__(self) -> None:
+        self.groups, self.alarms = [], []
+
+    def committed(self, *, calls, records, seconds):
+        self.groups.append((calls, records))
+
+    def alarm(self, code, node, stream):
+        self.alarms.append((code, node, stream))
+
+
+class Clock:
+    """Time that stands still unless it is told to move."""
+
+    def __init__(self) -> None:
+        self.us, self.seconds = 1_800_000_000_000_000, 100.0
+
+
+class Bench:
+    """One ledger with its clock, meter and death."""
+
+    def __init__(self, realm: Realm, path, *, vfs: str | None = None) -> None:
+        keys = realm.folder / "gateway"
+        key = load_pem_private_key((keys / "cosign.key").read_bytes(), None)
+        self.clock, self.meter, self.died, self.dead = Clock(), Meter(), [], threading.Event()
+        self.signer, self.free = FileSigner(GATEWAY, key), 2 * FREE_BYTES_MIN
+        dice = Dice(
+            now_us=lambda: self.clock.us,
+            monotonic=lambda: self.clock.seconds,
+            random=os.urandom,
+            free_bytes=lambda: self.free,
+        )
+        self.ledger = SqliteLedger(
+            path, cosigner=self.signer, cosign_certificate=der(read((keys / "cosign.pem").read_bytes())), dice=dice, meter=self.meter,
+            on_death=self.die, vfs=vfs,
+        )  # fmt: skip
+
+    def die(self, error: BaseException) -> None:
+        self.died.append(error)
+        self.dead.set()
+
+    def bury(self, sim: Disk) -> None:
+        """Let the dead writer's connection go while the disk works again."""
+        sim.arm(0)
+        self.ledger._thread.join(WAIT_S)
+        self.died.clear()
+        gc.collect()
+
+    def session(
+        self, node: TinyNode, *, boots=(), fence=None, boot=None, streams=None, connected_at=0.0, log_certificate=None
+    ):
+        streams = streams or [
+            OwnStream(stream=s, epoch=1, tag=node.origin(s).tag, lane="routine") for s in node.streams
+        ]
+        request = SessionRequest(
+            boot=boot or node.boot,
+            boots=tuple(boots),
+            fence=node.fence if fence is None else fence,
+            log_certificate="",
+            streams=tuple(streams),
+        )
+        certificate = log_certificate or der(read((node.keys / "log.pem").read_bytes()))
+        call = SessionCall(node=node.name, request=request, log_certificate=certificate, connected_at=connected_at)
+        return self.ledger.session(call)
+
+    def admit(self, node: TinyNode, **options):
+        opened = self.session(node, **options).result(WAIT_S)
+        node.fence = opened.fence
+        return opened
+
+    def put(self, node: TinyNode, first: int, end: int, stream: str = "his"):
+        batch = decode(encode(node.batch(first, end, stream)))
+        return self.ledger.put(
+            PutCall(node=node.name, stream=stream, epoch=1, first=first, fence=node.fence, batch=batch)
+        )
+
+
+@pytest.fixture(scope="module")
+def realm(tmp_path_factory):
+    return Realm.make(tmp_path_factory.mktemp("realm"))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def bench(realm, path):
+    found = Bench(realm, path)
+    found.ledger.start()
+    yield found
+    if found.ledger.alive:
+        found.ledger.stop()
+    assert not found.died
+
+
+@pytest.fixture
+def made(realm, tmp_path):
+    nodes = []
+
+    def make(name: str = "clinic-17", *, messages: int = 12, streams=("his",)) -> TinyNode:
+        node = TinyNode(
+            realm, Gateway(realm, tmp_path), name, tmp_path / f"outbox-{len(nodes)}.sqlite", streams=streams
+        )
+        nodes.append(node)
+        node.add([message(n) for n in range(messages)])
+        return node
+
+    yield make
+    for node in nodes:
+        node.close()
+
+
+@pytest.fixture
+def view(path):
+    views = []
+
+    def open_view() -> LedgerView:
+        views.append(LedgerView(path))
+        return views[-1]
+
+    yield open_view
+    for each in views:
+        each.close()
+
+
+# --- group commit
+
+
+def test_what_waited_shares_one_transaction_and_each_has_its_own_answer(realm, path, made):
+    found = Bench(realm, path)
+    found.ledger.start()
+    nodes = [made(f"n{n}") for n in range(4)]
+    for node in nodes:
+        found.admit(node)
+    found.ledger.stop()
+    again = Bench(realm, path)
+    waiting = [again.put(node, 0, 12) for node in nodes[:3]] + [again.put(nodes[3], 5, 12), again.put(nodes[0], 3, 12)]
+    again.ledger.start()
+    answers = [future.result(WAIT_S) for future in waiting]
+    assert again.meter.groups == [(5, 36)]
+    cosigner = Verifier(GATEWAY, again.signer.public)
+    for node, answer in zip(nodes[:3], answers[:3], strict=True):
+        assert open_receipt(answer.note, cosigner).checkpoint.origin == node.origin()
+    assert (answers[3].status, answers[3].code) == (409, "rewind")
+    assert answers[4] == answers[0], (
+        "the second call saw the first one's records, and both are answered after the commit"
+    )
+    again.ledger.stop()
+
+
+def test_nothing_is_answered_before_the_commit(realm, path, made):
+    node = made()
+    with disk("sim-ledger-order") as sim:
+        found = Bench(realm, path, vfs=sim.name)
+        found.ledger.start()
+        found.admit(node)
+        sim.arm(0)
+        answered_at = []
+        future = found.put(node, 0, 12)
+        future.add_done_callback(lambda _: answered_at.append([what for what, _ in sim.calls]))
+        future.result(WAIT_S)
+        found.ledger.stop()
+    assert answered_at[0][-1] == "sync", "the last thing before the answer is the sync of the WAL"
+
+
+@pytest.mark.parametrize("what", ["write", "sync"])
+def test_a_failed_write_or_sync_is_never_answered_and_kills_the_writer(realm, path, made, what):
+    node = made()
+    with disk(f"sim-ledger-{what}") as sim:
+        found = Bench(realm, path, vfs=sim.name)
+        found.ledger.start()
+        found.admit(node)
+        sim.arm(0)
+        found.put(node, 0, 4).result(WAIT_S)
+        kinds = [kind for kind, _ in sim.calls]
+        sim.arm(1 + kinds.index(what))
+        future = found.put(node, 4, 12)
+        assert found.dead.wait(WAIT_S)
+        assert isinstance(found.died[0], LedgerLost)
+        assert not future.done()
+        found.bury(sim)
+    after = Bench(realm, path)
+    after.ledger.start()
+    assert after.put(node, 4, 12).result(WAIT_S) == after.put(node, 0, 12).result(WAIT_S)
+    after.ledger.stop()
+
+
+def test_a_nearly_full_disk_refuses_batches_before_the_commit_but_admits_starts(bench, made, view):
+    node = made()
+    bench.free = FREE_BYTES_MIN - 1
+    bench.admit(node)
+    assert isinstance(bench.put(node, 0, 12).exception(WAIT_S), GatewayFull)
+    assert ("GWY-14", "", "") in bench.meter.alarms
+    assert view().logs(node.name)[0].frontier.size == 0
+    bench.free = FREE_BYTES_MIN
+    assert isinstance(bench.put(node, 0, 12).result(WAIT_S), Receipt)
+
+
+def test_a_disk_that_fills_before_the_commit_stores_nothing_and_the_writer_goes_on(realm, path, made, view):
+    node = made(messages=0)
+    node.add([os.urandom(12 * 1024 * 1024)])  # more than the page cache: written before COMMIT
+    with disk("sim-ledger-full") as sim:
+        found = Bench(realm, path, vfs=sim.name)
+        found.ledger.start()
+        found.admit(node)
+        sim.arm(1, full=True)
+        assert isinstance(found.put(node, 0, 1).exception(WAIT_S), GatewayFull)
+        assert view().logs(node.name)[0].frontier.size == 0
+        sim.arm(0)
+        assert isinstance(found.put(node, 0, 1).result(WAIT_S), Receipt)
+        found.ledger.stop()
+
+
+def test_a_disk_that_fills_within_the_commit_is_never_answered(realm, path, made):
+    node = made()
+    with disk("sim-ledger-full-commit") as sim:
+        found = Bench(realm, path, vfs=sim.name)
+        found.ledger.start()
+        found.admit(node)
+        sim.arm(1, full=True)
+        future = found.put(node, 0, 12)
+        assert found.dead.wait(WAIT_S)
+        assert not future.done()
+        found.bury(sim)
+
+
+def test_a_call_that_fails_inside_fails_alone(bench, made, monkeypatch):
+    good, bad = made("good"), made("bad")
+    bench.admit(good)
+    bench.admit(bad)
+    heads = Rows.head
+
+    def broken(self, node, stream):
+        if node == "bad":
+            raise ZeroDivisionError
+        return heads(self, node, stream)
+
+    monkeypatch.setattr(Rows, "head", broken)
+    with pytest.raises(ZeroDivisionError):
+        bench.put(bad, 0, 12).result(WAIT_S)
+    assert isinstance(bench.put(good, 0, 12).result(WAIT_S), Receipt)
+    assert ("GWY-16", "bad", "") in bench.meter.alarms
+
+
+def test_a_head_that_somebody_moved_is_not_overwritten(bench, path, made):
+    node = made()
+    bench.admit(node)
+    bench.put(node, 0, 6).result(WAIT_S)
+    database = SafeDatabase(path)
+    rows, connection = Rows(database.raw()), database.raw()
+    log, held = rows.head(node.name, "his")
+    records = tuple(node.records(6, 8))
+    effect = Append(
+        held.origin, held.frontier, held.frontier.append(b"".join(r.leaf for r in records)), b"note", records
+    )
+    connection.execute("BEGIN IMMEDIATE")
+    for moved in (
+        replace(effect, before=Frontier(5, held.frontier.peaks)),
+        replace(effect, before=Frontier(6, bytes(64))),
+        replace(effect, origin=replace(effect.origin, tag="ffffffff")),
+    ):
+        with pytest.raises(SwapLost):
+            rows.append(log, moved, fence=node.fence, held=False, receipt_at=1)
+    with pytest.raises(SwapLost):
+        rows.append(log, effect, fence="older", held=False, receipt_at=1)
+    connection.execute("ROLLBACK")
+    database.close()
+
+
+def test_a_full_queue_says_busy_at_once_and_what_waits_is_done_at_the_stop(realm, path, made):
+    node = made()
+    found = Bench(realm, path)
+    waiting = [found.session(node) for _ in range(WAITING_CALLS_MAX)]
+    with pytest.raises(Busy):
+        found.session(node)
+    assert found.ledger.waiting == WAITING_CALLS_MAX
+    found.ledger.start()
+    fences = {future.result(WAIT_S).fence for future in waiting}
+    found.ledger.stop()
+    assert len(fences) == 1
+    assert not found.died
+    assert WAITING_CALLS_MAX > GROUP_CALLS_MAX
+
+
+def test_a_caller_that_went_away_does_not_disturb_the_others(realm, path, made):
+    node = made()
+    found = Bench(realm, path)
+    gone, there = found.session(node), found.session(node)
+    assert gone.cancel()
+    found.ledger.start()
+    assert there.result(WAIT_S).fence
+    found.ledger.stop()
+    assert not found.died
+
+
+# --- starts and fences
+
+
+def test_an_older_boot_alarms_only_on_a_connection_younger_than_the_newer_ones_admission(bench, made):
+    node = made()
+    old = node.boot
+    bench.admit(node)
+    node.boot = os.urandom(16).hex()
+    bench.clock.seconds = 200.0
+    bench.admit(node, boots=[old])
+    late = bench.session(node, boot=old, connected_at=150.0).result(WAIT_S)
+    assert (late.code, bench.meter.alarms) == ("fenced", [])
+    clone = bench.session(node, boot=old, connected_at=201.0).result(WAIT_S)
+    assert (clone.code, bench.meter.alarms) == ("fenced", [("GWY-11", node.name, "")])
+
+
+def test_no_put_of_an_older_fence_commits_after_a_session_was_answered(bench, made):
+    node = made()
+    bench.admit(node)
+    older = node.fence
+    node.boot, before = os.urandom(16).hex(), node.boot
+    bench.admit(node, boots=[before])
+    newer, node.fence = node.fence, older
+    assert bench.put(node, 0, 6).result(WAIT_S).code == "fenced"
+    node.fence = newer
+    assert isinstance(bench.put(node, 0, 6).result(WAIT_S), Receipt)
+
+
+def test_a_node_declares_at_most_so_many_streams(bench, made, view):
+    node = made()
+    streams = [OwnStream(stream=f"s{n}", epoch=1, tag="0" * 8, lane="bulk") for n in range(STREAMS_MAX)]
+    bench.admit(node)
+    assert len(bench.admit(node, streams=streams).logs) == STREAMS_MAX
+    assert ("GWY-15", node.name, f"s{STREAMS_MAX - 1}") in bench.meter.alarms
+    assert len(view().logs(node.name)) == STREAMS_MAX
+
+
+def test_records_committed_while_held_are_marked_by_position_in_one_range(bench, made, path):
+    node = made()
+    bench.admit(node)
+    bench.put(node, 0, 3).result(WAIT_S)
+    node.boot = os.urandom(16).hex()
+    assert bench.admit(node, fence="0" * 32).held
+    bench.put(node, 3, 5).result(WAIT_S)
+    bench.put(node, 5, 12).result(WAIT_S)
+    database = SafeDatabase(path, readonly=True)
+    assert list(database.raw().execute("SELECT first, end FROM hold")) == [(3, 12)]
+    database.close()
+
+
+def test_the_ledger_keeps_its_id_and_its_boots_over_a_restart(realm, path, made):
+    node = made()
+    first = Bench(realm, path)
+    first.ledger.start()
+    fence = first.admit(node).fence
+    first.ledger.stop()
+    second = Bench(realm, path)
+    second.ledger.start()
+    assert second.ledger.id == first.ledger.id
+    assert second.admit(node).fence == fence
+    node.boot, old = os.urandom(16).hex(), node.boot
+    second.admit(node)
+    assert second.session(node, boot=old, connected_at=0.0).result(WAIT_S).code == "fenced"
+    second.ledger.stop()
+
+
+def test_a_renewed_log_certificate_is_used_and_the_older_one_kept(bench, made, realm, tmp_path, view):
+    node = made()
+    bench.admit(node)
+    bench.put(node, 0, 4).result(WAIT_S)
+    issue_node(realm.folder / "ca", tmp_path / "renewed", node.name)
+    older = node.signer
+    node.signer = FileSigner(node.name, load_pem_private_key((tmp_path / "renewed/log.key").read_bytes(), None))
+    refused = bench.put(node, 4, 8).result(WAIT_S)
+    assert isinstance(refused, Refuse)
+    assert refused.code == "bad-batch"
+    bench.admit(node, log_certificate=der(read((tmp_path / "renewed/log.pem").read_bytes())))
+    assert isinstance(bench.put(node, 4, 8).result(WAIT_S), Receipt)
+    node.signer = older
+    assert bench.put(node, 8, 12).result(WAIT_S).code == "bad-batch"
+
+
+# --- what is stored
+
+
+def test_leaves_tiles_and_root_of_the_ledger_are_the_nodes(bench, made, view, path):
+    node = made(messages=0)
+    size = 2 * TILE_LEAVES + 100
+    node.add([message(n) for n in range(size)])
+    bench.admit(node)
+    for first in range(0, size, 300):
+        bench.put(node, first, min(size, first + 300)).result(WAIT_S)
+    (log,) = view().logs(node.name)
+    database = SafeDatabase(path, readonly=True)
+    table = LogTable(database.raw(), log.log)
+    assert (log.frontier.size, log.frontier.root) == (size, node.root(size))
+    assert table.tiles(0, 9) == node.table("his").tiles(0, 9)
+    assert root_at(table, 1500) == node.root(1500)
+    assert list(table.records(0, size)) == node.records(0, size)
+    database.close()
+
+
+def test_a_page_is_bounded_in_bytes_and_still_holds_one_large_record(bench, made, view):
+    node = made(messages=0)
+    node.add([bytes(PAGE_BYTES_MAX // 2), bytes(PAGE_BYTES_MAX // 2), b"x", bytes(3 * PAGE_BYTES_MAX), b"y"])
+    bench.admit(node)
+    bench.put(node, 0, 5).result(WAIT_S)
+    (log,) = view().logs(node.name)
+    ends, at = [], 0
+    while at < 5:
+        at = view().page(log.log, at, 5).next
+        ends.append(at)
+    assert ends == [2, 3, 4, 5]
