@@ -213,7 +213,21 @@ def _divided(body: bytes, field: int) -> bytes:
 
 
 def facts(raw: bytes) -> Facts:
-    """Read the routing fields in one pass over the header; raises nothing but NotEr7."""
+    """Read the routing fields of the header in one pass; raises nothing but NotEr7."""
     head = header(raw)
+    if head.startswith(b"MSH|^~\\&|"):
+        return _standard_facts(head)
     values = er7_read(head, er7_index(head, read_separators(head).kernel), _ROUTING)
     return Facts._make([value or b"" for value in values])
+
+
+def _standard_facts(head: bytes) -> Facts:
+    """Give the same facts where the separators are the usual ones: for a header alone, split is the fastest index there is."""
+    fields = head[:-1].split(b"|", 18)  # fields[n] is MSH-(n + 1)
+    if len(fields) < 18:
+        fields += [b""] * (18 - len(fields))
+    message_type = fields[8]
+    code, _, event = message_type.partition(b"~")[0].partition(b"^")
+    return Facts._make(
+        (*fields[2:6], message_type, code, event.partition(b"^")[0], *fields[9:13], fields[14], fields[15], fields[17])
+    )

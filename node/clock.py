@@ -53,8 +53,7 @@ class SystemClock:
 
     def trust(self) -> Trust:
         """How far now_us() can be trusted; the kernel is asked once a second."""
-        now = time.monotonic()
-        if now - self._asked >= READ_AGAIN_S:
+        if (now := time.monotonic()) - self._asked >= READ_AGAIN_S:
             self._asked, self._trust = now, _ask_kernel()
         return self._trust
 

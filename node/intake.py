@@ -27,6 +27,8 @@ log = structlog.get_logger()
 class Counted(NamedTuple):
     """A refusal beyond the feed's quota: not recorded by itself, but counted in the next summary record."""
 
+    repeated: bool = False
+
 
 Answer = Callable[[Outcome | QueueFull | Counted], None]
 
@@ -59,6 +61,11 @@ class Door:
     hour_began: float = float("-inf")
     rejected_this_hour: int = 0
     uncounted: int = 0
+
+    def note(self, refused: NoRoom | QueueFull) -> None:
+        """Count a message that was not stored: its source was told so and keeps it."""
+        self.counts.refused += 1
+        self.counts.last_error = (refused.code, self.counts.last_seen_us)
 
 
 def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejected_per_hour_max: int) -> Door:
@@ -144,18 +151,7 @@ class Intake:
             door.stream, common, message_type, now_us, trust.state, trust.error_us, verdict, particulars, body, key
         )
 
-        def done(outcome: Outcome) -> None:
-            if isinstance(outcome, NoRoom):
-                counts.refused += 1
-                counts.last_error = (outcome.code, now_us)
-                self._alarms.raised("NOD-10")
-            elif outcome.repeated:
-                counts.repeated += 1
-            answer(outcome)
-
-        if not self._writer.submit(draft, done):
-            counts.refused += 1
-            counts.last_error = (QueueFull.code, now_us)
+        if not self._writer.submit(draft, answer):
             answer(QueueFull("queue full"))
             return
         counts.last_seen_us = now_us

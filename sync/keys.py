@@ -1,6 +1,7 @@
 """Signing keys and what verifies them: Ed25519, in the key forms of C2SP signed-note."""
 
 import hashlib
+from functools import lru_cache
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
@@ -62,6 +63,7 @@ class Verifier:
             raise BadSignature(f"signature of {self.name} does not verify") from error
 
 
+@lru_cache(maxsize=1024)  # a gateway sees some hundred keys, each for every batch
 def key_id(name: str, algorithm: int, public: bytes) -> bytes:
     """The four bytes that stand before a signature: SHA-256(name, newline, algorithm byte, key), cut (C2SP signed-note)."""
     return hashlib.sha256(name.encode() + b"\n" + bytes([algorithm]) + public).digest()[:KEY_ID_BYTES]

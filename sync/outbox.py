@@ -3,7 +3,6 @@
 One thread owns an Outbox. What it holds in memory (heads, recent arrivals) changes only after COMMIT returned.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -11,26 +10,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
-from peewee import DatabaseError
 
 from native import seal_group
-from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
 from sync.errors import CommitUnknown, LogBroken, NoRoom, SyncError
+from sync.group import insert
 from sync.header import COMMITMENT, CONTROL_ID, FEED, VERDICT, decode, decode_fields, decode_particulars, draft_pairs
 from sync.keys import Signer, Verifier
 from sync.log import Frontier
 from sync.names import Origin, check_name
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
+from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft, Position
 from sync.session import BOOTS_MAX
-from sync.store import LogTable, create
+from sync.store import BROKEN, LogTable, create
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
 TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
 PAGE_BYTES = 4096
 RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
 WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the database every 4 MB
-RECENT_MAX = 16_384  # arrivals remembered to know a repeat: a day of a busy hospital, 4 MB of memory, 0.2 s at start
 
 
 class Stored(NamedTuple):
@@ -39,30 +38,6 @@ class Stored(NamedTuple):
     stream: str
     position: Position
     repeated: bool
-
-
-class Recent:
-    """The last arrivals by feed and control id, with the row that holds each: bounded, oldest forgotten first."""
-
-    __slots__ = ("_limit", "_rows")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._rows: OrderedDict[bytes, int] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def get(self, key: bytes) -> int | None:
-        """The row that holds the last arrival under this key."""
-        return self._rows.get(key)
-
-    def keep(self, key: bytes, row: int) -> None:
-        """Remember an arrival."""
-        self._rows[key] = row
-        self._rows.move_to_end(key)
-        if len(self._rows) > self._limit:
-            self._rows.popitem(last=False)
 
 
 def repeat_key(feed: str, control_id: str) -> bytes:
@@ -109,7 +84,7 @@ class Outbox:
             self.heads = {head.origin.stream: head for head in read_heads(self._connection, signer.name)}
             self._next_row = 1 + self._largest_row()
             self._remember(recent_max)
-        except (apsw.CorruptError, apsw.NotADBError, DatabaseError) as error:
+        except BROKEN as error:
             raise LogBroken(f"the outbox cannot be read: {error}") from error
 
     def close(self) -> None:
@@ -139,8 +114,11 @@ class Outbox:
         This is all that stands between a start and the first acknowledgement, whatever the queue's length.
         """
         verifier = Verifier(self._signer.name, self._signer.public)
-        for head in self.heads.values():
-            verify_head(self._connection, head, verifier)
+        try:
+            for head in self.heads.values():
+                verify_head(self._connection, head, verifier)
+        except BROKEN as error:
+            raise LogBroken(f"the outbox cannot be read: {error}") from error
 
     # -- the group commit -----------------------------------------------------------------------------------------
 
@@ -165,10 +143,13 @@ class Outbox:
         # only now is it true
         self.heads = heads
         self._next_row = row
+        keep = self._recent.keep
         for draft, at in zip(drafts, rows, strict=True):
             if at and draft.repeat_key:
-                self._recent.keep(draft.repeat_key, at)
-        return [self._settled(place, stored) for place in range(len(drafts))]
+                keep(draft.repeat_key, at)
+        return [
+            found if isinstance(found, Stored) else self._settled(place, stored) for place, found in enumerate(stored)
+        ]
 
     def _append_stream(self, head: Head, drafts: list[Draft], row: int) -> Head:
         salts = self._random(SALT_BYTES * len(drafts))
@@ -181,14 +162,9 @@ class Outbox:
         after = Frontier(first + len(drafts), peaks)
         note = self._sign(head.origin, after, root)
         execute = self._connection
-        execute.executemany(
-            "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, 0, ?, ?)",
-            [(row + n, log, first + n, headers[n], leaves[32 * n : 32 * n + 32]) for n in range(len(drafts))],
-        )
-        execute.executemany(
-            "INSERT INTO body (id, salt, particulars, body) VALUES (?, ?, ?, ?)",
-            [(row + n, salts[16 * n : 16 * n + 16], particulars[n], bodies[n]) for n in range(len(drafts))],
-        )
+        insert(
+            execute, row=row, log=log, first=first, headers=headers, leaves=leaves, salts=salts, particulars=particulars, bodies=bodies
+        )  # fmt: skip
         LogTable(execute, log).fill_tiles(first, after.size)
         octets = head.octets + sum(map(len, bodies))
         head = replace(head, frontier=after, octets=octets, group_first=first, checkpoint=note)
@@ -233,7 +209,7 @@ class Outbox:
         if found is None or found[4] != draft.body:
             return None
         try:
-            fields = decode_fields(found[3])
+            fields = decode_fields(found[3] or b"")
         except SyncError:
             return None  # a damaged record is no proof that this message is stored
         if fields.get(VERDICT) != draft.verdict or any(fields.get(key) != value for key, value in draft.common):
@@ -246,11 +222,8 @@ class Outbox:
         """Move a ledger's cursor of a stream's present epoch forward to `size`; never back. `at` is the receipt's time, seconds."""
         head = self.heads[stream]
         with self.transaction():
-            row = self._connection.execute(
-                "SELECT size, octets FROM cursor WHERE ledger = ? AND log = ?", (ledger, head.log)
-            ).fetchone()
-            before, octets = row or (0, 0)
-            if row is not None and size < before:
+            before, octets = self._cursor(ledger, head)
+            if size < before:
                 return
             octets += self._body_bytes(head.log, before, size)
             self._connection.execute(
@@ -293,10 +266,7 @@ class Outbox:
     def trim(self, stream: str, *, ledger: str, received_before_us: int) -> int:
         """Delete bodies of receipted records received before that time, oldest first, at most TRIM_ROWS_MAX. How many."""
         head = self.heads[stream]
-        row = self._connection.execute(
-            "SELECT size FROM cursor WHERE ledger = ? AND log = ?", (ledger, head.log)
-        ).fetchone()
-        end = min(row[0] if row else 0, head.trimmed + TRIM_ROWS_MAX)
+        end = min(self._cursor(ledger, head)[0], head.trimmed + TRIM_ROWS_MAX)
         upto = head.trimmed
         for seq, header in LogTable(self._connection, head.log).headers(upto, end - upto):
             received_us = _received_us(header)
@@ -368,6 +338,19 @@ class Outbox:
     def _sign(self, origin: Origin, frontier: Frontier, root: bytes = b"") -> bytes:
         return sign_checkpoint(Checkpoint(origin, frontier.size, root or frontier.root), self._signer)
 
+    def _cursor(self, ledger: str, head: Head) -> tuple[int, int]:
+        """Size and body bytes that a ledger has receipted, if the kept receipt says so too: a bit that flipped here must not delete a body."""
+        row = self._connection.execute(
+            "SELECT size, octets, receipt FROM cursor WHERE ledger = ? AND log = ?", (ledger, head.log)
+        ).fetchone()
+        if row is None:
+            return 0, 0
+        try:
+            said = parse_checkpoint(parse_note(row[2]).text)
+        except SyncError:
+            return 0, 0
+        return (row[0], row[1]) if (said.origin, said.size) == (head.origin, row[0]) else (0, 0)
+
     def _body_bytes(self, log: int, first: int, end: int) -> int:
         total: Any = self._connection.execute(
             "SELECT coalesce(sum(length(body)), 0) FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ?",
@@ -386,7 +369,9 @@ class Outbox:
         )
         for row, header, particulars in rows:
             try:
-                key = repeat_key(decode_fields(header)[FEED], decode_particulars(particulars).get(CONTROL_ID, ""))
+                key = repeat_key(
+                    decode_fields(header or b"")[FEED], decode_particulars(particulars).get(CONTROL_ID, "")
+                )
             except SyncError:
                 continue  # a damaged record repeats nothing; the background check names it
             if key:

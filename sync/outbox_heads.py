@@ -87,7 +87,7 @@ def verify_head(connection: apsw.Connection, head: Head, verifier: Verifier) -> 
     try:
         checkpoint = open_checkpoint(head.checkpoint, verifier)
         stored = table.frontier(head.frontier.size)
-    except (SyncError, IndexError) as error:
+    except (SyncError, IndexError, ValueError) as error:
         raise LogBroken(f"head of {head.origin}: {error}") from error
     if stored != head.frontier or checkpoint != Checkpoint(head.origin, stored.size, stored.root):
         raise LogBroken(f"head of {head.origin} does not match its leaves")
@@ -97,5 +97,5 @@ def verify_head(connection: apsw.Connection, head: Head, verifier: Verifier) -> 
     for record in table.records(group, head.frontier.size - group):
         found = damage(record)
         # only a body can be gone, and only by trimming: everything else that is not there was lost
-        if found is not None or record.state not in {BodyState.PRESENT, BodyState.TRIMMED}:
+        if found is not None or (record.state is not BodyState.PRESENT and record.seq >= head.trimmed):
             raise LogBroken(f"{head.origin} record {record.seq}: {(found or record.state).word}")

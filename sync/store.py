@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
+from peewee import DatabaseError
 from playhouse.apsw_ext import APSWDatabase
 from playhouse.migrations import Runner
 
@@ -21,13 +23,29 @@ BUSY_MS_MAX = 5000  # a checkpoint of a slow card holds the lock for a second or
 WAL_BYTES_MAX = 64 * 1024 * 1024  # the WAL is cut back to this after a checkpoint; more would eat the quota
 PAGE_CACHE_KIB = 2 * 1024  # the kernel caches pages too; this bounds ours, for each of a few connections
 SAFE_SINCE = (3, 51, 3)  # the WAL-reset bug lives in 3.7.0 to 3.51.2
+# what SQLite says of a file that is not what was written; the last where a name in its schema changed
+BROKEN = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
 READ_ROWS_MAX = 4096  # rows fetched in one query: bounds memory, and how long a reader pins the WAL
+
+_STATES = {int(state): state for state in BodyState}
 
 
 def check_library(version: str) -> None:
     """Raise UnsafeStore for a SQLite with the WAL-reset bug."""
     if tuple(int(part) for part in version.split(".")) < SAFE_SINCE:
         raise UnsafeStore(f"SQLite {version} has the WAL-reset bug")
+
+
+@contextmanager
+def _apsw_errors() -> Iterator[None]:
+    """Give apsw's own errors back. Peewee puts its own in their place, and then nobody can tell a missing file from a broken one."""
+    try:
+        yield
+    except DatabaseError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, apsw.Error):
+            cause = cause.__context__
+        raise cause or error from None
 
 
 class SafeDatabase(APSWDatabase):
@@ -47,8 +65,9 @@ class SafeDatabase(APSWDatabase):
         super().__init__(str(path), pragmas=pragmas, timeout=BUSY_MS_MAX / 1000, **options)  # type: ignore[no-untyped-call]  # peewee
 
     def raw(self) -> apsw.Connection:
-        """This thread's connection."""
-        return self.connection()  # type: ignore[no-any-return, no-untyped-call]  # peewee
+        """This thread's connection. Raises apsw's own errors."""
+        with _apsw_errors():
+            return self.connection()  # type: ignore[no-any-return, no-untyped-call]  # peewee
 
     def _connect(self) -> apsw.Connection:
         connection: apsw.Connection = super()._connect()  # type: ignore[no-untyped-call]  # peewee
@@ -78,7 +97,8 @@ def create(path: Path, schema: Path, *, vfs: str | None = None) -> SafeDatabase:
     if fresh:
         database.raw().execute("PRAGMA auto_vacuum = INCREMENTAL")
         database.raw().execute("VACUUM")
-    Runner(database, str(schema)).up()  # type: ignore[no-untyped-call]  # peewee
+    with _apsw_errors():
+        Runner(database, str(schema)).up()  # type: ignore[no-untyped-call]  # peewee
     if fresh:
         database.close()
         database = SafeDatabase(path, vfs=vfs)
@@ -144,7 +164,7 @@ class LogTable:
             )
         )
         for row, seq, state, header, leaf in rows:
-            held, parts = BodyState(state), (b"", b"", b"")
+            held, parts = _STATES.get(state, BodyState.DAMAGED), (b"", b"", b"")
             if held is BodyState.PRESENT:
                 # fetched to its end: an unfinished SELECT would pin the WAL
                 found = list(self._connection.execute("SELECT salt, particulars, body FROM body WHERE id = ?", (row,)))

@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hl7 import message
 from hl7.errors import NotEr7
 from hl7.message import HEADER_BYTES_MAX, Facts, Message, Path, facts, header
+from hl7.separators import read_separators
+from native import er7_index, er7_read
 
 ORU = (
     "MSH|^~\\&|LAB|CLINIC 7^1.2.3^ISO|HIS|MOH|20260101120000+0400||ORU^R01^ORU_R01|W0001|P^T|2.5.1|7||AL|NE||UNICODE UTF-8\r"
@@ -206,3 +209,10 @@ def test_a_header_without_end_is_read_up_to_a_limit():
     raw = b"MSH|^~\\&|LAB|||||||W1|" + b"x" * 2 * HEADER_BYTES_MAX
     assert len(header(raw)) == HEADER_BYTES_MAX + 1
     assert facts(raw).control_id == b"W1"
+
+
+@given(st.binary(max_size=120).map(lambda tail: b"MSH|^~\\&|" + tail.replace(b"\n", b"")))
+def test_facts_of_the_usual_separators_are_those_of_the_index(raw: bytes) -> None:
+    head = header(raw)
+    values = er7_read(head, er7_index(head, read_separators(head).kernel), message._ROUTING)
+    assert facts(raw) == Facts._make([value or b"" for value in values])

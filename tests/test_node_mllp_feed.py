@@ -466,7 +466,10 @@ def test_a_tls_source_with_a_certificate_of_the_authority_is_served(node, new, c
 
 @pytest.mark.parametrize("name", ["", "stranger", "expired"])
 def test_a_tls_source_without_a_valid_certificate_leaves_no_record(node, new, certificates, name):
-    with pytest.raises(OSError), node.mllp("secure", tls=client(certificates, name)) as mllp:  # at the handshake or the first read
+    with (
+        pytest.raises(OSError),
+        node.mllp("secure", tls=client(certificates, name)) as mllp,
+    ):  # at the handshake or the first read
         mllp.send(message("TLS-BAD"))
         mllp.reply()
     assert_serves(node, "secure", tls=client(certificates, "his"))

@@ -6,7 +6,6 @@ import re
 import socket
 import ssl
 from collections import deque
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -117,25 +116,77 @@ class MllpFeed:
                 connection.look_at_silence(now, self.feed)
 
 
-@dataclass(slots=True)
-class Slot:
-    """A place in the order of replies; the reply once it is known, b"" where none is due."""
+class Pending:
+    """A frame in the order of replies: who sent it, what was said of it, and the reply once it is known (b"" where none is due)."""
 
-    reply: bytes | None = None
+    __slots__ = ("connection", "raw", "reply", "verdict")
+
+    def __init__(self, connection: "Connection", raw: bytes, verdict: Verdict) -> None:
+        self.connection = connection
+        self.raw = raw
+        self.verdict = verdict
+        self.reply: bytes | None = None
+
+    def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
+        """The record is durable, or not: write the reply. A crash before the write leaves a repeat, which is known by its id and bytes."""
+        feed = self.connection.feed
+        if isinstance(outcome, NoRoom | QueueFull):
+            feed.door.note(outcome)
+            self.reply = _no_room(self.raw, outcome, feed)
+        else:
+            if outcome.repeated:
+                feed.door.counts.repeated += 1
+            self.reply = acknowledge(self.raw, self.verdict, control_id=feed.reply_id(), now=feed.now())
+        self.connection.flush()
+
+
+class PendingBroken:
+    """The same for a frame that is not whole: it is answered where its MSH was seen and somebody waits."""
+
+    __slots__ = ("connection", "event", "reply")
+
+    def __init__(self, connection: "Connection", event: Broken) -> None:
+        self.connection = connection
+        self.event = event
+        self.reply: bytes | None = None
+
+    def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
+        """The record of what was refused is durable, or not: write the reply."""
+        feed, error, head = self.connection.feed, self.event.error, self.event.head
+        if isinstance(outcome, NoRoom | QueueFull):
+            feed.door.note(outcome)
+        if error.reply == "none" or not _has_header(head):
+            self.reply = b""
+        elif isinstance(outcome, NoRoom | QueueFull):
+            self.reply = _no_room(head, outcome, feed)
+        else:
+            self.reply = refuse(
+                head, ack_code=error.reply, error_code=error.error_code, text=error.text, control_id=feed.reply_id(), now=feed.now()
+            )  # fmt: skip
+        self.connection.flush()
 
 
 class Connection(asyncio.Protocol):
     """One sender's connection. Replies leave in the order in which frames came, none before its record is durable."""
 
     __slots__ = (
-        "_decoder", "_feed", "_heard_at", "_idle", "_loop", "_paused_at", "_peer", "_pending", "_reading", "_transport",
+        "_decoder",
+        "_heard_at",
+        "_idle",
+        "_loop",
+        "_paused_at",
+        "_peer",
+        "_pending",
+        "_reading",
+        "_transport",
+        "feed",
     )  # fmt: skip
 
     def __init__(self, feed: MllpFeed, loop: asyncio.AbstractEventLoop) -> None:
-        self._feed = feed
+        self.feed = feed
         self._loop = loop
         self._decoder = Decoder(feed.feed.frame_bytes_max)
-        self._pending: deque[Slot] = deque()
+        self._pending: deque[Pending | PendingBroken] = deque()
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._peer = ""
@@ -148,7 +199,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or close it at once where the peer is not allowed or there are too many."""
         transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
-        feed = self._feed
+        feed = self.feed
         name = transport.get_extra_info("peername") or ("",)
         self._peer = str(name[0])
         code = ""
@@ -175,17 +226,17 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         self._transport = None
-        self._feed.connections.discard(self)
+        self.feed.connections.discard(self)
         for event in self._decoder.finish():
             self._take(event)
-        self._feed.noise_bytes += self._decoder.noise_bytes
-        self._feed.bare_ends += self._decoder.bare_ends
+        self.feed.noise_bytes += self._decoder.noise_bytes
+        self.feed.bare_ends += self._decoder.bare_ends
 
     def data_received(self, data: bytes) -> None:
         """Decode what came; every whole frame goes to the doorway."""
         if self._transport is None:
             return
-        self._heard_at = self._feed.clock.monotonic()
+        self._heard_at = self.feed.clock.monotonic()
         if self._idle is not None:
             self._cancel_idle()
         decoder = self._decoder
@@ -198,7 +249,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The source does not read its replies: stop reading from it."""
-        self._paused_at = self._feed.clock.monotonic()
+        self._paused_at = self.feed.clock.monotonic()
         self._set_reading()
 
     def resume_writing(self) -> None:
@@ -224,8 +275,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _give_up(self, code: str) -> None:
-        log.warning("mllp.closed", code=code, feed=self._feed.feed.name, peer=self._peer)
-        self._feed.door.counts.last_error = (code, self._feed.clock.now_us())
+        log.warning("mllp.closed", code=code, feed=self.feed.feed.name, peer=self._peer)
+        self.feed.door.counts.last_error = (code, self.feed.clock.now_us())
         if self._transport is not None:
             self._transport.abort()
 
@@ -242,73 +293,52 @@ class Connection(asyncio.Protocol):
     # -- messages ---------------------------------------------------------------------------------------------------
 
     def _take(self, event: Frame | Broken) -> None:
-        slot = Slot()
-        self._pending.append(slot)
         if isinstance(event, Frame):
-            self._take_message(event.payload, slot)
+            self._take_message(event.payload)
         else:
-            self._take_broken(event, slot)
+            self._take_broken(event)
 
-    def _take_message(self, raw: bytes, slot: Slot) -> None:
-        feed = self._feed
+    def _take_message(self, raw: bytes) -> None:
+        feed = self.feed
         verdict = check(raw, feed.rules)
-
-        def answer(outcome: Outcome | QueueFull | Counted) -> None:
-            if isinstance(outcome, NoRoom | QueueFull):
-                self._reply(slot, _no_room(raw, outcome, feed))
-            else:
-                # durable, or a counted refusal: a crash before the write leaves a repeat, which is known by its id and bytes
-                self._reply(slot, acknowledge(raw, verdict, control_id=feed.reply_id(), now=feed.now()))
-
-        found = verdict.facts
+        pending = Pending(self, raw, verdict)
+        self._pending.append(pending)
+        found, outcome = verdict.facts, verdict.outcome
         feed.intake.store(
             feed.door,
             body=raw,
             message_type=safe_type(found.message_type) if found else "",
             control_id=found.control_id.decode("utf-8", "backslashreplace") if found else "",
             peer=self._peer,
-            verdict=int(verdict.outcome),
+            verdict=int(outcome),
             refusal=Refusal(code=verdict.code, location=verdict.location) if verdict.code else None,
-            answer=answer,
+            answer=pending.answer,
         )
-        if verdict.outcome is not CheckOutcome.ACCEPTED:
-            self._note(verdict)
+        if outcome is not CheckOutcome.ACCEPTED:
+            feed.door.counts.last_error = (verdict.code, feed.clock.now_us())
+            log.info("mllp.judged", code=verdict.code, feed=feed.feed.name, peer=self._peer, outcome=outcome.name)
 
-    def _note(self, verdict: Verdict) -> None:
-        feed = self._feed
-        feed.door.counts.last_error = (verdict.code, feed.clock.now_us())
-        log.info("mllp.judged", code=verdict.code, feed=feed.feed.name, peer=self._peer, outcome=verdict.outcome.name)
-
-    def _take_broken(self, event: Broken, slot: Slot) -> None:
-        feed, error = self._feed, event.error
-        control_id = _control_id(event.head)
-
-        def answer(outcome: Outcome | QueueFull | Counted) -> None:
-            if error.reply == "none" or not _has_header(event.head):
-                self._reply(slot, b"")
-            elif isinstance(outcome, NoRoom | QueueFull):
-                self._reply(slot, _no_room(event.head, outcome, feed))
-            else:
-                reply = refuse(
-                    event.head, ack_code=error.reply, error_code=error.error_code, text=error.text,
-                    control_id=feed.reply_id(), now=feed.now(),
-                )  # fmt: skip
-                self._reply(slot, reply)
-
-        feed.door.counts.last_error = (error.code, feed.clock.now_us())
-        log.warning("mllp.broken", code=error.code, feed=feed.feed.name, peer=self._peer, length=event.length)
+    def _take_broken(self, event: Broken) -> None:
+        feed, code = self.feed, event.error.code
+        pending = PendingBroken(self, event)
+        self._pending.append(pending)
+        feed.door.counts.last_error = (code, feed.clock.now_us())
+        log.warning("mllp.broken", code=code, feed=feed.feed.name, peer=self._peer, length=event.length)
         feed.intake.store_broken(
-            feed.door, head=event.head, length=event.length, sha256=event.sha256, control_id=control_id, peer=self._peer,
-            code=error.code, answer=answer,
+            feed.door, head=event.head, length=event.length, sha256=event.sha256, control_id=_control_id(event.head), peer=self._peer,
+            code=code, answer=pending.answer,
         )  # fmt: skip
 
-    def _reply(self, slot: Slot, reply: bytes) -> None:
-        slot.reply = reply
+    def flush(self) -> None:
+        """Write the replies that are ready, in the order in which their frames came."""
         pending, transport = self._pending, self._transport
-        while pending and pending[0].reply is not None:
-            ready = pending.popleft().reply
-            if ready and transport is not None:
-                transport.write(encode(ready))
+        while pending:
+            reply = pending[0].reply
+            if reply is None:
+                break
+            pending.popleft()
+            if reply and transport is not None:
+                transport.write(encode(reply))
         if not self._reading:
             self._set_reading()
 
@@ -330,6 +360,8 @@ def safe_type(message_type: bytes) -> str:
 
 
 def _no_room(raw: bytes, error: NoRoom | QueueFull, feed: MllpFeed) -> bytes:
+    if isinstance(error, NoRoom):
+        feed.alarms.raised("NOD-10")
     return refuse(
         raw, ack_code="AR", error_code="207", text=f"{error.code} no room, not stored; send again", control_id=feed.reply_id(), now=feed.now()
     )  # fmt: skip

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -13,8 +12,8 @@ from pathlib import Path
 import uvicorn
 
 from native import IMPLEMENTATION
-from node.tools.demo_folder import NODE, DemoFolder, FolderTaken
-from node.tools.demo_page import Line, make_app
+from node.tools.demo_folder import DemoFolder, FolderTaken
+from node.tools.demo_lines import lines, short
 from node.tools.demo_ports import BASE_DEFAULT, HOST, Ports, PortTaken, reserve
 from node.tools.demo_stage import NotReady, Stage, is_silent
 from node.tools.demo_traffic import RATE_DEFAULT
@@ -62,16 +61,18 @@ async def _play(folder: DemoFolder, ports: Ports, page: socket.socket, *, rate: 
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     stage = Stage(folder, ports, rate=rate)
     stop = asyncio.create_task(stopping.wait())
-    opening = asyncio.create_task(stage.open())
     tasks: list[asyncio.Task[None]] = []
+    opening: asyncio.Task[None] | None = None
     try:
+        await stage.start()
+        opening = asyncio.create_task(stage.open())
+        server = _server(stage, ports, stopping)
         await asyncio.wait([opening, stop], return_when=asyncio.FIRST_COMPLETED)
         if stopping.is_set():
             return 0
         opening.result()
-        server = _server(stage, ports, stopping)
         tasks = [asyncio.create_task(server.serve([page])), asyncio.create_task(stage.watch())]
-        say(f"Wasl demo, data in {_short(folder.path)}; Ctrl-C stops it.\n\n  http://{HOST}:{ports.page}/\n")
+        say(f"Wasl demo, data in {short(folder.path)}; Ctrl-C stops it.\n\n  http://{HOST}:{ports.page}/\n")
         await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             if task.done():
@@ -81,7 +82,7 @@ async def _play(folder: DemoFolder, ports: Ports, page: socket.socket, *, rate: 
         return _complain(str(error), EXIT_UNAVAILABLE)
     finally:
         stopping.set()
-        for task in (opening, *tasks[1:]):
+        for task in filter(None, (opening, *tasks[1:])):
             task.cancel()
         await stage.close()
         if tasks:
@@ -91,27 +92,14 @@ async def _play(folder: DemoFolder, ports: Ports, page: socket.socket, *, rate: 
 
 
 def _server(stage: Stage, ports: Ports, stopping: asyncio.Event) -> PageServer:
+    # imported while the three processes start: FastAPI takes half a second
+    from node.tools.demo_page import make_app  # noqa: PLC0415
+
     config = uvicorn.Config(
         make_app(stage, lines(stage.folder, ports), stopping), log_level="error", access_log=False, lifespan="off",
         timeout_graceful_shutdown=SHUTDOWN_S_MAX, server_header=False,
     )  # fmt: skip
     return PageServer(config)
-
-
-def lines(folder: DemoFolder, ports: Ports) -> tuple[Line, ...]:
-    """Three commands that a person can copy into a terminal in this directory."""
-    wasl = _short(Path(sys.executable).with_name("wasl"))
-    bearer = f'-H "Authorization: Bearer $(cat {_short(folder.token_file)})"'
-    stream = f"http://{HOST}:{ports.api}/v1/nodes/{NODE}/streams/his"
-    return (
-        Line(key="line-send", command=f"{wasl} simulate hl7 --to {HOST}:{ports.feed(0)} --rate 5 --count 10"),
-        Line(key="line-read", command=f'curl -s {bearer} "{stream}/records?limit=3"'),
-        Line(
-            key="line-verify",
-            command=f'curl -s {bearer} -o record.evidence "{stream}/records/1/0/evidence" && '
-            f"{wasl} verify record.evidence --ca {_short(folder.ca)}",
-        ),
-    )
 
 
 def _base_wanted() -> int | None:
@@ -120,11 +108,6 @@ def _base_wanted() -> int | None:
         return int(wanted) if wanted else None
     except ValueError:
         raise ValueError(f'WASL_DEMO_PORT_BASE must be a number, not "{wanted}"') from None
-
-
-def _short(path: Path) -> str:
-    """As a person in the working directory would type it."""
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def say(text: str) -> None:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,6 +14,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from node.tools.demo_lines import Line
 from node.tools.demo_scene import marks, texts
 from node.tools.demo_stage import Stage
 from node.tools.demo_words import DIRECTION, say, spoken
@@ -29,14 +29,6 @@ PULSE_S = 5.0  # an unchanged page hears this often that it is still connected
 VIEWERS_MAX = 16  # open streams: one person, some windows
 
 POLICY: Final = "default-src 'self'; frame-src {web} {api}; base-uri 'none'; form-action 'self'; object-src 'none'; frame-ancestors 'none'"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A command to copy; `key` names the sentence above it."""
-
-    key: str
-    command: str
 
 
 class DemoPage:

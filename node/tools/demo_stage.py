@@ -65,11 +65,14 @@ class Stage:
 
     # -- from the first process to the last ---------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Start all and wait until the first record can go all the way; write demo.json; let the hospital send. NotReady."""
+    async def start(self) -> None:
+        """Start the link and the processes."""
         await self._link.restore()
         for child in self._children.values():
-            child.start()
+            await child.start()
+
+    async def open(self) -> None:
+        """Wait until the first record can go all the way; write demo.json; let the hospital send. NotReady."""
         deadline_s = time.monotonic() + READY_S_MAX
         while not await asyncio.to_thread(self._is_ready):
             if self._failed is not None:
@@ -80,7 +83,7 @@ class Stage:
         await asyncio.to_thread(self._witness.skip_history)
         self._is_announced = True
         self._announce()
-        self.story.tell("ok", "opened")
+        self.story.tell("unproven", "opened")
         self._traffic.start()
 
     async def watch(self) -> None:
@@ -102,7 +105,14 @@ class Stage:
         if not self._witness.is_ready():
             return False
         link = (self._witness.status() or {}).get("link", {})
+        if link.get("state") == "down":  # it asked before the gateway was there
+            self._ask_retry()
         return link.get("round_trip_ms") is not None and link.get("state") in {"up", "unproven"}
+
+    def _ask_retry(self) -> None:
+        """Tell the node that the way is mended; it would else try again within a minute."""
+        with contextlib.suppress(CoreSilent):  # it is down: a start asks by itself
+            ask(self.folder.node_data, "retry")
 
     # -- what a person may do -----------------------------------------------------------------------------------------
 
@@ -122,15 +132,14 @@ class Stage:
             self.story.tell("waiting", "cut")
 
     async def restore(self) -> None:
-        """Mend it, and tell the node, which would else try again within a minute."""
+        """Mend it, and tell the node."""
         if self._link.is_up:
             return
         await self._link.restore()
         waiting = self.scene.tally.waiting
         self._cut_at, self._restored_s = waiting, time.monotonic()
-        self.story.tell("ok", "restored", n=waiting)
-        with contextlib.suppress(CoreSilent):  # it was killed meanwhile: a start asks by itself
-            await asyncio.to_thread(ask, self.folder.node_data, "retry")
+        self.story.tell("unproven", "restored", n=waiting)
+        await asyncio.to_thread(self._ask_retry)
 
     async def kill_node(self) -> None:
         """Kill -9 of node core."""

@@ -51,9 +51,10 @@ class Child:
         """The program's name."""
         return self.program.name
 
-    def start(self) -> None:
-        """Begin to keep it running."""
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+    async def start(self) -> None:
+        """Start it, and begin to keep it running."""
+        process = await self._spawn()
+        self._task = asyncio.get_running_loop().create_task(self._keep(process))
 
     def kill(self) -> bool:
         """Send SIGKILL, as `kill -9` does; False where nothing runs."""
@@ -87,18 +88,18 @@ class Child:
         except OSError:
             return ""
 
-    async def _keep(self) -> None:
+    async def _keep(self, process: asyncio.subprocess.Process) -> None:
         pause_s = RESTART_S_MIN
-        while not self._stopping:
+        while True:
             began_s = time.monotonic()
-            process = self._process = await self._spawn()
-            self.pid = process.pid
-            self._on_start(self)
             code = await process.wait()
             self.pid = 0
             self._on_end(self, code)
             pause_s = RESTART_S_MIN if time.monotonic() - began_s >= LIVED_S else min(RESTART_S_MAX, pause_s * 2)
             await asyncio.sleep(pause_s)
+            if self._stopping:
+                return
+            process = await self._spawn()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         """Start it in a session of its own, so that Ctrl-C reaches the supervisor alone, which then stops all in order."""
@@ -106,9 +107,12 @@ class Child:
         command = (sys.executable, "-P", "-m", *self.program.arguments)
         leash = (sys.executable, "-I", "-S", demo_leash.__file__, str(os.getpid()))
         with self.program.log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *leash, *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+        self._process, self.pid = process, process.pid
+        self._on_start(self)
+        return process
 
 
 def word_for(code: int) -> str:

@@ -1,0 +1,90 @@
+"""A whole commit group into header and body in two statements.
+
+`executemany` gives up and takes back Python's lock for each row; beside a busy event loop each of these waits for a turn,
+and the group with them. Here SQLite cuts the rows out of joined bytes by itself, so intake goes on meanwhile.
+"""
+
+from array import array
+from collections.abc import Sequence
+
+import apsw
+
+from sync.log import HASH_BYTES
+from sync.record import SALT_BYTES, BodyState
+
+# where a row's parts lie in the joined bytes, packed into SQLite's 63 bits: offset, first part, second part
+OFFSET_BITS, FIRST_BITS, SECOND_BITS = 24, 15, 24
+JOINED_BYTES_MAX = 1 << OFFSET_BITS  # a group holds 4 MiB; only a single large message is beyond this
+
+_HEADERS = f"""INSERT INTO header (id, log, seq, state, header, leaf)
+SELECT ?1 + rowid, ?2, ?3 + rowid, {BodyState.PRESENT:d}, substr(?4, (value >> {SECOND_BITS}) + 1, value & {(1 << SECOND_BITS) - 1}),
+substr(?5, rowid * {HASH_BYTES} - {HASH_BYTES - 1}, {HASH_BYTES}) FROM carray(?6)"""  # noqa: S608  # constants
+_FIRST = f"((value >> {SECOND_BITS}) & {(1 << FIRST_BITS) - 1})"
+_OFFSET = f"(value >> {SECOND_BITS + FIRST_BITS})"
+_BODIES = f"""INSERT INTO body (id, salt, particulars, body)
+SELECT ?1 + rowid, substr(?2, rowid * {SALT_BYTES} - {SALT_BYTES - 1}, {SALT_BYTES}), substr(?3, {_OFFSET} + 1, {_FIRST}),
+substr(?3, {_OFFSET} + {_FIRST} + 1, value & {(1 << SECOND_BITS) - 1}) FROM carray(?4)"""  # noqa: S608  # constants
+
+
+def insert(
+    connection: apsw.Connection,
+    *,
+    row: int,
+    log: int,
+    first: int,
+    headers: Sequence[bytes],
+    leaves: bytes,
+    salts: bytes,
+    particulars: Sequence[bytes],
+    bodies: Sequence[bytes],
+) -> None:
+    """Insert records from row id `row` and position `first` on; leaves and salts are joined. Within the caller's transaction."""
+    parts = _spans(particulars, bodies)
+    if parts is None:
+        _insert_each(connection, row, log, first, headers, leaves, salts, particulars, bodies)
+        return
+    joined = b"".join([part for pair in zip(particulars, bodies, strict=True) for part in pair])
+    spans, at = array("q"), 0
+    for header in headers:
+        spans.append(at << SECOND_BITS | len(header))
+        at += len(header)
+    connection.execute(_HEADERS, (row - 1, log, first - 1, b"".join(headers), leaves, apsw.carray(spans)))
+    connection.execute(_BODIES, (row - 1, salts, joined, apsw.carray(parts)))
+
+
+def _spans(particulars: Sequence[bytes], bodies: Sequence[bytes]) -> "array[int] | None":
+    """Where each row's parts lie; None where they are too long to be packed."""
+    spans, at = array("q"), 0
+    for one, two in zip(particulars, bodies, strict=True):
+        if at + len(one) + len(two) >= JOINED_BYTES_MAX or len(one) >> FIRST_BITS:
+            return None
+        spans.append(at << (FIRST_BITS + SECOND_BITS) | len(one) << SECOND_BITS | len(two))
+        at += len(one) + len(two)
+    return spans
+
+
+def _insert_each(
+    connection: apsw.Connection,
+    row: int,
+    log: int,
+    first: int,
+    headers: Sequence[bytes],
+    leaves: bytes,
+    salts: bytes,
+    particulars: Sequence[bytes],
+    bodies: Sequence[bytes],
+) -> None:
+    connection.executemany(
+        "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (row + n, log, first + n, int(BodyState.PRESENT), header, leaves[HASH_BYTES * n : HASH_BYTES * (n + 1)])
+            for n, header in enumerate(headers)
+        ],
+    )
+    connection.executemany(
+        "INSERT INTO body (id, salt, particulars, body) VALUES (?, ?, ?, ?)",
+        [
+            (row + n, salts[SALT_BYTES * n : SALT_BYTES * (n + 1)], particulars[n], bodies[n])
+            for n in range(len(bodies))
+        ],
+    )

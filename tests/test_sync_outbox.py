@@ -1,0 +1,663 @@
+"""The outbox: what it acknowledged is there, in order, whatever the disk, the power and the quota did since."""
+
+import resource
+import shutil
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import apsw
+import pytest
+
+from sync.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from sync.errors import CommitUnknown, LogBroken, NoRoom, NotAName, SyncError
+from sync.header import common_pairs
+from sync.keys import FileSigner, Verifier
+from sync.names import Origin
+from sync.outbox import TRIM_ROWS_MAX, Outbox, Stored, repeat_key
+from sync.receipt import cosign
+from sync.record import BodyState, Kind, Position, Record
+from sync.session import BOOTS_MAX
+from sync.store import OutboxTable
+from tests.naive_merkle import NaiveTree
+from tests.sim_disk import disk
+from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, NOW_S, STREAM, TAG, draft, ed25519
+
+LEDGER = "ledger-1"
+FAR = 2**60  # a time after all others, in microseconds
+VERIFIER = Verifier(NODE, LOG_SIGNER.public)
+
+
+def outbox(folder: Path, *, streams=(STREAM,), seed: int = 1, **options) -> Outbox:
+    """An outbox in this folder, opened as the node opens it."""
+    made = Outbox(folder / "outbox.db", **{"signer": LOG_SIGNER, "random": Random(seed).randbytes, **options})
+    made.verify_heads()
+    made.open_streams(dict.fromkeys(streams, "routine"), TAG)
+    return made
+
+
+def stored(made: Outbox, stream: str = STREAM) -> list[Record]:
+    head = made.heads[stream]
+    return list(OutboxTable(made._connection, head.log).records(0, 4000))
+
+
+def bodies(made: Outbox, stream: str = STREAM) -> list[bytes]:
+    return [record.body for record in stored(made, stream)]
+
+
+def some(first: int, count: int, **changes) -> list:
+    return [draft(first + n, **changes) for n in range(count)]
+
+
+def note_of(made: Outbox, size: int, stream: str = STREAM) -> bytes:
+    """A receipt of this size. The outbox keeps what the sender has verified."""
+    return cosign(
+        sign_checkpoint(Checkpoint(made.heads[stream].origin, size, bytes(32)), LOG_SIGNER), time=1, signer=COSIGNER
+    )
+
+
+def receipted(made: Outbox, size: int, *, stream: str = STREAM, ledger: str = LEDGER, at: int = 1) -> None:
+    made.keep_receipt(ledger=ledger, stream=stream, size=size, receipt=note_of(made, size, stream), at=at)
+
+
+@pytest.fixture
+def box(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        yield made
+
+
+# --- a group
+
+
+def test_drafts_stand_in_the_order_in_which_they_were_given(box):
+    for first, count in ((0, 3), (3, 1), (4, 6)):
+        found = box.append(some(first, count))
+        assert found == [Stored(STREAM, Position(1, first + n), False) for n in range(count)]
+    assert bodies(box) == [d.body for d in some(0, 10)]
+    assert [record.seq for record in stored(box)] == list(range(10))
+
+
+def test_each_stream_of_a_group_counts_for_itself(tmp_path):
+    with closing(outbox(tmp_path, streams=("his", "lab"))) as made:
+        group = [draft(n, stream="lab" if n % 3 == 0 else "his") for n in range(9)]
+        found = made.append(group)
+        assert [(each.stream, each.position.seq) for each in found] == [
+            ("lab", 0), ("his", 0), ("his", 1), ("lab", 1), ("his", 2), ("his", 3), ("lab", 2), ("his", 4), ("his", 5),
+        ]  # fmt: skip
+        assert bodies(made, "lab") == [d.body for d in group[::3]]
+        assert bodies(made, "his") == [d.body for n, d in enumerate(group) if n % 3]
+
+
+def test_head_is_a_signed_checkpoint_of_exactly_the_records(box):
+    for group in (some(0, 5), some(5, 1), some(6, 20)):
+        box.append(group)
+        head = box.heads[STREAM]
+        leaves = [record.leaf for record in stored(box)]
+        assert open_checkpoint(head.checkpoint, VERIFIER) == Checkpoint(
+            Origin(NODE, STREAM, 1, TAG), len(leaves), NaiveTree(leaves).root(len(leaves))
+        )
+        assert head.octets == sum(map(len, bodies(box)))
+
+
+def test_group_costs_one_signature_and_one_sync(tmp_path):
+    class Counting(FileSigner):
+        signed = 0
+
+        def sign(self, data: bytes) -> bytes:
+            Counting.signed += 1
+            return super().sign(data)
+
+    with (
+        disk() as platter,
+        closing(outbox(tmp_path, signer=Counting(NODE, ed25519("log key")), vfs=platter.name)) as made,
+    ):
+        made.append(some(0, 1))
+        Counting.signed = 0
+        platter.arm()
+        made.append(some(1, 50))
+        assert Counting.signed == 1
+        assert [call for call in platter.calls if call[0] == "sync"] == [("sync", "wal")]
+        assert platter.calls[-1] == ("sync", "wal"), "nothing is written after the sync that append waits for"
+
+
+def test_each_record_has_a_salt_of_its_own(box):
+    box.append([draft(0)._replace(repeat_key=b"") for _ in range(40)])
+    salts = {record.salt for record in stored(box)}
+    assert len(salts) == 40
+    assert {len(salt) for salt in salts} == {16}
+    assert len({record.leaf for record in stored(box)}) == 40, "equal messages have different leaves"
+
+
+def test_nothing_is_stored_of_a_group_that_names_an_unknown_stream(box):
+    box.append(some(0, 2))
+    before = dict(box.heads)
+    with pytest.raises(LogBroken):
+        box.append([draft(2), draft(3, stream="lab")])
+    assert box.heads == before
+    assert len(stored(box)) == 2
+    box.append(some(2, 1))
+    assert [record.seq for record in stored(box)] == [0, 1, 2]
+
+
+def test_nothing_is_stored_of_a_group_with_a_draft_that_cannot_be_encoded(box):
+    before = dict(box.heads)
+    with pytest.raises((ValueError, TypeError)):
+        box.append([draft(0), draft(1, received_us=2**70)])
+    assert box.heads == before
+    assert stored(box) == []
+
+
+def test_empty_group_is_nothing(box):
+    assert box.append([]) == []
+    assert box.heads[STREAM].frontier.size == 0
+
+
+def test_everything_is_there_after_closing_and_opening(tmp_path):
+    size = 0
+    for count in (3, 1, 30, 2):
+        with closing(outbox(tmp_path)) as made:
+            assert bodies(made) == [d.body for d in some(0, size)]
+            made.append(some(size, count))
+            size += count
+            last = made.heads
+    with closing(outbox(tmp_path)) as made:
+        assert made.heads == last
+
+
+def test_log_over_tile_borders_verifies_and_goes_on(tmp_path):
+    size = 0
+    for count in (1000, 23, 1, 1, 1023, 5):
+        with closing(outbox(tmp_path)) as made:
+            made.append([draft(n, body=b"") for n in range(size, size + count)])
+            size += count
+    with closing(outbox(tmp_path)) as made:
+        leaves = [record.leaf for record in stored(made)]
+        assert made.heads[STREAM].frontier.root == NaiveTree(leaves).root(size)
+
+
+# --- streams
+
+
+def test_streams_keep_their_tag_and_get_the_lane_that_is_configured(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        made.append(some(0, 2))
+        made.open_streams({STREAM: "critical", "lab": "bulk"}, "11111111")
+        assert (made.heads[STREAM].origin.tag, made.heads[STREAM].lane, made.heads[STREAM].frontier.size) == (
+            TAG,
+            "critical",
+            2,
+        )
+        assert (made.heads["lab"].origin.tag, made.heads["lab"].lane) == ("11111111", "bulk")
+        kept = dict(made.heads)
+    with closing(Outbox(tmp_path / "outbox.db", signer=LOG_SIGNER, random=Random(2).randbytes)) as made:
+        made.verify_heads()
+        assert made.heads == kept
+
+
+def test_stream_with_a_name_that_is_none_opens_nothing(box):
+    with pytest.raises(NotAName):
+        box.open_streams({"lab": "bulk", "Not A Name": "bulk"}, TAG)
+    assert list(box.heads) == [STREAM]
+    box.open_streams({"lab": "bulk"}, TAG)
+    box.append([draft(0, stream="lab")])
+
+
+# --- repeats
+
+KEY = repeat_key("his", "C1")
+
+
+def test_empty_control_id_never_repeats():
+    assert repeat_key("his", "") == b""
+    assert repeat_key("his", "C1") != repeat_key("hisC", "1")
+
+
+def test_repeat_gets_the_first_ones_position_and_stores_nothing(box):
+    (first,) = box.append([draft(0, repeat_key=KEY)])
+    (again,) = box.append([draft(0, repeat_key=KEY, received_us=5)])
+    assert again == first._replace(repeated=True)
+    assert len(stored(box)) == 1
+
+
+def test_repeat_within_one_group_is_found_too(box):
+    box.append([draft(9)])
+    group = [draft(0, repeat_key=KEY), draft(1), draft(0, repeat_key=KEY), draft(0, repeat_key=KEY)]
+    assert [(each.position.seq, each.repeated) for each in box.append(group)] == [
+        (1, False),
+        (2, False),
+        (1, True),
+        (1, True),
+    ]
+
+
+def test_repeat_is_known_after_a_restart(tmp_path):
+    key = repeat_key("his", "C00000")  # as the particulars of draft(0) say
+    with closing(outbox(tmp_path)) as made:
+        (first,) = made.append([draft(0, repeat_key=key)])
+    with closing(outbox(tmp_path)) as made:
+        assert made.append([draft(0, repeat_key=key)]) == [first._replace(repeated=True)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"body": b"MSH|other"}, id="other bytes"),
+        pytest.param({"verdict": 2}, id="another verdict"),
+        pytest.param({"repeat_key": repeat_key("his", "C2")}, id="another control id"),
+        pytest.param({"repeat_key": repeat_key("lab", "C1")}, id="another feed"),
+        pytest.param({"repeat_key": b""}, id="no control id"),
+        pytest.param(
+            {
+                "common": common_pairs(
+                    kind=Kind.INCOMPLETE, facility="rawdah", feed="his", content_type="application/hl7-v2+er7"
+                )
+            },
+            id="another kind",
+        ),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_what_is_not_the_same_message_is_stored(box, changes, together):
+    one, two = draft(0, repeat_key=KEY), draft(0, repeat_key=KEY)._replace(**changes)
+    found = box.append([one, two]) if together else box.append([one]) + box.append([two])
+    assert [(each.position.seq, each.repeated) for each in found] == [(0, False), (1, False)]
+
+
+def test_message_is_stored_again_where_the_first_ones_bytes_are_gone(box):
+    box.append([draft(0, repeat_key=KEY)])
+    receipted(box, 1)
+    assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 1
+    (again,) = box.append([draft(0, repeat_key=KEY)])
+    assert (again.position.seq, again.repeated) == (1, False)
+
+
+def test_damaged_record_is_no_proof_that_a_message_is_stored(box):
+    box.append([draft(0, repeat_key=KEY)])
+    box._connection.execute("UPDATE header SET header = x'ff' WHERE seq = 0")
+    (again,) = box.append([draft(0, repeat_key=KEY)])
+    assert (again.position.seq, again.repeated) == (1, False)
+
+
+def test_only_so_many_arrivals_are_remembered(tmp_path):
+    with closing(outbox(tmp_path, recent_max=3)) as made:
+        made.append([draft(n, repeat_key=b"k%d" % n) for n in range(10)])
+        assert len(made._recent) == 3
+        found = made.append([draft(n, repeat_key=b"k%d" % n) for n in (9, 0)])
+        assert [each.repeated for each in found] == [True, False]
+
+
+def test_group_of_repeats_alone_writes_nothing(tmp_path):
+    with disk() as platter, closing(outbox(tmp_path, vfs=platter.name)) as made:
+        made.append([draft(0, repeat_key=KEY)])
+        platter.arm()
+        made.append([draft(0, repeat_key=KEY)])
+        assert platter.calls == []
+
+
+def test_repeat_of_a_group_that_was_refused_is_no_repeat(tmp_path):
+    with closing(outbox(tmp_path, quota_bytes=300_000)) as made:
+        with pytest.raises(NoRoom):
+            made.append([draft(0, repeat_key=KEY), draft(1, body=bytes(500_000))])
+        assert [each.repeated for each in made.append([draft(0, repeat_key=KEY)])] == [False]
+
+
+# --- no room
+
+
+def filled(made: Outbox, streams=(STREAM,)) -> int:
+    """Append until there is no room, then smaller ones until there is none for these either. How many."""
+    n = 0
+    for body in (bytes(900), b""):
+        while True:
+            try:
+                made.append([draft(n, body=body, stream=streams[n % len(streams)])])
+            except NoRoom:
+                break
+            n += 1
+    return n
+
+
+def test_no_room_stores_nothing_of_the_group_and_breaks_nothing(tmp_path):
+    with closing(outbox(tmp_path, quota_bytes=400_000)) as made:
+        count = filled(made)
+        before = dict(made.heads)
+        with pytest.raises(NoRoom):
+            made.append([draft(n, body=bytes(900)) for n in range(20)])
+        assert made.heads == before
+        assert len(stored(made)) == count
+        made.verify_heads()
+    assert (tmp_path / "outbox.db").stat().st_size <= 400_000
+    with closing(outbox(tmp_path, quota_bytes=400_000)) as made:
+        assert len(stored(made)) == count
+
+
+@pytest.mark.parametrize("streams", [1, 40])
+def test_full_outbox_can_still_be_drained_and_then_takes_messages_again(tmp_path, streams):
+    names = [f"s{n}" for n in range(streams)]
+    with closing(outbox(tmp_path, streams=names, quota_bytes=1_200_000)) as made:
+        count = filled(made, names)
+        # the first receipt of each stream needs room of its own
+        for name in names:
+            receipted(made, made.heads[name].frontier.size, stream=name)
+        made.admitted(boot=bytes(16), ledger=LEDGER, fence="f" * 32)
+        freed = sum(made.trim(name, ledger=LEDGER, received_before_us=FAR) for name in names * 9)
+        assert freed == count
+        made.append([draft(n, body=bytes(900), stream=names[n % streams]) for n in range(50)])
+        made.verify_heads()
+
+
+def test_full_outbox_can_still_be_started_again_and_again(tmp_path):
+    with closing(outbox(tmp_path, quota_bytes=300_000)) as made:
+        filled(made)
+    for life in range(3):
+        with closing(outbox(tmp_path, quota_bytes=300_000)) as made:
+            for n in range(100):
+                made.start_boot(b"%08d%08d" % (life, n), n)
+
+
+def test_stream_that_found_no_room_is_not_in_memory_either(tmp_path):
+    with closing(outbox(tmp_path, quota_bytes=300_000)) as made:
+        filled(made)
+        before = dict(made.heads)
+        with pytest.raises(NoRoom):
+            made.open_streams({f"s{n}": "bulk" for n in range(9000)}, TAG)
+        assert made.heads == before
+
+
+# --- a disk that fails
+
+
+def run(made: Outbox, dice: Random, acknowledged: list[bytes], groups: int = 9) -> None:
+    """A short life: groups, receipts, trims. What was acknowledged is noted when append has returned."""
+    for _ in range(groups):
+        group = [draft(0, body=dice.randbytes(dice.randrange(3000))) for _ in range(dice.randrange(1, 5))]
+        made.append(group)
+        acknowledged += [each.body for each in group]
+        if dice.random() < 0.3:
+            size = dice.randrange(made.heads[STREAM].frontier.size + 1)
+            receipted(made, size)
+
+
+def holds(folder: Path, acknowledged: list[bytes], most: int = 4) -> None:
+    """A start in this folder verifies, and finds all that was acknowledged, then at most one group more."""
+    with closing(outbox(folder)) as made:
+        found = bodies(made)
+        assert found[: len(acknowledged)] == acknowledged
+        assert len(found) <= len(acknowledged) + most
+        made.append(some(0, 2))
+
+
+@pytest.fixture
+def small_wal(monkeypatch):
+    """The WAL goes back into the database every few groups, so that short lives meet that too."""
+    monkeypatch.setattr("sync.outbox.WAL_PAGES_MAX", 20)
+
+
+@pytest.mark.parametrize(
+    ("once", "full"), [(True, False), (False, False), (True, True)], ids=["once", "for ever", "full"]
+)
+@pytest.mark.usefixtures("small_wal")
+def test_whichever_write_or_sync_fails_all_that_was_acknowledged_is_there_afterwards(tmp_path, once, full):
+    failures = at = 0
+    while True:
+        at += 1
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        acknowledged: list[bytes] = []
+        with disk() as platter:
+            made = outbox(folder, vfs=platter.name)
+            platter.arm(at, once=once, full=full)
+            try:
+                run(made, Random(at), acknowledged)
+            except (CommitUnknown, NoRoom):
+                failures += 1
+            calls = len(platter.calls)
+            crashed = tmp_path / f"{at}-crashed"
+            shutil.copytree(folder, crashed)
+            platter.arm()
+            made.close()
+        holds(crashed, acknowledged)
+        holds(folder, acknowledged)
+        if calls < at:
+            break
+    assert failures == at - 1 > 60 or full, "each failure was reported, and there were enough of them to mean something"
+
+
+def test_failed_commit_changes_nothing_in_memory(tmp_path):
+    with disk() as platter, closing(outbox(tmp_path, vfs=platter.name)) as made:
+        made.append([draft(0, repeat_key=KEY)])
+        before = dict(made.heads)
+        platter.arm(1)
+        with pytest.raises(CommitUnknown):
+            made.append([draft(1, repeat_key=b"x")])
+        assert made.heads == before
+        assert made._recent.get(b"x") is None
+        with pytest.raises(CommitUnknown):
+            made.open_streams({"lab": "bulk"}, TAG)
+        assert made.heads == before
+        platter.arm()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda made: made.append(some(5, 1)), lambda made: made.probe(), lambda made: made.start_boot(b"b", 1),
+        lambda made: made.admitted(boot=b"b", ledger=LEDGER, fence="f"), lambda made: made.open_streams({"lab": "bulk"}, TAG),
+        lambda made: receipted(made, 2),
+        lambda made: made.trim(STREAM, ledger=LEDGER, received_before_us=FAR),
+    ],
+    ids=["append", "probe", "start_boot", "admitted", "open_streams", "keep_receipt", "trim"],
+)  # fmt: skip
+def test_failed_sync_is_never_taken_for_success_by(tmp_path, work):
+    with disk() as platter, closing(outbox(tmp_path, vfs=platter.name)) as made:
+        made.append(some(0, 2))
+        receipted(made, 1)
+        platter.arm(1)
+        with pytest.raises(CommitUnknown):
+            work(made)
+        platter.arm()
+
+
+def test_disk_that_refuses_only_the_database_file_is_noticed_though_the_wal_still_takes_everything(tmp_path):
+    # SQLite keeps a failed checkpoint to itself; a limit on file sizes fails it as a disk would, without our VFS between
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    acknowledged: list[bytes] = []
+    with closing(outbox(tmp_path)) as made:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6_000_000, limits[1]))
+        try:
+            with pytest.raises(CommitUnknown):
+                for n in range(300):
+                    group = [draft(0, body=bytes([n % 256]) * 7000) for _ in range(8)]
+                    made.append(group)
+                    acknowledged += [each.body for each in group]
+            assert (tmp_path / "outbox.db-wal").stat().st_size < 5_000_000, "it was the checkpoint that failed"
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with closing(outbox(tmp_path)) as made:
+        assert bodies(made)[: len(acknowledged)] == acknowledged
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.usefixtures("small_wal")
+def test_power_cut_at_any_moment_leaves_all_that_was_acknowledged(tmp_path, seed):
+    dice = Random(seed)
+    live, dead = tmp_path / "live", tmp_path / "dead"
+    live.mkdir()
+    dead.mkdir()
+    acknowledged: list[bytes] = []
+    with disk() as platter:
+        made = outbox(live, vfs=platter.name)
+        run(made, dice, [], dice.randrange(3))
+        acknowledged += bodies(made)
+        platter.spin(live)
+        platter.arm(dice.randrange(1, 250))
+        try:
+            run(made, dice, acknowledged, 20)
+        except (CommitUnknown, NoRoom):
+            pass
+        platter.cut_power(dice, dead)
+        platter.arm()
+        made.close()
+    holds(dead, acknowledged)
+
+
+# --- receipts, trimming, starts
+
+
+def view(made: Outbox, ledger: str = LEDGER):
+    return made._connection.execute(
+        "SELECT size, octets, receipt, at FROM cursor WHERE ledger = ?", (ledger,)
+    ).fetchone()
+
+
+def test_cursor_moves_forward_only(box):
+    box.append(some(0, 9))
+    sizes = [len(d.body) for d in some(0, 9)]
+    for size, kept in ((4, 4), (2, 4), (0, 4), (7, 7), (9, 9), (8, 9)):
+        receipted(box, size, at=size)
+        assert view(box) == (kept, sum(sizes[:kept]), note_of(box, kept), kept)
+
+
+def test_bit_that_flips_in_the_cursor_deletes_no_body(box):
+    box.append(some(0, 9))
+    receipted(box, 3)
+    for bit in range(62):
+        box._connection.execute("UPDATE cursor SET size = ?", (3 ^ 1 << bit,))
+        assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 0
+    # and the next receipt sets it right
+    receipted(box, 4)
+    assert view(box)[0] == 4
+    assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 4
+
+
+def test_cursor_of_one_ledger_says_nothing_of_another(box):
+    box.append(some(0, 9))
+    receipted(box, 9, ledger="one")
+    assert box.trim(STREAM, ledger="two", received_before_us=FAR) == 0
+    receipted(box, 2, ledger="two")
+    assert (view(box, "one")[0], view(box, "two")[0]) == (9, 2)
+    assert box.trim(STREAM, ledger="two", received_before_us=FAR) == 2
+
+
+@pytest.mark.parametrize("receipted", [0, 1, 5, 9])
+def test_trimming_never_passes_the_receipt(box, receipted):
+    box.append(some(0, 9))
+    if receipted:
+        receipted(box, receipted)
+    assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == receipted
+    states = [record.state for record in stored(box)]
+    assert states == [BodyState.TRIMMED] * receipted + [BodyState.PRESENT] * (9 - receipted)
+    box.verify_heads()
+
+
+def test_trimming_never_takes_what_is_younger_than_its_retention(box):
+    box.append(some(0, 9))
+    receipted(box, 9)
+    at = NOW_S * 1_000_000 + 4000
+    assert box.trim(STREAM, ledger=LEDGER, received_before_us=at) == 4
+    assert box.trim(STREAM, ledger=LEDGER, received_before_us=at) == 0
+    assert bodies(box)[4:] == [d.body for d in some(4, 5)]
+
+
+def test_trimming_keeps_header_leaf_and_root(box):
+    box.append(some(0, 9))
+    before = stored(box)
+    receipted(box, 9)
+    box.trim(STREAM, ledger=LEDGER, received_before_us=FAR)
+    assert [(record.header, record.leaf) for record in stored(box)] == [
+        (record.header, record.leaf) for record in before
+    ]
+    assert box._connection.execute("SELECT count(*) FROM body").get == 0
+
+
+def test_trimming_takes_a_bounded_number_at_once_and_goes_on_after_a_restart(tmp_path):
+    count = TRIM_ROWS_MAX + 44
+    with closing(outbox(tmp_path)) as made:
+        made.append([draft(n, body=b"") for n in range(count)])
+        receipted(made, count)
+        assert made.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == TRIM_ROWS_MAX
+    with closing(outbox(tmp_path)) as made:
+        assert made.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 44
+
+
+def test_damaged_header_does_not_stop_trimming(box):
+    box.append(some(0, 9))
+    receipted(box, 9)
+    box._connection.execute("UPDATE header SET header = x'ff' WHERE seq = 2")
+    assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 9
+
+
+def boots(made: Outbox) -> list[bytes]:
+    return [row[0] for row in made._connection.execute("SELECT id FROM boot ORDER BY rowid")]
+
+
+def test_starts_are_listed_until_one_of_them_is_admitted(box):
+    for n in range(4):
+        box.start_boot(bytes([n]) * 16, n)
+    assert boots(box) == [bytes([n]) * 16 for n in range(4)]
+    box.admitted(boot=b"\3" * 16, ledger=LEDGER, fence="f")
+    assert boots(box) == [b"\3" * 16]
+    assert box.ledger() == LEDGER
+    assert box._connection.execute("SELECT value FROM fact WHERE name = 'fence'").get == b"f"
+
+
+def test_box_that_restarts_in_a_loop_never_lists_more_starts_than_a_session_may_name(box):
+    box.start_boot(b"admitted", 0)
+    box.admitted(boot=b"admitted", ledger=LEDGER, fence="f")
+    with box.transaction():
+        box._connection.executemany("INSERT INTO boot VALUES (?, ?)", [(b"%016d" % n, n) for n in range(BOOTS_MAX)])
+    for n in range(5):
+        box.start_boot(b"newest%d" % n, n)
+    listed = boots(box)
+    assert len(listed) < BOOTS_MAX
+    assert listed[0] == b"admitted", "the gateway may know this one only"
+    assert listed[-5:] == [b"newest%d" % n for n in range(5)]
+
+
+def test_probe_writes_syncs_and_signs_and_touches_no_stream(tmp_path):
+    with disk() as platter, closing(outbox(tmp_path, vfs=platter.name)) as made:
+        made.append(some(0, 2))
+        before = dict(made.heads)
+        platter.arm()
+        made.probe()
+        assert ("sync", "wal") in platter.calls
+        assert made.heads == before
+        made.verify_heads()
+
+
+def test_probe_fails_where_the_key_cannot_sign(tmp_path):
+    class Token(FileSigner):
+        def sign(self, data: bytes) -> bytes:
+            if data == b"probe":
+                raise SyncError("the token was pulled out")
+            return super().sign(data)
+
+    with closing(outbox(tmp_path, signer=Token(NODE, ed25519("log key")))) as made, pytest.raises(SyncError):
+        made.probe()
+
+
+def test_transaction_of_the_caller_is_kept_whole_or_not_at_all(box):
+    with pytest.raises(KeyError), box.transaction():
+        box.set_fact("a", b"1")
+        raise KeyError
+    with box.transaction():
+        box.set_fact("b", b"2")
+    assert [row[0] for row in box._connection.execute("SELECT name FROM fact")] == ["b"]
+
+
+def test_outbox_of_another_key_is_refused(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        made.append(some(0, 1))
+    other = Outbox(tmp_path / "outbox.db", signer=FileSigner(NODE, ed25519("another")), random=Random(1).randbytes)
+    with closing(other), pytest.raises(LogBroken):
+        other.verify_heads()
+
+
+def test_library_that_would_not_keep_what_is_acknowledged_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
+    with pytest.raises(SyncError):
+        outbox(tmp_path)
+
+
+def test_connection_of_the_outbox_syncs_at_every_commit(box):
+    assert box._connection.pragma("synchronous") == 2
