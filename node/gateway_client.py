@@ -90,14 +90,21 @@ class GatewayClient:
             try:
                 data = response.read(ANSWER_BYTES_MAX + 1)
             finally:
-                # a longer answer is cut off with its connection
-                response.release_conn() if response.closed or not response.length_remaining else response.close()
+                if response.length_remaining or not response.closed:
+                    response.close()  # an answer that is not at its end is cut off with its connection
+                # and the connection goes back to its pool of one either way, or the next call would wait for it for ever
+                response.release_conn()
         except LinkError:
             raise
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _failure(error) from error
         if len(data) > ANSWER_BYTES_MAX:
             raise AnswerUnreadable("answer too long")
+        # a cut answer must not pass for a whole one, and so for a bad receipt
+        if response.length_remaining:
+            raise NoAnswer("answer cut off")
+        if not response.chunked and "Content-Length" not in response.headers:
+            raise AnswerUnreadable("answer without a length")
         if response.status == 200:
             return data
         return _problem(response, data)
@@ -110,9 +117,10 @@ def _problem(response: urllib3.BaseHTTPResponse, data: bytes) -> Problem:
         members = json.loads(data)
         code = members["code"]
         wait_s = float(response.headers.get("Retry-After", "0"))
+        known = code in CODES  # TypeError for a code that is a list
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AnswerUnreadable(f"status {response.status} without a code") from error
-    if code not in CODES:
+    if not known:
         raise AnswerUnreadable(f"status {response.status} with an unknown code")
     return Problem(code, members, wait_s if 0 <= wait_s <= WAIT_S_MAX else WAIT_S_MAX)
 

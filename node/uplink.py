@@ -44,7 +44,7 @@ from sync.sender import (
     Tick,
     Wait,
 )  # fmt: skip
-from sync.session import OwnStream, SessionRequest, TheirStream, read_answer
+from sync.session import OwnStream, SessionRequest, read_answer, read_their
 from sync.store import damage
 
 EXIT_THREAD = 70  # EX_SOFTWARE of sysexits.h
@@ -119,7 +119,11 @@ class Uplink(threading.Thread):
         view = OutboxView(self._store, self._node)
         sender = Sender(root_at=lambda origin, size: self._root_at(view, origin, size), dice=self._dice)
         self._views = {stream.origin.stream: stream for stream in view.streams()}
-        started = Started(tuple((stream.origin, stream.size) for stream in self._views.values()))
+        started = Started(
+            tuple((stream.origin, stream.size) for stream in self._views.values()),
+            ledger=(view.fact("ledger") or b"").decode(),
+            receipted=tuple((name, stream.receipted) for name, stream in self._views.items()),
+        )
         effects = sender.handle(started, self._clock.monotonic())
         while not self._stopping:
             events = [event for effect in effects if (event := self._perform(effect, view)) is not None]
@@ -127,8 +131,9 @@ class Uplink(threading.Thread):
             effects = [
                 effect for event in events or [Tick()] for effect in sender.handle(event, self._clock.monotonic())
             ]
-            # a wait asked for before the last event is no longer wanted
+            # a wait asked for before the last event is no longer wanted; a fenced sender asks for nothing at all
             effects = [*(effect for effect in effects[:-1] if not isinstance(effect, Wait)), *effects[-1:]]
+            effects = effects or [Wait(WAIT_S_MAX)]
             self._open = sender.phase is Phase.OPEN
             if sender.phase is Phase.FENCED:
                 self._set_state("fenced")
@@ -170,7 +175,7 @@ class Uplink(threading.Thread):
             )
         )
         self._set_state("up")
-        for code in ("SYN-26", "SYN-25"):
+        for code in ("SYN-26", "SYN-25", "SYN-24"):
             self._alarms.cleared(code, stream)
 
     def _keep_fence(self, fence: str, ledger: str) -> None:
@@ -309,11 +314,8 @@ class Uplink(threading.Thread):
         log.info("link.refused", answer=problem.code, stream=stream)
         if problem.code == "rewind":
             try:
-                theirs = TheirStream(
-                    stream=stream, epoch=int(members["epoch"]), tag=str(members["tag"]), size=int(members["size"]),
-                    root=bytes.fromhex(members["root"]),
-                )  # fmt: skip
-            except (KeyError, TypeError, ValueError) as error:
+                theirs = read_their({**members, "stream": stream})
+            except SyncError as error:
                 raise AnswerUnreadable("a rewind that does not say where to") from error
         window = members.get("window")
         return Refused(

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -50,7 +51,8 @@ class Writer(threading.Thread):
         self._grown = grown
         self._die = die
         self._wake = threading.Condition(threading.Lock())
-        self._queue: list[tuple[Draft, Done]] = []
+        self._queue: deque[tuple[Draft, Done]] = deque()
+        self._sleeping = False
         self._orders: list[Callable[[Outbox], None]] = []
         self._stopping = False
         self.opened: Future[None] = Future()
@@ -61,11 +63,12 @@ class Writer(threading.Thread):
 
     def submit(self, draft: Draft, done: Done) -> bool:
         """Queue a draft; False where the queue is full and nothing was taken. `done` is called through `deliver`."""
-        with self._wake:
-            if len(self._queue) >= self._queue_max or self._stopping:
-                return False
-            self._queue.append((draft, done))
-            if len(self._queue) == 1:
+        if len(self._queue) >= self._queue_max or self._stopping:
+            return False
+        self._queue.append((draft, done))
+        # a deque's append needs no lock; the writer says that it sleeps before it looks a last time
+        if self._sleeping:
+            with self._wake:
                 self._wake.notify()
         return True
 
@@ -121,10 +124,12 @@ class Writer(threading.Thread):
 
     def _next_turn(self, outbox: Outbox) -> bool:
         with self._wake:
+            self._sleeping = True
             while not (self._queue or self._orders or self._stopping):
                 self._wake.wait()
+            self._sleeping = False
             orders, self._orders = self._orders, []
-            group = self._take_group()
+        group = self._take_group()
         for order in orders:
             order(outbox)
         if group:
@@ -132,18 +137,14 @@ class Writer(threading.Thread):
         return bool(group or orders or not self._stopping)
 
     def _take_group(self) -> list[tuple[Draft, Done]]:
-        queue = self._queue
-        if len(queue) <= GROUP_RECORDS_MAX and sum(len(draft.body) for draft, _ in queue) <= GROUP_BYTES_MAX:
-            self._queue = []
-            return queue
-        taken, octets = 0, 0
-        for draft, _ in queue[:GROUP_RECORDS_MAX]:
-            octets += len(draft.body)
-            if taken and octets > GROUP_BYTES_MAX:
+        queue, octets = self._queue, 0
+        group: list[tuple[Draft, Done]] = []
+        while queue and len(group) < GROUP_RECORDS_MAX:
+            octets += len(queue[0][0].body)
+            if group and octets > GROUP_BYTES_MAX:
                 break
-            taken += 1
-        self._queue = queue[taken:]
-        return queue[:taken]
+            group.append(queue.popleft())
+        return group
 
     def _commit(self, outbox: Outbox, group: list[tuple[Draft, Done]]) -> None:
         if not self._room():

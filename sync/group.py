@@ -6,6 +6,8 @@ and the group with them. Here SQLite cuts the rows out of joined bytes by itself
 
 from array import array
 from collections.abc import Sequence
+from itertools import accumulate, chain
+from operator import add
 
 import apsw
 
@@ -43,24 +45,25 @@ def insert(
     if parts is None:
         _insert_each(connection, row, log, first, headers, leaves, salts, particulars, bodies)
         return
-    joined = b"".join([part for pair in zip(particulars, bodies, strict=True) for part in pair])
-    spans, at = array("q"), 0
-    for header in headers:
-        spans.append(at << SECOND_BITS | len(header))
-        at += len(header)
+    joined = b"".join(chain.from_iterable(zip(particulars, bodies, strict=True)))
+    lengths = list(map(len, headers))
+    offsets = accumulate(lengths, initial=0)
+    spans = array("q", [at << SECOND_BITS | length for at, length in zip(offsets, lengths, strict=False)])
     connection.execute(_HEADERS, (row - 1, log, first - 1, b"".join(headers), leaves, apsw.carray(spans)))
     connection.execute(_BODIES, (row - 1, salts, joined, apsw.carray(parts)))
 
 
 def _spans(particulars: Sequence[bytes], bodies: Sequence[bytes]) -> "array[int] | None":
     """Where each row's parts lie; None where they are too long to be packed."""
-    spans, at = array("q"), 0
-    for one, two in zip(particulars, bodies, strict=True):
-        if at + len(one) + len(two) >= JOINED_BYTES_MAX or len(one) >> FIRST_BITS:
-            return None
-        spans.append(at << (FIRST_BITS + SECOND_BITS) | len(one) << SECOND_BITS | len(two))
-        at += len(one) + len(two)
-    return spans
+    firsts, seconds = list(map(len, particulars)), list(map(len, bodies))
+    if sum(firsts) + sum(seconds) >= JOINED_BYTES_MAX or max(firsts) >> FIRST_BITS:
+        return None
+    offsets = accumulate(map(add, firsts, seconds), initial=0)
+    shift = FIRST_BITS + SECOND_BITS
+    return array(
+        "q",
+        [at << shift | one << SECOND_BITS | two for at, one, two in zip(offsets, firsts, seconds, strict=False)],
+    )
 
 
 def _insert_each(

@@ -210,7 +210,7 @@ class Outbox:
             return None
         try:
             fields = decode_fields(found[3] or b"")
-        except SyncError:
+        except (SyncError, TypeError):
             return None  # a damaged record is no proof that this message is stored
         if fields.get(VERDICT) != draft.verdict or any(fields.get(key) != value for key, value in draft.common):
             return None  # an incomplete frame of the same bytes is not the message
@@ -372,7 +372,7 @@ class Outbox:
                 key = repeat_key(
                     decode_fields(header or b"")[FEED], decode_particulars(particulars).get(CONTROL_ID, "")
                 )
-            except SyncError:
+            except (SyncError, TypeError):
                 continue  # a damaged record repeats nothing; the background check names it
             if key:
                 self._recent.keep(key, row)

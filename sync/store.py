@@ -23,8 +23,8 @@ BUSY_MS_MAX = 5000  # a checkpoint of a slow card holds the lock for a second or
 WAL_BYTES_MAX = 64 * 1024 * 1024  # the WAL is cut back to this after a checkpoint; more would eat the quota
 PAGE_CACHE_KIB = 2 * 1024  # the kernel caches pages too; this bounds ours, for each of a few connections
 SAFE_SINCE = (3, 51, 3)  # the WAL-reset bug lives in 3.7.0 to 3.51.2
-# what SQLite says of a file that is not what was written; the last where a name in its schema changed
-BROKEN = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
+# how a file shows that it is not what was written: SQLite says so, a name in its schema changed, a value has another type
+BROKEN = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, ValueError, TypeError)
 READ_ROWS_MAX = 4096  # rows fetched in one query: bounds memory, and how long a reader pins the WAL
 
 _STATES = {int(state): state for state in BodyState}
@@ -169,10 +169,10 @@ class LogTable:
                 # fetched to its end: an unfinished SELECT would pin the WAL
                 found = list(self._connection.execute("SELECT salt, particulars, body FROM body WHERE id = ?", (row,)))
                 held, parts = (held, found[0]) if found else (self._without_body(seq), parts)
-            salt, particulars, body = parts
+            salt, particulars, body = map(_octets, parts)
             yield Record(
-                seq=seq, header=header or b"", leaf=leaf, state=held, salt=salt, particulars=particulars, body=body
-            )
+                seq=seq, header=_octets(header), leaf=_octets(leaf), state=held, salt=salt, particulars=particulars, body=body
+            )  # fmt: skip
 
     def _without_body(self, _seq: int) -> BodyState:
         """What it means that a record was stored with its body, and it is not there."""
@@ -184,7 +184,7 @@ class LogTable:
             "SELECT seq, header FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
             (self.log, first, first + count),
         )
-        return [(seq, header or b"") for seq, header in rows]
+        return [(seq, _octets(header)) for seq, header in rows]
 
     def append(self, first_id: int, first: int, records: Sequence[Record]) -> None:
         """Insert records, from row id `first_id` and position `first` on, and the tiles that become full."""
@@ -222,6 +222,11 @@ class OutboxTable(LogTable):
         # asked after the body was missed, and trimming moves both in one transaction: so never too early
         trimmed = list(self._connection.execute("SELECT trimmed FROM log WHERE id = ?", (self.log,)))
         return BodyState.TRIMMED if trimmed and seq < trimmed[0][0] else BodyState.DAMAGED
+
+
+def _octets(value: object) -> bytes:
+    """A BLOB column's value; where a flipped bit made it something else, nothing, which no hash will match."""
+    return value if isinstance(value, bytes) else b""
 
 
 def damage(record: Record) -> BodyState | None:

@@ -154,7 +154,7 @@ BAD_ANSWERS = {
 @pytest.mark.parametrize("name", BAD_ANSWERS)
 def test_a_batch_answered_with_something_else_is_a_failure_of_the_path_and_sent_again(lie, name):
     alarms, link = lie(lambda request: None if request.is_session else BAD_ANSWERS[name])
-    receipts = {("SYN-26", "his")} if name.startswith("200-") and name != "200-long" or name == "claims-gzip" else set()
+    receipts = {("SYN-26", "his")} if (name.startswith("200-") and name != "200-long") or name == "claims-gzip" else set()
     assert alarms == receipts
     assert link[0] in {"down", "unproven", "up"}
     assert receipts or link[1] in {"LNK-05", "LNK-06"}

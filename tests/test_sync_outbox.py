@@ -539,14 +539,14 @@ def test_cursor_of_one_ledger_says_nothing_of_another(box):
     assert box.trim(STREAM, ledger="two", received_before_us=FAR) == 2
 
 
-@pytest.mark.parametrize("receipted", [0, 1, 5, 9])
-def test_trimming_never_passes_the_receipt(box, receipted):
+@pytest.mark.parametrize("size", [0, 1, 5, 9])
+def test_trimming_never_passes_the_receipt(box, size):
     box.append(some(0, 9))
-    if receipted:
-        receipted(box, receipted)
-    assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == receipted
+    if size:
+        receipted(box, size)
+    assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == size
     states = [record.state for record in stored(box)]
-    assert states == [BodyState.TRIMMED] * receipted + [BodyState.PRESENT] * (9 - receipted)
+    assert states == [BodyState.TRIMMED] * size + [BodyState.PRESENT] * (9 - size)
     box.verify_heads()
 
 

@@ -35,7 +35,7 @@ class PageServer(uvicorn.Server):
 def run(*, port_base: int | None) -> None:
     """Run the demo until SIGTERM or SIGINT. SystemExit where it cannot run, with the reason on standard error."""
     if IMPLEMENTATION == "python":
-        say("Kernels: not compiled here, so the demo runs on their pure-Python twins: slower, with the same results.")
+        say("Kernels: no compiled ones, so this runs on their pure-Python twins: slower, with the same results.")
     try:
         silent, base = is_silent(), port_base if port_base is not None else _base_wanted()
         folder = DemoFolder(Path(os.environ.get("WASL_DEMO_DIR") or FOLDER_DEFAULT))

@@ -57,8 +57,7 @@ class Stage:
         self._is_announced = False
         self._failed: Child | None = None
         self._gone: dict[str, float] = {}  # who was killed, and when, until it is seen to be back
-        self._cut_at: int | None = None  # confirmed messages when the link was restored, until all has drained
-        self._restored_s = 0.0
+        self._drain: tuple[Mark, float] | None = None  # where the notebook stood when the link was restored, and when
         self._done: set[str] = set()
         self._busy = asyncio.Lock()
         self.scene = self._look(Mark(0, 0), None, answered=False)
@@ -127,7 +126,7 @@ class Stage:
         """Cut the link between node and gateway."""
         if self._link.is_up:
             self._link.cut()
-            self._cut_at = None
+            self._drain = None
             self._done.add("cut")
             self.story.tell("waiting", "cut")
 
@@ -136,9 +135,9 @@ class Stage:
         if self._link.is_up:
             return
         await self._link.restore()
-        waiting = self.scene.tally.waiting
-        self._cut_at, self._restored_s = waiting, time.monotonic()
-        self.story.tell("unproven", "restored", n=waiting)
+        mark = self._traffic.notebook.mark()
+        self._drain = mark, time.monotonic()
+        self.story.tell("unproven", "restored", n=self._traffic.notebook.tally(mark).waiting)
         await asyncio.to_thread(self._ask_retry)
 
     async def kill_node(self) -> None:
@@ -228,18 +227,24 @@ class Stage:
                 took_s = time.monotonic() - self._gone.pop(name)
                 self._done.add(name)
                 self.story.tell("ok", f"{name}-back", s=f"{took_s:.1f}")
-        if self._cut_at is not None and scene.is_linked and not tally.waiting and tally.sent:
-            took_s = time.monotonic() - self._restored_s
-            if not (tally.lost or tally.doubled):
-                self._done.add("restore")
-                self.story.tell("ok", "drained", n=tally.confirmed, s=f"{took_s:.1f}")
-            self._cut_at = None
+        if self._drain is not None:
+            self._tell_drained(*self._drain)
         if (tally.lost, tally.doubled) != (before.tally.lost, before.tally.doubled):
             self.story.tell("failed", "wrong", lost=tally.lost, doubled=tally.doubled)
         for found in self._witness.headless:
             self._done.add("headless")
             self.story.tell("ok", "headless-arrived", place=f"{found.stream}/{found.epoch}/{found.seq}")
         self._witness.headless.clear()
+
+    def _tell_drained(self, mark: Mark, since_s: float) -> None:
+        """Say when all that had been acknowledged before the link came back is confirmed."""
+        then = self._traffic.notebook.tally(mark)
+        if then.waiting:
+            return
+        self._drain = None
+        if then.sent and not (then.lost or then.doubled):
+            self._done.add("restore")
+            self.story.tell("ok", "drained", n=then.confirmed, s=f"{time.monotonic() - since_s:.1f}")
 
 
 def is_silent() -> bool:

@@ -10,9 +10,8 @@ EVENTS_MAX = 40  # an hour of clicking; older ones are forgotten
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
-    """One line of the story. `tone`: ok, waiting, attention, failed or unproven; `number` rises."""
+    """One line of the story. `tone`: ok, waiting, attention, failed or unproven."""
 
-    number: int
     at: datetime
     tone: str
     key: str
@@ -24,15 +23,13 @@ class Story:
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
-        self._told = 0
         self._happenings: deque[Happening] = deque(maxlen=EVENTS_MAX)
 
     def tell(self, tone: str, key: str, **params: int | str) -> None:
-        """Add a line."""
-        self._told += 1
-        self._happenings.appendleft(
-            Happening(number=self._told, at=self._now(), tone=tone, key=key, params=params)
-        )  # fmt: skip
+        """Add a line. The same again replaces the last: only the newest pace is of interest."""
+        if self._happenings and self._happenings[0].key == key:
+            self._happenings.popleft()
+        self._happenings.appendleft(Happening(at=self._now(), tone=tone, key=key, params=params))
 
     def happenings(self) -> tuple[Happening, ...]:
         """Newest first."""

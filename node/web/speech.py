@@ -125,9 +125,15 @@ def _accepted(header: str) -> list[str]:
 
 
 def _read_catalogue(lang: str) -> Translations:
-    """`locale/<lang>.po` compiled in memory, so that a package holds no file that could be older than its source."""
+    """The language's `locale/*.po` compiled in memory, so that a package holds no file that could be older than its source."""
+    catalogue = _read_file(LOCALE / f"{lang}.po", lang)
+    hints = LOCALE / f"hints.{lang}.po"  # of the catalogue of errors, which is written in English
+    return catalogue.merge(_read_file(hints, lang)) if hints.exists() else catalogue
+
+
+def _read_file(path: Path, lang: str) -> Translations:
     compiled = BytesIO()
-    with (LOCALE / f"{lang}.po").open("rb") as source:
+    with path.open("rb") as source:
         write_mo(compiled, read_po(source, locale=lang, abort_invalid=True))
     compiled.seek(0)
     return Translations(compiled)
