@@ -154,7 +154,9 @@ BAD_ANSWERS = {
 @pytest.mark.parametrize("name", BAD_ANSWERS)
 def test_a_batch_answered_with_something_else_is_a_failure_of_the_path_and_sent_again(lie, name):
     alarms, link = lie(lambda request: None if request.is_session else BAD_ANSWERS[name])
-    receipts = {("SYN-26", "his")} if (name.startswith("200-") and name != "200-long") or name == "claims-gzip" else set()
+    receipts = (
+        {("SYN-26", "his")} if (name.startswith("200-") and name != "200-long") or name == "claims-gzip" else set()
+    )
     assert alarms == receipts
     assert link[0] in {"down", "unproven", "up"}
     assert receipts or link[1] in {"LNK-05", "LNK-06"}
@@ -331,12 +333,12 @@ def test_a_busy_gateway_is_asked_again_with_no_more_than_its_window(node, fake):
 
 def test_a_gateway_that_lost_its_newest_records_gets_them_again_under_an_alarm(node, fake):
     settle(node, fake)
-    log, held = fake.logs["his"], fake.bodies()
+    log, count = fake.logs["his"], len(fake.bodies())
     send_one(node)
     send_one(node)
     settle(node, fake)
     fake.logs["his"] = log  # as after a restore from yesterday's backup
-    del fake.records["his"][len(held) :]
+    del fake.records["his"][count:]
     raw = send_one(node)
     wait_until("the third", lambda: fake.bodies()[-1:] == [raw])
     settle(node, fake)
@@ -367,9 +369,19 @@ HALTS = {
     "fork": ("SYN-20", lambda _fake: problem(412, "fork")),
     "rewind-beyond-our-end": ("SYN-21", lambda fake: rewind(fake, size=99)),
     "rewind-to-another-root": ("SYN-20", lambda fake: rewind(fake, size=1)),
-    "rewind-to-another-epoch": ("SYN-22", lambda fake: rewind(fake, epoch=2)),
-    "rewind-to-another-tag": ("SYN-22", lambda fake: rewind(fake, tag="deadbeef")),
+    "rewind-to-another-epoch": ("SYN-22", lambda fake: rewind(fake, epoch=2, size=1)),
+    "rewind-to-another-tag": ("SYN-22", lambda fake: rewind(fake, tag="deadbeef", size=1)),
+    "session-of-another-epoch": ("SYN-22", lambda fake: changed(fake, epoch=2)),
+    "session-of-another-tag": ("SYN-22", lambda fake: changed(fake, tag="deadbeef")),
+    "session-beyond-our-end": ("SYN-21", lambda fake: changed(fake, size=99)),
+    "session-of-another-root": ("SYN-20", lambda fake: changed(fake, root=bytes(32))),
 }
+
+
+def changed(fake, **changes):
+    """The gateway's log is another one from now on; a lost answer makes the node ask for a session."""
+    fake.logs["his"] = TheirStream(**{**_members(fake.logs["his"]), **changes})
+    return then_close()
 
 
 def rewind(fake, **changes):
