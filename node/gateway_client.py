@@ -103,7 +103,7 @@ class GatewayClient:
         # a cut answer must not pass for a whole one, and so for a bad receipt
         if response.length_remaining:
             raise NoAnswer("answer cut off")
-        if not response.chunked and "Content-Length" not in response.headers:
+        if response.length_remaining is None and not response.chunked:
             raise AnswerUnreadable("answer without a length")
         if response.status == 200:
             return data

@@ -45,11 +45,12 @@ def insert(
     if parts is None:
         _insert_each(connection, row, log, first, headers, leaves, salts, particulars, bodies)
         return
-    joined = b"".join(chain.from_iterable(zip(particulars, bodies, strict=True)))
+    # one byte more: of an empty whole SQLite's substr() gives NULL, not an empty part
+    joined = b"".join(chain(chain.from_iterable(zip(particulars, bodies, strict=True)), (b"\0",)))
     lengths = list(map(len, headers))
     offsets = accumulate(lengths, initial=0)
     spans = array("q", [at << SECOND_BITS | length for at, length in zip(offsets, lengths, strict=False)])
-    connection.execute(_HEADERS, (row - 1, log, first - 1, b"".join(headers), leaves, apsw.carray(spans)))
+    connection.execute(_HEADERS, (row - 1, log, first - 1, b"".join((*headers, b"\0")), leaves, apsw.carray(spans)))
     connection.execute(_BODIES, (row - 1, salts, joined, apsw.carray(parts)))
 
 

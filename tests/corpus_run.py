@@ -42,7 +42,11 @@ def send(messages: list[bytes], port: int, folder: Path) -> Counter[str]:
     framed = folder / "framed.bin"
     framed.write_bytes(b"".join(b"\x0b" + raw + b"\x1c\r" for raw in messages))
     done = subprocess.run(
-        [MLLP_SEND, "-f", framed, "-p", str(port), "127.0.0.1"], capture_output=True, check=True, cwd=folder, timeout=600
+        [MLLP_SEND, "-f", framed, "-p", str(port), "127.0.0.1"],
+        capture_output=True,
+        check=True,
+        cwd=folder,
+        timeout=600,
     )
     codes: Counter[str] = Counter()
     for line in done.stdout.replace(b"\r", b"\n").split(b"\n"):
@@ -88,9 +92,18 @@ def main() -> None:
         folder = Path(name)
         realm = Realm.make(folder)
         with gateway_running(realm, folder / "gateway-data") as gateway:
-            node = Node(realm, folder / "node-data", feeds=(Feed("open"), Feed("strict", check=STRICT), Feed("hospital")), gateway=gateway)
+            node = Node(
+                realm,
+                folder / "node-data",
+                feeds=(Feed("open"), Feed("strict", check=STRICT), Feed("hospital")),
+                gateway=gateway,
+            )
             with running(node):
-                for feed, messages in (("open", corpus()), ("strict", corpus()), ("hospital", hospital(HOSPITAL_MESSAGES))):
+                for feed, messages in (
+                    ("open", corpus()),
+                    ("strict", corpus()),
+                    ("hospital", hospital(HOSPITAL_MESSAGES)),
+                ):
                     codes = send(messages, node.feed(feed).address[1], folder)
                     stored = without_repeats([as_sent(raw) for raw in messages])
                     node.wait_receipted(feed, len(stored))

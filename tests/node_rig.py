@@ -386,10 +386,20 @@ class Centre(Gateway):
     def __post_init__(self) -> None:
         self.sync_port, self.api_port = free_port(), free_port()
 
-    def launch(self, *, before: str = "") -> None:
-        """Start, and wait for nothing."""
-        path = self.config()
-        self.process = zygote().start(["gateway", "--config", str(path)], log=self.data / "log.jsonl", before=before)  # type: ignore[assignment]
+    def launch(self, *, before: str = "", cold: bool = False) -> None:
+        """Start, and wait for nothing; `cold` and `before` as with a Node."""
+        path, log = self.config(), self.data / "log.jsonl"
+        if cold:
+            with log.open("ab") as out:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "gateway", "--config", str(path)],
+                    cwd=ROOT,
+                    env=calm(),
+                    stdout=out,
+                    stderr=out,
+                )
+        else:
+            self.process = zygote().start(["gateway", "--config", str(path)], log=log, before=before)  # type: ignore[assignment]
 
     def start(self, *, before: str = "") -> None:
         """Start and wait until it is healthy."""

@@ -30,11 +30,13 @@ def both(connection, headers: list[bytes], particulars: list[bytes], bodies: lis
     leaves, salts = bytes(n % 251 for n in range(32 * count)), bytes(n % 241 for n in range(16 * count))
     assert (group._spans(particulars, bodies) is not None) == fast
     connection.execute("BEGIN")
-    insert(
-        connection, row=1000, log=7, first=40, headers=headers, leaves=leaves, salts=salts, particulars=particulars, bodies=bodies
-    )  # fmt: skip
-    found = rows(connection)
-    connection.execute("ROLLBACK")
+    try:
+        insert(
+            connection, row=1000, log=7, first=40, headers=headers, leaves=leaves, salts=salts, particulars=particulars, bodies=bodies
+        )  # fmt: skip
+        found = rows(connection)
+    finally:
+        connection.execute("ROLLBACK")
     assert found == (
         [(1000 + n, 7, 40 + n, 0, headers[n], leaves[32 * n : 32 * n + 32]) for n in range(count)],
         [(1000 + n, salts[16 * n : 16 * n + 16], particulars[n], bodies[n]) for n in range(count)],

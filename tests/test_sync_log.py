@@ -5,6 +5,7 @@ from hashlib import sha256
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymerkle import InmemoryTree
 
 from sync.log import EMPTY_ROOT, TILE_LEAVES, Frontier, inclusion_proof, range_frontier, root_at, root_from_proof
 from tests.naive_merkle import NaiveTree
@@ -49,6 +50,14 @@ def test_inclusion_proofs_around_tile_borders_are_those_of_the_rfc(size):
             path = inclusion_proof(LOG, index, size)
             assert path == TREE.path(index, 0, size)
             assert root_from_proof(LEAVES[index], index, size, path) == TREE.root(size)
+
+
+def test_roots_are_those_of_other_peoples_library():
+    tree = InmemoryTree(algorithm="sha256")
+    for n in range(2050):
+        tree.append_entry(n.to_bytes(4))
+    for size in SIZES[1:]:
+        assert root_at(LOG, size) == tree.get_root(size)
 
 
 def test_empty_log_has_the_hash_of_nothing_as_root():

@@ -34,9 +34,7 @@ IMPURE = {
     *("logging", "structlog", "time"),
 }
 STORE_ONLY = {"apsw", "peewee", "playhouse"}
-STORE = re.compile(
-    r"sync/(outbox\w*|store|tree|migrations)(\.py|/.*)"
-)  # sync's store: the one exception of the pure rooms
+STORE = re.compile(r"sync/(outbox\w*|store|group)(\.py|/.*)")  # sync's store: the one exception of the pure rooms
 ENVIRONMENT = {"native/__init__.py": {"os"}}  # WASL_KERNELS
 
 FILE_LINES_MAX = 400  # ten screens, and one noun

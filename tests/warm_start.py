@@ -144,7 +144,7 @@ def run(request: dict[str, Any]) -> None:
         importlib.import_module(MAINS[room]).main()
     except SystemExit as end:
         code = end.code or 0
-    except BaseException:  # noqa: BLE001  # as the interpreter would
+    except BaseException:  # as the interpreter would
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()

@@ -17,12 +17,13 @@ from hl7.check import Rules, Verdict, check
 from hl7.errors import NotEr7
 from hl7.message import facts
 from hl7.mllp import Broken, Decoder, Frame, encode
-from node.addresses import Address, Network
+from node.addresses import Address
 from node.alarms import Alarms
 from node.clock import Clock, hl7_time
 from node.config import Feed
 from node.errors import CannotListen, QueueFull
 from node.intake import Counted, Door, Intake, Refusal
+from node.listeners import is_within, open_listener, tls_context
 from node.writer import Outcome
 from sync.errors import NoRoom
 
@@ -68,7 +69,10 @@ class MllpFeed:
         for address in self.feed.listen:
             try:
                 server = await loop.create_server(
-                    lambda: Connection(self, loop), sock=_listener(address), ssl=_tls(self.feed), backlog=BACKLOG
+                    lambda: Connection(self, loop),
+                    sock=open_listener(address),
+                    ssl=tls_context(self.feed.tls),
+                    backlog=BACKLOG,
                 )
             except (OSError, ssl.SSLError) as error:
                 raise CannotListen(f"feed {self.feed.name}: {address}: {error}") from error
@@ -93,7 +97,7 @@ class MllpFeed:
         """Whether this address may send here."""
         address = ipaddress.ip_address(peer.partition("%")[0])
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return _within(mapped or address, self.feed.allow)
+        return is_within(mapped or address, self.feed.allow)
 
     def reply_id(self) -> str:
         """The next reply's own control id."""
@@ -380,37 +384,3 @@ def _control_id(head: bytes) -> str:
         return facts(head).control_id.decode("utf-8", "backslashreplace")
     except NotEr7:
         return ""
-
-
-def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: tuple[Network, ...]) -> bool:
-    return any(address.version == network.version and address in network for network in networks)
-
-
-def _listener(address: Address) -> socket.socket:
-    """A listening socket. An IPv6 one takes IPv6 only: IPv4 has its own line in the configuration."""
-    family, kind, protocol, _, name = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(name)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _tls(feed: Feed) -> ssl.SSLContext | None:
-    """TLS of the feed (IHE ATNA): 1.2 at least, because hospital systems are old; with client_ca the source must show a certificate."""
-    if feed.tls is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(feed.tls.certificate, feed.tls.key)
-    if feed.tls.client_ca is not None:
-        context.load_verify_locations(feed.tls.client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context

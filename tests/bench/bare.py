@@ -12,7 +12,10 @@ def main(outbox: str, scratch: str, group: int, seconds: float) -> None:
     headers = source.execute("SELECT log, state, header, leaf FROM header ORDER BY id LIMIT ?", (group,)).fetchall()
     bodies = source.execute("SELECT salt, particulars, body FROM body ORDER BY id LIMIT ?", (group,)).fetchall()
     schema = [
-        row[0] for row in source.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND tbl_name IN ('header', 'body')")
+        row[0]
+        for row in source.execute(
+            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND tbl_name IN ('header', 'body')"
+        )
     ]
     database = apsw.Connection(scratch)
     for pragma in ("journal_mode = wal", "synchronous = full", "cache_size = -2048"):

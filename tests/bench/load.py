@@ -81,5 +81,7 @@ class Load:
 
 if __name__ == "__main__":
     uvloop.run(
-        Load(int(sys.argv[5]) if len(sys.argv) > 5 else 0).go(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+        Load(int(sys.argv[5]) if len(sys.argv) > 5 else 0).go(
+            sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+        )
     )

@@ -81,7 +81,9 @@ def run_json(*command: object) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if str(command[0]) == str(PEERS):
         environment.pop("PYTHONPATH")  # the peer's package is also called hl7
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, cwd=HERE, check=True)
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment, cwd=HERE, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -142,10 +144,19 @@ def intake(scratch: Path, seconds: float, rounds: int) -> dict[str, Any]:
             ours.append(load(port, seconds))
             groups.append(mean_group(folder))
         plain_port = free_port()
-        with process(PEERS, HERE / "plain_server.py", plain_port, scratch / f"plain{turn}.db", port=plain_port, peers=True):
+        with process(
+            PEERS, HERE / "plain_server.py", plain_port, scratch / f"plain{turn}.db", port=plain_port, peers=True
+        ):
             plain.append(load(plain_port, seconds))
         bare.append(
-            run_json(sys.executable, HERE / "bare.py", folder / "data/outbox.db", scratch / f"bare{turn}.db", groups[-1], seconds)
+            run_json(
+                sys.executable,
+                HERE / "bare.py",
+                folder / "data/outbox.db",
+                scratch / f"bare{turn}.db",
+                groups[-1],
+                seconds,
+            )
         )
     return {"ours": ours, "plain": plain, "bare": bare, "group": statistics.median(groups)}
 
@@ -207,9 +218,7 @@ def wire(scratch: Path, messages: int) -> dict[str, float]:
         process(sys.executable, "-m", "gateway", "--config", folder / "gateway.toml", port=sync),
         node(folder, gateway) as (_, port),
     ):
-        run_json(
-            sys.executable, HERE / "send_hospital.py", port, messages
-        )
+        run_json(sys.executable, HERE / "send_hospital.py", port, messages)
         for _ in range(600):
             status = ask(folder / "data", "status")
             counters = status["link"]
@@ -300,7 +309,9 @@ def main() -> None:
 
 
 def write_page(table: str) -> None:
-    machine = f"{os.cpu_count()} cores {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
+    machine = (
+        f"{os.cpu_count()} cores {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
+    )
     (ROOT / "docs/performance.md").write_text(
         "# Performance\n\nEvery figure is a ratio against a peer or a limit measured in the same run: absolute speeds below are of one noisy\n"
         "virtual machine and mean nothing by themselves. Written by `make bench`; what each row runs is in `tests/bench/`.\n\n"

@@ -29,7 +29,16 @@ def main(folder: Path, group: int, messages: int) -> None:
         particulars = encode_particulars([(CONTROL_ID, f"B{number}"), (PEER, "127.0.0.1")])
         body = b"%010d" % number + b"x" * 1014
         return Draft(
-            "his", common, "ORU^R01", 1_700_000_000_000_000 + number, 1, 500, 0, particulars, body, repeat_key("his", f"B{number}")
+            "his",
+            common,
+            "ORU^R01",
+            1_700_000_000_000_000 + number,
+            1,
+            500,
+            0,
+            particulars,
+            body,
+            repeat_key("his", f"B{number}"),
         )
 
     before = written()

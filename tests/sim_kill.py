@@ -1,0 +1,253 @@
+"""The kill loop: hospitals send to a real node with a real gateway while one of the two is killed again and again.
+
+A sender repeats, byte for byte, what was not acknowledged, as every interface engine does. At the end the gateway must hold exactly the
+acknowledged messages: per connection in order, each once, every byte the same.
+
+    python tests/sim_kill.py --kills 2000 [--seed N] [--cold]
+
+SIGKILL proves recovery of the process, not of the disk: what a power cut leaves is the matter of the outbox's own tests.
+"""
+
+import argparse
+import base64
+import json
+import random
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.node_rig import END, START, Centre, Feed, Node, Realm, wait_until
+
+STREAM = "his"
+SENDERS = 4
+WINDOW_MAX = 8  # messages under way on one connection: standard senders have one, some pipeline
+START_S_MAX = 0.6  # about what a warm start takes: some kills come before the victim is up
+WORK_MAX = 60  # messages acknowledged between two kills, at most
+NAMES = ("سلمى الشمري", "خالد بن فيصل", "Test Patient", "مريم", "Zoë Probe")
+
+
+class LoopError(Exception):
+    """What the loop found: a promise is broken."""
+
+
+def message(sender: int, number: int, dice: random.Random) -> bytes:
+    """One message; its id says which connection and which number."""
+    text = "نتيجة " * dice.randrange(60) if dice.random() < 0.9 else "R" * dice.randrange(200_000)
+    return (
+        f"MSH|^~\\&|HIS{sender}|TEST|WASL|HUB|20300101||ORU^R01|K{sender}-{number}|P|2.5\r"
+        f"PID|1||9001010{sender:02}||{dice.choice(NAMES)}\rOBX|1|TX|||{text}\r"
+    ).encode()
+
+
+def number_of(control_id: str) -> tuple[int, int]:
+    """Connection and number of a control id."""
+    sender, _, number = control_id[1:].partition("-")
+    return int(sender), int(number)
+
+
+@dataclass(eq=False)
+class Sender(threading.Thread):
+    """One hospital system: sends, waits for the acknowledgement, repeats over a new connection until it has come."""
+
+    number: int
+    address: tuple[str, int]
+    dice: random.Random
+    acknowledged: list[bytes] = field(default_factory=list)
+    repeats: int = 0
+    finishing: bool = False
+    fault: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+        self._sent = 0
+        self._waiting: list[bytes] = []
+
+    def run(self) -> None:
+        """Send until told to finish, and then until nothing waits for its acknowledgement."""
+        while not self.fault and (self._waiting or not self.finishing):
+            try:
+                with socket.create_connection(self.address, 5) as peer:
+                    self._talk(peer)
+            except OSError:
+                time.sleep(0.02)
+
+    def _talk(self, peer: socket.socket) -> None:
+        read = b""
+        self.repeats += len(self._waiting)
+        peer.sendall(_frames(self._waiting))
+        while not self.fault:
+            while len(self._waiting) < self.dice.randint(1, WINDOW_MAX) and not self.finishing:
+                self._waiting.append(message(self.number, self._sent, self.dice))
+                self._sent += 1
+                peer.sendall(_frames(self._waiting[-1:]))
+            if not self._waiting:
+                return
+            while END not in read:
+                data = peer.recv(65536)
+                if not data:
+                    raise OSError("closed")
+                read += data
+            frame, _, read = read.partition(END)
+            self._settle(frame)
+
+    def _settle(self, reply: bytes) -> None:
+        msa = next(row for row in reply.split(b"\r") if row.startswith(b"MSA|"))
+        wanted = self._waiting[0].split(b"|", 10)[9]
+        if msa.split(b"|")[2] != wanted:
+            self.fault = f"connection {self.number}: waited for {wanted!r}, got {msa!r}"
+        elif msa.startswith(b"MSA|AA|"):
+            self.acknowledged.append(self._waiting.pop(0))
+        else:
+            self.fault = f"connection {self.number}: {msa!r}"
+
+
+def _frames(payloads: list[bytes]) -> bytes:
+    return b"".join(START + payload + END for payload in payloads)
+
+
+@dataclass
+class KillLoop:
+    """One run over a folder. `report` is told what happens; `cold` starts the unmodified commands, a second each."""
+
+    folder: Path
+    kills: int
+    seed: int
+    cold: bool = False
+    report: Callable[[str], None] = print
+
+    def run(self) -> str:
+        """Kill, restart, finish, compare; a summary. Raises LoopError."""
+        self.report(f"seed {self.seed}")
+        self._dice = random.Random(self.seed)
+        realm = Realm.make(self.folder / "realm")
+        self._centre = Centre(realm, self.folder / "centre")
+        self._node = Node(realm, self.folder / "node", feeds=[Feed(STREAM)], gateway=self._centre)
+        address = self._node.feeds[0].address
+        self._senders = [Sender(n, address, random.Random(f"{self.seed}-{n}")) for n in range(SENDERS)]
+        try:
+            self._start_centre()
+            self._start_node()
+            for sender in self._senders:
+                sender.start()
+            for at in range(self.kills):
+                self._kill(at)
+            return self._finish()
+        finally:
+            for sender in self._senders:
+                sender.finishing, sender.fault = True, sender.fault or "over"
+            self._node.kill()
+            self._centre.kill()
+
+    # -- killing -------------------------------------------------------------------------------------------------
+
+    def _start_node(self) -> None:
+        self._node.launch(cold=self.cold)
+
+    def _start_centre(self) -> None:
+        self._centre.launch(cold=self.cold)
+
+    def _kill(self, at: int) -> None:
+        """Let some work be done, or the victim just start; kill it; start it again."""
+        node = at % 2 == 0
+        if self._dice.random() < 0.2:
+            time.sleep(self._dice.random() * START_S_MAX)
+        else:
+            wait_until("a node that listens", self._node.is_listening)
+            if not node:
+                wait_until("a gateway that is up", self._centre.is_up)
+            goal = self._acknowledged() + self._dice.randint(1, WORK_MAX)
+            wait_until("acknowledgements", lambda: self._acknowledged() >= goal or any(s.fault for s in self._senders))
+            time.sleep(self._dice.random() * 0.01)  # somewhere inside a group, a batch or a reply
+        self._check_faults()
+        if node:
+            self._node.kill()
+            self._start_node()
+        else:
+            self._centre.kill()
+            self._start_centre()
+        if at % 100 == 99:
+            self.report(f"{at + 1} kills, {self._acknowledged()} acknowledged")
+
+    def _acknowledged(self) -> int:
+        return sum(len(sender.acknowledged) for sender in self._senders)
+
+    def _check_faults(self) -> None:
+        faults = [sender.fault for sender in self._senders if sender.fault]
+        if faults:
+            raise LoopError(f"seed {self.seed}: {faults}")
+
+    # -- the reckoning -------------------------------------------------------------------------------------------
+
+    def _finish(self) -> str:
+        wait_until("a gateway that is up", self._centre.is_up)
+        wait_until("a node that listens", self._node.is_listening)
+        for sender in self._senders:
+            sender.finishing = True
+        for sender in self._senders:
+            sender.join(120)
+        self._check_faults()
+        self._node.ask("retry")
+        wait_until("everything receipted", self._is_receipted, s_max=300)
+        sent = [sender.acknowledged for sender in self._senders]
+        found = check(self._centre, self._node.name, sent)
+        repeats = sum(sender.repeats for sender in self._senders)
+        return f"{self.kills} kills: {found} acknowledged, {found} at the gateway, in order, each once; {repeats} sent again (seed {self.seed})"
+
+    def _is_receipted(self) -> bool:
+        stream = self._node.stream(STREAM)
+        return stream.size == stream.receipted
+
+
+def check(centre: Centre, node: str, acknowledged: list[list[bytes]]) -> int:
+    """Compare what the gateway gives a consumer with what was acknowledged on each connection; how many. Raises LoopError."""
+    got: list[list[bytes]] = [[] for _ in acknowledged]
+    position = 0
+    while lines := centre.get(
+        f"/v1/nodes/{node}/streams/{STREAM}/records?from={position}&limit=2000"
+    ).data.splitlines():
+        for row in map(json.loads, lines):
+            if row["seq"] != position or row["verdict"] != "accepted" or row["epoch"] != 1:
+                raise LoopError(f"position {position}: {row['epoch']}/{row['seq']} {row['verdict']}")
+            position += 1
+            got[number_of(row["control_id"])[0]].append(base64.b64decode(row["body"]))
+    for number, (mine, theirs) in enumerate(zip(acknowledged, got, strict=True)):
+        if mine != theirs:
+            at = next(
+                (n for n, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]),
+                min(len(mine), len(theirs)),
+            )
+            raise LoopError(
+                f"connection {number}: {len(mine)} acknowledged, {len(theirs)} at the gateway; they differ at {at}: "
+                f"{mine[at : at + 1]!r:.120} against {theirs[at : at + 1]!r:.120}"
+            )
+    return position
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument(
+        "--cold", action="store_true", help="start the unmodified commands: a second more for each kill"
+    )
+    parser.add_argument("--keep", type=Path, help="use and keep this folder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        loop = KillLoop(options.keep or Path(folder), options.kills, options.seed, cold=options.cold)
+        began = time.monotonic()
+        try:
+            print(loop.run(), f"in {time.monotonic() - began:.0f} s")
+        except (LoopError, RuntimeError) as error:
+            sys.exit(f"FAILED with seed {options.seed}: {error}")
+
+
+if __name__ == "__main__":
+    main()

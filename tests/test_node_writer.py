@@ -1,0 +1,259 @@
+"""The writer: one thread, groups without a timer, and not one outcome unless the group is on disk."""
+
+import os
+import threading
+
+import pytest
+
+from node.writer import EXIT_STORE, Writer
+from sync.errors import CommitUnknown, LogBroken, NoRoom
+from sync.header import common_pairs
+from sync.keys import FileSigner
+from sync.outbox import Outbox, repeat_key
+from sync.outbox_view import OutboxView
+from sync.record import Draft, Kind
+from tests.sim_disk import disk
+from tests.sim_realm import ed25519
+
+COMMON = common_pairs(kind=Kind.MESSAGE, facility="BH-TEST-1", feed="his", content_type="application/hl7-v2+er7")
+
+
+def draft(number, *, stream="his", body=b""):
+    return Draft(
+        stream, COMMON, "ORU^R01", 1_900_000_000_000_000 + number, 0, 0, 0, b"\xa0", body or b"MSH|%d" % number, repeat_key("his", f"W{number}")
+    )  # fmt: skip
+
+
+class Rig:
+    """A writer over an outbox in a folder, and everything it told."""
+
+    def __init__(self, folder, *, vfs=None, quota_bytes=0, queue=1000, streams=("his",)):
+        self.path, self.streams = folder / "outbox.db", streams
+        self.delivered, self.grown, self.died, self.has_room = [], [], [], True
+        self._vfs, self._quota = vfs, quota_bytes
+        self.writer = Writer(
+            self.open, queue_records_max=queue, deliver=self._deliver, room=lambda: self.has_room,
+            grown=lambda stream, size: self.grown.append((stream, size)), die=self.died.append,
+        )  # fmt: skip
+
+    def open(self):
+        signer = FileSigner("clinic-7", ed25519("log"))
+        outbox = Outbox(self.path, signer=signer, random=os.urandom, quota_bytes=self._quota, vfs=self._vfs)
+        outbox.open_streams(dict.fromkeys(self.streams, "routine"), "0badcafe")
+        outbox.verify_heads()
+        return outbox
+
+    def _deliver(self, result):
+        for done, outcome in result:
+            done(outcome)
+
+    def submit(self, made):
+        return self.writer.submit(made, lambda outcome: self.delivered.append((made.body, outcome)))
+
+    def start(self):
+        self.writer.start()
+        self.writer.opened.result(20)
+        return self
+
+    def settle(self):
+        """Wait until all that was submitted is answered: orders run before the group of their turn, so one more turn."""
+        for _ in range(2):
+            self.writer.order(lambda outbox: outbox.probe()).result(20)
+
+    def finish(self):
+        self.writer.stop()
+        self.writer.join(20)
+        assert not self.writer.is_alive()
+
+    def bodies(self, stream="his"):
+        view = OutboxView(self.path, "clinic-7")
+        try:
+            found = next(each for each in view.streams() if each.origin.stream == stream)
+            return [record.body for record in view.table(found.log).records(0, found.size)]
+        finally:
+            view.close()
+
+
+@pytest.fixture
+def rig(tmp_path):
+    made = Rig(tmp_path).start()
+    yield made
+    if made.writer.is_alive():
+        made.finish()
+
+
+def test_what_queued_during_one_sync_becomes_one_group(tmp_path):
+    with disk("gate") as slow:
+        open_gate, at_gate, step = threading.Event(), threading.Event(), slow.step
+        open_gate.set()
+
+        def gated(what, file):
+            if what == "sync" and file.endswith("-wal"):
+                at_gate.set()
+                assert open_gate.wait(20)
+            step(what, file)
+
+        slow.step = gated
+        rig = Rig(tmp_path, vfs="gate").start()
+        groups = rig.writer.groups
+        open_gate.clear()
+        at_gate.clear()
+        rig.submit(draft(0))
+        assert at_gate.wait(20)  # the first group is under way
+        for n in range(1, 100):
+            rig.submit(draft(n))
+        assert rig.delivered == []
+        open_gate.set()
+        rig.finish()
+        assert (rig.writer.groups - groups, rig.writer.records) == (2, 100)
+        assert [outcome.position.seq for _, outcome in rig.delivered] == list(range(100))
+        assert rig.grown == [("his", 1), ("his", 100)]
+
+
+def test_outcomes_of_many_threads_come_once_each_and_keep_each_threads_order(rig):
+    def send(at):
+        for n in range(200):
+            assert rig.submit(draft(1000 * at + n))
+
+    threads = [threading.Thread(target=send, args=(at,)) for at in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rig.finish()
+    assert len(rig.delivered) == 1200
+    assert [body for body, _ in rig.delivered] == rig.bodies()
+    for at in range(6):
+        mine = [int(body[4:]) for body in rig.bodies() if int(body[4:]) // 1000 == at]
+        assert mine == [1000 * at + n for n in range(200)]
+
+
+def test_a_group_is_bounded_in_bytes(tmp_path):
+    rig = Rig(tmp_path)
+    for n in range(6):
+        rig.submit(draft(n, body=b"%d" % n + bytes(3 * 1024 * 1024)))
+    rig.start().finish()
+    assert rig.writer.groups == 6
+    assert len(rig.delivered) == 6
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the VFS raises where nobody can catch
+@pytest.mark.parametrize("kind", ["broken", "full"])
+def test_no_outcome_is_delivered_when_a_write_or_sync_of_the_commit_fails_and_the_writer_dies_with_74(tmp_path, kind):
+    """Every call that a commit makes fails once; what was delivered is there afterwards, what was not may be."""
+    with disk("failing") as failing:
+        for at in range(1, 40):
+            folder = tmp_path / str(at)
+            folder.mkdir()
+            rig = Rig(folder, vfs="failing").start()
+            rig.submit(draft(0))
+            rig.settle()
+            failing.arm(at, full=kind == "full")
+            rig.submit(draft(1))
+            rig.writer.stop()
+            rig.writer.join(20)
+            calls = len(failing.calls)
+            failing.arm(0)
+            after = [outcome for body, outcome in rig.delivered if body == b"MSH|1"]
+            if rig.died:
+                assert (rig.died, after) == ([EXIT_STORE], [])
+            else:
+                assert len(after) == 1
+            again = Rig(folder, vfs="failing").start()  # the start verifies
+            again.finish()
+            stored = again.bodies()
+            assert stored in ([b"MSH|0"], [b"MSH|0", b"MSH|1"])
+            if after and not isinstance(after[0], NoRoom):
+                assert stored[-1] == b"MSH|1"
+            if calls < at:
+                assert not rig.died
+                return
+    raise AssertionError("a commit that makes so many calls is not the one meant here")
+
+
+def test_no_room_on_the_disk_is_told_and_nothing_stored(rig):
+    rig.submit(draft(0))
+    rig.settle()
+    rig.has_room = False
+    rig.submit(draft(1))
+    rig.settle()
+    rig.submit(draft(2))
+    rig.finish()
+    assert [type(outcome).__name__ for _, outcome in rig.delivered] == ["Stored", "NoRoom", "NoRoom"]
+    assert rig.bodies() == [b"MSH|0"]
+
+
+def test_a_full_outbox_is_told_nothing_stored_and_receipts_still_kept(tmp_path):
+    rig = Rig(tmp_path, quota_bytes=2 * 1024 * 1024).start()
+    for n in range(40):
+        rig.submit(draft(n, body=b"%d" % n + bytes(256 * 1024)))
+        rig.settle()
+    stored = [body for body, outcome in rig.delivered if not isinstance(outcome, NoRoom)]
+    assert 0 < len(stored) < 40
+    rig.writer.order(
+        lambda outbox: outbox.keep_receipt(ledger="one", stream="his", size=len(stored), receipt=b"note", at=1)
+    ).result(20)
+    trimmed = rig.writer.order(lambda outbox: outbox.trim("his", ledger="one", received_before_us=2**60)).result(20)
+    assert trimmed == len(stored)
+    rig.submit(draft(99, body=b"again" + bytes(256 * 1024)))
+    rig.finish()
+    assert rig.delivered[-1][1].position.seq == len(stored)
+    assert rig.died == []
+
+
+def test_a_full_queue_takes_nothing_and_says_so(tmp_path):
+    rig = Rig(tmp_path, queue=3)
+    assert [rig.submit(draft(n)) for n in range(5)] == [True, True, True, False, False]
+    assert rig.writer.queued() == 3
+    rig.start().finish()
+    assert [body for body, _ in rig.delivered] == [b"MSH|0", b"MSH|1", b"MSH|2"]
+
+
+def test_an_order_gives_its_result_or_its_error_and_the_writer_goes_on(rig):
+    assert rig.writer.order(lambda outbox: outbox.heads["his"].frontier.size).result(20) == 0
+
+    def refuse(_outbox):
+        raise LogBroken("no")
+
+    assert isinstance(rig.writer.order(refuse).exception(20), LogBroken)
+    rig.submit(draft(0))
+    rig.finish()
+    assert rig.bodies() == [b"MSH|0"]
+
+
+def test_an_order_whose_commit_fails_ends_the_process_and_answers_nobody_after_it(rig):
+    def fail(_outbox):
+        raise CommitUnknown("the disk")
+
+    future = rig.writer.order(fail)
+    assert isinstance(future.exception(20), CommitUnknown)
+    rig.writer.join(20)
+    rig.submit(draft(0))
+    assert (rig.died, rig.delivered) == ([EXIT_STORE], [])
+
+
+def test_a_stop_stores_what_is_queued_and_takes_nothing_more(tmp_path):
+    rig = Rig(tmp_path)
+    for n in range(700):
+        rig.submit(draft(n))
+    rig.start().finish()
+    assert len(rig.bodies()) == 700
+    assert rig.submit(draft(700)) is False
+    assert isinstance(rig.writer.order(lambda _outbox: None).exception(1), NoRoom)
+
+
+def test_what_stops_the_opening_reaches_the_start(tmp_path):
+    (tmp_path / "outbox.db").write_bytes(b"this is no database" * 1000)
+    rig = Rig(tmp_path)
+    rig.writer.start()
+    assert isinstance(rig.writer.opened.exception(20), LogBroken)
+    rig.writer.join(20)
+    assert rig.died == []
+
+
+def test_streams_of_one_group_are_each_told_their_size(tmp_path):
+    rig = Rig(tmp_path, streams=("his", "lab"))
+    for n in range(5):
+        rig.submit(draft(n, stream="his" if n % 2 else "lab"))
+    rig.start().finish()
+    assert sorted(rig.grown) == [("his", 2), ("lab", 3)]

@@ -1,0 +1,136 @@
+"""The vectors of docs/wire.md: our code reproduces each byte of them, and reads them back."""
+
+import ast
+import json
+from dataclasses import replace
+from hashlib import sha256
+
+import cbor2
+import pytest
+from backports import zstd
+
+from native import body_commitment, leaf_hashes
+from sync import batch, evidence, header
+from sync.checkpoint import open_checkpoint
+from sync.keys import Verifier, key_id
+from sync.log import Frontier, root_from_proof
+from sync.receipt import open_receipt
+from sync.session import read_answer, read_request
+from tests.vectors import make
+
+
+def vector(name: str):
+    return json.loads((make.FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_each_vector_file_has_its_maker_and_each_maker_its_file():
+    assert {file.stem for file in make.FOLDER.glob("*.json")} == set(make.VECTORS)
+
+
+@pytest.mark.parametrize("name", make.VECTORS)
+def test_code_of_today_makes_the_same_bytes_as_the_day_the_vectors_were_made(name):
+    assert make.text(name) == (make.FOLDER / f"{name}.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", vector("cbor"), ids=lambda case: case["value"][:20])
+def test_cbor2_reads_and_writes_the_bytes_that_are_pinned(case):
+    data, value = bytes.fromhex(case["hex"]), ast.literal_eval(case["value"])
+    assert cbor2.dumps(value, canonical=True) == data
+    assert cbor2.loads(data) == value
+
+
+@pytest.mark.parametrize("case", vector("header"))
+def test_header_vector_reads_back_as_its_fields(case):
+    found = header.decode(bytes.fromhex(case["hex"]))
+    fields = dict(case["fields"])
+    assert found.commitment.hex() == fields.pop("commitment")
+    assert found.after == (tuple(fields["after"]) if fields["after"] else None)
+    del fields["after"]
+    assert {name: getattr(found, name) for name in fields} == fields
+
+
+@pytest.mark.parametrize("case", vector("particulars"))
+def test_particulars_vector_reads_back_as_its_pairs(case):
+    pairs = {key: list(value) if isinstance(value, tuple) else value for key, value in ast.literal_eval(case["pairs"])}
+    assert header.decode_particulars(bytes.fromhex(case["hex"])) == pairs
+
+
+@pytest.mark.parametrize("case", vector("commitment"))
+def test_commitment_vector_is_the_hash_that_the_text_says(case):
+    salt, particulars = bytes.fromhex(case["salt"]), bytes.fromhex(case["particulars"])
+    body = b"x" * 70_000 if case["body"] == "78 x 70000" else bytes.fromhex(case["body"])
+    assert body_commitment(salt, particulars, body).hex() == case["commitment"]
+    assert sha256(salt + cbor2.dumps(particulars) + body).hexdigest() == case["commitment"]
+
+
+def test_log_vectors_are_those_of_the_tree():
+    found = vector("log")
+    leaves = [leaf_hashes([n.to_bytes(4)]) for n in range(1025)]
+    assert [leaf.hex() for leaf in leaves[:8]] == found["leaves"]
+    record = found["record"]
+    assert sha256(b"\0" + bytes.fromhex(record["header"])).hexdigest() == record["leaf"]
+    for size, root in found["roots"].items():
+        assert Frontier().append(b"".join(leaves[: int(size)])).root.hex() == root
+    for proof in found["proofs"]:
+        path = [bytes.fromhex(step) for step in proof["path"]]
+        assert root_from_proof(leaves[proof["leaf"]], proof["leaf"], proof["size"], path) == Frontier().append(
+            b"".join(leaves[: proof["size"]])
+        ).root  # fmt: skip
+
+
+def test_note_vectors_verify_under_their_keys():
+    found = vector("note")
+    log_key, cosign_key = found["log_key"], found["cosign_key"]
+    for key in (log_key, cosign_key):
+        assert key_id(key["name"], int(key["algorithm"], 16), bytes.fromhex(key["public"])).hex() == key["key_id"]
+    checkpoint = open_checkpoint(
+        found["checkpoint"]["note"].encode(), Verifier(log_key["name"], bytes.fromhex(log_key["public"]))
+    )
+    receipt = open_receipt(
+        found["receipt"]["note"].encode(), Verifier(cosign_key["name"], bytes.fromhex(cosign_key["public"]))
+    )
+    assert (str(checkpoint.origin), checkpoint.size, checkpoint.root.hex()) == tuple(
+        found["checkpoint"][key] for key in ("origin", "size", "root")
+    )
+    assert (receipt.checkpoint, receipt.time) == (checkpoint, found["receipt"]["time"])
+
+
+@pytest.mark.parametrize("case", vector("batch"))
+def test_batch_vector_decodes_to_its_headers_and_leaves_and_its_checkpoint_covers_them(case):
+    found = batch.decode(zstd.compress(bytes.fromhex(case["cbor"])))
+    assert found.first == case["first"]
+    said = [
+        {"state": record.state.word, "header": record.header.hex(), "leaf": record.leaf.hex()}
+        for record in found.records
+    ]
+    assert said == case["records"]
+    checkpoint = open_checkpoint(found.checkpoint, Verifier(make.NODE, make.LOG_SIGNER.public))
+    before = [record.leaf for record in make.MIXED[: found.first]]
+    root = Frontier().append(b"".join([*before, *(record.leaf for record in found.records)])).root
+    assert (checkpoint.size, checkpoint.root) == (found.first + len(found.records), root)
+
+
+def test_session_vectors_are_read():
+    found = vector("session")
+    assert read_request(json.dumps(found["request"]).encode()).streams[0].stream == make.STREAM
+    assert read_answer(json.dumps(found["answer"]).encode()).streams[0].size == 3
+
+
+@pytest.mark.parametrize("form", ["present", "trimmed"])
+def test_evidence_vector_proves_what_it_says(form):
+    found = vector("evidence")
+    proved = evidence.verify(bytes.fromhex(found[form]), anchor=found["anchor"].encode())
+    said = found["says"]
+    assert (proved.origin.node, proved.origin.stream, proved.origin.epoch, proved.origin.tag) == tuple(
+        said[key] for key in ("node", "stream", "epoch", "tag")
+    )
+    assert (proved.seq, proved.size, proved.time, proved.gateway) == tuple(
+        said[key] for key in ("seq", "size", "time", "gateway")
+    )
+    assert proved.anchor_sha256 == found["anchor_sha256"]
+    assert proved.body == (bytes.fromhex(said["body"]) if form == "present" else None)
+    assert evidence.parse(bytes.fromhex(found[form])).encode().hex() == found[form]
+    assert (
+        replace(evidence.parse(bytes.fromhex(found["present"])), salt=None, particulars=None, body=None).encode().hex()
+        == found["trimmed"]
+    )

@@ -1,0 +1,216 @@
+"""Make the vectors of docs/wire.md: `python -m tests.vectors.make` writes them beside this file. Keys, salts and times are fixed.
+
+They were made once. A change of these files is a change of the wire format: see docs/wire.md, section 9.
+"""
+
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import cbor2
+from backports import zstd
+
+from native import body_commitment, leaf_hashes
+from sync import batch, header
+from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.keys import COSIGNATURE_V1, ED25519, FileSigner, key_id
+from sync.log import Frontier, inclusion_proof
+from sync.receipt import cosign
+from sync.record import BodyState, Kind, Verdict
+from sync.session import OwnStream, SessionAnswer, SessionRequest, TheirStream
+from tests.sim_realm import (
+    AUTHORITY,
+    COSIGN_CERTIFICATE,
+    COSIGNER,
+    GATEWAY,
+    LOG_CERTIFICATE,
+    LOG_SIGNER,
+    NODE,
+    NOW_S,
+    ORIGIN,
+    STREAM,
+    TAG,
+    MemoryLog,
+    checkpoint_note,
+    der,
+    draft,
+    evidence,
+    pem,
+    records,
+    salt,
+    secret,
+    trimmed,
+    without_body,
+)
+
+FOLDER = Path(__file__).parent
+SIZES = (*range(9), 1025)
+PROOFS = ((0, 1), (0, 2), (2, 3), (4, 7), (7, 8), (1024, 1025), (700, 1025))
+
+BODY = draft(1).body
+PARTICULARS = draft(1).particulars
+RECORDS = records([draft(n, after=("main", 1, 7) if n == 1 else None) for n in range(3)])
+MIXED = [
+    *RECORDS,
+    without_body(records([draft(3)], 3)[0], BodyState.TRIMMED),
+    without_body(records([draft(4)], 4)[0], BodyState.ERASED),
+    without_body(records([draft(5, verdict=int(Verdict.REJECTED))], 5)[0], BodyState.DAMAGED),
+    without_body(records([draft(6)], 6)[0], BodyState.LEAF_ONLY),
+]
+
+
+def cbor() -> list[dict[str, str]]:
+    """cbor2's canonical form, on which particulars, batches and evidence rest."""
+    values: list[Any] = [
+        *(0, 23, 24, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**64 - 1, -1, -24, -25, -256, -257, -(2**63)),
+        *(None, True, False, b"", bytes(24), "", "وصل", "x" * 256, [], [1, [b"\0", "a"], None]),
+        {}, {10: 1, 2: b"", 1: "a", 300: [], 24: None}, {1: {3: 4, 2: 1}},
+    ]  # fmt: skip
+    return [{"value": repr(value), "hex": cbor2.dumps(value, canonical=True).hex()} for value in values]
+
+
+def headers() -> list[dict[str, Any]]:
+    """Headers by their fields."""
+    facts = {
+        "kind": Kind.MESSAGE, "facility": "rawdah", "feed": "his", "content_type": "application/hl7-v2+er7", "message_type": "ORU^R01^ORU_R01",
+        "received_us": NOW_S * 1_000_000 + 123_456, "clock_state": 1, "clock_error_us": 5000, "verdict": Verdict.ACCEPTED,
+        "body_bytes": len(BODY), "protection": 0, "commitment": body_commitment(salt(1), PARTICULARS, BODY), "after": None,
+    }  # fmt: skip
+    cases: list[dict[str, Any]] = [
+        facts,
+        facts | {"kind": Kind.INCOMPLETE, "verdict": Verdict.REJECTED, "message_type": "", "body_bytes": 0},
+        facts | {"kind": Kind.CONTROL, "feed": "مختبر", "after": ("main", 1, 4711), "clock_state": 0, "received_us": 0},
+    ]
+    return [
+        {
+            "fields": {**case, "kind": int(case["kind"]), "verdict": int(case["verdict"]), "commitment": case["commitment"].hex()},
+            "hex": header.encode_pairs({1: 1} | {key: value for key, value in enumerate(case.values(), 2) if value is not None}).hex(),
+        }
+        for case in cases
+    ]  # fmt: skip
+
+
+def particulars() -> list[dict[str, Any]]:
+    """Particulars by their keys."""
+    cases: list[list[tuple[int, Any]]] = [
+        [(1, "C00001"), (2, "192.0.2.7")],
+        [(1, "رقم-٧"), (2, "2001:db8::7"), (8, ("HL7-03", "MSH^1^9"))],
+        [(8, ("MLP-02", "")), (9, 20_000_000), (10, sha256(b"frame").digest())],
+        [(8, ("NOD-11", "")), (11, 250)],
+        [],
+    ]
+    return [{"pairs": repr(case), "hex": header.encode_particulars(case).hex()} for case in cases]
+
+
+def commitments() -> list[dict[str, str]]:
+    """Salt, particulars and body to commitment."""
+    cases = [
+        (salt(1), PARTICULARS, BODY),
+        (salt(2), b"", b""),
+        (bytes(16), b"\xa0", bytes(24)),
+        (salt(3), bytes(300), b"x" * 70_000),
+    ]
+    return [
+        {"salt": s.hex(), "particulars": p.hex(), "body": b.hex() if len(b) < 1000 else "78 x 70000", "commitment": body_commitment(s, p, b).hex()}
+        for s, p, b in cases
+    ]  # fmt: skip
+
+
+def log() -> dict[str, Any]:
+    """Leaves, roots and proofs. The n-th header is n as four bytes, big-endian."""
+    leaves = [leaf_hashes([n.to_bytes(4)]) for n in range(1025)]
+    read = MemoryLog(leaves)
+    return {
+        "header": "leaf n is that of the header that consists of n as four bytes, big-endian",
+        "leaves": [leaf.hex() for leaf in leaves[:8]],
+        "record": {"header": RECORDS[1].header.hex(), "leaf": RECORDS[1].leaf.hex()},
+        "roots": {str(size): Frontier().append(b"".join(leaves[:size])).root.hex() for size in SIZES},
+        "proofs": [
+            {"leaf": n, "size": size, "path": [step.hex() for step in inclusion_proof(read, n, size)]}
+            for n, size in PROOFS
+        ],
+    }
+
+
+def notes() -> dict[str, Any]:
+    """Keys, key ids, a checkpoint and a receipt."""
+
+    def key(signer: FileSigner, what: str, algorithm: int) -> dict[str, str]:
+        return {
+            "name": signer.name, "seed": secret(what).hex(), "public": signer.public.hex(), "algorithm": f"{algorithm:#04x}",
+            "key_id": key_id(signer.name, algorithm, signer.public).hex(),
+        }  # fmt: skip
+
+    note = sign_checkpoint(Checkpoint(ORIGIN, 4711, bytes(range(32))), LOG_SIGNER)
+    return {
+        "log_key": key(LOG_SIGNER, "log key", ED25519),
+        "cosign_key": key(COSIGNER, "cosign key", COSIGNATURE_V1),
+        "checkpoint": {"origin": str(ORIGIN), "size": 4711, "root": bytes(range(32)).hex(), "note": note.decode()},
+        "receipt": {"time": NOW_S, "note": cosign(note, time=NOW_S, signer=COSIGNER).decode()},
+    }
+
+
+def batches() -> list[dict[str, Any]]:
+    """Batches before compression: zstd's frames may differ from one release to the next."""
+    made = []
+    for first, found in ((0, RECORDS[:1]), (0, RECORDS), (0, MIXED), (2, MIXED[2:4])):
+        sent = batch.Batch(
+            node=NODE, stream=STREAM, epoch=1, tag=TAG, first=first, lane="routine", checkpoint=checkpoint_note(MIXED[: first + len(found)]), records=found
+        )  # fmt: skip
+        made.append(
+            {
+                "first": first,
+                "records": [{"state": r.state.word, "header": r.header.hex(), "leaf": r.leaf.hex()} for r in found],
+                "cbor": zstd.decompress(batch.encode(sent)).hex(),
+            }
+        )
+    return made
+
+
+def sessions() -> dict[str, Any]:
+    """What a session says, as parsed JSON: blanks do not matter."""
+    request = SessionRequest(
+        boot="0123456789abcdef0123456789abcdef", boots=("00112233445566778899aabbccddeeff",), fence="f" * 32, log_certificate=pem(LOG_CERTIFICATE).decode(),
+        streams=(OwnStream(stream=STREAM, epoch=1, tag=TAG, lane="routine"),),
+    )  # fmt: skip
+    answer = SessionAnswer(
+        fence="e" * 32, ledger="a" * 32, cosign_certificate=pem(COSIGN_CERTIFICATE).decode(), held=False,
+        streams=(TheirStream(stream=STREAM, epoch=1, tag=TAG, size=3, root=Frontier().append(b"".join(r.leaf for r in RECORDS)).root),),
+    )  # fmt: skip
+    return {"request": json.loads(request.encode()), "answer": json.loads(answer.encode())}
+
+
+def files() -> dict[str, Any]:
+    """Evidence files, with and without the body, and their authority."""
+    return {
+        "anchor": pem(AUTHORITY.certificate).decode(),
+        "anchor_sha256": sha256(der(AUTHORITY.certificate)).hexdigest(),
+        "says": {"node": NODE, "gateway": GATEWAY, "stream": STREAM, "epoch": 1, "tag": TAG, "seq": 1, "size": 3, "time": NOW_S, "body": BODY.hex()},
+        "present": evidence(size=3, seq=1).encode().hex(),
+        "trimmed": trimmed(evidence(size=3, seq=1)).encode().hex(),
+    }  # fmt: skip
+
+
+VECTORS: dict[str, Callable[[], Any]] = {
+    "cbor": cbor,
+    "header": headers,
+    "particulars": particulars,
+    "commitment": commitments,
+    "log": log,
+    "note": notes,
+    "batch": batches,
+    "session": sessions,
+    "evidence": files,
+}
+
+
+def text(name: str) -> str:
+    """The vector file of that name, as it is on disk."""
+    return json.dumps(VECTORS[name](), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for each in VECTORS:
+        (FOLDER / f"{each}.json").write_text(text(each), encoding="utf-8")
