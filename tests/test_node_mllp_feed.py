@@ -558,15 +558,18 @@ def test_a_node_whose_quota_was_lowered_below_what_it_holds_still_starts_and_dra
 
 
 SLOW_DISK = """
-import functools, time, node.app
+import functools, time, apsw, node.app
 from sync.outbox import Outbox
-from tests.sim_disk import Disk
-disk = Disk("slow")
-step = disk.step
-def slow(what, file):
-    time.sleep(0.03 * (what == "sync"))
-    step(what, file)
-disk.step = slow
+class Slow(apsw.VFS):
+    def __init__(self):
+        super().__init__("slow", "")
+    def xOpen(self, name, flags):
+        return SlowFile("", name, flags)
+class SlowFile(apsw.VFSFile):
+    def xSync(self, flags):
+        time.sleep(0.03)
+        super().xSync(flags)
+slow = Slow()
 node.app.Outbox = functools.partial(Outbox, vfs="slow")
 """
 
