@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from node.catalogue import entries
+
 HISTORY_MAX = 256  # distinct (code, subject) pairs; more is a storm, and the oldest says least
 
 log = structlog.get_logger()
@@ -20,7 +22,9 @@ class Alarms:
         self._standing: dict[tuple[str, str], int] = {}
 
     def raised(self, code: str, subject: str = "") -> None:
-        """This is so; `subject` is a stream, feed or empty."""
+        """This is so; `subject` is a stream, feed or empty. ValueError for a code that is not in the catalogue."""
+        if code not in entries():
+            raise ValueError(f"{code} is not in the catalogue")
         with self._lock:
             if (code, subject) in self._standing:
                 return

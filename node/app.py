@@ -5,6 +5,7 @@ import fcntl
 import gc
 import os
 import random
+import resource
 import secrets
 import signal
 import threading
@@ -240,11 +241,18 @@ def _die_with_thread(args: threading.ExceptHookArgs) -> None:
 def run(config: Config) -> None:
     """Run the core until it is told to stop. Raises ConfigError, NodeError, SyncError where it cannot start."""
     lock = _lock(config.node.data_dir)
+    _allow_many_files()
     threading.excepthook = _die_with_thread
     core = Core(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(core.run())
     os.close(lock)
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit of open files to the hard one: the usual 1024 are fewer than the connections that a feed may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _lock(folder: Path) -> int:

@@ -1,5 +1,6 @@
 """The one catalogue of errors: every code of the rooms below and of the node, with whose fault it is, the reply and the hint."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,12 @@ class Entry:
     reply: str
     hint: str
     retryable: bool
+
+    def row(self) -> str:
+        """Its line in docs/errors.md."""
+        again = "yes" if self.retryable else "no"
+        text = self.hint.replace("|", "\\|")
+        return f"| {self.code} | {self.fault} | {self.reply} | {again} | {text} |"
 
 
 def _subclasses(base: type[Any]) -> Iterable[type[Any]]:
@@ -54,3 +61,23 @@ def hint(code: str) -> str:
 def _add(found: dict[str, Entry], entry: Entry) -> None:
     if found.setdefault(entry.code, entry) != entry:
         raise ValueError(f"two errors share the code {entry.code}")
+
+
+_PAGE: Final = """# Error codes
+
+Written by `python -m node.catalogue`; a test holds this page to the code. Logs, replies, the technician's page and `wasl doctor` name these codes.
+*Fault* is who has to act; *reply* what a waiting peer is told (MSA-1, or an HTTP status at the gateway); *again* whether the same may pass later.
+The gateway's own codes (GWY) stand in `gateway/errors.py`, the verdicts of the page (VRD) in `node/web/verdict.py`.
+
+| code | fault | reply | again | what to do |
+|---|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """The whole of docs/errors.md."""
+    return _PAGE + "".join(f"{entry.row()}\n" for entry in entries().values())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

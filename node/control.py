@@ -99,8 +99,8 @@ def ask(folder: Path, order: str) -> Any:  # JSON
         found = json.loads(data)
     except (OSError, ValueError) as error:
         raise CoreSilent(type(error).__name__) from error
-    if "answer" not in found:
-        raise CoreSilent(str(found.get("error")))
+    if not isinstance(found, dict) or "answer" not in found:
+        raise CoreSilent(str(found.get("error")) if isinstance(found, dict) else "not an answer")
     return found["answer"]
 
 

@@ -27,8 +27,6 @@ log = structlog.get_logger()
 class Counted(NamedTuple):
     """A refusal beyond the feed's quota: not recorded by itself, but counted in the next summary record."""
 
-    repeated: bool = False
-
 
 Answer = Callable[[Outcome | QueueFull | Counted], None]
 
@@ -61,11 +59,6 @@ class Door:
     hour_began: float = float("-inf")
     rejected_this_hour: int = 0
     uncounted: int = 0
-
-    def note(self, refused: NoRoom | QueueFull) -> None:
-        """Count a message that was not stored: its source was told so and keeps it."""
-        self.counts.refused += 1
-        self.counts.last_error = (refused.code, self.counts.last_seen_us)
 
 
 def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejected_per_hour_max: int) -> Door:
@@ -151,8 +144,13 @@ class Intake:
             door.stream, common, message_type, now_us, trust.state, trust.error_us, verdict, particulars, body, key
         )
 
-        if not self._writer.submit(draft, answer):
-            answer(QueueFull("queue full"))
+        def done(outcome: Outcome | QueueFull) -> None:
+            if not isinstance(outcome, Stored) or outcome.repeated:
+                self._note(door, outcome, now_us)
+            answer(outcome)
+
+        if not self._writer.submit(draft, done):
+            done(QueueFull("queue full"))
             return
         counts.last_seen_us = now_us
         counts.octets += len(body)
@@ -162,6 +160,16 @@ class Intake:
             counts.rejected += 1
         else:
             counts.warned += 1
+
+    def _note(self, door: Door, outcome: Outcome | QueueFull, now_us: int) -> None:
+        """Count what did not become a new record: a repeat, or a message whose source was told to keep it."""
+        if isinstance(outcome, Stored):
+            door.counts.repeated += 1
+            return
+        door.counts.refused += 1
+        door.counts.last_error = (outcome.code, now_us)
+        if isinstance(outcome, NoRoom):
+            self._alarms.raised("NOD-10")
 
     def _may_record(self, door: Door) -> bool:
         """Whether one more refusal fits this feed's quota of the hour; beyond it refusals are only counted."""

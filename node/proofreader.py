@@ -41,15 +41,23 @@ class Proofreader(threading.Thread):
 
     def _read_log(self, view: OutboxView, log_id: int, stream: str, size: int) -> None:
         for first in range(0, size, CHUNK_RECORDS):
-            for record, what in view.damaged(log_id, first, min(CHUNK_RECORDS, size - first)):
-                log.error("store.damaged", stream=stream, seq=record.seq, what=what)
+            try:
+                found = self._read_chunk(view, log_id, first, size)
+            except Exception as error:  # noqa: BLE001  # a page that cannot be read, in whatever way: intake must not die of it
+                found = [(first, type(error).__name__)]
+            for seq, what in found:
+                log.error("store.damaged", code="SYN-30", stream=stream, seq=seq, what=what)
                 self._alarms.raised("SYN-30", stream)
-            if first % TILE_LEAVES == 0 and first + TILE_LEAVES <= size:
-                table = view.table(log_id)
-                kept = split_hashes(table.tiles(first // TILE_LEAVES, 1))
-                if kept != [tile_root(table.leaves(first, TILE_LEAVES))]:
-                    log.error("store.damaged", stream=stream, seq=first, what="tile")
-                    self._alarms.raised("SYN-30", stream)
             self.read += CHUNK_RECORDS
             if self._stop.wait(PAUSE_S):
                 return
+
+    def _read_chunk(self, view: OutboxView, log_id: int, first: int, size: int) -> list[tuple[int, str]]:
+        """What of a chunk's records, and of the tile that begins with them, no longer verifies."""
+        found = [(record.seq, what) for record, what in view.damaged(log_id, first, min(CHUNK_RECORDS, size - first))]
+        if first % TILE_LEAVES == 0 and first + TILE_LEAVES <= size:
+            table = view.table(log_id)
+            kept = split_hashes(table.tiles(first // TILE_LEAVES, 1))
+            if kept != [tile_root(table.leaves(first, TILE_LEAVES))]:
+                found.append((first, "tile"))
+        return found

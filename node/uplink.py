@@ -17,7 +17,7 @@ from node.writer import Writer
 from sync.batch import Batch, encode
 from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import NoRoom, SyncError
+from sync.errors import LogBroken, NoRoom, SyncError
 from sync.keys import Verifier
 from sync.log import Frontier
 from sync.names import Origin
@@ -261,16 +261,12 @@ class Uplink(threading.Thread):
 
     def _put(self, put: Put, view: OutboxView) -> Event:
         origin = put.origin
-        stream = self._views[origin.stream]
-        records = self._records(put, view, stream)
-        frontier = self._frontier(view, origin, put.first).append(b"".join(record.leaf for record in records))
-        note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), self._keystore.signer)
-        body = encode(
-            Batch(
-                node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=put.first, lane=stream.lane,
-                checkpoint=note, records=records,
-            )
-        )  # fmt: skip
+        try:
+            records, frontier, body = self._batch(put, view)
+        except Exception as error:  # noqa: BLE001  # pages that cannot be read, in whatever way
+            # halved like a batch that the gateway could not take: all before the damage goes, then this stream alone stands still
+            self._unreadable(origin.stream, error)
+            return Refused(origin.stream, "bad-batch")
         found = self._client.put(
             stream=origin.stream, epoch=origin.epoch, first=put.first, fence=self._fence, body=body
         )
@@ -281,6 +277,20 @@ class Uplink(threading.Thread):
             return self._refused(origin.stream, found)
         self._frontiers[origin.stream] = frontier
         return Receipted(origin.stream, found)
+
+    def _batch(self, put: Put, view: OutboxView) -> tuple[list[Record], Frontier, bytes]:
+        """The records of a call, the frontier after them, and their bytes under a checkpoint of just that size."""
+        origin, stream = put.origin, self._views[put.origin.stream]
+        records = self._records(put, view, stream)
+        frontier = self._frontier(view, origin, put.first).append(b"".join(record.leaf for record in records))
+        note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), self._keystore.signer)
+        body = encode(
+            Batch(
+                node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=put.first, lane=stream.lane,
+                checkpoint=note, records=records,
+            )
+        )  # fmt: skip
+        return records, frontier, body
 
     def _records(self, put: Put, view: OutboxView, stream: StreamView) -> list[Record]:
         """The next records, each verified again; what no longer verifies travels as damaged, and alarms."""
@@ -297,7 +307,7 @@ class Uplink(threading.Thread):
                 found = BodyState.DAMAGED
             taken.append(record if found is None else _without_body(record, found))
         if not taken:
-            raise AnswerUnreadable("the outbox has no record to send")
+            raise LogBroken("the outbox has no record to send")
         return taken
 
     def _frontier(self, view: OutboxView, origin: Origin, size: int) -> Frontier:
@@ -307,7 +317,15 @@ class Uplink(threading.Thread):
         return kept
 
     def _root_at(self, view: OutboxView, origin: Origin, size: int) -> bytes:
-        return self._frontier(view, origin, size).root
+        try:
+            return self._frontier(view, origin, size).root
+        except Exception as error:  # noqa: BLE001  # leaves that cannot be read, in whatever way: no root is equal to none
+            self._unreadable(origin.stream, error)
+            return b""
+
+    def _unreadable(self, stream: str, error: Exception) -> None:
+        log.error("store.unreadable", code="SYN-30", stream=stream, error=type(error).__name__)
+        self._alarms.raised("SYN-30", stream)
 
     def _refused(self, stream: str, problem: Problem) -> Event:
         members, theirs = problem.members, None

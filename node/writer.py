@@ -16,6 +16,9 @@ from sync.record import Draft
 
 GROUP_RECORDS_MAX = 256  # beyond this a group gains nothing and its first message waits
 GROUP_BYTES_MAX = 4 * 1024 * 1024  # bounds the WAL one group can write, and so the wait on a slow card
+QUEUE_BYTES_MAX = (
+    32 * 1024 * 1024
+)  # waiting for the disk, over all connections; a single larger message still goes alone
 ORDERS_MAX = 1024  # receipts, probes, trims: they come a few a second
 EXIT_STORE = 74  # EX_IOERR of sysexits.h
 
@@ -52,6 +55,7 @@ class Writer(threading.Thread):
         self._die = die
         self._wake = threading.Condition(threading.Lock())
         self._queue: deque[tuple[Draft, Done]] = deque()
+        self._octets_in, self._octets_out = 0, 0
         self._sleeping = False
         self._orders: list[Callable[[Outbox], None]] = []
         self._stopping = False
@@ -63,8 +67,14 @@ class Writer(threading.Thread):
 
     def submit(self, draft: Draft, done: Done) -> bool:
         """Queue a draft; False where the queue is full and nothing was taken. `done` is called through `deliver`."""
-        if len(self._queue) >= self._queue_max or self._stopping:
+        waiting = self._octets_in - self._octets_out  # one counter to a thread, so neither needs a lock
+        if (
+            len(self._queue) >= self._queue_max
+            or (waiting and waiting + len(draft.body) > QUEUE_BYTES_MAX)
+            or self._stopping
+        ):
             return False
+        self._octets_in += len(draft.body)
         self._queue.append((draft, done))
         # a deque's append needs no lock; the writer says that it sleeps before it looks a last time
         if self._sleeping:
@@ -144,6 +154,7 @@ class Writer(threading.Thread):
             if group and octets > GROUP_BYTES_MAX:
                 break
             group.append(queue.popleft())
+            self._octets_out += len(group[-1][0].body)
         return group
 
     def _commit(self, outbox: Outbox, group: list[tuple[Draft, Done]]) -> None:

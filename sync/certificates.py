@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID
 
 from sync.errors import BadCertificate
@@ -19,7 +20,7 @@ CHAIN_MAX = 4  # leaf, two intermediates, root
 # every way in which cryptography says that a stranger's certificate is odd; most of them only when a part is looked at
 _ODD = (
     ValueError, TypeError, OverflowError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
-    x509.ExtensionNotFound, x509.UnsupportedGeneralNameType,
+    x509.ExtensionNotFound, x509.UnsupportedGeneralNameType, CryptographyDeprecationWarning,
 )  # fmt: skip
 # RFC 5280 4.2: a critical extension that a verifier does not process makes the certificate invalid
 _PROCESSED = frozenset(
@@ -38,9 +39,13 @@ def read(data: bytes) -> x509.Certificate:
         raise BadCertificate("certificate too long")
     try:
         pem = data.lstrip().startswith(b"-----BEGIN")
-        return x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+        found = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
     except _ODD as error:
         raise BadCertificate("not a certificate") from error
+    # RFC 5280 4.1.2.2. The library only warns yet (and where warnings are errors, raises)
+    if found.serial_number <= 0:
+        raise BadCertificate("a serial number is positive")
+    return found
 
 
 def read_der(data: bytes) -> x509.Certificate:

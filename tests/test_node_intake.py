@@ -210,3 +210,10 @@ def test_a_repeat_is_counted_and_answered_as_what_it_repeats(rig):
     rig.writer.settle(Stored("his", Position(1, 7), True))
     assert rig.answers == [Stored("his", Position(1, 7), True)]
     assert rig.door.counts.repeated == 1
+
+
+@pytest.mark.parametrize("outcome", [NoRoom("full"), Stored("his", Position(1, 0), True)], ids=["refused", "repeated"])
+def test_what_became_no_record_is_not_counted_as_accepted(rig, outcome):
+    rig.store()
+    rig.writer.settle(outcome)
+    assert rig.door.counts.accepted == 0

@@ -321,6 +321,15 @@ def test_a_node_without_free_file_descriptors_serves_again_once_there_are_some(f
         assert fresh.process.poll() is None
 
 
+def test_the_usual_soft_limit_of_open_files_does_not_bound_the_connections(fresh):
+    soft = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))"
+    with running(fresh, before=soft):
+        peers = [fresh.mllp() for _ in range(400)]
+        assert [peer.exchange(message(f"SOFT-{n}")).code for n, peer in enumerate(peers)] == ["AA"] * 400
+        for peer in peers:
+            peer.socket.close()
+
+
 def _serves(node):
     try:
         with node.mllp() as mllp:
@@ -575,7 +584,7 @@ node.app.Outbox = functools.partial(Outbox, vfs="slow")
 
 
 def test_frames_that_arrive_faster_than_the_disk_stores_them_do_not_fill_the_memory(fresh):
-    raws, peak = [message(f"FAST-{n}", more="OBX|1|ED|||" + "F" * 2 * MIB) for n in range(48)], 0
+    raws, peak = [message(f"FAST-{n}", more="OBX|1|ED|||" + "F" * 2 * MIB) for n in range(32)], 0
     with running(fresh, before=SLOW_DISK):
         before = fresh.rss_bytes()
         with fresh.mllp() as mllp:
@@ -586,7 +595,7 @@ def test_frames_that_arrive_faster_than_the_disk_stores_them_do_not_fill_the_mem
                 peak = max(peak, fresh.rss_bytes() - before)
             sender.join()
         assert fresh.bodies() == raws
-    assert peak < 48 * MIB
+    assert peak < 32 * MIB
 
 
 DYING_DISK = """

@@ -35,8 +35,6 @@ from tests.sim_realm import (
 KEY = ed25519("log key")
 LOG_URI = f"urn:wasl:node:{NODE}:log"
 STRANGE = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
-# the way in which a bit of a DER file shows is cryptography's business; here it must only not pass
-pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number", "ignore:The parsed certificate")
 
 
 # --- reading

@@ -47,8 +47,6 @@ from tests.sim_realm import (
 )
 
 ANCHOR = pem(AUTHORITY.certificate)
-# cryptography warns of odd certificates before it refuses them
-pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number", "ignore:The parsed certificate")
 
 
 def refuses(found: Evidence | bytes, *, anchor: bytes | None = None, match: str = ".") -> None:

@@ -4,7 +4,7 @@ from contextlib import closing
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync import group
@@ -46,7 +46,6 @@ def both(connection, headers: list[bytes], particulars: list[bytes], bodies: lis
 PARTS = st.binary(max_size=40)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(PARTS, PARTS, PARTS), min_size=1, max_size=20))
 def test_every_group_lies_there_as_it_was_given(connection, found):
     headers, particulars, bodies = (list(each) for each in zip(*found, strict=True))

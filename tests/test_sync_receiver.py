@@ -191,6 +191,14 @@ def test_one_changed_record_within_a_batch_is_a_fork_against_its_checkpoint(plac
     refused(judged(replace(event, batch=replace(event.batch, records=made))), 412, "fork", "GWY-12")
 
 
+@pytest.mark.parametrize(("first", "end", "size"), [(0, 5, 5), (1, 4, 9), (3, 8, 5)])
+def test_changed_record_that_is_held_already_is_a_fork_though_the_checkpoint_is_the_right_one(first, end, size):
+    event = asked(first, end, size)
+    made = list(event.batch.records)
+    made[1] = OTHERS[first + 1]
+    refused(judged(replace(event, batch=replace(event.batch, records=made))), 412, "fork", "GWY-12")
+
+
 def test_records_in_another_order_are_a_fork_against_their_checkpoint():
     event = asked(5, 8, 5)
     refused(

@@ -33,6 +33,9 @@ FRAME_S_MAX = (
     60.0  # a frame that grows no further is a dead sender; 16 MiB in a minute is 2 Mbit/s, progress starts it anew
 )
 PENDING_MAX = 64  # frames of one connection without a reply; senders that follow the standard have one
+PENDING_BYTES_MAX = (
+    4 * 1024 * 1024
+)  # and their bytes: a commit group's worth, so that a fast sender of scans fills no memory
 UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
 BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
 CHECK_S = 5.0  # how often connections are looked at for silence
@@ -131,15 +134,17 @@ class Pending:
         self.verdict = verdict
         self.reply: bytes | None = None
 
+    @property
+    def octets(self) -> int:
+        """How much memory it holds."""
+        return len(self.raw)
+
     def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
         """The record is durable, or not: write the reply. A crash before the write leaves a repeat, which is known by its id and bytes."""
         feed = self.connection.feed
         if isinstance(outcome, NoRoom | QueueFull):
-            feed.door.note(outcome)
             self.reply = _no_room(self.raw, outcome, feed)
         else:
-            if outcome.repeated:
-                feed.door.counts.repeated += 1
             self.reply = acknowledge(self.raw, self.verdict, control_id=feed.reply_id(), now=feed.now())
         self.connection.flush()
 
@@ -154,11 +159,14 @@ class PendingBroken:
         self.event = event
         self.reply: bytes | None = None
 
+    @property
+    def octets(self) -> int:
+        """How much memory it holds."""
+        return len(self.event.head)
+
     def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
         """The record of what was refused is durable, or not: write the reply."""
         feed, error, head = self.connection.feed, self.event.error, self.event.head
-        if isinstance(outcome, NoRoom | QueueFull):
-            feed.door.note(outcome)
         if error.reply == "none" or not _has_header(head):
             self.reply = b""
         elif isinstance(outcome, NoRoom | QueueFull):
@@ -177,7 +185,7 @@ class Connection(asyncio.Protocol):
         "_decoder",
         "_heard_at",
         "_idle",
-        "_loop",
+        "_loop", "_octets",
         "_paused_at",
         "_peer",
         "_pending",
@@ -191,6 +199,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._decoder = Decoder(feed.feed.frame_bytes_max)
         self._pending: deque[Pending | PendingBroken] = deque()
+        self._octets = 0
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._peer = ""
@@ -248,7 +257,7 @@ class Connection(asyncio.Protocol):
             self._take(event)
         if decoder.is_open:
             self._idle = self._loop.call_later(IDLE_S, self._on_idle)
-        if len(self._pending) >= PENDING_MAX:
+        if len(self._pending) >= PENDING_MAX or self._octets >= PENDING_BYTES_MAX:
             self._set_reading()
 
     def pause_writing(self) -> None:
@@ -307,6 +316,7 @@ class Connection(asyncio.Protocol):
         verdict = check(raw, feed.rules)
         pending = Pending(self, raw, verdict)
         self._pending.append(pending)
+        self._octets += len(raw)
         found, outcome = verdict.facts, verdict.outcome
         feed.intake.store(
             feed.door,
@@ -326,6 +336,7 @@ class Connection(asyncio.Protocol):
         feed, code = self.feed, event.error.code
         pending = PendingBroken(self, event)
         self._pending.append(pending)
+        self._octets += pending.octets
         feed.door.counts.last_error = (code, feed.clock.now_us())
         log.warning("mllp.broken", code=code, feed=feed.feed.name, peer=self._peer, length=event.length)
         feed.intake.store_broken(
@@ -340,7 +351,7 @@ class Connection(asyncio.Protocol):
             reply = pending[0].reply
             if reply is None:
                 break
-            pending.popleft()
+            self._octets -= pending.popleft().octets
             if reply and transport is not None:
                 transport.write(encode(reply))
         if not self._reading:
@@ -348,7 +359,7 @@ class Connection(asyncio.Protocol):
 
     def _set_reading(self) -> None:
         """Read while the source reads its replies and has not too many frames under way."""
-        wanted = self._paused_at is None and len(self._pending) < PENDING_MAX
+        wanted = self._paused_at is None and len(self._pending) < PENDING_MAX and self._octets < PENDING_BYTES_MAX
         if self._transport is not None and wanted != self._reading:
             self._reading = wanted
             if wanted:
@@ -364,8 +375,6 @@ def safe_type(message_type: bytes) -> str:
 
 
 def _no_room(raw: bytes, error: NoRoom | QueueFull, feed: MllpFeed) -> bytes:
-    if isinstance(error, NoRoom):
-        feed.alarms.raised("NOD-10")
     return refuse(
         raw, ack_code="AR", error_code="207", text=f"{error.code} no room, not stored; send again", control_id=feed.reply_id(), now=feed.now()
     )  # fmt: skip
