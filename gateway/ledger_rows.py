@@ -85,9 +85,11 @@ class Rows:
             " admitted_us = excluded.admitted_us",
             (node, effect.boot, effect.fence, int(effect.hold), certificate, now_us),
         )
-        self._connection.execute(
-            "INSERT INTO boot (node, boot, admitted_us) VALUES (?, ?, ?)", (node, effect.boot, now_us)
-        )
+        # those it supersedes are remembered too: a call of theirs that is still under way is late, not a copy
+        for boot in (*effect.superseded, effect.boot):
+            self._connection.execute(
+                "INSERT OR IGNORE INTO boot (node, boot, admitted_us) VALUES (?, ?, ?)", (node, boot, now_us)
+            )
         self._connection.execute("UPDATE log SET fence = ? WHERE node = ?", (effect.fence, node))
 
     def use_certificate(self, node: str, certificate: int) -> None:

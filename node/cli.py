@@ -149,7 +149,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
 @click.option("--body", "body_path", type=click.Path(path_type=Path), help="Write the proved message here.")
 def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
     """Verify an evidence file, offline."""
-    from datetime import UTC, datetime
+    from datetime import UTC, datetime, timedelta
 
     from sync.errors import BadEvidence
     from sync.evidence import verify as verify_evidence
@@ -159,7 +159,7 @@ def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
     except BadEvidence as error:
         click.echo(f"NOT PROVED: {error}")
         sys.exit(1)
-    received = datetime.fromtimestamp(proved.header.received_us / 1_000_000, UTC).isoformat()
+    received = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=proved.header.received_us)).isoformat()
     held = datetime.fromtimestamp(proved.time, UTC).isoformat()
     click.echo(f"PROVED: record {proved.seq} of {proved.origin}")
     click.echo(

@@ -16,7 +16,6 @@ from node.gateway_client import GatewayClient, Problem
 from node.keystore import Keystore, load
 from node.selfcheck import check_owners
 from node.writer import free_bytes
-from sync.errors import SyncError
 from sync.outbox_view import OutboxView
 
 DAYS_LEFT_MIN = 30  # a certificate's renewal needs people
@@ -84,7 +83,7 @@ def _store(config: Config) -> Iterator[Finding]:
                 seen=", ".join(broken) or f"{stream.size} records, {stream.receipted} receipted",
             )  # fmt: skip
         view.close()
-    except (SyncError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever a broken file makes SQLite say, the other checks go on
         yield Finding(check="outbox", good=False, code="SYN-06", seen=type(error).__name__)
     free = free_bytes(folder)
     enough = free > config.outbox.free_bytes_min

@@ -128,7 +128,9 @@ def test_a_damaged_record_is_named_by_its_number(node):
     assert (found.good, found.code, found.seen) == (False, "SYN-30", "1 damaged")
 
 
-@pytest.mark.parametrize("content", [b"no database" * 1000, b"", b"SQLite format 3\0" + b"\xff" * 8192])
+@pytest.mark.parametrize(
+    "content", [b"no database" * 1000, b"", b"SQLite format 3\0" + b"\xff" * 8192], ids=["text", "empty", "header-only"]
+)
 def test_an_outbox_that_cannot_be_read_is_told_and_stops_no_other_check(node, content):
     node.data.mkdir(parents=True, exist_ok=True)
     node.store.write_bytes(content)

@@ -34,7 +34,7 @@ NAME_CHARS_MAX = 56  # X.509 allows 64 in a common name; " cosign" is added to i
 
 # The name stands in URNs, in checkpoint origins (node/stream/epoch) and as key name of signed notes, which allow
 # neither blanks nor plus signs. One case only, so that two nodes cannot differ in it.
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 LeafKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -237,7 +237,7 @@ def _host(host: str) -> x509.GeneralName:
 
 def _checked(name: str) -> str:
     if len(name) > NAME_CHARS_MAX or not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r}: a name has up to {NAME_CHARS_MAX} of a-z, 0-9, dot and dash")
+        raise ValueError(f"{name!r}: a name has up to {NAME_CHARS_MAX} of a-z, 0-9 and dash")
     return name
 
 
