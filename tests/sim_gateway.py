@@ -13,6 +13,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from node.tools.pki import issue_gateway, make_authority
 from sync.batch import Batch, decode
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.keys import FileSigner
@@ -194,3 +195,17 @@ def sim_gateway(realm: Realm, leaf: Path | None = None, **options: Any) -> Itera
         yield made
     finally:
         made.close()
+
+
+def hang(sock: ssl.SSLSocket) -> None:
+    with suppress(OSError):
+        sock.recv(1)  # nothing comes: the node hangs up first
+
+
+def other_pem(realm):
+    """A cosigning certificate of an authority that the node does not know."""
+    folder = realm.folder / "strangers"
+    if not folder.exists():
+        make_authority(folder / "ca", "Somebody Else")
+        issue_gateway(folder / "ca", folder / "gateway", GATEWAY, ["127.0.0.1"])
+    return (folder / "gateway/cosign.pem").read_text()

@@ -135,21 +135,3 @@ def test_a_log_key_that_is_not_the_one_that_signed_refuses_to_start(node, realm)
     node.launch()
     assert node.ended() == 1
     assert node.log("core.cannot_start")[-1]["code"] == "SYN-06"
-
-
-def test_a_second_core_on_the_same_folder_refuses_to_start_and_the_first_goes_on(node):
-    with running(node):
-        second = Node(node.realm, node.folder, feeds=[Feed("his"), Feed("lab")])
-        second.launch()
-        assert second.ended() == 1
-        assert node.log("core.cannot_start")[-1]["code"] == "NOD-06"
-        node.config()
-        assert node.send(message("D-FIRST"))[0].code == "AA"
-
-
-def test_a_taken_port_refuses_to_start(node, realm, tmp_path):
-    with running(node):
-        other = Node(realm, tmp_path / "other", feeds=[Feed("his", port=node.feeds[0].port)])
-        other.launch()
-        assert other.ended() == 1
-        assert other.log("core.cannot_start")[-1]["code"] == "NOD-04"

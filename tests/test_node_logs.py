@@ -38,7 +38,7 @@ def writings(text):
 
 def assert_clean(log):
     assert len(log) > 200  # there is something to search
-    for word in (ARABIC, ARABIC.split()[0], LATIN):
+    for word in (ARABIC, ARABIC.split(maxsplit=1)[0], LATIN):
         for writing in writings(word):
             if len(writing) > 3:
                 assert writing not in log, writing
@@ -170,7 +170,7 @@ def test_no_name_reaches_the_log_of_a_node_that_finds_damaged_records(node):
         node.send(canary("L-1"), canary("L-2"), canary("L-3"))
         assert node.stop() == 0
     connection = apsw.Connection(str(node.store))
-    connection.execute("UPDATE body SET body = body || x'00' WHERE id = (SELECT min(id) FROM header)")
+    connection.execute("UPDATE body SET body = CAST(body || x'00' AS BLOB) WHERE id = (SELECT min(id) FROM header)")
     connection.close()
     with running(node):
         wait_until("the alarm", lambda: ("SYN-30", "his") in node.alarms())

@@ -3,24 +3,20 @@
 import contextlib
 import json
 import random
-import socket
 import ssl
-import threading
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from node.tools.pki import issue_gateway, issue_node, make_authority
 from sync.batch import decode
 from sync.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, parse_note, sign_checkpoint
 from sync.keys import FileSigner, Verifier
 from sync.names import Origin
 from sync.session import TheirStream
 from tests.gateway_rig import GATEWAY
-from tests.node_rig import NAME, Centre, Feed, Node, Realm, free_port, message, running, wait_until
-from tests.sim_gateway import SimGateway, http, problem, sim_gateway
+from tests.node_rig import NAME, Feed, Node, Realm, message, running, wait_until
+from tests.sim_gateway import SimGateway, hang, http, other_pem, problem, sim_gateway
 
 MIB = 1024 * 1024
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"  # as short as a test wants to wait between tries
@@ -98,11 +94,6 @@ def settle(node, fake):
         assert fake.bodies(feed.name) == node.bodies(feed.name)
 
 
-def hang(sock: ssl.SSLSocket) -> None:
-    with contextlib.suppress(OSError):
-        sock.recv(1)  # nothing comes: the node hangs up first
-
-
 def then_close(data: bytes = b""):
     return lambda sock: sock.sendall(data) if data else None
 
@@ -176,15 +167,6 @@ def test_a_session_answered_with_something_else_is_a_failure_of_the_path_and_ask
     wait_until("sessions", lambda: len([call for call in fake.calls[asked:] if call.is_session]) >= 2)
     assert node.link_state()[1] in {"LNK-05", "LNK-06"}
     settle(node, fake)
-
-
-def other_pem(realm):
-    """A cosigning certificate of an authority that the node does not know."""
-    folder = realm.folder / "strangers"
-    if not folder.exists():
-        make_authority(folder / "ca", "Somebody Else")
-        issue_gateway(folder / "ca", folder / "gateway", GATEWAY, ["127.0.0.1"])
-    return (folder / "gateway/cosign.pem").read_text()
 
 
 def edited(**changes):
@@ -534,143 +516,6 @@ EMPTY_ROOT = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 
 def _members(log):
     return {"stream": log.stream, "epoch": log.epoch, "tag": log.tag, "size": log.size, "root": log.root}
-
-
-# -- TLS and the way ---------------------------------------------------------------------------------------------------
-def assert_keeps(node, code):
-    """Messages are taken, and the link names what is wrong."""
-    raw = send_one(node)
-    wait_until(f"{code} in the state", lambda: node.link_state() == ("down", code))
-    assert node.bodies() == [raw]
-    assert node.stream().receipted == 0
-
-
-@pytest.mark.parametrize(
-    ("name", "hosts", "code"),
-    [("centre", ["other.example"], "LNK-03"), ("somebody", ["127.0.0.1"], "LNK-04")],
-    ids=["another-host", "another-gateway-of-our-authority"],
-)
-def test_a_server_that_is_not_the_configured_gateway_gets_not_one_byte_of_a_request(
-    fresh, realm, tmp_path, name, hosts, code
-):
-    issue_gateway(realm.folder / "ca", tmp_path / "leaf", name, hosts)
-    with sim_gateway(realm, tmp_path / "leaf") as fake:
-        fresh.gateway = fake.url
-        with running(fresh, before=EAGER):
-            assert_keeps(fresh, code)
-        assert (fake.bytes_in, fake.calls) == (0, [])
-
-
-def test_a_server_of_another_authority_gets_not_one_byte_of_a_request(fresh, realm):
-    other_pem(realm)
-    with sim_gateway(realm, realm.folder / "strangers/gateway") as fake:
-        fresh.gateway = fake.url
-        with running(fresh, before=EAGER):
-            assert_keeps(fresh, "LNK-03")
-        assert (fake.bytes_in, fake.handshakes) == (0, 0)
-
-
-def test_a_server_whose_certificate_names_no_gateway_gets_not_one_byte_of_a_request(fresh, realm, tmp_path):
-    # a node's link certificate, of our authority, on a server: refused for its purpose or its name
-    issue_node(realm.folder / "ca", tmp_path / "leaf", "impostor")
-    for end in ("pem", "key"):
-        (tmp_path / f"leaf/link.{end}").rename(tmp_path / f"leaf/server.{end}")
-    with sim_gateway(realm, tmp_path / "leaf") as fake:
-        fresh.gateway = fake.url
-        with running(fresh, before=EAGER):
-            assert_keeps(fresh, "LNK-03")
-        assert fake.bytes_in == 0
-
-
-def test_a_server_with_an_expired_certificate_gets_not_one_byte_of_a_request(fresh, realm, tmp_path):
-    past = datetime.now(UTC) - timedelta(days=3 * 365)
-    issue_gateway(realm.folder / "ca", tmp_path / "leaf", GATEWAY, ["127.0.0.1"], now=past)
-    with sim_gateway(realm, tmp_path / "leaf") as fake:
-        fresh.gateway = fake.url
-        with running(fresh, before=EAGER):
-            assert_keeps(fresh, "LNK-03")
-        assert fake.bytes_in == 0
-
-
-def test_a_server_below_tls_1_3_gets_not_one_byte_of_a_request(fresh, realm):
-    with sim_gateway(realm, version=ssl.TLSVersion.TLSv1_2) as fake:
-        fresh.gateway = fake.url
-        with running(fresh, before=EAGER):
-            assert_keeps(fresh, "LNK-03")
-        assert fake.bytes_in == 0
-
-
-@pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["closes", "speaks-plain-http"])
-def test_a_server_without_tls_is_a_failure_of_the_path(fresh, greeting):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve():
-            with contextlib.suppress(OSError):
-                while True:
-                    peer, _ = listener.accept()
-                    with peer:
-                        peer.recv(4096)
-                        peer.sendall(greeting)
-
-        threading.Thread(target=serve, daemon=True).start()
-        fresh.gateway = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        with running(fresh, before=EAGER):
-            assert_keeps(fresh, "LNK-03")
-
-
-def test_a_gateway_that_is_not_there_is_a_failure_of_the_path(fresh):
-    fresh.gateway = f"https://127.0.0.1:{free_port()}"
-    with running(fresh, before=EAGER):
-        assert_keeps(fresh, "LNK-01")
-
-
-def test_a_gateway_name_that_does_not_resolve_is_a_failure_of_the_path(fresh):
-    fresh.gateway = "https://gateway.invalid:8443"
-    with running(fresh, before=EAGER + "\nimport socket; look = socket.getaddrinfo\n" + NO_DNS):
-        assert_keeps(fresh, "LNK-02")
-
-
-NO_DNS = """
-def lookup(host, *rest, **options):
-    if host == "gateway.invalid":
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    return look(host, *rest, **options)
-socket.getaddrinfo = lookup
-"""
-
-
-def test_a_node_with_an_expired_certificate_is_refused_by_the_gateway_and_keeps_everything(realm, tmp_path):
-    past = datetime.now(UTC) - timedelta(days=3 * 365)
-    issue_node(realm.folder / "ca", tmp_path / "keys", NAME, now=past)
-    centre = Centre(realm, tmp_path / "centre")
-    node = Node(realm, tmp_path / "node", gateway=centre, keys=tmp_path / "keys", link=LINK)
-    try:
-        centre.start()
-        with running(node, before=EAGER):
-            assert_keeps(node, "LNK-03")
-    finally:
-        centre.kill()
-
-
-def test_a_gateway_on_ipv6_is_reached_like_any_other(fresh, realm, tmp_path):
-    issue_gateway(realm.folder / "ca", tmp_path / "leaf", GATEWAY, ["::1"])
-    with sim_gateway(realm, tmp_path / "leaf", host="::1") as fake:
-        fresh.gateway = fake.url
-        with running(fresh, before=EAGER):
-            raw = send_one(fresh)
-            fresh.wait_receipted(size=1)
-            assert fake.bodies() == [raw]
-
-
-def test_a_node_stops_cleanly_while_its_call_hangs(fresh, realm):
-    with sim_gateway(realm) as fake:
-        fresh.gateway, fresh.link = fake.url, "connect_s_max = 5\nanswer_s_max = 600"
-        fake.script = lambda request: None if request.is_session else hang
-        with running(fresh, before=EAGER):
-            raw = send_one(fresh)
-            wait_until("the call", lambda: any(not call.is_session for call in fake.calls))
-            assert fresh.stop() == 0
-        assert fresh.bodies() == [raw]
 
 
 # -- long stories ------------------------------------------------------------------------------------------------------
