@@ -145,21 +145,16 @@ class Intake:
         )
 
         def done(outcome: Outcome | QueueFull) -> None:
-            if not isinstance(outcome, Stored) or outcome.repeated:
+            if isinstance(outcome, Stored) and not outcome.repeated:
+                _count(counts, verdict, len(body))
+            else:
                 self._note(door, outcome, now_us)
             answer(outcome)
 
-        if not self._writer.submit(draft, done):
-            done(QueueFull("queue full"))
-            return
-        counts.last_seen_us = now_us
-        counts.octets += len(body)
-        if verdict == Verdict.ACCEPTED:
-            counts.accepted += 1
-        elif verdict == Verdict.REJECTED:
-            counts.rejected += 1
+        if self._writer.submit(draft, done):
+            counts.last_seen_us = now_us
         else:
-            counts.warned += 1
+            done(QueueFull("queue full"))
 
     def _note(self, door: Door, outcome: Outcome | QueueFull, now_us: int) -> None:
         """Count what did not become a new record: a repeat, or a message whose source was told to keep it."""
@@ -185,3 +180,14 @@ class Intake:
         door.counts.last_seen_us = self._clock.now_us()
         self._alarms.raised("NOD-11", door.feed)
         return False
+
+
+def _count(counts: FeedCounts, verdict: int, octets: int) -> None:
+    """Count a new record by what was said of its message."""
+    counts.octets += octets
+    if verdict == Verdict.ACCEPTED:
+        counts.accepted += 1
+    elif verdict == Verdict.REJECTED:
+        counts.rejected += 1
+    else:
+        counts.warned += 1

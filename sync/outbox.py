@@ -26,6 +26,7 @@ from sync.session import BOOTS_MAX
 from sync.store import BROKEN, LogTable, create
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
+REMEMBER_ROWS = 256  # read together at the start: what one damaged page can take from the memory of arrivals
 TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
 PAGE_BYTES = 4096
 RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
@@ -363,16 +364,22 @@ class Outbox:
         return int(largest)
 
     def _remember(self, limit: int) -> None:
+        first = max(1, self._next_row - limit)
+        for start in range(first, self._next_row, REMEMBER_ROWS):
+            # a page that cannot be read costs the memory of its rows, not the start; the proofreader names it
+            with suppress(apsw.CorruptError, apsw.IOError):
+                self._remember_rows(start, start + REMEMBER_ROWS)
+
+    def _remember_rows(self, first: int, end: int) -> None:
         rows = self._connection.execute(
-            "SELECT id, header, particulars FROM header JOIN body USING (id) WHERE id >= ? ORDER BY id",
-            (self._next_row - limit,),
+            "SELECT id, header, particulars FROM header JOIN body USING (id) WHERE id >= ? AND id < ? ORDER BY id",
+            (first, end),
         )
         for row, header, particulars in rows:
             try:
-                key = repeat_key(
-                    decode_fields(header or b"")[FEED], decode_particulars(particulars).get(CONTROL_ID, "")
-                )
-            except (SyncError, TypeError):
-                continue  # a damaged record repeats nothing; the background check names it
+                fields = decode_fields(header or b"")
+                key = repeat_key(fields[FEED], decode_particulars(particulars).get(CONTROL_ID, ""))
+            except (SyncError, TypeError, KeyError):
+                continue  # a damaged record repeats nothing
             if key:
                 self._recent.keep(key, row)
