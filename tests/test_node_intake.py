@@ -154,6 +154,7 @@ def test_refusals_beyond_the_quota_are_answered_without_a_record_and_counted(rig
         rig.reject(f"C-{n}")
     assert len(rig.writer.taken) == 2
     assert rig.answers == [Counted()] * 3
+    rig.writer.settle()
     assert rig.door.counts.rejected == 5
     assert rig.standing() == {("NOD-11", "his")}
 
