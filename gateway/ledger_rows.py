@@ -141,7 +141,7 @@ class Rows:
         if self._connection.changes() != 1:
             raise SwapLost(f"{effect.origin} is not at {before.size} any more")
         (largest,) = self._one("SELECT coalesce(max(id), 0) FROM header", ())
-        LogTable(self._connection, log).append(largest + 1, before.size, effect.records)
+        LogTable(self._connection, log).append(largest + 1, before, effect.records)
         if held:
             self._hold(log, before.size, after.size)
 

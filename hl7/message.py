@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from hl7.errors import NotEr7
-from hl7.separators import HEADERS, Separators, read_separators, start_of
+from hl7.separators import HEADERS, STANDARD, Separators, read_separators, start_of
 from native import Path as KernelPath
 from native import er7_index, er7_read, er7_spans
 
@@ -93,11 +93,15 @@ class Message:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self.separators: Separators = read_separators(raw)
-        self._start = start_of(raw)
-        body = raw[self._start :] if self._start else raw
-        self._body = _divided(body, self.separators.field) if b"\n" in body else body
         self._index: bytes | None = None
+        if raw.startswith(_STANDARD_HEADER) and b"\n" not in raw:  # nearly all there are
+            self.separators: Separators = STANDARD
+            self._start = 0
+            self._body = raw
+            return
+        self.separators = read_separators(raw)
+        self._start = start_of(raw)
+        self._body = _divided(raw[self._start :], self.separators.field)
 
     @property
     def _indexed(self) -> bytes:
@@ -166,6 +170,7 @@ class Facts(NamedTuple):
     character_set: bytes = b""
 
 
+_STANDARD_HEADER: Final = b"MSH|^~\\&|"
 _MSH_IN_BATCH: Final = re.compile(rb"[\r\n]MSH")
 
 _ROUTING: Final = [
@@ -214,20 +219,28 @@ def _divided(body: bytes, field: int) -> bytes:
 
 def facts(raw: bytes) -> Facts:
     """Read the routing fields of the header in one pass; raises nothing but NotEr7."""
+    if raw.startswith(_STANDARD_HEADER):
+        end = raw.find(b"\r", 0, _ROUTE_BYTES_MAX)
+        fields = raw[:end].split(b"|", 10) if end > 0 else ()  # fields[n] is MSH-(n + 1)
+        if len(fields) == 11 and raw.find(b"\n", 0, end) < 0:
+            before, after = _route(fields[2], fields[3], fields[4], fields[5], fields[8], fields[10])
+            return tuple.__new__(Facts, (*before, fields[9], *after))
     head = header(raw)
-    if head.startswith(b"MSH|^~\\&|"):
-        return _standard_facts(head)
     values = er7_read(head, er7_index(head, read_separators(head).kernel), _ROUTING)
     return Facts._make([value or b"" for value in values])
 
 
-def _standard_facts(head: bytes) -> Facts:
-    """Give the same facts where the separators are the usual ones: for a header alone, split is the fastest index there is."""
-    fields = head[:-1].split(b"|", 18)  # fields[n] is MSH-(n + 1)
-    if len(fields) < 18:
-        fields += [b""] * (18 - len(fields))
-    message_type = fields[8]
+_ROUTE_BYTES_MAX: Final = 1024  # of a header whose route is remembered; real ones have 100 to 300
+_Values = tuple[bytes, ...]
+
+
+@lru_cache(maxsize=512)  # of one sender, messages of a type differ in MSH-7 and MSH-10 alone: a hospital has some tens
+def _route(
+    sender: bytes, sender_place: bytes, receiver: bytes, receiver_place: bytes, message_type: bytes, rest: bytes
+) -> tuple[_Values, _Values]:
+    """Give the facts before and behind the control id, from fields that the usual separators divide. `rest`: MSH-11 on."""
     code, _, event = message_type.partition(b"~")[0].partition(b"^")
-    return Facts._make(
-        (*fields[2:6], message_type, code, event.partition(b"^")[0], *fields[9:13], fields[14], fields[15], fields[17])
-    )
+    fields = rest.split(b"|", 8)[:8]
+    fields += [b""] * (8 - len(fields))
+    before = (sender, sender_place, receiver, receiver_place, message_type, code, event.partition(b"^")[0])
+    return before, (*fields[:3], fields[4], fields[5], fields[7])

@@ -148,13 +148,16 @@ class Writer(threading.Thread):
 
     def _take_group(self) -> list[tuple[Draft, Done]]:
         queue, octets = self._queue, 0
-        group: list[tuple[Draft, Done]] = []
-        while queue and len(group) < GROUP_RECORDS_MAX:
-            octets += len(queue[0][0].body)
-            if group and octets > GROUP_BYTES_MAX:
+        count = min(len(queue), GROUP_RECORDS_MAX)
+        group = [queue.popleft() for _ in range(count)]
+        for place, (draft, _) in enumerate(group):
+            octets += len(draft.body)
+            if octets > GROUP_BYTES_MAX and place:
+                octets -= len(draft.body)
+                queue.extendleft(reversed(group[place:]))
+                del group[place:]
                 break
-            group.append(queue.popleft())
-            self._octets_out += len(group[-1][0].body)
+        self._octets_out += octets
         return group
 
     def _commit(self, outbox: Outbox, group: list[tuple[Draft, Done]]) -> None:
@@ -170,7 +173,7 @@ class Writer(threading.Thread):
         self.groups += 1
         self.records += len(group)
         self._deliver([(done, outcome) for (_, done), outcome in zip(group, stored, strict=True)])
-        for stream in {draft.stream for draft, _ in group}:
+        for stream in {outcome.stream for outcome in stored}:
             self._grown(stream, outbox.heads[stream].frontier.size)
 
     def _refuse(self, group: list[tuple[Draft, Done]], error: NoRoom) -> None:

@@ -1,6 +1,7 @@
 """A stream as an append-only Merkle tree (RFC 9162 section 2.1), read in tiles so that no question needs the whole log."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +45,18 @@ class Leaves(Protocol):
 def tile_root(leaves: bytes) -> bytes:
     """Root of one full tile of leaf hashes."""
     return Frontier().append(leaves).root
+
+
+def full_tiles(before: Frontier, leaves: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and root of each tile that becomes full when these leaves, joined, are appended to a log."""
+    inside, at = before.size % TILE_LEAVES, 0
+    # the peaks below a tile's height are those of the leaves in the tile that is not full yet
+    part = Frontier(inside, before.peaks[len(before.peaks) - HASH_BYTES * inside.bit_count() :])
+    end = HASH_BYTES * (TILE_LEAVES - inside)
+    tile = before.size // TILE_LEAVES
+    while end <= len(leaves):
+        yield tile, part.append(leaves[at:end]).root
+        part, tile, at, end = Frontier(), tile + 1, end, end + HASH_BYTES * TILE_LEAVES
 
 
 def range_frontier(log: Leaves, first: int, end: int) -> Frontier:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import apsw
 
@@ -21,7 +21,7 @@ from sync.log import Frontier
 from sync.names import Origin, check_name
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.recent import RECENT_MAX, Recent
-from sync.record import SALT_BYTES, Draft, Position
+from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
 from sync.store import BROKEN, LogTable, create
 
@@ -37,8 +37,9 @@ class Stored(NamedTuple):
     """Where a draft stands. `repeated`: it had already arrived, this is the first one's position and nothing was stored."""
 
     stream: str
-    position: Position
-    repeated: bool
+    epoch: int
+    seq: int
+    repeated: bool = False
 
 
 def repeat_key(feed: str, control_id: str) -> bytes:
@@ -128,31 +129,29 @@ class Outbox:
 
         Raises NoRoom (nothing of the group is stored), CommitUnknown (the process must end), LogBroken for an unknown stream.
         """
-        heads = dict(self.heads)
-        fresh: dict[str, list[int]] = {}
-        row = self._next_row
-        rows: list[int] = [0] * len(drafts)
+        heads, row = dict(self.heads), self._next_row
+        stored: list[Stored | None] = [None] * len(drafts)
+        kept: list[bytes] = []
         with self.transaction(grows=True):
-            stored = self._find_repeats(drafts, fresh)
-            for stream, places in fresh.items():
+            repeats = self._find_repeats(drafts)
+            for stream, places in self._fresh(drafts, repeats).items():
                 head = heads[stream]
                 heads[stream] = self._append_stream(head, [drafts[place] for place in places], row)
-                for n, place in enumerate(places):
-                    stored[place] = Stored(stream, Position(head.origin.epoch, head.frontier.size + n), False)
-                    rows[place] = row + n
+                epoch = head.origin.epoch
+                for seq, place in enumerate(places, head.frontier.size):
+                    stored[place] = Stored(stream, epoch, seq)
+                    kept.append(drafts[place].repeat_key)
                 row += len(places)
         # only now is it true
         self.heads = heads
+        self._recent.keep_all(kept, range(self._next_row, row))
         self._next_row = row
-        keep = self._recent.keep
-        for draft, at in zip(drafts, rows, strict=True):
-            if at and draft.repeat_key:
-                keep(draft.repeat_key, at)
-        return [
-            found if isinstance(found, Stored) else self._settled(place, stored) for place, found in enumerate(stored)
-        ]
+        for place, first in repeats.items():
+            found = stored[first] if isinstance(first, int) else first
+            stored[place] = found._replace(repeated=True) if found else None
+        return cast("list[Stored]", stored)  # each place is fresh or repeats one that is
 
-    def _append_stream(self, head: Head, drafts: list[Draft], row: int) -> Head:
+    def _append_stream(self, head: Head, drafts: Sequence[Draft], row: int) -> Head:
         salts = self._random(SALT_BYTES * len(drafts))
         frontier, first, log = head.frontier, head.frontier.size, head.log
         bodies = [draft.body for draft in drafts]
@@ -166,41 +165,45 @@ class Outbox:
         insert(
             execute, row=row, log=log, first=first, headers=headers, leaves=leaves, salts=salts, particulars=particulars, bodies=bodies
         )  # fmt: skip
-        LogTable(execute, log).fill_tiles(first, after.size)
+        LogTable(execute, log).fill_tiles(frontier, leaves)
         octets = head.octets + sum(map(len, bodies))
         head = replace(head, frontier=after, octets=octets, group_first=first, checkpoint=note)
         write_head(execute, head)
         return head
 
-    def _find_repeats(self, drafts: Sequence[Draft], fresh: dict[str, list[int]]) -> list[Stored | int | None]:
-        """Sort a group into fresh places by stream, repeats of stored records, and repeats within the group (their place)."""
-        found: list[Stored | int | None] = [None] * len(drafts)
+    def _find_repeats(self, drafts: Sequence[Draft]) -> dict[int, Stored | int]:
+        """Places of drafts that arrived before: the record that holds the first one, or its place in this group."""
+        keys = [draft.repeat_key for draft in drafts if draft.repeat_key]
+        if len(set(keys)) == len(keys) and not self._recent.holds(keys):
+            return {}
+        found: dict[int, Stored | int] = {}
         here: dict[bytes, int] = {}
         for place, draft in enumerate(drafts):
             key = draft.repeat_key
-            if key:
-                twin = here.get(key)
-                if twin is not None and _same(drafts[twin], draft):
-                    found[place] = twin
-                    continue
-                row = self._recent.get(key)
-                if row is not None:
-                    found[place] = self._same_as(row, draft)
-                    if found[place] is not None:
-                        continue
+            if not key:
+                continue
+            twin, row = here.get(key), self._recent.get(key)
+            if twin is not None and _same(drafts[twin], draft):
+                found[place] = twin
+            elif row is not None and (first := self._same_as(row, draft)) is not None:
+                found[place] = first
+            else:
                 here[key] = place
-            if draft.stream not in self.heads:
-                raise LogBroken(f"no log for stream {draft.stream}")
-            fresh.setdefault(draft.stream, []).append(place)
         return found
 
-    def _settled(self, place: int, stored: list[Stored | int | None]) -> Stored:
-        found = stored[place]
-        if isinstance(found, int):
-            found = self._settled(found, stored)._replace(repeated=True)
-        if found is None:
-            raise LogBroken("a draft has no position")
-        return found
+    def _fresh(self, drafts: Sequence[Draft], repeats: Mapping[int, object]) -> dict[str, list[int]]:
+        """Places of the other drafts, by stream. Raises LogBroken for an unknown one."""
+        fresh: dict[str, list[int]] = {}
+        for place, draft in enumerate(drafts):
+            if place in repeats:
+                continue
+            stream = draft.stream
+            if stream not in fresh:
+                if stream not in self.heads:
+                    raise LogBroken(f"no log for stream {stream}")
+                fresh[stream] = []
+            fresh[stream].append(place)
+        return fresh
 
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
         found = self._connection.execute(
@@ -215,7 +218,7 @@ class Outbox:
             return None  # a damaged record is no proof that this message is stored
         if fields.get(VERDICT) != draft.verdict or any(fields.get(key) != value for key, value in draft.common):
             return None  # an incomplete frame of the same bytes is not the message
-        return Stored(found[0], Position(found[1], found[2]), True)
+        return Stored(found[0], found[1], found[2], True)
 
     # -- the other writes -----------------------------------------------------------------------------------------
 

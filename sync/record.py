@@ -51,13 +51,6 @@ class BodyState(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
-class Position(NamedTuple):
-    """Where a record stands: nothing is ordered by anything else."""
-
-    epoch: int
-    seq: int
-
-
 class Draft(NamedTuple):
     """One accepted or refused message before it has a position. A NamedTuple: a frozen dataclass costs four times as much to make.
 

@@ -15,7 +15,7 @@ from playhouse.migrations import Runner
 from native import body_commitment, leaf_hashes
 from sync.errors import UnsafeStore
 from sync.header import COMMITMENT, decode_fields
-from sync.log import HASH_BYTES, TILE_LEAVES, Frontier, range_frontier, tile_root
+from sync.log import HASH_BYTES, Frontier, full_tiles, range_frontier
 from sync.record import BodyState, Record
 
 FULL = 2  # PRAGMA synchronous: only with FULL does COMMIT wait for the disk in WAL mode
@@ -186,8 +186,9 @@ class LogTable:
         )
         return [(seq, _octets(header)) for seq, header in rows]
 
-    def append(self, first_id: int, first: int, records: Sequence[Record]) -> None:
-        """Insert records, from row id `first_id` and position `first` on, and the tiles that become full."""
+    def append(self, first_id: int, before: Frontier, records: Sequence[Record]) -> None:
+        """Insert records from row id `first_id` on, and the tiles that become full. `before`: the log's frontier."""
+        first = before.size
         self._connection.executemany(
             "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -200,12 +201,11 @@ class LogTable:
             "INSERT INTO body (id, salt, particulars, body) VALUES (?, ?, ?, ?)",
             [(row, record.salt, record.particulars, record.body) for row, record in present],
         )
-        self.fill_tiles(first, first + len(records))
+        self.fill_tiles(before, b"".join([record.leaf for record in records]))
 
-    def fill_tiles(self, before: int, after: int) -> None:
-        """Store the roots of the tiles that became full between two sizes."""
-        for tile in range(before // TILE_LEAVES, after // TILE_LEAVES):
-            root = tile_root(self.leaves(tile * TILE_LEAVES, TILE_LEAVES))
+    def fill_tiles(self, before: Frontier, leaves: bytes) -> None:
+        """Store the roots of the tiles that these leaves make full. `before`: the log's frontier without them."""
+        for tile, root in full_tiles(before, leaves):
             self._connection.execute("INSERT INTO tile (log, tile, root) VALUES (?, ?, ?)", (self.log, tile, root))
 
     def frontier(self, size: int) -> Frontier:

@@ -10,7 +10,7 @@ from node.intake import Counted, Intake, Refusal, make_door
 from sync.errors import NoRoom
 from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, decode_particulars, draft_pairs
 from sync.outbox import Stored
-from sync.record import Kind, Position, Verdict
+from sync.record import Kind, Verdict
 
 CONTENT_TYPE = "application/hl7-v2+er7"
 
@@ -44,7 +44,7 @@ class Writer:
 
     def settle(self, outcome=None):
         for n, (_, done) in enumerate(self.taken):
-            done(outcome or Stored("his", Position(1, n), False))
+            done(outcome or Stored("his", 1, n, False))
 
     @property
     def drafts(self):
@@ -129,7 +129,7 @@ def test_nobody_is_answered_before_the_writer_says_so(rig):
     rig.store()
     assert rig.answers == []
     rig.writer.settle()
-    assert rig.answers == [Stored("his", Position(1, 0), False)]
+    assert rig.answers == [Stored("his", 1, 0, False)]
 
 
 def test_a_full_queue_is_answered_at_once_and_counted_as_refused(rig):
@@ -208,12 +208,12 @@ def test_good_messages_never_count_against_the_quota_of_refusals(rig):
 
 def test_a_repeat_is_counted_and_answered_as_what_it_repeats(rig):
     rig.store()
-    rig.writer.settle(Stored("his", Position(1, 7), True))
-    assert rig.answers == [Stored("his", Position(1, 7), True)]
+    rig.writer.settle(Stored("his", 1, 7, True))
+    assert rig.answers == [Stored("his", 1, 7, True)]
     assert rig.door.counts.repeated == 1
 
 
-@pytest.mark.parametrize("outcome", [NoRoom("full"), Stored("his", Position(1, 0), True)], ids=["refused", "repeated"])
+@pytest.mark.parametrize("outcome", [NoRoom("full"), Stored("his", 1, 0, True)], ids=["refused", "repeated"])
 def test_what_became_no_record_is_not_counted_as_accepted(rig, outcome):
     rig.store()
     rig.writer.settle(outcome)

@@ -107,7 +107,7 @@ def test_what_queued_during_one_sync_becomes_one_group(tmp_path):
         open_gate.set()
         rig.finish()
         assert (rig.writer.groups - groups, rig.writer.records) == (2, 100)
-        assert [outcome.position.seq for _, outcome in rig.delivered] == list(range(100))
+        assert [outcome.seq for _, outcome in rig.delivered] == list(range(100))
         assert rig.grown == [("his", 1), ("his", 100)]
 
 
@@ -200,7 +200,7 @@ def test_a_full_outbox_is_told_nothing_stored_and_receipts_still_kept(tmp_path):
     assert trimmed == len(stored)
     rig.submit(draft(99, body=b"again" + bytes(256 * 1024)))
     rig.finish()
-    assert rig.delivered[-1][1].position.seq == len(stored)
+    assert rig.delivered[-1][1].seq == len(stored)
     assert rig.died == []
 
 

@@ -17,7 +17,7 @@ from sync.names import Origin
 from sync.outbox import TRIM_ROWS_MAX, Outbox, Stored, repeat_key
 from sync.receipt import cosign
 from sync.recent import STRIDE
-from sync.record import BodyState, Kind, Position, Record
+from sync.record import BodyState, Kind, Record
 from sync.session import BOOTS_MAX
 from sync.store import OutboxTable
 from tests.naive_merkle import NaiveTree
@@ -73,7 +73,7 @@ def box(tmp_path):
 def test_drafts_stand_in_the_order_in_which_they_were_given(box):
     for first, count in ((0, 3), (3, 1), (4, 6)):
         found = box.append(some(first, count))
-        assert found == [Stored(STREAM, Position(1, first + n), False) for n in range(count)]
+        assert found == [Stored(STREAM, 1, first + n, False) for n in range(count)]
     assert bodies(box) == [d.body for d in some(0, 10)]
     assert [record.seq for record in stored(box)] == list(range(10))
 
@@ -82,7 +82,7 @@ def test_each_stream_of_a_group_counts_for_itself(tmp_path):
     with closing(outbox(tmp_path, streams=("his", "lab"))) as made:
         group = [draft(n, stream="lab" if n % 3 == 0 else "his") for n in range(9)]
         found = made.append(group)
-        assert [(each.stream, each.position.seq) for each in found] == [
+        assert [(each.stream, each.seq) for each in found] == [
             ("lab", 0), ("his", 0), ("his", 1), ("lab", 1), ("his", 2), ("his", 3), ("lab", 2), ("his", 4), ("his", 5),
         ]  # fmt: skip
         assert bodies(made, "lab") == [d.body for d in group[::3]]
@@ -223,7 +223,7 @@ def test_repeat_gets_the_first_ones_position_and_stores_nothing(box):
 def test_repeat_within_one_group_is_found_too(box):
     box.append([draft(9)])
     group = [draft(0, repeat_key=KEY), draft(1), draft(0, repeat_key=KEY), draft(0, repeat_key=KEY)]
-    assert [(each.position.seq, each.repeated) for each in box.append(group)] == [
+    assert [(each.seq, each.repeated) for each in box.append(group)] == [
         (1, False),
         (2, False),
         (1, True),
@@ -261,7 +261,7 @@ def test_repeat_is_known_after_a_restart(tmp_path):
 def test_what_is_not_the_same_message_is_stored(box, changes, together):
     one, two = draft(0, repeat_key=KEY), draft(0, repeat_key=KEY)._replace(**changes)
     found = box.append([one, two]) if together else box.append([one]) + box.append([two])
-    assert [(each.position.seq, each.repeated) for each in found] == [(0, False), (1, False)]
+    assert [(each.seq, each.repeated) for each in found] == [(0, False), (1, False)]
 
 
 def test_message_is_stored_again_where_the_first_ones_bytes_are_gone(box):
@@ -269,14 +269,14 @@ def test_message_is_stored_again_where_the_first_ones_bytes_are_gone(box):
     receipted(box, 1)
     assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 1
     (again,) = box.append([draft(0, repeat_key=KEY)])
-    assert (again.position.seq, again.repeated) == (1, False)
+    assert (again.seq, again.repeated) == (1, False)
 
 
 def test_damaged_record_is_no_proof_that_a_message_is_stored(box):
     box.append([draft(0, repeat_key=KEY)])
     box._connection.execute("UPDATE header SET header = x'ff' WHERE seq = 0")
     (again,) = box.append([draft(0, repeat_key=KEY)])
-    assert (again.position.seq, again.repeated) == (1, False)
+    assert (again.seq, again.repeated) == (1, False)
 
 
 def test_only_so_many_arrivals_are_remembered(tmp_path):

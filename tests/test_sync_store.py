@@ -111,7 +111,7 @@ def test_database_that_was_made_by_a_start_that_died_is_synced_by_the_next(tmp_p
 
 def table(database, made=MADE, log: int = 1) -> LogTable:
     found = LogTable(database.raw(), log)
-    found.append(100 * log, 0, made)
+    found.append(100 * log, Frontier(), made)
     return found
 
 
@@ -174,14 +174,14 @@ def test_bodies_are_read_only_as_far_as_they_are_asked_for(database):
 def test_position_is_taken_only_once(database):
     found = table(database)
     with pytest.raises(apsw.ConstraintError):
-        found.append(500, 19, MADE[19:])
+        found.append(500, frontier_of(MADE[:19]), MADE[19:])
 
 
 def test_root_of_each_tile_is_stored_when_it_becomes_full(database):
     made = records([draft(0, body=b"")] * (2 * TILE_LEAVES + 3))
     found = LogTable(database.raw(), 1)
     for first, end in ((0, 1000), (1000, 1024), (1024, 2049), (2049, 2051)):
-        found.append(1 + first, first, made[first:end])
+        found.append(1 + first, frontier_of(made[:first]), made[first:end])
         assert found.frontier(end) == frontier_of(made[:end])
     leaves = [record.leaf for record in made]
     assert split_hashes(found.tiles(0, 9)) == [
