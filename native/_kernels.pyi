@@ -18,7 +18,8 @@ def frontier_root(size: int, peaks: bytes) -> bytes: ...
 def seal_group(
     size: int,
     peaks: bytes,
-    headers: Sequence[Sequence[tuple[int, Value]]],
+    headers: Sequence[tuple[bytes, tuple[Value, ...]]],
+    keys: Sequence[int],
     commitment_key: int,
     salts: bytes,
     particulars: Sequence[bytes],

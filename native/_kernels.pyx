@@ -41,6 +41,7 @@ cdef enum:
     SALT_BYTES = 16
     HASH_BYTES = 32
     PEAKS_MAX = 64
+    SHORT_MAP_PAIRS_MAX = 23
     FIELD = 0
     REPETITION = 1
     COMPONENT = 2
@@ -479,23 +480,58 @@ cdef uint64_t key_of(object key) except? 0xFFFFFFFFFFFFFFFF:
     return unsigned(key)
 
 
-cdef int put_map(Writer *out, object pairs, object extra_key, size_t *hole) except -1:
-    """A map; where `extra_key` is a key, a place for 32 bytes under it is left at the offset `hole`, in key order."""
+cdef int put_map(Writer *out, object pairs) except -1:
     cdef tuple held = tuple(pairs)
-    cdef bint pending = extra_key is not None, first = True
-    cdef uint64_t key, before = 0, extra = key_of(extra_key) if pending else 0
-    put(out, MAP, <uint64_t>PyTuple_GET_SIZE(held) + pending, NULL, 0)
+    cdef bint first = True
+    cdef uint64_t key, before = 0
+    put(out, MAP, <uint64_t>PyTuple_GET_SIZE(held), NULL, 0)
     for key_object, value in held:
         key = key_of(key_object)
-        if pending and extra < key:
-            put_hole(out, extra, hole)
-            pending = False
-        if (not first and key <= before) or (extra_key is not None and key == extra):
+        if not first and key <= before:
             raise ValueError("keys are not negative and strictly ascending")
         put(out, UNSIGNED, key, NULL, 0)
         put_value(out, value, 0)
         before, first = key, False
-    if pending:
+    return 0
+
+
+cdef tuple ascending(object keys, uint64_t extra, Py_ssize_t *place):
+    """The keys as a tuple, checked, with the place among them of one more."""
+    cdef tuple held = tuple(keys)
+    cdef uint64_t key, before = 0
+    cdef Py_ssize_t at
+    place[0] = 0
+    for at in range(PyTuple_GET_SIZE(held)):
+        key = key_of(<object>PyTuple_GET_ITEM(held, at))
+        if (at and key <= before) or key == extra:
+            raise ValueError("keys are not negative and strictly ascending")
+        place[0] += key < extra
+        before = key
+    return held
+
+
+cdef int put_header(Writer *out, object header, tuple keys, uint64_t extra, Py_ssize_t place, size_t *hole) except -1:
+    """The header's first pairs as they are given, its values under the keys, and room for 32 bytes under the extra one at its place."""
+    cdef bytes start
+    cdef tuple values
+    cdef Py_ssize_t at, count
+    cdef uint8_t first
+    start, values = header
+    if start is None or values is None:
+        raise TypeError("a header is bytes and a tuple")
+    count = PyTuple_GET_SIZE(values)
+    first = octets(start)[0]  # of empty bytes: the zero behind them
+    if first >> 5 != MAP or first & 31 > SHORT_MAP_PAIRS_MAX:
+        raise ValueError("a header begins with a short map")
+    if count > PyTuple_GET_SIZE(keys):
+        raise ValueError("a header has no more values than keys")
+    put(out, MAP, <uint64_t>(first & 31) + <uint64_t>count + 1, octets(start) + 1, <size_t>PyBytes_GET_SIZE(start) - 1)
+    for at in range(count):
+        if at == place:
+            put_hole(out, extra, hole)
+        put(out, UNSIGNED, PyLong_AsUnsignedLongLong(<object>PyTuple_GET_ITEM(keys, at)), NULL, 0)
+        put_value(out, <object>PyTuple_GET_ITEM(values, at), 0)
+    if place >= count:
         put_hole(out, extra, hole)
     return 0
 
@@ -513,7 +549,7 @@ def cbor_map(pairs):
     """Deterministic CBOR (RFC 8949 4.2.1) of a map from integers. See `_pure.cbor_map`."""
     cdef Writer out = Writer(NULL, 0, 0)
     try:
-        put_map(&out, pairs, None, NULL)
+        put_map(&out, pairs)
         return PyBytes_FromStringAndSize(<const char *>out.data, <Py_ssize_t>out.used)
     finally:
         PyMem_Free(out.data)
@@ -688,9 +724,13 @@ def frontier_root(size, bytes peaks not None):
     return PyBytes_FromStringAndSize(<const char *>root, HASH_BYTES)
 
 
-cdef int gather(Writer *out, Job *jobs, tuple headers, object key, tuple particulars, tuple bodies) except -1:
+cdef int gather(
+    Writer *out, Job *jobs, tuple headers, object keys, object key, tuple particulars, tuple bodies,
+) except -1:
     """Encode each header with a hole for its commitment, and note what is to be hashed; needs the GIL."""
-    cdef Py_ssize_t at
+    cdef Py_ssize_t at, place
+    cdef uint64_t extra = key_of(key)
+    cdef tuple held = ascending(keys, extra, &place)
     cdef bytes detail, body
     for at in range(PyTuple_GET_SIZE(headers)):
         detail, body = particulars[at], bodies[at]
@@ -699,7 +739,7 @@ cdef int gather(Writer *out, Job *jobs, tuple headers, object key, tuple particu
         jobs[at].particulars, jobs[at].particulars_size = octets(detail), PyBytes_GET_SIZE(detail)
         jobs[at].body, jobs[at].body_size = octets(body), PyBytes_GET_SIZE(body)
         jobs[at].header = out.used
-        put_map(out, headers[at], key, &jobs[at].hole)
+        put_header(out, headers[at], held, extra, place, &jobs[at].hole)
         jobs[at].header_size = out.used - jobs[at].header
     return 0
 
@@ -722,7 +762,7 @@ cdef int seal(
     return fold(context, tree, root)
 
 
-def seal_group(size, bytes peaks not None, headers, commitment_key, bytes salts not None, particulars, bodies):
+def seal_group(size, bytes peaks not None, headers, keys, commitment_key, bytes salts not None, particulars, bodies):
     """Commit, encode, hash and append a group. See `_pure.seal_group`."""
     cdef tuple maps = tuple(headers), details = tuple(particulars), texts = tuple(bodies)  # nobody else can shrink them
     cdef Py_ssize_t count = PyTuple_GET_SIZE(maps), at
@@ -743,7 +783,7 @@ def seal_group(size, bytes peaks not None, headers, commitment_key, bytes salts 
             raise MemoryError
         context = new_context()
         open_tree(size, peaks, <size_t>count, &tree)
-        gather(&out, jobs, maps, commitment_key, details, texts)
+        gather(&out, jobs, maps, keys, commitment_key, details, texts)
         with nogil:
             seal(context, &tree, out.data, jobs, <size_t>count, salts_at, leaves_at, root)
         for at in range(count):

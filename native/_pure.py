@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from operator import itemgetter
 from typing import Final, TypeAlias
 
 Path: TypeAlias = tuple[bytes, int, int, int, int, int]
@@ -24,6 +23,7 @@ MESSAGE_BYTES_MAX: Final = 2**30 - 1  # a mark is a position of 30 bits under 2 
 ARRAY_NESTING_MAX: Final = 4  # headers are flat; a bound keeps the compiled twin's stack bounded
 TREE_SIZE_MAX: Final = 2**63 - 1  # as SQLite counts; also keeps the peaks below 64
 SALT_BYTES: Final = 16
+SHORT_MAP_PAIRS_MAX: Final = 23  # a CBOR map of so many has a head of one byte
 HASH_BYTES: Final = 32
 
 _FIELD, _REPETITION, _COMPONENT, _SUBCOMPONENT = range(4)  # levels of marks, widest first
@@ -319,7 +319,8 @@ def frontier_root(size: int, peaks: bytes) -> bytes:
 def seal_group(
     size: int,
     peaks: bytes,
-    headers: Sequence[Sequence[tuple[int, Value]]],
+    headers: Sequence[tuple[bytes, tuple[Value, ...]]],
+    keys: Sequence[int],
     commitment_key: int,
     salts: bytes,
     particulars: Sequence[bytes],
@@ -327,18 +328,29 @@ def seal_group(
 ) -> tuple[list[bytes], bytes, bytes, bytes]:
     """Commit, encode, hash and append a group: (bytes of each header, leaves joined, new peaks, root).
 
-    Each record's commitment goes into its header at `commitment_key`, which the header must not hold yet.
-    `salts`: 16 bytes for each record, joined. ValueError: lists of unequal length, and as the kernels it is made of.
+    A header is given as the encoded map that it begins with, of at most 23 pairs, and the values that follow it under
+    `keys`; the last of them may be left out. That `keys` are above the map's own is the caller's to see to. Each
+    record's commitment joins them at `commitment_key`, in the order of keys.
+    `salts`: 16 bytes for each record, joined. ValueError: lists of unequal length, more values than keys, a beginning
+    that is no such map, and as the kernels it is made of.
     """
     count = len(headers)
     if len(salts) != SALT_BYTES * count or len(particulars) != count or len(bodies) != count:
         raise ValueError("a group has one header, salt, particulars and body per record")
     encoded: list[bytes] = []
-    for at in range(count):
+    place = bisect_left(keys, commitment_key)
+    cbor_map([(key, None) for key in (*keys[:place], commitment_key, *keys[place:])])  # refuses what are not ascending keys
+    for at, (start, values) in enumerate(headers):
+        if not start or start[0] >> 5 != _MAP or start[0] & 31 > SHORT_MAP_PAIRS_MAX:
+            raise ValueError("a header begins with a short map")
+        if len(values) > len(keys):
+            raise ValueError("a header has no more values than keys")
         salt = salts[SALT_BYTES * at : SALT_BYTES * (at + 1)]
-        commitment = body_commitment(salt, particulars[at], bodies[at])
-        place = bisect_left(headers[at], commitment_key, key=itemgetter(0))
-        encoded.append(cbor_map([*headers[at][:place], (commitment_key, commitment), *headers[at][place:]]))
+        pairs = list(zip(keys, values, strict=False))
+        pairs.insert(place, (commitment_key, body_commitment(salt, particulars[at], bodies[at])))
+        rest = cbor_map(pairs)
+        head = _head(_MAP, len(pairs))
+        encoded.append(_head(_MAP, len(pairs) + (start[0] & 31)) + start[1:] + rest[len(head) :])
     leaves = leaf_hashes(encoded)
     peaks = frontier_append(size, peaks, leaves)
     return encoded, leaves, peaks, frontier_root(size + count, peaks)

@@ -11,15 +11,13 @@ from node.clock import Clock
 from node.errors import QueueFull
 from node.writer import Outcome, Writer
 from sync.errors import NoRoom
-from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, common_pairs, encode_particulars
+from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, common_start, encode_particulars
 from sync.outbox import Stored, repeat_key
 from sync.record import Draft, Kind, Verdict
 
 REFUSALS_TYPE = "application/vnd.wasl.refusals"
 HOUR_S = 3600.0
 CONTROL_ID_CHARACTERS_MAX = 512  # HL7 2.9 allows 199; what is longer stands whole in the body
-
-Common = tuple[tuple[int, int | str], ...]
 
 log = structlog.get_logger()
 
@@ -52,9 +50,9 @@ class Door:
     feed: str
     stream: str
     rejected_per_hour_max: int
-    message: Common
-    incomplete: Common
-    summary: Common
+    message: bytes
+    incomplete: bytes
+    summary: bytes
     counts: FeedCounts = field(default_factory=FeedCounts)
     hour_began: float = float("-inf")
     rejected_this_hour: int = 0
@@ -64,8 +62,8 @@ class Door:
 def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejected_per_hour_max: int) -> Door:
     """A feed's doorway."""
 
-    def common(kind: Kind, content: str) -> Common:
-        return common_pairs(kind=kind, facility=facility, feed=feed, content_type=content)
+    def common(kind: Kind, content: str) -> bytes:
+        return common_start(kind=kind, facility=facility, feed=feed, content_type=content)
 
     return Door(
         feed=feed, stream=stream, rejected_per_hour_max=rejected_per_hour_max, message=common(Kind.MESSAGE, content_type),
@@ -137,7 +135,7 @@ class Intake:
         self._submit(door, door.summary, "", Verdict.REJECTED, particulars, b"", b"", answer)
 
     def _submit(
-        self, door: Door, common: Common, message_type: str, verdict: int, particulars: bytes, body: bytes, key: bytes, answer: Answer
+        self, door: Door, common: bytes, message_type: str, verdict: int, particulars: bytes, body: bytes, key: bytes, answer: Answer
     ) -> None:  # fmt: skip
         now_us, trust, counts = self._clock.now_us(), self._clock.trust(), door.counts
         draft = Draft(

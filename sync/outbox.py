@@ -15,7 +15,7 @@ from native import seal_group
 from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
 from sync.errors import CommitUnknown, LogBroken, NoRoom, SyncError
 from sync.group import insert
-from sync.header import COMMITMENT, CONTROL_ID, FEED, VERDICT, decode, decode_fields, decode_particulars, draft_pairs
+from sync.header import COMMITMENT, CONTROL_ID, DRAFT_KEYS, FEED, VERDICT, decode, decode_fields, decode_particulars, draft_header
 from sync.keys import Signer, Verifier
 from sync.log import Frontier
 from sync.names import Origin, check_name
@@ -157,7 +157,7 @@ class Outbox:
         bodies = [draft.body for draft in drafts]
         particulars = [draft.particulars for draft in drafts]
         headers, leaves, peaks, root = seal_group(
-            first, frontier.peaks, [draft_pairs(draft) for draft in drafts], COMMITMENT, salts, particulars, bodies
+            first, frontier.peaks, [draft_header(draft) for draft in drafts], DRAFT_KEYS, COMMITMENT, salts, particulars, bodies
         )
         after = Frontier(first + len(drafts), peaks)
         note = self._sign(head.origin, after, root)
@@ -216,7 +216,7 @@ class Outbox:
             fields = decode_fields(found[3] or b"")
         except (SyncError, TypeError):
             return None  # a damaged record is no proof that this message is stored
-        if fields.get(VERDICT) != draft.verdict or any(fields.get(key) != value for key, value in draft.common):
+        if fields.get(VERDICT) != draft.verdict or not found[3][1:].startswith(draft.common[1:]):
             return None  # an incomplete frame of the same bytes is not the message
         return Stored(found[0], found[1], found[2], True)
 

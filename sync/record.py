@@ -54,13 +54,13 @@ class BodyState(IntEnum):
 class Draft(NamedTuple):
     """One accepted or refused message before it has a position. A NamedTuple: a frozen dataclass costs four times as much to make.
 
-    `common` are the header's pairs 1 to 5 (version, kind, facility, feed, content type), shared by all drafts of a feed;
+    `common` is the header's beginning, an encoded map of its pairs 1 to 5, shared by all drafts of a feed;
     `received_us` is UTC microseconds; `clock_state` and `clock_error_us` say how far to trust it; `particulars` is deterministic CBOR;
     `repeat_key` names what would make a second arrival the same message (empty: never a repeat).
     """
 
     stream: str
-    common: tuple[tuple[int, int | str], ...]
+    common: bytes
     message_type: str
     received_us: int
     clock_state: int

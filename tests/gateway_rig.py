@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from node.tools.pki import issue_gateway, issue_node, make_authority, revoke
 from sync.batch import CONTENT_TYPE, Batch, encode
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.header import CONTROL_ID, common_pairs, encode_pairs
+from sync.header import CONTROL_ID, common_start, encode_pairs
 from sync.keys import FileSigner
 from sync.log import root_at
 from sync.names import Origin
@@ -260,7 +260,7 @@ def https_pool(realm: Realm, port: int, leaf: Path | None) -> urllib3.HTTPSConne
 def draft(stream: str, body: bytes, number: int, *, verdict: int = 0) -> Draft:
     """A message of a feed, with a control id of its own."""
     return Draft(
-        stream=stream, common=common_pairs(kind=Kind.MESSAGE, facility="clinic-17", feed=stream, content_type="application/hl7-v2+er7"),
+        stream=stream, common=common_start(kind=Kind.MESSAGE, facility="clinic-17", feed=stream, content_type="application/hl7-v2+er7"),
         message_type="ORU^R01", received_us=1_800_000_000_000_000 + number, clock_state=0, clock_error_us=500, verdict=verdict,
         particulars=encode_pairs({CONTROL_ID: f"MSG{number:06}"}), body=body,
     )  # fmt: skip

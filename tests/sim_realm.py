@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from native import frontier_append, seal_group
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.evidence import Evidence
-from sync.header import COMMITMENT, CONTROL_ID, PEER, common_pairs, draft_pairs, encode_particulars
+from sync.header import COMMITMENT, CONTROL_ID, DRAFT_KEYS, PEER, common_start, draft_header, encode_particulars
 from sync.keys import FileSigner
 from sync.log import TILE_LEAVES, Frontier, inclusion_proof, tile_root
 from sync.names import Origin
@@ -27,7 +27,7 @@ NOW_S = 1_780_000_000  # 2026-05-28, when receipts of this realm are given
 FROM, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2046, 1, 1, tzinfo=UTC)
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 NAMES = ("مريم بنت سالم التجريبية", "Test^Hamad", "نورة عبدالله المثال", "Sample^Aisha")
-COMMON = common_pairs(kind=Kind.MESSAGE, facility="rawdah", feed="his", content_type="application/hl7-v2+er7")
+COMMON = common_start(kind=Kind.MESSAGE, facility="rawdah", feed="his", content_type="application/hl7-v2+er7")
 
 
 def secret(what: str) -> bytes:
@@ -173,7 +173,7 @@ def records(drafts: Sequence[Draft], first: int = 0) -> list[Record]:
     """Drafts as the records first, first+1, …"""
     salts = b"".join(salt(first + n) for n in range(len(drafts)))
     headers, leaves, _, _ = seal_group(
-        0, b"", [draft_pairs(each) for each in drafts], COMMITMENT, salts, [d.particulars for d in drafts], [d.body for d in drafts]
+        0, b"", [draft_header(each) for each in drafts], DRAFT_KEYS, COMMITMENT, salts, [d.particulars for d in drafts], [d.body for d in drafts]
     )  # fmt: skip
     return [
         Record(

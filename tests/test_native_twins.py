@@ -451,10 +451,11 @@ def test_salt_of_another_length_is_refused(length):
     assert agreed("body_commitment", bytes(length), b"", b"") is ValueError
 
 
-KEY = 6
+KEYS, KEY = (24, 25, 27, 28), 26  # above those that a header begins with here
 records = st.lists(
     st.tuples(
-        st.dictionaries(st.integers(0, 12).filter(lambda key: key != KEY), leaf_values, max_size=6),
+        st.dictionaries(st.integers(0, 23), st.just(None), max_size=23),
+        st.lists(leaf_values, max_size=4),
         st.binary(max_size=40),
         st.binary(max_size=300),
     ),
@@ -466,40 +467,46 @@ def group(size, entries, seed=7):
     """Arguments of seal_group for records appended to a tree of this size."""
     dice = random.Random(seed)
     peaks = _pure.frontier_append(0, b"", dice.randbytes(32 * size))
-    headers = [sorted(header.items()) for header, _, _ in entries]
+    headers = [(cbor2.dumps(start), tuple(values)) for start, values, _, _ in entries]
     return [
         size,
         peaks,
         headers,
+        KEYS,
         KEY,
         dice.randbytes(16 * len(entries)),
-        [p for _, p, _ in entries],
-        [b for _, _, b in entries],
+        [p for _, _, p, _ in entries],
+        [b for _, _, _, b in entries],
     ]
 
 
 @for_any(st.integers(0, 20), records)
 def test_group_is_sealed_as_its_records_one_by_one(size, entries):
     arguments = group(size, entries)
-    _, peaks, headers, _, salts, particulars, bodies = arguments
+    _, peaks, headers, _, _, salts, particulars, bodies = arguments
     encoded, leaves, new_peaks, root = agreed("seal_group", *arguments)
     expected = []
-    for at, header in enumerate(headers):
+    for at, (start, values) in enumerate(headers):
         commitment = _pure.body_commitment(salts[16 * at : 16 * at + 16], particulars[at], bodies[at])
-        expected.append(cbor2.dumps({**dict(header), KEY: commitment}, canonical=True))
+        rest = {**dict(zip(KEYS, values, strict=False)), KEY: commitment}
+        expected.append(cbor2.dumps(cbor2.loads(start) | {key: rest[key] for key in sorted(rest)}))
     assert encoded == expected
     assert leaves == _pure.leaf_hashes(expected)
     assert new_peaks == _pure.frontier_append(size, peaks, leaves)
     assert root == _pure.frontier_root(size + len(headers), new_peaks)
 
 
-TWO = [({1: 1, 9: "نص"}, b"p", b"body"), ({2: None}, b"", b"")]
+TWO = [({1: 1, 9: "نص"}, [7, "نص", None], b"p", b"body"), ({}, [], b"", b"")]
+START = cbor2.dumps({1: 1})
 FAULTS = [
-    (0, -1, ValueError), (0, 4, ValueError), (1, b"", ValueError), (2, [[(1, 1)]], ValueError), (4, bytes(31), ValueError),
-    (4, bytes(33), ValueError), (4, bytes(48), ValueError), (5, [b""], ValueError), (6, [b""] * 3, ValueError),
-    (2, [[(KEY, 1)], []], ValueError), (2, [[], [(5, 1), (KEY, 1), (7, 1)]], ValueError), (2, [[(9, 1), (1, 1)], []], ValueError),
-    (2, [[(1, 1.5)], []], TypeError), (2, [[(5, 0)], [(7, "\ud800")]], UnicodeEncodeError), (3, -1, ValueError),
-    (3, 2**64, ValueError), (3, True, TypeError), (5, [b"", "text"], TypeError), (6, [None, b""], TypeError),
+    (0, -1, ValueError), (0, 4, ValueError), (1, b"", ValueError), (2, [(START, ())], ValueError), (5, bytes(31), ValueError),
+    (5, bytes(33), ValueError), (5, bytes(48), ValueError), (6, [b""], ValueError), (7, [b""] * 3, ValueError),
+    (2, [(START, (1,) * 5), (START, ())], ValueError), (2, [(b"", ()), (START, ())], ValueError), (2, [(b"\x80", ()), (START, ())], ValueError),
+    (2, [(b"\xb8\x01\x01\x01", ()), (START, ())], ValueError), (2, [(START, (1.5,)), (START, ())], TypeError),
+    (2, [(START, ("\ud800",)), (START, ())], UnicodeEncodeError), (2, [("text", ()), (START, ())], TypeError),
+    (3, (24, 25, KEY, 28), ValueError), (3, (24, 24, 27, 28), ValueError), (3, (25, 24, 27, 28), ValueError), (3, (24, 25, 27, 2**64), ValueError),
+    (3, (24, 25, "a", 28), TypeError), (3, (-1, 25, 27, 28), ValueError), (4, -1, ValueError),
+    (4, 2**64, ValueError), (4, True, TypeError), (6, [b"", "text"], TypeError), (7, [None, b""], TypeError),
 ]  # fmt: skip
 
 

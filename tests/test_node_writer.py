@@ -7,7 +7,7 @@ import pytest
 
 from node.writer import EXIT_STORE, Writer
 from sync.errors import CommitUnknown, LogBroken, NoRoom
-from sync.header import common_pairs
+from sync.header import common_start
 from sync.keys import FileSigner
 from sync.outbox import Outbox, repeat_key
 from sync.outbox_view import OutboxView
@@ -16,7 +16,7 @@ from tests.node_rig import wait_until
 from tests.sim_disk import disk
 from tests.sim_realm import ed25519
 
-COMMON = common_pairs(kind=Kind.MESSAGE, facility="BH-TEST-1", feed="his", content_type="application/hl7-v2+er7")
+COMMON = common_start(kind=Kind.MESSAGE, facility="BH-TEST-1", feed="his", content_type="application/hl7-v2+er7")
 
 
 def draft(number, *, stream="his", body=b""):

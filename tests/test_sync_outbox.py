@@ -11,7 +11,7 @@ import pytest
 
 from sync.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from sync.errors import CommitUnknown, LogBroken, NoRoom, NotAName, SyncError
-from sync.header import common_pairs
+from sync.header import common_start
 from sync.keys import FileSigner, Verifier
 from sync.names import Origin
 from sync.outbox import TRIM_ROWS_MAX, Outbox, Stored, repeat_key
@@ -249,7 +249,7 @@ def test_repeat_is_known_after_a_restart(tmp_path):
         pytest.param({"repeat_key": b""}, id="no control id"),
         pytest.param(
             {
-                "common": common_pairs(
+                "common": common_start(
                     kind=Kind.INCOMPLETE, facility="rawdah", feed="his", content_type="application/hl7-v2+er7"
                 )
             },

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sync.header import CONTROL_ID, PEER, common_pairs, encode_particulars
+from sync.header import CONTROL_ID, PEER, common_start, encode_particulars
 from sync.keys import FileSigner
 from sync.outbox import Outbox, repeat_key
 from sync.record import Draft, Kind
@@ -23,7 +23,7 @@ def main(folder: Path, group: int, messages: int) -> None:
         folder / f"written-{group}.db", signer=FileSigner("bench", Ed25519PrivateKey.generate()), random=os.urandom
     )
     outbox.open_streams({"his": "routine"}, "00000000")
-    common = common_pairs(kind=Kind.MESSAGE, facility="BENCH", feed="his", content_type="application/hl7-v2+er7")
+    common = common_start(kind=Kind.MESSAGE, facility="BENCH", feed="his", content_type="application/hl7-v2+er7")
 
     def draft(number: int) -> Draft:
         particulars = encode_particulars([(CONTROL_ID, f"B{number}"), (PEER, "127.0.0.1")])
