@@ -5,13 +5,14 @@ add a segment to a reply or end its frame. MSA-2 is MSH-10 as it stands.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from hl7.check import Outcome, Verdict
 from hl7.errors import NotEr7
-from hl7.message import Facts, facts, header
+from hl7.message import Facts, Route, facts, header
 from hl7.separators import STANDARD, Separators, escape, read_separators
 
 COPIED_BYTES_MAX: Final = (
@@ -39,7 +40,7 @@ _ERROR_TEXTS: Final = {  # HL7 table 0357
     "206": b"Application record locked",
     "207": b"Application internal error",
 }
-_NOTHING: Final = Facts(processing_id=b"P", version=b"2.5")  # a reply to bytes without MSH still has to parse
+_NOTHING: Final = Facts(Route(processing_id=b"P", version=b"2.5"), b"")  # a reply to bytes without MSH still has to parse
 
 
 class _Complaint(NamedTuple):
@@ -86,61 +87,42 @@ def _dialect(declaration: bytes) -> _Dialect:
 _STANDARD: Final = _dialect(b"MSH|^~\\&|")
 
 
-def acknowledge(raw: bytes, verdict: Verdict, *, control_id: str, now: str) -> bytes:
+def acknowledge(raw: bytes, verdict: Verdict, *, control_id: bytes, now: bytes) -> bytes:
     """Write the reply to a message. `control_id`: the reply's own MSH-10. `now`: its MSH-7, an HL7 time stamp.
 
     AA, AE or AR as the verdict says; a warning is an AA that names it from HL7 2.5 on, where ERR has a severity.
     """
     complaint, found = None, verdict.facts
-    if verdict.outcome == Outcome.ACCEPTED and found is not None and raw.startswith(b"MSH|^~\\&|"):
-        quick = _accepted(found, control_id, now)
-        if quick is not None:
-            return quick
     if verdict.outcome != Outcome.ACCEPTED:
         is_warning = verdict.outcome == Outcome.ACCEPTED_WITH_WARNING
         complaint = _Complaint(verdict.error_code, is_warning, verdict.location, verdict.text)
+    elif found is not None and raw.startswith(b"MSH|^~\\&|") and raw.find(b"\r", 0, COPIED_BYTES_MAX) > 0:
+        before, middle, after = _accepting(found.route)
+        reply = b"".join((before, now, middle, control_id, after, found.control_id, b"\r"))
+        # nearly all that a node ever writes: short, and no end of a frame or segment in it but the two just written
+        if len(reply) <= COPIED_BYTES_MAX and len(reply.translate(None, _STRIPPED)) == len(reply) - 2:
+            return reply
     return _reply(raw, verdict.facts, verdict.ack_code, complaint, control_id, now)
 
 
-def _accepted(found: Facts, control_id: str, now: str) -> bytes | None:
-    """Write the plain AA, nearly all that a node ever writes, from parts that are the same for each route; None where a value needs cleaning."""
-    asked = found.control_id
-    if len(asked) > COPIED_BYTES_MAX or len(asked.translate(None, _STRIPPED)) != len(asked):
-        return None
-    route = _route(*found[:4], found.trigger_event, found.processing_id, found.version, found.character_set)
-    own = f"{now}\0{control_id}"
-    if route is None or not own.isascii() or not own.replace("\0", "", 1).isprintable():
-        return None
-    return b"".join((route[0], now.encode("ascii"), route[1], control_id.encode("ascii"), route[2], asked, b"\r"))
-
-
-@lru_cache(maxsize=256)  # applications and their message types: a hospital has some tens
-def _route(
-    sender: bytes, sender_place: bytes, receiver: bytes, receiver_place: bytes, event: bytes, processing: bytes, version: bytes, charset: bytes
-) -> tuple[bytes, bytes, bytes] | None:  # fmt: skip
-    """Give what stands before the time, before the reply's id and before the sender's id; None where a value is long or holds an end of a segment."""
-    found = Facts(
-        sending_application=sender, sending_facility=sender_place, receiving_application=receiver, receiving_facility=receiver_place,
-        trigger_event=event, processing_id=processing, version=version, character_set=charset,
-    )  # fmt: skip
-    if sum(map(len, found)) > COPIED_BYTES_MAX or any(
-        len(each.translate(None, _STRIPPED)) != len(each) for each in found
-    ):
-        return None
-    # neither mark can stand in a value: these bytes were just refused
-    msh, msa, _ = _segments(found, _STANDARD, b"\x1c", b"\x0b", b"AA", None)
+@lru_cache(maxsize=256)  # one for each sender and type: a hospital has some tens
+def _accepting(route: Route) -> tuple[bytes, bytes, bytes]:
+    """Give what stands in a plain AA before the time, before the reply's id and before the sender's id."""
+    clean = Route._make([_clean(value, COPIED_BYTES_MAX) for value in route])
+    # neither mark can stand in a clean value
+    msh, msa, _ = _segments(Facts(clean, b""), _STANDARD, b"\x1c", b"\x0b", b"AA", None)
     before, _, rest = msh.partition(b"\x0b")
     middle, _, after = rest.partition(b"\x1c")
     return before, middle, after + b"\r" + msa
 
 
-def refuse(raw: bytes, *, ack_code: str, error_code: str, text: str, control_id: str, now: str) -> bytes:
+def refuse(raw: bytes, *, ack_code: str, error_code: str, text: str, control_id: bytes, now: bytes) -> bytes:
     """Write a reply for a reason outside the message: no room, or a frame of which only the first bytes are left."""
     return _reply(raw, None, ack_code, _Complaint(error_code, False, "", text), control_id, now)
 
 
 def _reply(
-    raw: bytes, found: Facts | None, ack_code: str, complaint: _Complaint | None, control_id: str, now: str
+    raw: bytes, found: Facts | None, ack_code: str, complaint: _Complaint | None, own_id: bytes, time: bytes
 ) -> bytes:
     """Write the reply as it stands, and again from clean values where the message's own do not belong into one."""
     dialect = _STANDARD
@@ -151,17 +133,16 @@ def _reply(
     except NotEr7:
         found = _NOTHING
     if dialect.is_foreign:
-        found = Facts._make([value.replace(b"|", b"\\F\\") for value in found])
-    own_id, time, code = control_id.encode("ascii", "replace"), now.encode("ascii", "replace"), ack_code.encode("ascii")
+        found = _rewritten(found, lambda value: value.replace(b"|", b"\\F\\"))
+    code = ack_code.encode("ascii")
     if dialect is not _STANDARD:
         own_id = escape(_clean(own_id, COPIED_BYTES_MAX), dialect.separators)
     segments = _segments(found, dialect, own_id, time, code, complaint)
     reply = b"\r".join(segments)
     # Whatever is short and holds no byte of _STRIPPED but the CRs just written needs no second look at each value.
     if len(reply) > COPIED_BYTES_MAX or len(reply.translate(None, _STRIPPED)) != len(reply) - len(segments) + 1:
-        found = Facts._make([_clean(value, COPIED_BYTES_MAX) for value in found])._replace(
-            control_id=_clean(found.control_id, CONTROL_ID_BYTES_MAX)
-        )
+        route = _rewritten(found, lambda value: _clean(value, COPIED_BYTES_MAX)).route
+        found = Facts(route, _clean(found.control_id, CONTROL_ID_BYTES_MAX))
         own_id, time = _clean(own_id, COPIED_BYTES_MAX), _clean(time, COPIED_BYTES_MAX)
         reply = b"\r".join(_segments(found, dialect, own_id, time, code, complaint))
     return reply
@@ -171,39 +152,43 @@ def _segments(
     found: Facts, dialect: _Dialect, own_id: bytes, time: bytes, code: bytes, complaint: _Complaint | None
 ) -> tuple[bytes, ...]:
     """MSH, MSA, and ERR where there is a complaint that the version can express; an empty one, for the last CR."""
-    msh = _msh(found, dialect, own_id, time)
+    msh = _msh(found.route, dialect, own_id, time)
     msa = dialect.field.join((b"MSA", code, found.control_id))
     if complaint is None:
         return msh, msa, b""
-    if _has_coded_errors(found.version):
+    if _has_coded_errors(found.route.version):
         return msh, msa, _coded_err(complaint, dialect), b""
     if complaint.is_warning:  # an ERR without a severity would read as a refusal
         return msh, msa, b""
     return msh, msa + dialect.field + _written(complaint.text, dialect), _old_err(complaint, dialect), b""
 
 
+def _rewritten(found: Facts, write: Callable[[bytes], bytes]) -> Facts:
+    return Facts(Route._make(map(write, found.route)), write(found.control_id))
+
+
 def _clean(value: bytes, bytes_max: int) -> bytes:
     return value.translate(None, _STRIPPED)[:bytes_max]
 
 
-def _msh(found: Facts, dialect: _Dialect, own_id: bytes, time: bytes) -> bytes:
+def _msh(route: Route, dialect: _Dialect, own_id: bytes, time: bytes) -> bytes:
     """MSH of the reply: the way back, what was answered, and no MSH-15 and 16 (HL7 2.8.3.1)."""
-    event = found.trigger_event
+    event = route.trigger_event
     parts: tuple[bytes, ...] = (
         dialect.opening,
-        found.receiving_application,
-        found.receiving_facility,
-        found.sending_application,
-        found.sending_facility,
+        route.receiving_application,
+        route.receiving_facility,
+        route.sending_application,
+        route.sending_facility,
         time,
         b"",
         dialect.component.join((b"ACK", event, b"ACK")) if event else b"ACK",
         own_id,
-        found.processing_id,
-        found.version,
+        route.processing_id,
+        route.version,
     )
-    if found.character_set:
-        parts += b"", b"", b"", b"", b"", found.character_set
+    if route.character_set:
+        parts += b"", b"", b"", b"", b"", route.character_set
     return dialect.field.join(parts)
 
 

@@ -23,7 +23,7 @@ from hl7.errors import (
     UnknownCharacterSet,
     VersionNotAllowed,
 )
-from hl7.message import Facts, Message, Path, facts, header
+from hl7.message import Facts, Message, Path, Route, facts, header
 from hl7.separators import Separators, codec, read_separators
 
 _NULL: Final = b'""'  # HL7 2.5.3: "delete this value", so nothing a rule could be content with
@@ -113,11 +113,11 @@ def check(raw: bytes, rules: Rules = NO_RULES) -> Verdict:
     except NotEr7:
         return _verdict(NotEr7, "", None)
     if rules.has_rules:
-        refusal = _refusal(raw, rules, found)
+        refusal = _refusal(raw, rules, found.route)
         if refusal is not None:
             return _verdict(refusal[0], refusal[1], found)
     if not raw.isascii():
-        error = _text_error(raw, rules, found)
+        error = _text_error(raw, rules, found.route)
         if error is not None:
             return _verdict(error, "MSH^1^18", found)
     return Verdict(Outcome.ACCEPTED, "", "AA", "", "", "", found)
@@ -131,22 +131,22 @@ def _verdict(error: type[Hl7Error], location: str, found: Facts | None) -> Verdi
 _Refusal = tuple[type[Hl7Error], str] | None
 
 
-def _refusal(raw: bytes, rules: Rules, found: Facts) -> _Refusal:
+def _refusal(raw: bytes, rules: Rules, route: Route) -> _Refusal:
     """Return the first broken rule and where: who speaks, what about, and then what is missing."""
     separators = read_separators(header(raw))
-    if rules.senders and not _is_allowed_sender(rules.sender_globs, found, separators):
+    if rules.senders and not _is_allowed_sender(rules.sender_globs, route, separators):
         return SenderNotAllowed, "MSH^1^3"
-    if rules.types and (refusal := _type_refusal(rules.type_globs, found)):
+    if rules.types and (refusal := _type_refusal(rules.type_globs, route)):
         return refusal
-    if rules.processing_ids and _first(found.processing_id, separators) not in rules.processing_ids:
+    if rules.processing_ids and _first(route.processing_id, separators) not in rules.processing_ids:
         return ProcessingIdNotAllowed, "MSH^1^11"
-    if rules.versions and _first(found.version, separators) not in rules.versions:
+    if rules.versions and _first(route.version, separators) not in rules.versions:
         return VersionNotAllowed, "MSH^1^12"
     return _missing(raw, rules.required_paths) if rules.required else None
 
 
-def _type_refusal(globs: _Globs, found: Facts) -> _Refusal:
-    code, event = _text(found.message_code), _text(found.trigger_event)
+def _type_refusal(globs: _Globs, route: Route) -> _Refusal:
+    code, event = _text(route.message_code), _text(route.trigger_event)
     events = [of_event for of_type, of_event in globs if of_type.match(code)]
     if not events:
         return TypeNotAllowed, "MSH^1^9^1^1"
@@ -163,19 +163,19 @@ def _missing(raw: bytes, paths: tuple[Path, ...]) -> _Refusal:
     return None
 
 
-def _is_allowed_sender(globs: _Globs, found: Facts, separators: Separators) -> bool:
-    application, facility = _text(found.sending_application), _text(found.sending_facility)
+def _is_allowed_sender(globs: _Globs, route: Route, separators: Separators) -> bool:
+    application, facility = _text(route.sending_application), _text(route.sending_facility)
     if any(of_application.match(application) and of_facility.match(facility) for of_application, of_facility in globs):
         return True
-    application, facility = _first(found.sending_application, separators), _first(found.sending_facility, separators)
+    application, facility = _first(route.sending_application, separators), _first(route.sending_facility, separators)
     return any(
         of_application.match(application) and of_facility.match(facility) for of_application, of_facility in globs
     )
 
 
-def _text_error(raw: bytes, rules: Rules, found: Facts) -> type[Hl7Error] | None:
+def _text_error(raw: bytes, rules: Rules, route: Route) -> type[Hl7Error] | None:
     """Decide whether bytes above 127 can be text: by the feed's setting, else MSH-18, else the feed's default."""
-    known = rules.charset or _declared_codec(raw, found.character_set, rules.charset_default)
+    known = rules.charset or _declared_codec(raw, route.character_set, rules.charset_default)
     try:
         raw.decode(known or "utf-8")
     except UnicodeError:

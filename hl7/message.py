@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 from hl7.errors import NotEr7
 from hl7.separators import HEADERS, STANDARD, Separators, read_separators, start_of
 from native import Path as KernelPath
-from native import er7_index, er7_read, er7_spans
+from native import er7_index, er7_read, er7_spans, er7_template
 
+_TEMPLATE_BYTES_MAX: Final = 1024  # of a header that is remembered; real ones have 100 to 300
 HEADER_BYTES_MAX: Final = 64 * 1024  # the standard's longest MSH is below 5 kB; a message without CR is one "header"
 
 _PATH: Final = re.compile(
@@ -147,11 +148,10 @@ class Message:
             yield name, (start + self._start, end + self._start)
 
 
-class Facts(NamedTuple):
-    """What a message says about itself in its MSH, as it stands there; b"" where absent. A batch: its first MSH.
+class Route(NamedTuple):
+    """What all messages of one type from one sender say alike in their MSH, as it stands there; b"" where absent.
 
-    Whole fields, but `message_code` (MSH-9.1) and `trigger_event` (MSH-9.2). A NamedTuple, because one is built for
-    every message and a frozen dataclass costs several times as much.
+    Whole fields, but `message_code` (MSH-9.1) and `trigger_event` (MSH-9.2).
     """
 
     sending_application: bytes = b""
@@ -161,13 +161,22 @@ class Facts(NamedTuple):
     message_type: bytes = b""
     message_code: bytes = b""
     trigger_event: bytes = b""
-    control_id: bytes = b""
     processing_id: bytes = b""
     version: bytes = b""
     sequence_number: bytes = b""
     accept_ack: bytes = b""
     application_ack: bytes = b""
     character_set: bytes = b""
+
+
+class Facts(NamedTuple):
+    """What a message says about itself in its MSH; a batch: its first MSH. `control_id`: MSH-10 as it stands.
+
+    NamedTuples, because these are built for every message and a frozen dataclass costs several times as much.
+    """
+
+    route: Route
+    control_id: bytes
 
 
 _STANDARD_HEADER: Final = b"MSH|^~\\&|"
@@ -177,7 +186,7 @@ _ROUTING: Final = [
     Path.parse(path).kernel
     for path in (
         *("MSH-3", "MSH-4", "MSH-5", "MSH-6", "MSH-9", "MSH-9.1", "MSH-9.2"),
-        *("MSH-10", "MSH-11", "MSH-12", "MSH-13", "MSH-15", "MSH-16", "MSH-18"),
+        *("MSH-11", "MSH-12", "MSH-13", "MSH-15", "MSH-16", "MSH-18", "MSH-10"),
     )
 ]
 
@@ -219,28 +228,21 @@ def _divided(body: bytes, field: int) -> bytes:
 
 def facts(raw: bytes) -> Facts:
     """Read the routing fields of the header in one pass; raises nothing but NotEr7."""
-    if raw.startswith(_STANDARD_HEADER):
-        end = raw.find(b"\r", 0, _ROUTE_BYTES_MAX)
-        fields = raw[:end].split(b"|", 10) if end > 0 else ()  # fields[n] is MSH-(n + 1)
-        if len(fields) == 11 and raw.find(b"\n", 0, end) < 0:
-            before, after = _route(fields[2], fields[3], fields[4], fields[5], fields[8], fields[10])
-            return tuple.__new__(Facts, (*before, fields[9], *after))
+    found = er7_template(raw, _TEMPLATE_BYTES_MAX)
+    if found is not None:
+        return Facts(_route(found[0]), found[1])
     head = header(raw)
-    values = er7_read(head, er7_index(head, read_separators(head).kernel), _ROUTING)
-    return Facts._make([value or b"" for value in values])
+    *route, control_id = er7_read(head, er7_index(head, read_separators(head).kernel), _ROUTING)
+    return Facts(Route._make([value or b"" for value in route]), control_id or b"")
 
 
-_ROUTE_BYTES_MAX: Final = 1024  # of a header whose route is remembered; real ones have 100 to 300
-_Values = tuple[bytes, ...]
-
-
-@lru_cache(maxsize=512)  # of one sender, messages of a type differ in MSH-7 and MSH-10 alone: a hospital has some tens
-def _route(
-    sender: bytes, sender_place: bytes, receiver: bytes, receiver_place: bytes, message_type: bytes, rest: bytes
-) -> tuple[_Values, _Values]:
-    """Give the facts before and behind the control id, from fields that the usual separators divide. `rest`: MSH-11 on."""
+@lru_cache(maxsize=512)  # one for each sender and type: a hospital has some tens
+def _route(template: bytes) -> Route:
+    """Read a header that the usual separators divide; its MSH-7 and MSH-10 are empty."""
+    fields = template.split(b"|", 18)  # fields[n] is MSH-(n + 1)
+    fields += [b""] * (18 - len(fields))
+    message_type = fields[8]
     code, _, event = message_type.partition(b"~")[0].partition(b"^")
-    fields = rest.split(b"|", 8)[:8]
-    fields += [b""] * (8 - len(fields))
-    before = (sender, sender_place, receiver, receiver_place, message_type, code, event.partition(b"^")[0])
-    return before, (*fields[:3], fields[4], fields[5], fields[7])
+    return Route._make(
+        (*fields[2:6], message_type, code, event.partition(b"^")[0], *fields[10:13], fields[14], fields[15], fields[17])
+    )

@@ -42,6 +42,7 @@ else:
 er7_index = _chosen.er7_index
 er7_read = _chosen.er7_read
 er7_spans = _chosen.er7_spans
+er7_template = _chosen.er7_template
 mllp_scan = _chosen.mllp_scan
 cbor_map = _chosen.cbor_map
 body_commitment = _chosen.body_commitment
@@ -63,6 +64,7 @@ __all__ = [
     "er7_index",
     "er7_read",
     "er7_spans",
+    "er7_template",
     "frontier_append",
     "frontier_root",
     "leaf_hashes",

@@ -52,6 +52,7 @@ cdef enum:
     VT = 0x0B
     CR = 0x0D
     FS = 0x1C
+    MARK = 0x7C  # the usual field separator
     NOISE = 0
     FRAME = 1
     BARE = 2
@@ -334,6 +335,33 @@ def er7_read(bytes message not None, bytes index not None, paths):
 def er7_spans(bytes message not None, bytes index not None, paths):
     """(start, end) of what each path names, or None where it is absent. See `_pure.er7_read`."""
     return walk(message, index, paths, True)
+
+
+def er7_template(bytes message not None, limit):
+    """A standard header without MSH-7 and MSH-10, and MSH-10; None where there is none. See `_pure.er7_template`."""
+    cdef const uint8_t *text = octets(message)
+    cdef Py_ssize_t most = min(<Py_ssize_t>PyBytes_GET_SIZE(message), max(clamped(limit), <Py_ssize_t>0)), at, end
+    cdef Py_ssize_t marks[10]
+    cdef int found = 0
+    cdef const uint8_t *cr = <const uint8_t *>memchr(text, CR, <size_t>most)
+    if cr is NULL or PyBytes_GET_SIZE(message) < 9 or memcmp(text, b"MSH|^~\\&|", 9) != 0:
+        return None
+    end = cr - text
+    for at in range(3, end):
+        if text[at] == LF:
+            return None
+        if text[at] == MARK and found < 10:
+            marks[found] = at
+            found += 1
+    if found < 10:
+        return None
+    cdef Py_ssize_t first = marks[5] + 1, second = marks[8] + 1 - marks[6]  # up to MSH-7; from behind it up to MSH-10
+    cdef bytes template = PyBytes_FromStringAndSize(NULL, first + second + end - marks[9])
+    cdef uint8_t *out = <uint8_t *>octets(template)
+    memcpy(out, text, <size_t>first)
+    memcpy(out + first, text + marks[6], <size_t>second)
+    memcpy(out + first + second, text + marks[9], <size_t>(end - marks[9]))
+    return template, PyBytes_FromStringAndSize(<const char *>text + marks[8] + 1, marks[9] - marks[8] - 1)
 
 
 # MLLP, the framing

@@ -154,6 +154,23 @@ def er7_read(message: bytes, index: bytes, paths: Sequence[Path]) -> list[bytes 
     return [span and message[span[0] : span[1]] for span in er7_spans(message, index, paths)]
 
 
+def er7_template(message: bytes, limit: int) -> tuple[bytes, bytes] | None:
+    """What a sender's messages of one type have in common, and what tells them apart: (header without MSH-7 and MSH-10, MSH-10).
+
+    None where the message does not begin with MSH and the usual separators, its header does not end with a CR before
+    `limit` or holds a LF, or nothing follows MSH-10.
+    """
+    end = message.find(b"\r", 0, max(limit, 0))
+    if end < 0 or not message.startswith(b"MSH|^~\\&|") or message.find(b"\n", 0, end) >= 0:
+        return None
+    fields = message[:end].split(b"|", 10)  # fields[n] is MSH-(n + 1)
+    if len(fields) < 11:
+        return None
+    control_id = fields[9]
+    fields[6] = fields[9] = b""
+    return b"|".join(fields), control_id
+
+
 # MLLP, the framing
 
 

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Sequence
 from itertools import accumulate, chain
 from operator import add
+from typing import NamedTuple
 
 import apsw
 
@@ -28,22 +29,24 @@ SELECT ?1 + rowid, substr(?2, rowid * {SALT_BYTES} - {SALT_BYTES - 1}, {SALT_BYT
 substr(?3, {_OFFSET} + {_FIRST} + 1, value & {(1 << SECOND_BITS) - 1}) FROM carray(?4)"""  # noqa: S608  # constants
 
 
-def insert(
-    connection: apsw.Connection,
-    *,
-    row: int,
-    log: int,
-    first: int,
-    headers: Sequence[bytes],
-    leaves: bytes,
-    salts: bytes,
-    particulars: Sequence[bytes],
-    bodies: Sequence[bytes],
-) -> None:
-    """Insert records from row id `row` and position `first` on; leaves and salts are joined. Within the caller's transaction."""
+class Group(NamedTuple):
+    """Records from position `first` of a log on, ready to be stored; leaves and salts are joined."""
+
+    log: int
+    first: int
+    headers: Sequence[bytes]
+    leaves: bytes
+    salts: bytes
+    particulars: Sequence[bytes]
+    bodies: Sequence[bytes]
+
+
+def insert(connection: apsw.Connection, row: int, group: Group) -> None:
+    """Insert records from row id `row` on. Within the caller's transaction."""
+    log, first, headers, leaves, salts, particulars, bodies = group
     parts = _spans(particulars, bodies)
     if parts is None:
-        _insert_each(connection, row, log, first, headers, leaves, salts, particulars, bodies)
+        _insert_each(connection, row, group)
         return
     # one byte more: of an empty whole SQLite's substr() gives NULL, not an empty part
     joined = b"".join(chain(chain.from_iterable(zip(particulars, bodies, strict=True)), (b"\0",)))
@@ -67,28 +70,19 @@ def _spans(particulars: Sequence[bytes], bodies: Sequence[bytes]) -> "array[int]
     )
 
 
-def _insert_each(
-    connection: apsw.Connection,
-    row: int,
-    log: int,
-    first: int,
-    headers: Sequence[bytes],
-    leaves: bytes,
-    salts: bytes,
-    particulars: Sequence[bytes],
-    bodies: Sequence[bytes],
-) -> None:
+def _insert_each(connection: apsw.Connection, row: int, group: Group) -> None:
+    leaves, salts = group.leaves, group.salts
     connection.executemany(
         "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (row + n, log, first + n, int(BodyState.PRESENT), header, leaves[HASH_BYTES * n : HASH_BYTES * (n + 1)])
-            for n, header in enumerate(headers)
+            (row + n, group.log, group.first + n, int(BodyState.PRESENT), header, leaves[HASH_BYTES * n : HASH_BYTES * (n + 1)])
+            for n, header in enumerate(group.headers)
         ],
-    )
+    )  # fmt: skip
     connection.executemany(
         "INSERT INTO body (id, salt, particulars, body) VALUES (?, ?, ?, ?)",
         [
-            (row + n, salts[SALT_BYTES * n : SALT_BYTES * (n + 1)], particulars[n], bodies[n])
-            for n in range(len(bodies))
+            (row + n, salts[SALT_BYTES * n : SALT_BYTES * (n + 1)], *parts)
+            for n, parts in enumerate(zip(group.particulars, group.bodies, strict=True))
         ],
     )

@@ -14,7 +14,7 @@ import apsw
 from native import seal_group
 from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
 from sync.errors import CommitUnknown, LogBroken, NoRoom, SyncError
-from sync.group import insert
+from sync.group import Group, insert
 from sync.header import COMMITMENT, CONTROL_ID, DRAFT_KEYS, FEED, VERDICT, decode, decode_fields, decode_particulars, draft_header
 from sync.keys import Signer, Verifier
 from sync.log import Frontier
@@ -31,6 +31,9 @@ TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
 PAGE_BYTES = 4096
 RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
 WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the database every 4 MB
+
+
+DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError)
 
 
 class Stored(NamedTuple):
@@ -129,47 +132,52 @@ class Outbox:
 
         Raises NoRoom (nothing of the group is stored), CommitUnknown (the process must end), LogBroken for an unknown stream.
         """
-        heads, row = dict(self.heads), self._next_row
+        repeats = self._find_repeats(drafts)
         stored: list[Stored | None] = [None] * len(drafts)
         kept: list[bytes] = []
-        with self.transaction(grows=True):
-            repeats = self._find_repeats(drafts)
-            for stream, places in self._fresh(drafts, repeats).items():
-                head = heads[stream]
-                heads[stream] = self._append_stream(head, [drafts[place] for place in places], row)
-                epoch = head.origin.epoch
-                for seq, place in enumerate(places, head.frontier.size):
-                    stored[place] = Stored(stream, epoch, seq)
-                    kept.append(drafts[place].repeat_key)
-                row += len(places)
+        sealed: list[tuple[Head, Head, Group]] = []
+        # all that needs no lock on the database comes first: hashing lets intake go on, and BEGIN would wait for it
+        for stream, places in self._fresh(drafts, repeats).items():
+            head = self.heads[stream]
+            sealed.append((head, *self._seal(head, [drafts[place] for place in places])))
+            epoch = head.origin.epoch
+            for seq, place in enumerate(places, head.frontier.size):
+                stored[place] = Stored(stream, epoch, seq)
+                kept.append(drafts[place].repeat_key)
+        self._insert(sealed)
         # only now is it true
-        self.heads = heads
-        self._recent.keep_all(kept, range(self._next_row, row))
-        self._next_row = row
+        self.heads = self.heads | {after.origin.stream: after for _, after, _ in sealed}
+        end = self._next_row + len(kept)
+        self._recent.keep_all(kept, range(self._next_row, end))
+        self._next_row = end
         for place, first in repeats.items():
             found = stored[first] if isinstance(first, int) else first
             stored[place] = found._replace(repeated=True) if found else None
         return cast("list[Stored]", stored)  # each place is fresh or repeats one that is
 
-    def _append_stream(self, head: Head, drafts: Sequence[Draft], row: int) -> Head:
+    def _seal(self, head: Head, drafts: Sequence[Draft]) -> tuple[Head, Group]:
+        """Give the head that a stream will have, and the records that take it there."""
         salts = self._random(SALT_BYTES * len(drafts))
-        frontier, first, log = head.frontier, head.frontier.size, head.log
+        before, first = head.frontier, head.frontier.size
         bodies = [draft.body for draft in drafts]
         particulars = [draft.particulars for draft in drafts]
         headers, leaves, peaks, root = seal_group(
-            first, frontier.peaks, [draft_header(draft) for draft in drafts], DRAFT_KEYS, COMMITMENT, salts, particulars, bodies
-        )
-        after = Frontier(first + len(drafts), peaks)
-        note = self._sign(head.origin, after, root)
-        execute = self._connection
-        insert(
-            execute, row=row, log=log, first=first, headers=headers, leaves=leaves, salts=salts, particulars=particulars, bodies=bodies
+            first, before.peaks, [draft_header(draft) for draft in drafts], DRAFT_KEYS, COMMITMENT, salts, particulars, bodies
         )  # fmt: skip
-        LogTable(execute, log).fill_tiles(frontier, leaves)
+        after = Frontier(first + len(drafts), peaks)
         octets = head.octets + sum(map(len, bodies))
+        note = self._sign(head.origin, after, root)
         head = replace(head, frontier=after, octets=octets, group_first=first, checkpoint=note)
-        write_head(execute, head)
-        return head
+        return head, Group(head.log, first, headers, leaves, salts, particulars, bodies)
+
+    def _insert(self, sealed: Sequence[tuple[Head, Head, Group]]) -> None:
+        row = self._next_row
+        with self.transaction(grows=True):
+            for before, after, group in sealed:
+                insert(self._connection, row, group)
+                LogTable(self._connection, group.log).fill_tiles(before.frontier, group.leaves)
+                write_head(self._connection, after)
+                row += len(group.bodies)
 
     def _find_repeats(self, drafts: Sequence[Draft]) -> dict[int, Stored | int]:
         """Places of drafts that arrived before: the record that holds the first one, or its place in this group."""
@@ -206,10 +214,13 @@ class Outbox:
         return fresh
 
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
-        found = self._connection.execute(
-            "SELECT stream, epoch, seq, header, body FROM header JOIN body USING (id) JOIN log ON log.id = header.log WHERE header.id = ?",
-            (row,),
-        ).fetchone()
+        try:
+            found = self._connection.execute(
+                "SELECT stream, epoch, seq, header, body FROM header JOIN body USING (id) JOIN log ON log.id = header.log WHERE header.id = ?",
+                (row,),
+            ).fetchone()
+        except DISK_ERRORS as error:
+            raise CommitUnknown(str(error)) from error
         if found is None or found[4] != draft.body:
             return None
         try:
@@ -315,7 +326,7 @@ class Outbox:
         except apsw.FullError as error:
             self._rollback()
             raise NoRoom("the outbox is full") from error
-        except (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError) as error:
+        except DISK_ERRORS as error:
             self._rollback()
             raise CommitUnknown(str(error)) from error
         except BaseException:

@@ -31,9 +31,7 @@ def both(connection, headers: list[bytes], particulars: list[bytes], bodies: lis
     assert (group._spans(particulars, bodies) is not None) == fast
     connection.execute("BEGIN")
     try:
-        insert(
-            connection, row=1000, log=7, first=40, headers=headers, leaves=leaves, salts=salts, particulars=particulars, bodies=bodies
-        )  # fmt: skip
+        insert(connection, 1000, group.Group(7, 40, headers, leaves, salts, particulars, bodies))
         found = rows(connection)
     finally:
         connection.execute("ROLLBACK")

@@ -39,6 +39,7 @@ PENDING_BYTES_MAX = (
 UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
 BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
 CHECK_S = 5.0  # how often connections are looked at for silence
+NOT_STORED = (NoRoom, QueueFull)
 MESSAGE_TYPE = re.compile(rb"[A-Z0-9]{3}(\^[A-Z0-9]{3}(\^[A-Z0-9_]{3,7})?)?")
 
 log = structlog.get_logger()
@@ -60,9 +61,9 @@ class MllpFeed:
         self.connections: set[Connection] = set()
         self.noise_bytes = 0
         self.bare_ends = 0
-        self._prefix = prefix
+        self._prefix = prefix.encode()
         self._replies = 0
-        self._second = (-1, "")
+        self._second = (-1, b"")
         self._servers: list[asyncio.Server] = []
         self._watch: asyncio.Task[None] | None = None
 
@@ -102,17 +103,17 @@ class MllpFeed:
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return is_within(mapped or address, self.feed.allow)
 
-    def reply_id(self) -> str:
+    def reply_id(self) -> bytes:
         """The next reply's own control id."""
         self._replies += 1
-        return f"{self._prefix}{self._replies}"
+        return b"%b%d" % (self._prefix, self._replies)
 
-    def now(self) -> str:
+    def now(self) -> bytes:
         """The reply's time stamp; made once a second."""
         now_us = self.clock.now_us()
         second = now_us // 1_000_000
         if second != self._second[0]:
-            self._second = (second, hl7_time(now_us))
+            self._second = (second, hl7_time(now_us).encode())
         return self._second[1]
 
     async def _look_at_silence(self) -> None:
@@ -142,7 +143,7 @@ class Pending:
     def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
         """The record is durable, or not: write the reply. A crash before the write leaves a repeat, which is known by its id and bytes."""
         feed = self.connection.feed
-        if isinstance(outcome, NoRoom | QueueFull):
+        if isinstance(outcome, NOT_STORED):
             self.reply = _no_room(self.raw, outcome, feed)
         else:
             self.reply = acknowledge(self.raw, self.verdict, control_id=feed.reply_id(), now=feed.now())
@@ -169,7 +170,7 @@ class PendingBroken:
         feed, error, head = self.connection.feed, self.event.error, self.event.head
         if error.reply == "none" or not _has_header(head):
             self.reply = b""
-        elif isinstance(outcome, NoRoom | QueueFull):
+        elif isinstance(outcome, NOT_STORED):
             self.reply = _no_room(head, outcome, feed)
         else:
             self.reply = refuse(
@@ -321,7 +322,7 @@ class Connection(asyncio.Protocol):
         feed.intake.store(
             feed.door,
             body=raw,
-            message_type=safe_type(found.message_type) if found else "",
+            message_type=safe_type(found.route.message_type) if found else "",
             control_id=found.control_id.decode("utf-8", "backslashreplace") if found else "",
             peer=self._peer,
             verdict=int(outcome),
