@@ -50,6 +50,7 @@ leaf_hashes = _chosen.leaf_hashes
 frontier_append = _chosen.frontier_append
 frontier_root = _chosen.frontier_root
 seal_group = _chosen.seal_group
+pack_rows = _chosen.pack_rows
 
 __all__ = [
     "BARE",
@@ -69,5 +70,6 @@ __all__ = [
     "frontier_root",
     "leaf_hashes",
     "mllp_scan",
+    "pack_rows",
     "seal_group",
 ]

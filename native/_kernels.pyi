@@ -19,10 +19,12 @@ def frontier_root(size: int, peaks: bytes) -> bytes: ...
 def seal_group(
     size: int,
     peaks: bytes,
-    headers: Sequence[tuple[bytes, tuple[Value, ...]]],
+    starts: Sequence[bytes],
     keys: Sequence[int],
+    columns: Sequence[Sequence[Value]],
     commitment_key: int,
     salts: bytes,
     particulars: Sequence[bytes],
     bodies: Sequence[bytes],
 ) -> tuple[list[bytes], bytes, bytes, bytes]: ...
+def pack_rows(columns: Sequence[Sequence[bytes]], bits: Sequence[int]) -> tuple[bytes, bytes] | None: ...

@@ -538,28 +538,29 @@ cdef tuple ascending(object keys, uint64_t extra, Py_ssize_t *place):
     return held
 
 
-cdef int put_header(Writer *out, object header, tuple keys, uint64_t extra, Py_ssize_t place, size_t *hole) except -1:
-    """The header's first pairs as they are given, its values under the keys, and room for 32 bytes under the extra one at its place."""
-    cdef bytes start
-    cdef tuple values
-    cdef Py_ssize_t at, count
-    cdef uint8_t first
-    start, values = header
-    if start is None or values is None:
-        raise TypeError("a header is bytes and a tuple")
-    count = PyTuple_GET_SIZE(values)
-    first = octets(start)[0]  # of empty bytes: the zero behind them
+cdef int put_header(
+    Writer *out, bytes start, tuple keys, tuple columns, Py_ssize_t row, uint64_t extra, Py_ssize_t place, size_t *hole,
+) except -1:
+    """The header's first pairs as they are given, its cells under the keys, and room for 32 bytes under the extra one at its place."""
+    cdef Py_ssize_t at, width = PyTuple_GET_SIZE(keys)
+    cdef uint64_t count = 1
+    cdef object value
+    if start is None:
+        raise TypeError("a start is bytes")
+    cdef uint8_t first = octets(start)[0]  # of empty bytes: the zero behind them
     if first >> 5 != MAP or first & 31 > SHORT_MAP_PAIRS_MAX:
         raise ValueError("a header begins with a short map")
-    if count > PyTuple_GET_SIZE(keys):
-        raise ValueError("a header has no more values than keys")
-    put(out, MAP, <uint64_t>(first & 31) + <uint64_t>count + 1, octets(start) + 1, <size_t>PyBytes_GET_SIZE(start) - 1)
-    for at in range(count):
+    for at in range(width):
+        count += <object>PyTuple_GET_ITEM(<tuple>PyTuple_GET_ITEM(columns, at), row) is not None
+    put(out, MAP, (first & 31) + count, octets(start) + 1, <size_t>PyBytes_GET_SIZE(start) - 1)
+    for at in range(width):
         if at == place:
             put_hole(out, extra, hole)
-        put(out, UNSIGNED, PyLong_AsUnsignedLongLong(<object>PyTuple_GET_ITEM(keys, at)), NULL, 0)
-        put_value(out, <object>PyTuple_GET_ITEM(values, at), 0)
-    if place >= count:
+        value = <object>PyTuple_GET_ITEM(<tuple>PyTuple_GET_ITEM(columns, at), row)
+        if value is not None:
+            put(out, UNSIGNED, PyLong_AsUnsignedLongLong(<object>PyTuple_GET_ITEM(keys, at)), NULL, 0)
+            put_value(out, value, 0)
+    if place == width:
         put_hole(out, extra, hole)
     return 0
 
@@ -753,21 +754,21 @@ def frontier_root(size, bytes peaks not None):
 
 
 cdef int gather(
-    Writer *out, Job *jobs, tuple headers, object keys, object key, tuple particulars, tuple bodies,
+    Writer *out, Job *jobs, tuple starts, object keys, tuple columns, object key, tuple particulars, tuple bodies,
 ) except -1:
     """Encode each header with a hole for its commitment, and note what is to be hashed; needs the GIL."""
     cdef Py_ssize_t at, place
     cdef uint64_t extra = key_of(key)
     cdef tuple held = ascending(keys, extra, &place)
     cdef bytes detail, body
-    for at in range(PyTuple_GET_SIZE(headers)):
+    for at in range(PyTuple_GET_SIZE(starts)):
         detail, body = particulars[at], bodies[at]
         if detail is None or body is None:
             raise TypeError("particulars and bodies are bytes")
         jobs[at].particulars, jobs[at].particulars_size = octets(detail), PyBytes_GET_SIZE(detail)
         jobs[at].body, jobs[at].body_size = octets(body), PyBytes_GET_SIZE(body)
         jobs[at].header = out.used
-        put_header(out, headers[at], held, extra, place, &jobs[at].hole)
+        put_header(out, starts[at], held, columns, at, extra, place, &jobs[at].hole)
         jobs[at].header_size = out.used - jobs[at].header
     return 0
 
@@ -790,13 +791,19 @@ cdef int seal(
     return fold(context, tree, root)
 
 
-def seal_group(size, bytes peaks not None, headers, keys, commitment_key, bytes salts not None, particulars, bodies):
+def seal_group(size, bytes peaks not None, starts, keys, columns, commitment_key, bytes salts not None, particulars, bodies):
     """Commit, encode, hash and append a group. See `_pure.seal_group`."""
-    cdef tuple maps = tuple(headers), details = tuple(particulars), texts = tuple(bodies)  # nobody else can shrink them
-    cdef Py_ssize_t count = PyTuple_GET_SIZE(maps), at
-    if (PyBytes_GET_SIZE(salts) % SALT_BYTES or PyBytes_GET_SIZE(salts) // SALT_BYTES != count
-            or PyTuple_GET_SIZE(details) != count or PyTuple_GET_SIZE(texts) != count):
-        raise ValueError("a group has one header, salt, particulars and body per record")
+    # tuples: nobody else can shrink them
+    cdef tuple begun = tuple(starts), cells = tuple([tuple(column) for column in columns])
+    cdef tuple details = tuple(particulars), texts = tuple(bodies)
+    cdef Py_ssize_t count = PyTuple_GET_SIZE(begun), at
+    cdef bint fits = PyBytes_GET_SIZE(salts) % SALT_BYTES == 0 and PyBytes_GET_SIZE(salts) // SALT_BYTES == count
+    for column in cells:
+        fits = fits and PyTuple_GET_SIZE(<tuple>column) == count
+    if not fits or PyTuple_GET_SIZE(details) != count or PyTuple_GET_SIZE(texts) != count:
+        raise ValueError("a group has one start, salt, particulars, body and value of each column per record")
+    if len(keys) != PyTuple_GET_SIZE(cells):
+        raise ValueError("each column has a key")
     cdef bytes leaves = PyBytes_FromStringAndSize(NULL, HASH_BYTES * count)
     cdef uint8_t *leaves_at = <uint8_t *>octets(leaves)
     cdef const uint8_t *salts_at = octets(salts)
@@ -811,7 +818,7 @@ def seal_group(size, bytes peaks not None, headers, keys, commitment_key, bytes 
             raise MemoryError
         context = new_context()
         open_tree(size, peaks, <size_t>count, &tree)
-        gather(&out, jobs, maps, keys, commitment_key, details, texts)
+        gather(&out, jobs, begun, keys, cells, commitment_key, details, texts)
         with nogil:
             seal(context, &tree, out.data, jobs, <size_t>count, salts_at, leaves_at, root)
         for at in range(count):
@@ -824,3 +831,52 @@ def seal_group(size, bytes peaks not None, headers, keys, commitment_key, bytes 
         encoded, leaves, PyBytes_FromStringAndSize(<const char *>tree.peaks, HASH_BYTES * tree.depth),
         PyBytes_FromStringAndSize(<const char *>root, HASH_BYTES),
     )
+
+
+# Rows in one piece
+
+
+def pack_rows(columns, bits):
+    """Join the cells of all rows and say where each lies; None where that does not fit. See `_pure.pack_rows`."""
+    cdef tuple held = tuple([tuple(column) for column in columns]), widths = tuple(bits)
+    cdef Py_ssize_t n_columns = PyTuple_GET_SIZE(held), count, row, at
+    cdef uint8_t shifts[62]
+    cdef uint64_t offset = 0, number, length
+    cdef Py_ssize_t room = 63, width
+    cdef bytes joined, numbers
+    cdef uint8_t *out
+    cdef object cell
+    if n_columns == 0 or n_columns > 62 or PyTuple_GET_SIZE(widths) != n_columns:
+        raise ValueError("columns of one length have 62 bits among them")
+    count = PyTuple_GET_SIZE(<tuple>PyTuple_GET_ITEM(held, 0))
+    for at in range(n_columns):
+        width = clamped(<object>PyTuple_GET_ITEM(widths, at))
+        if width < 1 or width >= room or PyTuple_GET_SIZE(<tuple>PyTuple_GET_ITEM(held, at)) != count:
+            raise ValueError("columns of one length have 62 bits among them")
+        shifts[at] = <uint8_t>width
+        room -= width
+    numbers = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>sizeof(uint64_t) * count)
+    for row in range(count):
+        number = offset
+        if offset >> room:
+            return None
+        for at in range(n_columns):
+            cell = <object>PyTuple_GET_ITEM(<tuple>PyTuple_GET_ITEM(held, at), row)
+            if not PyBytes_Check(cell):
+                raise TypeError("a cell is bytes")
+            length = <uint64_t>PyBytes_GET_SIZE(cell)
+            if length >> shifts[at]:
+                return None
+            number = number << shifts[at] | length
+            offset += length
+        memcpy(<uint8_t *>octets(numbers) + sizeof(uint64_t) * row, &number, sizeof(uint64_t))
+    if offset > <uint64_t>PY_SSIZE_T_MAX:
+        return None
+    joined = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>offset)
+    out = <uint8_t *>octets(joined)
+    for row in range(count):
+        for at in range(n_columns):
+            cell = <object>PyTuple_GET_ITEM(<tuple>PyTuple_GET_ITEM(held, at), row)
+            memcpy(out, PyBytes_AS_STRING(cell), <size_t>PyBytes_GET_SIZE(cell))
+            out += PyBytes_GET_SIZE(cell)
+    return joined, numbers

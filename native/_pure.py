@@ -2,10 +2,12 @@
 
 import re
 import struct
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 from typing import Final, TypeAlias
 
 Path: TypeAlias = tuple[bytes, int, int, int, int, int]
@@ -336,8 +338,9 @@ def frontier_root(size: int, peaks: bytes) -> bytes:
 def seal_group(
     size: int,
     peaks: bytes,
-    headers: Sequence[tuple[bytes, tuple[Value, ...]]],
+    starts: Sequence[bytes],
     keys: Sequence[int],
+    columns: Sequence[Sequence[Value]],
     commitment_key: int,
     salts: bytes,
     particulars: Sequence[bytes],
@@ -345,29 +348,57 @@ def seal_group(
 ) -> tuple[list[bytes], bytes, bytes, bytes]:
     """Commit, encode, hash and append a group: (bytes of each header, leaves joined, new peaks, root).
 
-    A header is given as the encoded map that it begins with, of at most 23 pairs, and the values that follow it under
-    `keys`; the last of them may be left out. That `keys` are above the map's own is the caller's to see to. Each
+    A header begins with the pairs of its encoded `start`, a map of at most 23, and goes on with what the columns hold for
+    it under their keys; None leaves the pair out. That `keys` are above those of `start` is the caller's to see to. Each
     record's commitment joins them at `commitment_key`, in the order of keys.
-    `salts`: 16 bytes for each record, joined. ValueError: lists of unequal length, more values than keys, a beginning
-    that is no such map, and as the kernels it is made of.
+    `salts`: 16 bytes for each record, joined. ValueError: lists of unequal length, a start that is no such map, and as
+    the kernels it is made of.
     """
-    count = len(headers)
-    if len(salts) != SALT_BYTES * count or len(particulars) != count or len(bodies) != count:
-        raise ValueError("a group has one header, salt, particulars and body per record")
-    encoded: list[bytes] = []
+    count = len(starts)
+    if {len(salts) // SALT_BYTES, len(particulars), len(bodies), *map(len, columns)} - {count} or len(salts) % SALT_BYTES:
+        raise ValueError("a group has one start, salt, particulars, body and value of each column per record")
+    if len(keys) != len(columns):
+        raise ValueError("each column has a key")
     place = bisect_left(keys, commitment_key)
-    cbor_map([(key, None) for key in (*keys[:place], commitment_key, *keys[place:])])  # refuses what are not ascending keys
-    for at, (start, values) in enumerate(headers):
+    cbor_map([(key, None) for key in (*keys[:place], commitment_key, *keys[place:])])  # refuses what is no ascending key
+    encoded: list[bytes] = []
+    for at, start in enumerate(starts):
         if not start or start[0] >> 5 != _MAP or start[0] & 31 > SHORT_MAP_PAIRS_MAX:
             raise ValueError("a header begins with a short map")
-        if len(values) > len(keys):
-            raise ValueError("a header has no more values than keys")
         salt = salts[SALT_BYTES * at : SALT_BYTES * (at + 1)]
-        pairs = list(zip(keys, values, strict=False))
-        pairs.insert(place, (commitment_key, body_commitment(salt, particulars[at], bodies[at])))
-        rest = cbor_map(pairs)
+        values = [(key, column[at]) for key, column in zip(keys, columns, strict=True)]
+        values.insert(place, (commitment_key, body_commitment(salt, particulars[at], bodies[at])))
+        pairs = [(key, value) for key, value in values if value is not None]
         head = _head(_MAP, len(pairs))
-        encoded.append(_head(_MAP, len(pairs) + (start[0] & 31)) + start[1:] + rest[len(head) :])
+        encoded.append(_head(_MAP, len(pairs) + (start[0] & 31)) + start[1:] + cbor_map(pairs)[len(head) :])
     leaves = leaf_hashes(encoded)
     peaks = frontier_append(size, peaks, leaves)
     return encoded, leaves, peaks, frontier_root(size + count, peaks)
+
+
+# Rows in one piece
+
+
+def pack_rows(columns: Sequence[Sequence[bytes]], bits: Sequence[int]) -> tuple[bytes, bytes] | None:
+    """Join the cells of all rows, row after row, and say where each lies: (joined, one native int64 for each row).
+
+    A row's number is the offset of its first cell and the length of each cell, packed from the top down: the length of
+    the n-th column takes `bits[n]` bits, the offset what is left of 63. None where a number does not fit.
+    ValueError: columns of unequal length, none, another number of `bits`, or more than 62 of them together.
+    """
+    counts = {len(column) for column in columns}
+    if len(counts) != 1 or len(bits) != len(columns) or min(bits) < 1 or sum(bits) > 62:
+        raise ValueError("columns of one length have 62 bits among them")
+    rows = list(zip(*columns, strict=True))
+    numbers, offset = array("q"), 0
+    for row in rows:
+        number = offset
+        for cell, width in zip(row, bits, strict=True):
+            if len(cell) >> width:
+                return None
+            number = number << width | len(cell)
+        if offset >> (63 - sum(bits)):
+            return None
+        numbers.append(number)
+        offset += sum(map(len, row))
+    return b"".join(chain.from_iterable(rows)), numbers.tobytes()

@@ -4,29 +4,27 @@
 and the group with them. Here SQLite cuts the rows out of joined bytes by itself, so intake goes on meanwhile.
 """
 
-from array import array
 from collections.abc import Sequence
-from itertools import accumulate, chain
-from operator import add
 from typing import NamedTuple
 
 import apsw
 
+from native import pack_rows
 from sync.log import HASH_BYTES
 from sync.record import SALT_BYTES, BodyState
 
-# where a row's parts lie in the joined bytes, packed into SQLite's 63 bits: offset, first part, second part
-OFFSET_BITS, FIRST_BITS, SECOND_BITS = 24, 15, 24
-JOINED_BYTES_MAX = 1 << OFFSET_BITS  # a group holds 4 MiB; only a single large message is beyond this
+# bits for the lengths of a row's particulars and body; 24 are left for where it begins: a group holds 4 MiB, and only a
+# single large message is beyond 16
+PARTICULARS_BITS, BODY_BITS = 15, 24
 
 _HEADERS = f"""INSERT INTO header (id, log, seq, state, header, leaf)
-SELECT ?1 + rowid, ?2, ?3 + rowid, {BodyState.PRESENT:d}, substr(?4, (value >> {SECOND_BITS}) + 1, value & {(1 << SECOND_BITS) - 1}),
-substr(?5, rowid * {HASH_BYTES} - {HASH_BYTES - 1}, {HASH_BYTES}) FROM carray(?6)"""  # noqa: S608  # constants
-_FIRST = f"((value >> {SECOND_BITS}) & {(1 << FIRST_BITS) - 1})"
-_OFFSET = f"(value >> {SECOND_BITS + FIRST_BITS})"
+SELECT ?1 + rowid, ?2, ?3 + rowid, {BodyState.PRESENT:d}, value, substr(?4, rowid * {HASH_BYTES} - {HASH_BYTES - 1}, {HASH_BYTES})
+FROM carray(?5)"""  # noqa: S608  # constants
+_PARTICULARS = f"((value >> {BODY_BITS}) & {(1 << PARTICULARS_BITS) - 1})"
+_OFFSET = f"(value >> {BODY_BITS + PARTICULARS_BITS})"
 _BODIES = f"""INSERT INTO body (id, salt, particulars, body)
-SELECT ?1 + rowid, substr(?2, rowid * {SALT_BYTES} - {SALT_BYTES - 1}, {SALT_BYTES}), substr(?3, {_OFFSET} + 1, {_FIRST}),
-substr(?3, {_OFFSET} + {_FIRST} + 1, value & {(1 << SECOND_BITS) - 1}) FROM carray(?4)"""  # noqa: S608  # constants
+SELECT ?1 + rowid, substr(?2, rowid * {SALT_BYTES} - {SALT_BYTES - 1}, {SALT_BYTES}), substr(?3, {_OFFSET} + 1, {_PARTICULARS}),
+substr(?3, {_OFFSET} + {_PARTICULARS} + 1, value & {(1 << BODY_BITS) - 1}) FROM carray(?4)"""  # noqa: S608  # constants
 
 
 class Group(NamedTuple):
@@ -43,31 +41,16 @@ class Group(NamedTuple):
 
 def insert(connection: apsw.Connection, row: int, group: Group) -> None:
     """Insert records from row id `row` on. Within the caller's transaction."""
-    log, first, headers, leaves, salts, particulars, bodies = group
-    parts = _spans(particulars, bodies)
-    if parts is None:
+    packed = pack_rows((group.particulars, group.bodies), (PARTICULARS_BITS, BODY_BITS))
+    if packed is None:
         _insert_each(connection, row, group)
         return
-    # one byte more: of an empty whole SQLite's substr() gives NULL, not an empty part
-    joined = b"".join(chain(chain.from_iterable(zip(particulars, bodies, strict=True)), (b"\0",)))
-    lengths = list(map(len, headers))
-    offsets = accumulate(lengths, initial=0)
-    spans = array("q", [at << SECOND_BITS | length for at, length in zip(offsets, lengths, strict=False)])
-    connection.execute(_HEADERS, (row - 1, log, first - 1, b"".join((*headers, b"\0")), leaves, apsw.carray(spans)))
-    connection.execute(_BODIES, (row - 1, salts, joined, apsw.carray(parts)))
-
-
-def _spans(particulars: Sequence[bytes], bodies: Sequence[bytes]) -> "array[int] | None":
-    """Where each row's parts lie; None where they are too long to be packed."""
-    firsts, seconds = list(map(len, particulars)), list(map(len, bodies))
-    if sum(firsts) + sum(seconds) >= JOINED_BYTES_MAX or max(firsts) >> FIRST_BITS:
-        return None
-    offsets = accumulate(map(add, firsts, seconds), initial=0)
-    shift = FIRST_BITS + SECOND_BITS
-    return array(
-        "q",
-        [at << shift | one << SECOND_BITS | two for at, one, two in zip(offsets, firsts, seconds, strict=False)],
-    )
+    joined, places = packed
+    headers = apsw.carray(tuple(group.headers))
+    connection.execute(_HEADERS, (row - 1, group.log, group.first - 1, group.leaves, headers))
+    # of an empty whole SQLite's substr() gives NULL, not an empty part
+    rows = apsw.carray(places, flags=apsw.SQLITE_CARRAY_INT64)
+    connection.execute(_BODIES, (row - 1, group.salts, joined or b"\0", rows))
 
 
 def _insert_each(connection: apsw.Connection, row: int, group: Group) -> None:

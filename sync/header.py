@@ -6,7 +6,7 @@ from typing import Any
 
 import cbor2
 
-from native import cbor_map
+from native import cbor_map, seal_group
 from sync.errors import NotARecord
 from sync.record import HEADER_VERSION, Draft, Kind, Verdict
 
@@ -54,11 +54,14 @@ def common_start(*, kind: Kind, facility: str, feed: str, content_type: str) -> 
 DRAFT_KEYS = (MESSAGE_TYPE, RECEIVED_US, CLOCK_STATE, CLOCK_ERROR_US, VERDICT, BODY_BYTES, PROTECTION, AFTER)
 
 
-def draft_header(draft: Draft) -> tuple[bytes, tuple[Any, ...]]:
-    """Give a draft's header as its beginning and the values under DRAFT_KEYS, without the commitment, which the kernel computes and places."""
-    _, common, message_type, received_us, clock_state, clock_error_us, verdict, _, body, _, after = draft
-    values = (message_type[:MESSAGE_TYPE_CHARS_MAX], received_us, clock_state, clock_error_us, verdict, len(body), PLAIN)
-    return common, values if after is None else (*values, after)
+def seal(
+    size: int, peaks: bytes, drafts: Sequence[Draft], salts: bytes
+) -> tuple[list[bytes], bytes, bytes, bytes]:
+    """Turn drafts into records of a log of this size: (header of each, leaves joined, new peaks, root). At least one; `salts` joined."""
+    _, starts, types, received, states, errors, verdicts, particulars, bodies, _, after = zip(*drafts, strict=True)
+    types = [each[:MESSAGE_TYPE_CHARS_MAX] for each in types]
+    columns = (types, received, states, errors, verdicts, list(map(len, bodies)), [PLAIN] * len(drafts), after)
+    return seal_group(size, peaks, starts, DRAFT_KEYS, columns, COMMITMENT, salts, particulars, bodies)
 
 
 def encode_particulars(pairs: Sequence[Pair]) -> bytes:

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple, cast
 
 import apsw
 
-from native import seal_group
 from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
 from sync.errors import CommitUnknown, LogBroken, NoRoom, SyncError
 from sync.group import Group, insert
-from sync.header import COMMITMENT, CONTROL_ID, DRAFT_KEYS, FEED, VERDICT, decode, decode_fields, decode_particulars, draft_header
+from sync.header import CONTROL_ID, FEED, VERDICT, decode, decode_fields, decode_particulars, seal
 from sync.keys import Signer, Verifier
 from sync.log import Frontier
 from sync.names import Origin, check_name
@@ -159,11 +158,9 @@ class Outbox:
         """Give the head that a stream will have, and the records that take it there."""
         salts = self._random(SALT_BYTES * len(drafts))
         before, first = head.frontier, head.frontier.size
+        headers, leaves, peaks, root = seal(first, before.peaks, drafts, salts)
         bodies = [draft.body for draft in drafts]
         particulars = [draft.particulars for draft in drafts]
-        headers, leaves, peaks, root = seal_group(
-            first, before.peaks, [draft_header(draft) for draft in drafts], DRAFT_KEYS, COMMITMENT, salts, particulars, bodies
-        )  # fmt: skip
         after = Frontier(first + len(drafts), peaks)
         octets = head.octets + sum(map(len, bodies))
         note = self._sign(head.origin, after, root)

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from native import frontier_append, seal_group
+from native import frontier_append
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.evidence import Evidence
-from sync.header import COMMITMENT, CONTROL_ID, DRAFT_KEYS, PEER, common_start, draft_header, encode_particulars
+from sync.header import CONTROL_ID, PEER, common_start, encode_particulars, seal
 from sync.keys import FileSigner
 from sync.log import TILE_LEAVES, Frontier, inclusion_proof, tile_root
 from sync.names import Origin
@@ -172,9 +172,7 @@ def salt(n: int) -> bytes:
 def records(drafts: Sequence[Draft], first: int = 0) -> list[Record]:
     """Drafts as the records first, first+1, …"""
     salts = b"".join(salt(first + n) for n in range(len(drafts)))
-    headers, leaves, _, _ = seal_group(
-        0, b"", [draft_header(each) for each in drafts], DRAFT_KEYS, COMMITMENT, salts, [d.particulars for d in drafts], [d.body for d in drafts]
-    )  # fmt: skip
+    headers, leaves, _, _ = seal(0, b"", drafts, salts) if drafts else ([], b"", b"", b"")
     return [
         Record(
             seq=first + n, header=headers[n], leaf=leaves[32 * n : 32 * n + 32], state=BodyState.PRESENT,

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from struct import pack, unpack
 
@@ -455,7 +457,7 @@ KEYS, KEY = (24, 25, 27, 28), 26  # above those that a header begins with here
 records = st.lists(
     st.tuples(
         st.dictionaries(st.integers(0, 23), st.just(None), max_size=23),
-        st.lists(leaf_values, max_size=4),
+        st.tuples(*[leaf_values] * 4),
         st.binary(max_size=40),
         st.binary(max_size=300),
     ),
@@ -467,12 +469,12 @@ def group(size, entries, seed=7):
     """Arguments of seal_group for records appended to a tree of this size."""
     dice = random.Random(seed)
     peaks = _pure.frontier_append(0, b"", dice.randbytes(32 * size))
-    headers = [(cbor2.dumps(start), tuple(values)) for start, values, _, _ in entries]
     return [
         size,
         peaks,
-        headers,
+        [cbor2.dumps(start) for start, _, _, _ in entries],
         KEYS,
+        [[values[n] for _, values, _, _ in entries] for n in range(len(KEYS))],
         KEY,
         dice.randbytes(16 * len(entries)),
         [p for _, _, p, _ in entries],
@@ -483,30 +485,32 @@ def group(size, entries, seed=7):
 @for_any(st.integers(0, 20), records)
 def test_group_is_sealed_as_its_records_one_by_one(size, entries):
     arguments = group(size, entries)
-    _, peaks, headers, _, _, salts, particulars, bodies = arguments
+    _, peaks, starts, _, columns, _, salts, particulars, bodies = arguments
     encoded, leaves, new_peaks, root = agreed("seal_group", *arguments)
     expected = []
-    for at, (start, values) in enumerate(headers):
+    for at, start in enumerate(starts):
         commitment = _pure.body_commitment(salts[16 * at : 16 * at + 16], particulars[at], bodies[at])
-        rest = {**dict(zip(KEYS, values, strict=False)), KEY: commitment}
+        cells = {key: column[at] for key, column in zip(KEYS, columns, strict=True) if column[at] is not None}
+        rest = {**cells, KEY: commitment}
         expected.append(cbor2.dumps(cbor2.loads(start) | {key: rest[key] for key in sorted(rest)}))
     assert encoded == expected
     assert leaves == _pure.leaf_hashes(expected)
     assert new_peaks == _pure.frontier_append(size, peaks, leaves)
-    assert root == _pure.frontier_root(size + len(headers), new_peaks)
+    assert root == _pure.frontier_root(size + len(starts), new_peaks)
 
 
-TWO = [({1: 1, 9: "نص"}, [7, "نص", None], b"p", b"body"), ({}, [], b"", b"")]
-START = cbor2.dumps({1: 1})
+TWO = [({1: 1, 9: "نص"}, (7, "نص", None, 1), b"p", b"body"), ({}, (1, None, None, (2, b"")), b"", b"")]
+BEGIN = cbor2.dumps({1: 1})
+ONES = [[1, 1]] * 3
 FAULTS = [
-    (0, -1, ValueError), (0, 4, ValueError), (1, b"", ValueError), (2, [(START, ())], ValueError), (5, bytes(31), ValueError),
-    (5, bytes(33), ValueError), (5, bytes(48), ValueError), (6, [b""], ValueError), (7, [b""] * 3, ValueError),
-    (2, [(START, (1,) * 5), (START, ())], ValueError), (2, [(b"", ()), (START, ())], ValueError), (2, [(b"\x80", ()), (START, ())], ValueError),
-    (2, [(b"\xb8\x01\x01\x01", ()), (START, ())], ValueError), (2, [(START, (1.5,)), (START, ())], TypeError),
-    (2, [(START, ("\ud800",)), (START, ())], UnicodeEncodeError), (2, [("text", ()), (START, ())], TypeError),
-    (3, (24, 25, KEY, 28), ValueError), (3, (24, 24, 27, 28), ValueError), (3, (25, 24, 27, 28), ValueError), (3, (24, 25, 27, 2**64), ValueError),
-    (3, (24, 25, "a", 28), TypeError), (3, (-1, 25, 27, 28), ValueError), (4, -1, ValueError),
-    (4, 2**64, ValueError), (4, True, TypeError), (6, [b"", "text"], TypeError), (7, [None, b""], TypeError),
+    (0, -1, ValueError), (0, 4, ValueError), (1, b"", ValueError), (2, [BEGIN], ValueError), (6, bytes(31), ValueError),
+    (6, bytes(33), ValueError), (6, bytes(48), ValueError), (7, [b""], ValueError), (8, [b""] * 3, ValueError),
+    (2, [b"", BEGIN], ValueError), (2, [b"\x80", BEGIN], ValueError), (2, [b"\xb8\x01\x01\x01", BEGIN], ValueError),
+    (2, ["text", BEGIN], TypeError), (4, ONES, ValueError), (4, [*ONES, [1]], ValueError), (4, [*ONES, [1, 1, 1]], ValueError),
+    (4, [*ONES, [1, 1.5]], TypeError), (4, [*ONES, ["\ud800", 1]], UnicodeEncodeError), (4, [*ONES, 7], TypeError),
+    (3, KEYS[:3], ValueError), (3, (24, 25, KEY, 28), ValueError), (3, (24, 24, 27, 28), ValueError), (3, (25, 24, 27, 28), ValueError),
+    (3, (24, 25, 27, 2**64), ValueError), (3, (24, 25, "a", 28), TypeError), (3, (-1, 25, 27, 28), ValueError), (5, -1, ValueError),
+    (5, 2**64, ValueError), (5, True, TypeError), (7, [b"", "text"], TypeError), (8, [None, b""], TypeError),
 ]  # fmt: skip
 
 
@@ -553,3 +557,69 @@ def test_groups_sealed_in_threads_do_not_disturb_each_other(kernels):
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(lambda arguments: kernels.seal_group(*arguments), jobs))
     assert results == [_pure.seal_group(*arguments) for arguments in jobs]
+
+
+# Rows in one piece
+
+
+def cells(joined, places, bits):
+    """What pack_rows packed, cut out again by its numbers."""
+    rows = []
+    for number in array("q", places):
+        lengths = []
+        for width in reversed(bits):
+            lengths.insert(0, number & ((1 << width) - 1))
+            number >>= width
+        ends = list(accumulate(lengths, initial=number))
+        rows.append([joined[start:end] for start, end in pairwise(ends)])
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+@for_any(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40)), min_size=1, max_size=9), st.tuples(st.integers(3, 9), st.integers(3, 9)))
+def test_rows_are_cut_out_again_as_they_were_packed(rows, bits):
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    packed = agreed("pack_rows", columns, bits)
+    fits = all(len(cell) < 1 << width for column, width in zip(columns, bits, strict=True) for cell in column)
+    assert (packed is not None) == fits
+    if packed is not None:
+        assert cells(*packed, bits) == columns
+        assert packed[0] == b"".join(chain.from_iterable(rows))
+
+
+def test_rows_whose_offsets_do_not_fit_are_not_packed():
+    assert agreed("pack_rows", [[bytes(3), bytes(1)]], [60]) is not None  # the second begins at 3, and three bits are left
+    assert agreed("pack_rows", [[bytes(7), bytes(1)]], [60]) is not None
+    assert agreed("pack_rows", [[bytes(8), bytes(1)]], [60]) is None
+    assert agreed("pack_rows", [[], []], [8, 8]) == (b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("columns", "bits"), [([], []), ([[b""]], []), ([[b""], []], [8, 8]), ([[b""]], [0]), ([[b""]], [63]), ([[b""]] * 2, [31, 32])]
+)  # fmt: skip
+def test_columns_that_cannot_be_packed_are_refused(columns, bits):
+    assert agreed("pack_rows", columns, bits) is ValueError
+
+
+# A header's template
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|W1|P|2.5\rPID|1\r", (b"MSH|^~\\&|A|B|C|D|||ADT^A01||P|2.5", b"W1")),
+        (b"MSH|^~\\&|A|B|C|D|2026||ADT^A01||\r", (b"MSH|^~\\&|A|B|C|D|||ADT^A01||", b"")),
+        (b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|W1\r", None),  # nothing follows
+        (b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|W1|P", None),  # no CR
+        (b"MSH|^~\\&|A|B|C|D|20\n26||ADT^A01|W1|P\r", None),
+        (b"MSH|^~\\#|A|B|C|D|2026||ADT^A01|W1|P\r", None),
+        (b"MSH", None), (b"", None), (b"\r", None),
+    ],
+)  # fmt: skip
+def test_template_is_the_header_without_time_and_control_id(message, expected):
+    assert agreed("er7_template", message, 1024) == expected
+
+
+@for_any(st.lists(st.sampled_from([b"|", b"a", b"^", b"\r", b"\n", "م".encode()]), max_size=40).map(b"".join), st.integers(-3, 60))
+def test_templates_of_random_headers_agree(tail, limit):
+    agreed("er7_template", b"MSH|^~\\&|" + tail, limit)
+    agreed("er7_template", tail, limit)
