@@ -40,6 +40,7 @@ _ERROR_TEXTS: Final = {  # HL7 table 0357
     "206": b"Application record locked",
     "207": b"Application internal error",
 }
+_ACCEPTED: Final = Outcome.ACCEPTED
 _NOTHING: Final = Facts(Route(processing_id=b"P", version=b"2.5"), b"")  # a reply to bytes without MSH still has to parse
 
 
@@ -93,7 +94,7 @@ def acknowledge(raw: bytes, verdict: Verdict, *, control_id: bytes, now: bytes) 
     AA, AE or AR as the verdict says; a warning is an AA that names it from HL7 2.5 on, where ERR has a severity.
     """
     complaint, found = None, verdict.facts
-    if verdict.outcome != Outcome.ACCEPTED:
+    if verdict.outcome is not _ACCEPTED:
         is_warning = verdict.outcome == Outcome.ACCEPTED_WITH_WARNING
         complaint = _Complaint(verdict.error_code, is_warning, verdict.location, verdict.text)
     elif found is not None and raw.startswith(b"MSH|^~\\&|") and raw.find(b"\r", 0, COPIED_BYTES_MAX) > 0:

@@ -7,7 +7,7 @@ the payload limit only the length, the running hash and the first bytes of a fra
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from hl7.errors import ClosedInsideFrame, FrameOversized, FrameWithoutEnd, Hl7Error
 from native import BARE, CUT, FRAME, NOISE, mllp_scan
@@ -28,9 +28,8 @@ _ERRORS: Final[dict[Reason, type[Hl7Error]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One whole message: the sender's bytes between VT and FS, unchanged."""
+class Frame(NamedTuple):
+    """One whole message: the sender's bytes between VT and FS, unchanged. One for every message, so a NamedTuple."""
 
     payload: bytes
 

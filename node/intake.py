@@ -17,6 +17,7 @@ from sync.record import Draft, Kind, Verdict
 
 REFUSALS_TYPE = "application/vnd.wasl.refusals"
 HOUR_S = 3600.0
+ACCEPTED, REJECTED = int(Verdict.ACCEPTED), int(Verdict.REJECTED)  # looking a member up costs more than all that is done with it
 CONTROL_ID_CHARACTERS_MAX = 512  # HL7 2.9 allows 199; what is longer stands whole in the body
 
 log = structlog.get_logger()
@@ -91,23 +92,18 @@ class Intake:
         self, door: Door, *, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None, answer: Answer
     ) -> None:  # fmt: skip
         """Take a complete message. `answer` is called once, after it is durable (or with why it is not)."""
-        if verdict == Verdict.REJECTED and not self._may_record(door):
+        if verdict == REJECTED and not self._may_record(door):
             answer(Counted())
             return
-        control_id = control_id[:CONTROL_ID_CHARACTERS_MAX]
-        particulars: list[tuple[int, str | tuple[str, str]]] = [(CONTROL_ID, control_id), (PEER, peer)]
-        if refusal is not None:
-            particulars.append((REFUSAL, (refusal.code, refusal.location)))
-        self._submit(
-            door,
-            door.message,
-            message_type,
-            verdict,
-            encode_particulars(particulars),
-            body,
-            repeat_key(door.feed, control_id),
-            answer,
-        )
+        if len(control_id) > CONTROL_ID_CHARACTERS_MAX:
+            control_id = control_id[:CONTROL_ID_CHARACTERS_MAX]
+        if refusal is None:
+            particulars = encode_particulars(((CONTROL_ID, control_id), (PEER, peer)))
+        else:
+            reason = (refusal.code, refusal.location)
+            particulars = encode_particulars(((CONTROL_ID, control_id), (PEER, peer), (REFUSAL, reason)))
+        key = repeat_key(door.feed, control_id)
+        self._submit(door, door.message, message_type, verdict, particulars, body, key, answer)
 
     def store_broken(
         self, door: Door, *, head: bytes, length: int, sha256: bytes, control_id: str, peer: str, code: str, answer: Answer
@@ -144,7 +140,13 @@ class Intake:
 
         def done(outcome: Outcome | QueueFull) -> None:
             if isinstance(outcome, Stored) and not outcome.repeated:
-                _count(counts, verdict, len(body))
+                counts.octets += len(body)
+                if verdict == ACCEPTED:
+                    counts.accepted += 1
+                elif verdict == REJECTED:
+                    counts.rejected += 1
+                else:
+                    counts.warned += 1
             else:
                 self._note(door, outcome, now_us)
             answer(outcome)
@@ -178,14 +180,3 @@ class Intake:
         door.counts.last_seen_us = self._clock.now_us()
         self._alarms.raised("NOD-11", door.feed)
         return False
-
-
-def _count(counts: FeedCounts, verdict: int, octets: int) -> None:
-    """Count a new record by what was said of its message."""
-    counts.octets += octets
-    if verdict == Verdict.ACCEPTED:
-        counts.accepted += 1
-    elif verdict == Verdict.REJECTED:
-        counts.rejected += 1
-    else:
-        counts.warned += 1

@@ -12,7 +12,6 @@ from typing import cast
 import structlog
 
 from hl7.ack import acknowledge, refuse
-from hl7.check import Outcome as CheckOutcome
 from hl7.check import Rules, Verdict, check
 from hl7.errors import NotEr7
 from hl7.message import facts
@@ -255,7 +254,10 @@ class Connection(asyncio.Protocol):
             self._cancel_idle()
         decoder = self._decoder
         for event in decoder.receive(data):
-            self._take(event)
+            if isinstance(event, Frame):
+                self._take_message(event.payload)
+            else:
+                self._take_broken(event)
         if decoder.is_open:
             self._idle = self._loop.call_later(IDLE_S, self._on_idle)
         if len(self._pending) >= PENDING_MAX or self._octets >= PENDING_BYTES_MAX:
@@ -318,20 +320,20 @@ class Connection(asyncio.Protocol):
         pending = Pending(self, raw, verdict)
         self._pending.append(pending)
         self._octets += len(raw)
-        found, outcome = verdict.facts, verdict.outcome
+        found, code = verdict.facts, verdict.code
         feed.intake.store(
             feed.door,
             body=raw,
             message_type=safe_type(found.route.message_type) if found else "",
             control_id=found.control_id.decode("utf-8", "backslashreplace") if found else "",
             peer=self._peer,
-            verdict=int(outcome),
-            refusal=Refusal(code=verdict.code, location=verdict.location) if verdict.code else None,
+            verdict=int(verdict.outcome),
+            refusal=Refusal(code=code, location=verdict.location) if code else None,
             answer=pending.answer,
         )
-        if outcome is not CheckOutcome.ACCEPTED:
-            feed.door.counts.last_error = (verdict.code, feed.clock.now_us())
-            log.info("mllp.judged", code=verdict.code, feed=feed.feed.name, peer=self._peer, outcome=outcome.name)
+        if code:
+            feed.door.counts.last_error = (code, feed.clock.now_us())
+            log.info("mllp.judged", code=code, feed=feed.feed.name, peer=self._peer, outcome=verdict.outcome.name)
 
     def _take_broken(self, event: Broken) -> None:
         feed, code = self.feed, event.error.code
