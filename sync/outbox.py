@@ -29,6 +29,7 @@ REMEMBER_ROWS = 256  # read together at the start: what one damaged page can tak
 TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
 PAGE_BYTES = 4096
 RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
+DRAWN_BYTES = 16 * 1024  # random bytes fetched together: the salts of a thousand records
 WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the database every 4 MB
 
 
@@ -61,15 +62,6 @@ def _received_us(header: bytes) -> int | None:
         return None
 
 
-def _checkpoint_wal(connection: apsw.Connection, database: str, pages: int) -> int:
-    """Bring the WAL back into the database. SQLite would do the same by itself, but keep to itself that the disk refused."""
-    if pages >= WAL_PAGES_MAX:
-        # a reader or another checkpoint, or no room for it: next time. What the group wrote is on disk either way
-        with suppress(apsw.BusyError, apsw.LockedError, apsw.FullError):
-            connection.wal_checkpoint(database, apsw.SQLITE_CHECKPOINT_PASSIVE)
-    return apsw.SQLITE_OK
-
-
 class Outbox:
     """The store of one node, opened for writing. Raises UnsafeStore, LogBroken."""
 
@@ -80,10 +72,11 @@ class Outbox:
         self._random = random
         self._pages_max = max(64, quota_bytes // PAGE_BYTES) if quota_bytes else 0
         self._recent = Recent(recent_max)
+        self._drawn = b""
         try:
             self._database = create(path, SCHEMA, vfs=vfs)
             self._connection: apsw.Connection = self._database.raw()
-            self._connection.set_wal_hook(_checkpoint_wal)
+            self._connection.wal_autocheckpoint(0)
             self._limit_pages(0)
             self.heads = {head.origin.stream: head for head in read_heads(self._connection, signer.name)}
             self._next_row = 1 + self._largest_row()
@@ -156,7 +149,7 @@ class Outbox:
 
     def _seal(self, head: Head, drafts: Sequence[Draft]) -> tuple[Head, Group]:
         """Give the head that a stream will have, and the records that take it there."""
-        salts = self._random(SALT_BYTES * len(drafts))
+        salts = self._draw(SALT_BYTES * len(drafts))
         before, first = head.frontier, head.frontier.size
         headers, leaves, peaks, root = seal(first, before.peaks, drafts, salts)
         bodies = [draft.body for draft in drafts]
@@ -166,6 +159,13 @@ class Outbox:
         note = self._sign(head.origin, after, root)
         head = replace(head, frontier=after, octets=octets, group_first=first, checkpoint=note)
         return head, Group(head.log, first, headers, leaves, salts, particulars, bodies)
+
+    def _draw(self, size: int) -> bytes:
+        """Take random bytes, of which many are fetched together: each fetching gives up Python's lock and waits for it."""
+        if len(self._drawn) < size:
+            self._drawn = self._random(max(size, DRAWN_BYTES))
+        taken, self._drawn = self._drawn[:size], self._drawn[size:]
+        return taken
 
     def _insert(self, sealed: Sequence[tuple[Head, Head, Group]]) -> None:
         row = self._next_row
@@ -330,6 +330,19 @@ class Outbox:
             self._rollback()
             raise
         self._guarded("COMMIT")
+        self._checkpoint_wal()
+
+    def _checkpoint_wal(self) -> None:
+        """Bring the WAL back into the database when it is long. SQLite would do the same by itself, but keep to itself that the disk refused."""
+        if self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0] < WAL_PAGES_MAX:
+            return
+        self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)
+        # a reader or another checkpoint, or no room for it: next time. What was written is on disk either way
+        with suppress(apsw.BusyError, apsw.LockedError, apsw.FullError):
+            try:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except DISK_ERRORS as error:
+                raise CommitUnknown(f"WAL: {error}") from error
 
     def _limit_pages(self, reserve: int) -> None:
         # INSERT fails first at the limit, while DELETE still works; SQLite never sets it below the present size

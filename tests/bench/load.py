@@ -18,9 +18,12 @@ REPLY_BYTES_MAX = 65536
 
 
 def message(control_id: bytes) -> bytes:
-    """A framed ORU of about 700 bytes."""
-    text = HEAD % control_id + BODY
-    return b"\x0b" + text + b"NTE|1||" + b"." * (691 - len(text)) + b"\r\x1c\r"
+    """A framed ORU of 700 bytes, if the control id has 32."""
+    return START + control_id + END
+
+
+TEXT = HEAD % bytes(32) + BODY
+START, END = (b"\x0b" + TEXT + b"NTE|1||" + b"." * (691 - len(TEXT)) + b"\r\x1c\r").split(bytes(32))
 
 
 class Sender:
@@ -35,7 +38,7 @@ class Sender:
     def next(self) -> None:
         self.sent += 1
         self.began = time.perf_counter()
-        self.socket.sendall(message(b"%d-%d-%d" % (self.run, self.number, self.sent)))
+        self.socket.sendall(message(b"%d-%02d-%09d" % (self.run, self.number, self.sent)))
 
     def is_answered(self) -> bool:
         self.buffer += self.socket.recv(REPLY_BYTES_MAX)
@@ -77,7 +80,7 @@ def go(host: str, port: int, connections: int, seconds: float, messages: int) ->
                 "per_s": len(waits) / (now - began),
                 "p50_ms": waits[len(waits) // 2] * 1000,
                 "p99_ms": waits[len(waits) * 99 // 100] * 1000,
-                "bytes": len(message(b"%d-1-1" % run)) - 3,
+                "bytes": len(message(bytes(32))) - 3,
             }
         )
     )
