@@ -130,15 +130,16 @@ class Outbox:
         sealed: list[tuple[Head, Head, Group]] = []
         # all that needs no lock on the database comes first: hashing lets intake go on, and BEGIN would wait for it
         for stream, places in self._fresh(drafts, repeats).items():
-            head = self.heads[stream]
-            sealed.append((head, *self._seal(head, [drafts[place] for place in places])))
+            head, fresh = self.heads[stream], [drafts[place] for place in places]
+            sealed.append((head, *self._seal(head, fresh)))
+            kept += [draft.repeat_key for draft in fresh]
             epoch = head.origin.epoch
             for seq, place in enumerate(places, head.frontier.size):
                 stored[place] = Stored(stream, epoch, seq)
-                kept.append(drafts[place].repeat_key)
         self._insert(sealed)
         # only now is it true
-        self.heads = self.heads | {after.origin.stream: after for _, after, _ in sealed}
+        for _, after, _ in sealed:
+            self.heads[after.origin.stream] = after
         end = self._next_row + len(kept)
         self._recent.keep_all(kept, range(self._next_row, end))
         self._next_row = end

@@ -350,10 +350,7 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Write the replies that are ready, in the order in which their frames came."""
         pending, transport = self._pending, self._transport
-        while pending:
-            reply = pending[0].reply
-            if reply is None:
-                break
+        while pending and (reply := pending[0].reply) is not None:
             self._octets -= pending.popleft().octets
             if reply and transport is not None:
                 transport.write(encode(reply))
