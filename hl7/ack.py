@@ -41,7 +41,9 @@ _ERROR_TEXTS: Final = {  # HL7 table 0357
     "207": b"Application internal error",
 }
 _ACCEPTED: Final = Outcome.ACCEPTED
-_NOTHING: Final = Facts(Route(processing_id=b"P", version=b"2.5"), b"")  # a reply to bytes without MSH still has to parse
+_NOTHING: Final = Facts(
+    Route(processing_id=b"P", version=b"2.5"), b""
+)  # a reply to bytes without MSH still has to parse
 
 
 class _Complaint(NamedTuple):
@@ -89,7 +91,7 @@ _STANDARD: Final = _dialect(b"MSH|^~\\&|")
 
 
 def acknowledge(raw: bytes, verdict: Verdict, *, control_id: bytes, now: bytes) -> bytes:
-    """Write the reply to a message. `control_id`: the reply's own MSH-10. `now`: its MSH-7, an HL7 time stamp.
+    """Write the reply to a message. `control_id`: the reply's own MSH-10. `now`: its MSH-7, an HL7 time stamp. Both printable ASCII.
 
     AA, AE or AR as the verdict says; a warning is an AA that names it from HL7 2.5 on, where ERR has a severity.
     """
@@ -97,21 +99,17 @@ def acknowledge(raw: bytes, verdict: Verdict, *, control_id: bytes, now: bytes) 
     if verdict.outcome is not _ACCEPTED:
         is_warning = verdict.outcome == Outcome.ACCEPTED_WITH_WARNING
         complaint = _Complaint(verdict.error_code, is_warning, verdict.location, verdict.text)
-    elif found is not None and raw.startswith(b"MSH|^~\\&|") and raw.find(b"\r", 0, COPIED_BYTES_MAX) > 0:
+    elif found is not None and found.is_plain:  # nearly all that a node ever writes
         before, middle, after = _accepting(found.route)
-        reply = b"".join((before, now, middle, control_id, after, found.control_id, b"\r"))
-        # nearly all that a node ever writes: short, and no end of a frame or segment in it but the two just written
-        if len(reply) <= COPIED_BYTES_MAX and len(reply.translate(None, _STRIPPED)) == len(reply) - 2:
-            return reply
+        return b"".join((before, now, middle, control_id, after, found.control_id, b"\r"))
     return _reply(raw, verdict.facts, verdict.ack_code, complaint, control_id, now)
 
 
 @lru_cache(maxsize=256)  # one for each sender and type: a hospital has some tens
 def _accepting(route: Route) -> tuple[bytes, bytes, bytes]:
     """Give what stands in a plain AA before the time, before the reply's id and before the sender's id."""
-    clean = Route._make([_clean(value, COPIED_BYTES_MAX) for value in route])
-    # neither mark can stand in a clean value
-    msh, msa, _ = _segments(Facts(clean, b""), _STANDARD, b"\x1c", b"\x0b", b"AA", None)
+    # neither mark can stand in a plain header
+    msh, msa, _ = _segments(Facts(route, b""), _STANDARD, b"\x1c", b"\x0b", b"AA", None)
     before, _, rest = msh.partition(b"\x0b")
     middle, _, after = rest.partition(b"\x1c")
     return before, middle, after + b"\r" + msa

@@ -15,7 +15,7 @@ from hl7.separators import HEADERS, STANDARD, Separators, read_separators, start
 from native import Path as KernelPath
 from native import er7_index, er7_read, er7_spans, er7_template
 
-_TEMPLATE_BYTES_MAX: Final = 1024  # of a header that is remembered; real ones have 100 to 300
+PLAIN_BYTES_MAX: Final = 1024  # of a header that is remembered; real ones have 100 to 300
 HEADER_BYTES_MAX: Final = 64 * 1024  # the standard's longest MSH is below 5 kB; a message without CR is one "header"
 
 _PATH: Final = re.compile(
@@ -172,11 +172,13 @@ class Route(NamedTuple):
 class Facts(NamedTuple):
     """What a message says about itself in its MSH; a batch: its first MSH. `control_id`: MSH-10 as it stands.
 
+    `is_plain`: the usual separators, at most `PLAIN_BYTES_MAX`, and nothing that ends a frame or a segment in it.
     NamedTuples, because these are built for every message and a frozen dataclass costs several times as much.
     """
 
     route: Route
     control_id: bytes
+    is_plain: bool = False
 
 
 _STANDARD_HEADER: Final = b"MSH|^~\\&|"
@@ -228,9 +230,9 @@ def _divided(body: bytes, field: int) -> bytes:
 
 def facts(raw: bytes) -> Facts:
     """Read the routing fields of the header in one pass; raises nothing but NotEr7."""
-    found = er7_template(raw, _TEMPLATE_BYTES_MAX)
+    found = er7_template(raw, PLAIN_BYTES_MAX)
     if found is not None:
-        return Facts(_route(found[0]), found[1])
+        return Facts(_route(found[0]), found[1], True)
     head = header(raw)
     *route, control_id = er7_read(head, er7_index(head, read_separators(head).kernel), _ROUTING)
     return Facts(Route._make([value or b"" for value in route]), control_id or b"")

@@ -348,7 +348,7 @@ def er7_template(bytes message not None, limit):
         return None
     end = cr - text
     for at in range(3, end):
-        if text[at] == LF:
+        if text[at] == LF or text[at] == VT or text[at] == FS:
             return None
         if text[at] == MARK and found < 10:
             marks[found] = at

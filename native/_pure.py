@@ -32,6 +32,7 @@ _FIELD, _REPETITION, _COMPONENT, _SUBCOMPONENT = range(4)  # levels of marks, wi
 _LEVEL_SHIFT: Final = 30
 _VT, _FS, _CR = 0x0B, 0x1C, 0x0D
 _FENCE: Final = re.compile(rb"[\x0b\x1c]")
+_ENDS: Final = re.compile(rb"[\n\x0b\x1c]")
 _CONTENT, _UNDECIDED = -1, -2  # beside the kinds of events
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP = range(6)  # RFC 8949 3.1: major types
 _SIMPLE: Final = {False: b"\xf4", True: b"\xf5", None: b"\xf6"}
@@ -160,10 +161,10 @@ def er7_template(message: bytes, limit: int) -> tuple[bytes, bytes] | None:
     """What a sender's messages of one type have in common, and what tells them apart: (header without MSH-7 and MSH-10, MSH-10).
 
     None where the message does not begin with MSH and the usual separators, its header does not end with a CR before
-    `limit` or holds a LF, or nothing follows MSH-10.
+    `limit` or holds a LF, VT or FS, or nothing follows MSH-10.
     """
     end = message.find(b"\r", 0, max(limit, 0))
-    if end < 0 or not message.startswith(b"MSH|^~\\&|") or message.find(b"\n", 0, end) >= 0:
+    if end < 0 or not message.startswith(b"MSH|^~\\&|") or _ENDS.search(message, 0, end):
         return None
     fields = message[:end].split(b"|", 10)  # fields[n] is MSH-(n + 1)
     if len(fields) < 11:
@@ -355,12 +356,16 @@ def seal_group(
     the kernels it is made of.
     """
     count = len(starts)
-    if {len(salts) // SALT_BYTES, len(particulars), len(bodies), *map(len, columns)} - {count} or len(salts) % SALT_BYTES:
+    if {len(salts) // SALT_BYTES, len(particulars), len(bodies), *map(len, columns)} - {count} or len(
+        salts
+    ) % SALT_BYTES:
         raise ValueError("a group has one start, salt, particulars, body and value of each column per record")
     if len(keys) != len(columns):
         raise ValueError("each column has a key")
     place = bisect_left(keys, commitment_key)
-    cbor_map([(key, None) for key in (*keys[:place], commitment_key, *keys[place:])])  # refuses what is no ascending key
+    cbor_map(
+        [(key, None) for key in (*keys[:place], commitment_key, *keys[place:])]
+    )  # refuses what is no ascending key
     encoded: list[bytes] = []
     for at, start in enumerate(starts):
         if not start or start[0] >> 5 != _MAP or start[0] & 31 > SHORT_MAP_PAIRS_MAX:

@@ -155,6 +155,7 @@ hostile = st.lists(
 ).map(b"".join)
 starts = st.sampled_from(
     [b"", b"MSH|^~\\&|", b"MSH$", b"MSH\x01^", b"MSH+^~", b"MSH|^~\\\\&|", b"FHS|^~\\&|\rMSH|^~\\&|", b"\nMSH|^~\\&#|"]
+    + [b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|W", b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|W1|P|2.5\r"]
 )
 
 

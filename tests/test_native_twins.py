@@ -575,7 +575,10 @@ def cells(joined, places, bits):
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-@for_any(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40)), min_size=1, max_size=9), st.tuples(st.integers(3, 9), st.integers(3, 9)))
+@for_any(
+    st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40)), min_size=1, max_size=9),
+    st.tuples(st.integers(3, 9), st.integers(3, 9)),
+)
 def test_rows_are_cut_out_again_as_they_were_packed(rows, bits):
     columns = [list(column) for column in zip(*rows, strict=True)]
     packed = agreed("pack_rows", columns, bits)
@@ -587,7 +590,9 @@ def test_rows_are_cut_out_again_as_they_were_packed(rows, bits):
 
 
 def test_rows_whose_offsets_do_not_fit_are_not_packed():
-    assert agreed("pack_rows", [[bytes(3), bytes(1)]], [60]) is not None  # the second begins at 3, and three bits are left
+    assert (
+        agreed("pack_rows", [[bytes(3), bytes(1)]], [60]) is not None
+    )  # the second begins at 3, and three bits are left
     assert agreed("pack_rows", [[bytes(7), bytes(1)]], [60]) is not None
     assert agreed("pack_rows", [[bytes(8), bytes(1)]], [60]) is None
     assert agreed("pack_rows", [[], []], [8, 8]) == (b"", b"")
@@ -619,7 +624,12 @@ def test_template_is_the_header_without_time_and_control_id(message, expected):
     assert agreed("er7_template", message, 1024) == expected
 
 
-@for_any(st.lists(st.sampled_from([b"|", b"a", b"^", b"\r", b"\n", "م".encode()]), max_size=40).map(b"".join), st.integers(-3, 60))
+@for_any(
+    st.lists(st.sampled_from([b"|", b"|", b"a", b"^", b"\r", b"\n", b"\x0b", b"\x1c", "م".encode()]), max_size=40).map(
+        b"".join
+    ),
+    st.integers(-3, 60),
+)
 def test_templates_of_random_headers_agree(tail, limit):
     agreed("er7_template", b"MSH|^~\\&|" + tail, limit)
     agreed("er7_template", tail, limit)

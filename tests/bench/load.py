@@ -87,4 +87,10 @@ def go(host: str, port: int, connections: int, seconds: float, messages: int) ->
 
 
 if __name__ == "__main__":
-    go(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]) if len(sys.argv) > 5 else 0)
+    go(
+        sys.argv[1],
+        int(sys.argv[2]),
+        int(sys.argv[3]),
+        float(sys.argv[4]),
+        int(sys.argv[5]) if len(sys.argv) > 5 else 0,
+    )
