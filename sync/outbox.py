@@ -3,8 +3,8 @@
 One thread owns an Outbox. What it holds in memory (heads, recent arrivals) changes only after COMMIT returned.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import apsw
 
 from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
-from sync.errors import CommitUnknown, LogBroken, NoRoom, SyncError
+from sync.errors import CommitUnknown, LogBroken, SyncError
 from sync.group import Group, insert
 from sync.header import CONTROL_ID, FEED, VERDICT, decode, decode_fields, decode_particulars, seal
 from sync.keys import Signer, Verifier
@@ -23,17 +23,12 @@ from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
 from sync.store import BROKEN, LogTable, create
+from sync.transaction import DISK_ERRORS, Transactions
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
 REMEMBER_ROWS = 256  # read together at the start: what one damaged page can take from the memory of arrivals
 TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
-PAGE_BYTES = 4096
-RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
 DRAWN_BYTES = 16 * 1024  # random bytes fetched together: the salts of a thousand records
-WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the database every 4 MB
-
-
-DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError)
 
 
 class Stored(NamedTuple):
@@ -70,14 +65,12 @@ class Outbox:
     ) -> None:  # fmt: skip
         self._signer = signer
         self._random = random
-        self._pages_max = max(64, quota_bytes // PAGE_BYTES) if quota_bytes else 0
         self._recent = Recent(recent_max)
         self._drawn = b""
         try:
             self._database = create(path, SCHEMA, vfs=vfs)
             self._connection: apsw.Connection = self._database.raw()
-            self._connection.wal_autocheckpoint(0)
-            self._limit_pages(0)
+            self._transactions = Transactions(self._connection, quota_bytes)
             self.heads = {head.origin.stream: head for head in read_heads(self._connection, signer.name)}
             self._next_row = 1 + self._largest_row()
             self._remember(recent_max)
@@ -300,66 +293,9 @@ class Outbox:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def transaction(self, *, grows: bool = False) -> Iterator[None]:
-        """BEGIN IMMEDIATE … COMMIT. A crash before COMMIT returns leaves either all of it or nothing.
-
-        `grows`: it adds records, so it may not touch the reserve. Raises NoRoom when the store is full and nothing was committed;
-        CommitUnknown when the disk failed, at whatever step.
-        """
-        if not grows:
-            self._limit_pages(RESERVE_PAGES)
-        try:
-            with self._committed():
-                yield
-        finally:
-            if not grows:
-                self._limit_pages(0)
-
-    @contextmanager
-    def _committed(self) -> Iterator[None]:
-        self._guarded("BEGIN IMMEDIATE")
-        try:
-            yield
-        except apsw.FullError as error:
-            self._rollback()
-            raise NoRoom("the outbox is full") from error
-        except DISK_ERRORS as error:
-            self._rollback()
-            raise CommitUnknown(str(error)) from error
-        except BaseException:
-            self._rollback()
-            raise
-        self._guarded("COMMIT")
-        self._checkpoint_wal()
-
-    def _checkpoint_wal(self) -> None:
-        """Bring the WAL back into the database when it is long. SQLite would do the same by itself, but keep to itself that the disk refused."""
-        if self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0] < WAL_PAGES_MAX:
-            return
-        self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)
-        # a reader or another checkpoint, or no room for it: next time. What was written is on disk either way
-        with suppress(apsw.BusyError, apsw.LockedError, apsw.FullError):
-            try:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            except DISK_ERRORS as error:
-                raise CommitUnknown(f"WAL: {error}") from error
-
-    def _limit_pages(self, reserve: int) -> None:
-        # INSERT fails first at the limit, while DELETE still works; SQLite never sets it below the present size
-        if self._pages_max:
-            self._connection.pragma("max_page_count", self._pages_max + reserve)
-
-    def _guarded(self, statement: str) -> None:
-        try:
-            self._connection.execute(statement)
-        except apsw.Error as error:
-            raise CommitUnknown(f"{statement}: {error}") from error
-
-    def _rollback(self) -> None:
-        # a failed write may already have rolled back by itself
-        if not self._connection.get_autocommit():
-            self._guarded("ROLLBACK")
+    def transaction(self, *, grows: bool = False) -> AbstractContextManager[None]:
+        """BEGIN IMMEDIATE … COMMIT. `grows`: it adds records, so it may not touch the reserve. Raises NoRoom, CommitUnknown."""
+        return self._transactions.begin(grows=grows)
 
     def _sign(self, origin: Origin, frontier: Frontier, root: bytes = b"") -> bytes:
         return sign_checkpoint(Checkpoint(origin, frontier.size, root or frontier.root), self._signer)

@@ -566,11 +566,11 @@ def cells(joined, places, bits):
     """What pack_rows packed, cut out again by its numbers."""
     rows = []
     for number in array("q", places):
-        lengths = []
+        lengths, rest = [], number
         for width in reversed(bits):
-            lengths.insert(0, number & ((1 << width) - 1))
-            number >>= width
-        ends = list(accumulate(lengths, initial=number))
+            lengths.insert(0, rest & ((1 << width) - 1))
+            rest >>= width
+        ends = list(accumulate(lengths, initial=rest))
         rows.append([joined[start:end] for start, end in pairwise(ends)])
     return [list(column) for column in zip(*rows, strict=True)]
 

@@ -391,7 +391,7 @@ def holds(folder: Path, acknowledged: list[bytes], most: int = 4) -> None:
 @pytest.fixture
 def small_wal(monkeypatch):
     """The WAL goes back into the database every few groups, so that short lives meet that too."""
-    monkeypatch.setattr("sync.outbox.WAL_PAGES_MAX", 20)
+    monkeypatch.setattr("sync.transaction.WAL_PAGES_MAX", 20)
 
 
 @pytest.mark.parametrize(

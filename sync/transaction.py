@@ -1,0 +1,85 @@
+"""Transactions of which everybody knows how they ended: what is committed is on disk, and where that is not sure the process must end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import apsw
+
+from sync.errors import CommitUnknown, NoRoom
+
+PAGE_BYTES = 4096
+PAGES_MIN = 64  # of a quota: the schema alone takes some twenty
+RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
+WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the database every 4 MB
+DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError)
+
+
+class Transactions:
+    """The transactions of one connection, in a database of at most `quota_bytes` (0: no limit)."""
+
+    def __init__(self, connection: apsw.Connection, quota_bytes: int) -> None:
+        self._connection = connection
+        self._pages_max = max(PAGES_MIN, quota_bytes // PAGE_BYTES) if quota_bytes else 0
+        connection.wal_autocheckpoint(0)
+        self._limit_pages(0)
+
+    @contextmanager
+    def begin(self, *, grows: bool = False) -> Iterator[None]:
+        """BEGIN IMMEDIATE … COMMIT. A crash before COMMIT returns leaves either all of it or nothing.
+
+        `grows`: it adds records, so it may not touch the reserve. Raises NoRoom when the store is full and nothing was committed;
+        CommitUnknown when the disk failed, at whatever step.
+        """
+        if not grows:
+            self._limit_pages(RESERVE_PAGES)
+        try:
+            with self._committed():
+                yield
+        finally:
+            if not grows:
+                self._limit_pages(0)
+
+    @contextmanager
+    def _committed(self) -> Iterator[None]:
+        self._guarded("BEGIN IMMEDIATE")
+        try:
+            yield
+        except apsw.FullError as error:
+            self._rollback()
+            raise NoRoom("the outbox is full") from error
+        except DISK_ERRORS as error:
+            self._rollback()
+            raise CommitUnknown(str(error)) from error
+        except BaseException:
+            self._rollback()
+            raise
+        self._guarded("COMMIT")
+        self._checkpoint_wal()
+
+    def _checkpoint_wal(self) -> None:
+        """Bring the WAL back into the database when it is long. SQLite would do the same by itself, but keep to itself that the disk refused."""
+        if self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0] < WAL_PAGES_MAX:
+            return
+        self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)
+        # a reader or another checkpoint, or no room for it: next time. What was written is on disk either way
+        with suppress(apsw.BusyError, apsw.LockedError, apsw.FullError):
+            try:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except DISK_ERRORS as error:
+                raise CommitUnknown(f"WAL: {error}") from error
+
+    def _limit_pages(self, reserve: int) -> None:
+        # INSERT fails first at the limit, while DELETE still works; SQLite never sets it below the present size
+        if self._pages_max:
+            self._connection.pragma("max_page_count", self._pages_max + reserve)
+
+    def _guarded(self, statement: str) -> None:
+        try:
+            self._connection.execute(statement)
+        except apsw.Error as error:
+            raise CommitUnknown(f"{statement}: {error}") from error
+
+    def _rollback(self) -> None:
+        # a failed write may already have rolled back by itself
+        if not self._connection.get_autocommit():
+            self._guarded("ROLLBACK")
