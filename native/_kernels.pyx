@@ -541,7 +541,7 @@ cdef tuple ascending(object keys, uint64_t extra, Py_ssize_t *place):
 cdef int put_header(
     Writer *out, bytes start, tuple keys, tuple columns, Py_ssize_t row, uint64_t extra, Py_ssize_t place, size_t *hole,
 ) except -1:
-    """The header's first pairs as they are given, its cells under the keys, and room for 32 bytes under the extra one at its place."""
+    """The header as it begins, its cells under the keys, and a hole of 32 bytes under the extra one in its place."""
     cdef Py_ssize_t at, width = PyTuple_GET_SIZE(keys)
     cdef uint64_t count = 1
     cdef object value
@@ -791,7 +791,9 @@ cdef int seal(
     return fold(context, tree, root)
 
 
-def seal_group(size, bytes peaks not None, starts, keys, columns, commitment_key, bytes salts not None, particulars, bodies):
+def seal_group(
+    size, bytes peaks not None, starts, keys, columns, commitment_key, bytes salts not None, particulars, bodies,
+):
     """Commit, encode, hash and append a group. See `_pure.seal_group`."""
     # tuples: nobody else can shrink them
     cdef tuple begun = tuple(starts), cells = tuple([tuple(column) for column in columns])
