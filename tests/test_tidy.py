@@ -34,12 +34,12 @@ IMPURE = {
     *("logging", "structlog", "time"),
 }
 STORE_ONLY = {"apsw", "peewee", "playhouse"}
-STORE = re.compile(r"sync/(outbox\w*|store|group)(\.py|/.*)")  # sync's store: the one exception of the pure rooms
+STORE = re.compile(r"sync/(outbox\w*|store|group|transaction)(\.py|/.*)")  # the one exception of the pure rooms
 ENVIRONMENT = {"native/__init__.py": {"os"}}  # WASL_KERNELS
 
 FILE_LINES_MAX = 400  # ten screens, and one noun
 TEST_LINES_MAX = 700  # tables of cases are long and read line by line
-PYX_LINES_MAX = 800  # one compiled unit: cdef functions are not shared without a .pxd beside
+PYX_LINES_MAX = 500  # C says less in a line
 FUNCTION_LINES_MAX = 60  # a screen, without the docstring
 BANNED_EVERYWHERE = {"manager", "managers", "helper", "helpers", "util", "utils"}
 BANNED_FOR_MODULES = BANNED_EVERYWHERE | {"misc", "common"}  # "common" may stand in a function: the last common size
@@ -334,7 +334,7 @@ def test_sizes_are_reported(capsys):
 
 def test_no_file_is_too_long():
     limits = [(file, FILE_LINES_MAX) for file in _ours()]
-    limits += [(file, PYX_LINES_MAX) for file in (ROOT / "native").glob("*.pyx")]
+    limits += [(file, PYX_LINES_MAX) for file in (ROOT / "native").glob("*.p[xy][xi]")]
     limits += [(file, TEST_LINES_MAX) for file in (ROOT / "tests").rglob("*.py")]
     counted = [(file, file.read_text(encoding="utf-8").count("\n"), limit) for file, limit in limits]
     _none([f"{_short(file)}: {lines} lines, {limit} allowed" for file, lines, limit in counted if lines > limit])
