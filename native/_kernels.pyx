@@ -4,15 +4,16 @@
 Each kernel checks its bounds once, at the top; below that only sized C types. No pointer outlives its call.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bool cimport PyBool_Check
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsUnsignedLongLong, PyLong_Check
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
-from cpython.tuple cimport PyTuple_Check, PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from cpython.unicode cimport PyUnicode_Check
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memset
+# the lint does not look into the files that are included below
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer  # no-cython-lint
+from cpython.bool cimport PyBool_Check  # no-cython-lint
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE  # no-cython-lint
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsUnsignedLongLong, PyLong_Check  # no-cython-lint
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc  # no-cython-lint
+from cpython.tuple cimport PyTuple_Check, PyTuple_GET_ITEM, PyTuple_GET_SIZE  # no-cython-lint
+from cpython.unicode cimport PyUnicode_Check  # no-cython-lint
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t  # no-cython-lint
+from libc.string cimport memchr, memcmp, memcpy, memset  # no-cython-lint
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
