@@ -24,8 +24,8 @@ from sync.batch import (
     Batch,
 )
 from sync.errors import BadBatch
-from sync.header import BODY_BYTES, COMMITMENT, FACILITY, MESSAGE_TYPE, RECEIVED_US, decode_fields
-from sync.record import BodyState, Record
+from sync.header import BODY_BYTES, COMMITMENT, FACILITY, MESSAGE_TYPE, RECEIVED_US, common_start, decode_fields
+from sync.record import BodyState, Kind, Record
 from tests.sim_realm import COMMON as DRAFT_COMMON
 from tests.sim_realm import NODE, STREAM, checkpoint_note, draft, records, without_body
 
@@ -56,7 +56,7 @@ def changed(key: int, value) -> bytes:
 
 DRAFTS = st.builds(
     draft, st.integers(0, 10_000), body=st.binary(max_size=50),
-    common=st.sampled_from([DRAFT_COMMON, (*DRAFT_COMMON[:3], (4, "lab"), (5, "application/fhir+json"))]),
+    common=st.sampled_from([DRAFT_COMMON, common_start(kind=Kind.MESSAGE, facility="rawdah", feed="lab", content_type="application/fhir+json")]),
     message_type=st.sampled_from(["ADT^A01", "ORU^R01", ""]), received_us=st.integers(0, 2**52), clock_state=st.integers(0, 3),
     verdict=st.integers(0, 2), particulars=st.binary(max_size=20),
     after=st.none() | st.tuples(st.just("main"), st.just(1), st.integers(0, 9)),
