@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import apsw
 
 from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
-from sync.errors import CommitUnknown, LogBroken, SyncError
+from sync.errors import LogBroken, SyncError
 from sync.group import Group, insert
 from sync.header import CONTROL_ID, FEED, VERDICT, decode, decode_fields, decode_particulars, seal
 from sync.keys import Signer, Verifier
@@ -23,7 +23,7 @@ from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
 from sync.store import BROKEN, LogTable, create
-from sync.transaction import DISK_ERRORS, Transactions
+from sync.transaction import Transactions, reading
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
 REMEMBER_ROWS = 256  # read together at the start: what one damaged page can take from the memory of arrivals
@@ -55,6 +55,13 @@ def _received_us(header: bytes) -> int | None:
         return decode(header).received_us
     except SyncError:
         return None
+
+
+def _said_bytes(header: bytes) -> int:
+    try:
+        return decode(header).body_bytes
+    except SyncError:
+        return 0
 
 
 class Outbox:
@@ -205,13 +212,11 @@ class Outbox:
         return fresh
 
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
-        try:
+        with reading():
             found = self._connection.execute(
                 "SELECT stream, epoch, seq, header, body FROM header JOIN body USING (id) JOIN log ON log.id = header.log WHERE header.id = ?",
                 (row,),
             ).fetchone()
-        except DISK_ERRORS as error:
-            raise CommitUnknown(str(error)) from error
         if found is None or found[4] != draft.body:
             return None
         try:
@@ -227,11 +232,13 @@ class Outbox:
     def keep_receipt(self, *, ledger: str, stream: str, size: int, receipt: bytes, at: int) -> None:
         """Move a ledger's cursor of a stream's present epoch forward to `size`; never back. `at` is the receipt's time, seconds."""
         head = self.heads[stream]
-        with self.transaction():
+        with reading():
             before, octets = self._cursor(ledger, head)
             if size < before:
                 return
+            # not within the transaction: SQLite ends one that has met a damaged page
             octets += self._body_bytes(head.log, before, size)
+        with self.transaction():
             self._connection.execute(
                 "INSERT OR REPLACE INTO cursor (ledger, log, size, octets, receipt, at) VALUES (?, ?, ?, ?, ?, ?)",
                 (ledger, head.log, size, octets, receipt, at),
@@ -314,11 +321,15 @@ class Outbox:
         return (row[0], row[1]) if (said.origin, said.size) == (head.origin, row[0]) else (0, 0)
 
     def _body_bytes(self, log: int, first: int, end: int) -> int:
-        total: Any = self._connection.execute(
-            "SELECT coalesce(sum(length(body)), 0) FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ?",
-            (log, first, end),
-        ).get
-        return int(total)
+        """Bytes of these records' bodies, for the page; where a page of them cannot be read, what their headers say: a receipt must not fail for it."""
+        try:
+            total: Any = self._connection.execute(
+                "SELECT coalesce(sum(length(body)), 0) FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ?",
+                (log, first, end),
+            ).get
+            return int(total)
+        except (apsw.CorruptError, apsw.IOError):
+            return sum(_said_bytes(header) for _, header in LogTable(self._connection, log).headers(first, end - first))
 
     def _largest_row(self) -> int:
         largest: Any = self._connection.execute("SELECT coalesce(max(id), 0) FROM header").get

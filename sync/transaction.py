@@ -14,6 +14,15 @@ WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the databas
 DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError)
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Read what the next transaction builds on. Raises CommitUnknown where the disk failed: the process ends as for a write."""
+    try:
+        yield
+    except DISK_ERRORS as error:
+        raise CommitUnknown(str(error)) from error
+
+
 class Transactions:
     """The transactions of one connection, in a database of at most `quota_bytes` (0: no limit)."""
 

@@ -581,6 +581,24 @@ def test_trimming_takes_a_bounded_number_at_once_and_goes_on_after_a_restart(tmp
         assert made.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 44
 
 
+def test_receipt_over_a_body_page_that_cannot_be_read_is_kept(tmp_path):
+    sent = [draft(n, body=b"b" * 3000) for n in range(40)]
+    with closing(outbox(tmp_path)) as made:
+        made.append(sent)
+        made.append([draft(99)])  # a start verifies the last group, and would not begin on a broken one
+    found = apsw.Connection(str(tmp_path / "outbox.db"))
+    (page,) = found.execute(
+        "SELECT pageno FROM dbstat WHERE name = 'body' AND pagetype = 'leaf' ORDER BY path LIMIT 1 OFFSET 20"
+    ).fetchone()
+    found.close()
+    with (tmp_path / "outbox.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(bytes(4096))
+    with closing(outbox(tmp_path)) as made:
+        receipted(made, 40)
+        assert made._cursor(LEDGER, made.heads[STREAM]) == (40, 40 * 3000)
+
+
 def test_damaged_header_does_not_stop_trimming(box):
     box.append(some(0, 9))
     receipted(box, 9)
