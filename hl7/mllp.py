@@ -102,6 +102,11 @@ class Decoder:
         """A frame is under way."""
         return self._opened >= 0
 
+    @property
+    def held(self) -> int:
+        """Bytes of the open frame in memory."""
+        return len(self._buffer)
+
     def receive(self, data: bytes) -> list[Event]:
         """Take what arrived; return the frames it completed, in order."""
         window: bytes | bytearray = data  # the usual case, one whole frame a read: only the payload is copied

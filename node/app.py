@@ -23,6 +23,7 @@ from node.config import Config
 from node.control import ControlServer
 from node.errors import DataFolderTaken
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
+from node.feeds.open_frames import OpenFrames
 from node.gateway_client import GatewayClient
 from node.intake import Intake, make_door
 from node.keystore import Keystore, load
@@ -59,6 +60,7 @@ class Core:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uplink: Uplink | None = None
         self._feeds: list[MllpFeed] = []
+        self._frames = OpenFrames()
         self._writer = Writer(
             self._open_outbox,
             queue_records_max=config.outbox.queue_records_max,
@@ -161,7 +163,7 @@ class Core:
             rejected_per_hour_max=feed.rejected_per_hour_max,
         )  # fmt: skip
         prefix = f"{self._boot.hex()[:8]}-{feed.name[:8]}-"
-        return MllpFeed(feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix)
+        return MllpFeed(feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames)
 
     async def _each_minute(self, intake: Intake) -> None:
         while True:

@@ -11,20 +11,17 @@ from typing import cast
 
 import structlog
 
-from hl7.ack import acknowledge, refuse
-from hl7.check import Rules, Verdict, check
-from hl7.errors import NotEr7
-from hl7.message import facts
+from hl7.check import Rules, check
 from hl7.mllp import Broken, Decoder, Frame, encode
 from node.addresses import Address
 from node.alarms import Alarms
 from node.clock import Clock, hl7_time
 from node.config import Feed
-from node.errors import CannotListen, QueueFull
-from node.intake import Counted, Door, Intake, Refusal
+from node.errors import CannotListen
+from node.feeds.mllp_pending import Pending, PendingBroken, control_id
+from node.feeds.open_frames import OpenFrames
+from node.intake import Door, Intake, Refusal
 from node.listeners import is_within, open_listener, tls_context
-from node.writer import Outcome
-from sync.errors import NoRoom
 
 CONTENT_TYPE = "application/hl7-v2+er7"
 IDLE_S = 0.25  # after this pause a FS at the end of what came is the end: some senders leave out the CR
@@ -35,10 +32,10 @@ PENDING_MAX = 64  # frames of one connection without a reply; senders that follo
 PENDING_BYTES_MAX = (
     4 * 1024 * 1024
 )  # and their bytes: a commit group's worth, so that a fast sender of scans fills no memory
+FRAME_BYTES_FREE = 64 * 1024  # an open frame below this is not counted: nearly all messages are
 UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
 BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
 CHECK_S = 5.0  # how often connections are looked at for silence
-NOT_STORED = (NoRoom, QueueFull)
 MESSAGE_TYPE = re.compile(rb"[A-Z0-9]{3}(\^[A-Z0-9]{3}(\^[A-Z0-9_]{3,7})?)?")
 
 log = structlog.get_logger()
@@ -47,8 +44,11 @@ log = structlog.get_logger()
 class MllpFeed:
     """One configured MLLP source: its listeners, rules and connections."""
 
-    def __init__(self, feed: Feed, door: Door, intake: Intake, *, clock: Clock, alarms: Alarms, prefix: str) -> None:
+    def __init__(
+        self, feed: Feed, door: Door, intake: Intake, *, clock: Clock, alarms: Alarms, prefix: str, frames: OpenFrames
+    ) -> None:
         self.feed = feed
+        self.frames = frames
         self.door = door
         self.intake = intake
         self.clock = clock
@@ -123,61 +123,6 @@ class MllpFeed:
                 connection.look_at_silence(now, self.feed)
 
 
-class Pending:
-    """A frame in the order of replies: who sent it, what was said of it, and the reply once it is known (b"" where none is due)."""
-
-    __slots__ = ("connection", "raw", "reply", "verdict")
-
-    def __init__(self, connection: "Connection", raw: bytes, verdict: Verdict) -> None:
-        self.connection = connection
-        self.raw = raw
-        self.verdict = verdict
-        self.reply: bytes | None = None
-
-    @property
-    def octets(self) -> int:
-        """How much memory it holds."""
-        return len(self.raw)
-
-    def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
-        """The record is durable, or not: write the reply. A crash before the write leaves a repeat, which is known by its id and bytes."""
-        feed = self.connection.feed
-        if isinstance(outcome, NOT_STORED):
-            self.reply = _no_room(self.raw, outcome, feed)
-        else:
-            self.reply = acknowledge(self.raw, self.verdict, control_id=feed.reply_id(), now=feed.now())
-        self.connection.flush()
-
-
-class PendingBroken:
-    """The same for a frame that is not whole: it is answered where its MSH was seen and somebody waits."""
-
-    __slots__ = ("connection", "event", "reply")
-
-    def __init__(self, connection: "Connection", event: Broken) -> None:
-        self.connection = connection
-        self.event = event
-        self.reply: bytes | None = None
-
-    @property
-    def octets(self) -> int:
-        """How much memory it holds."""
-        return len(self.event.head)
-
-    def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
-        """The record of what was refused is durable, or not: write the reply."""
-        feed, error, head = self.connection.feed, self.event.error, self.event.head
-        if error.reply == "none" or not _has_header(head):
-            self.reply = b""
-        elif isinstance(outcome, NOT_STORED):
-            self.reply = _no_room(head, outcome, feed)
-        else:
-            self.reply = refuse(
-                head, ack_code=error.reply, error_code=error.error_code, text=error.text, control_id=feed.reply_id(), now=feed.now()
-            )  # fmt: skip
-        self.connection.flush()
-
-
 class Connection(asyncio.Protocol):
     """One sender's connection. Replies leave in the order in which frames came, none before its record is durable."""
 
@@ -191,6 +136,7 @@ class Connection(asyncio.Protocol):
         "_pending",
         "_reading",
         "_transport",
+        "_waits",
         "feed",
     )  # fmt: skip
 
@@ -204,6 +150,7 @@ class Connection(asyncio.Protocol):
         self._idle: asyncio.TimerHandle | None = None
         self._peer = ""
         self._reading = True
+        self._waits = False  # for room for its open frame
         self._paused_at: float | None = None
         self._heard_at = feed.clock.monotonic()
 
@@ -240,6 +187,7 @@ class Connection(asyncio.Protocol):
             return
         self._transport = None
         self.feed.connections.discard(self)
+        self.feed.frames.release(self)
         for event in self._decoder.finish():
             self._take(event)
         self.feed.noise_bytes += self._decoder.noise_bytes
@@ -258,10 +206,31 @@ class Connection(asyncio.Protocol):
                 self._take_message(event.payload)
             else:
                 self._take_broken(event)
+        is_long = False
         if decoder.is_open:
             self._idle = self._loop.call_later(IDLE_S, self._on_idle)
+            is_long = decoder.held >= FRAME_BYTES_FREE
+        if is_long or self.feed.frames.holders:
+            self._account()
         if len(self._pending) >= PENDING_MAX or self._octets >= PENDING_BYTES_MAX:
             self._set_reading()
+
+    def _account(self) -> None:
+        """Say how much the open frame holds; where all of them hold too much, this one waits for its turn."""
+        frames, held = self.feed.frames, self._decoder.held
+        if held < FRAME_BYTES_FREE:
+            frames.release(self)
+            if self._waits:
+                self.go_on()
+        elif not frames.hold(self, held):
+            self._waits = True
+            self._set_reading()
+
+    def go_on(self) -> None:
+        """There is room for the open frame again."""
+        self._waits = False
+        self._heard_at = self.feed.clock.monotonic()
+        self._set_reading()
 
     def pause_writing(self) -> None:
         """The source does not read its replies: stop reading from it."""
@@ -281,6 +250,8 @@ class Connection(asyncio.Protocol):
             if now - self._paused_at > feed.answer_s_max:
                 self._give_up("NOD-14")
             return
+        if self._waits:
+            return  # it is we who do not read; the frame that has its turn must move on or be given up
         limit = FRAME_S_MAX if self._decoder.is_open else feed.idle_s_max
         if limit and not self._pending and now - self._heard_at > limit:
             self._give_up("NOD-15")
@@ -300,6 +271,7 @@ class Connection(asyncio.Protocol):
         self._idle = None
         for event in self._decoder.idle():
             self._take(event)
+        self._account()
 
     def _cancel_idle(self) -> None:
         if self._idle is not None:
@@ -343,7 +315,7 @@ class Connection(asyncio.Protocol):
         feed.door.counts.last_error = (code, feed.clock.now_us())
         log.warning("mllp.broken", code=code, feed=feed.feed.name, peer=self._peer, length=event.length)
         feed.intake.store_broken(
-            feed.door, head=event.head, length=event.length, sha256=event.sha256, control_id=_control_id(event.head), peer=self._peer,
+            feed.door, head=event.head, length=event.length, sha256=event.sha256, control_id=control_id(event.head), peer=self._peer,
             code=code, answer=pending.answer,
         )  # fmt: skip
 
@@ -359,7 +331,8 @@ class Connection(asyncio.Protocol):
 
     def _set_reading(self) -> None:
         """Read while the source reads its replies and has not too many frames under way."""
-        wanted = self._paused_at is None and len(self._pending) < PENDING_MAX and self._octets < PENDING_BYTES_MAX
+        wanted = len(self._pending) < PENDING_MAX and self._octets < PENDING_BYTES_MAX
+        wanted = wanted and self._paused_at is None and not self._waits
         if self._transport is not None and wanted != self._reading:
             self._reading = wanted
             if wanted:
@@ -372,24 +345,3 @@ class Connection(asyncio.Protocol):
 def safe_type(message_type: bytes) -> str:
     """MSH-9 where it has the form of one, else empty: headers are permanent, and a sender may write anything there."""
     return message_type.decode() if MESSAGE_TYPE.fullmatch(message_type) else ""
-
-
-def _no_room(raw: bytes, error: NoRoom | QueueFull, feed: MllpFeed) -> bytes:
-    return refuse(
-        raw, ack_code="AR", error_code="207", text=f"{error.code} no room, not stored; send again", control_id=feed.reply_id(), now=feed.now()
-    )  # fmt: skip
-
-
-def _has_header(head: bytes) -> bool:
-    try:
-        facts(head)
-    except NotEr7:
-        return False
-    return True
-
-
-def _control_id(head: bytes) -> str:
-    try:
-        return facts(head).control_id.decode("utf-8", "backslashreplace")
-    except NotEr7:
-        return ""
