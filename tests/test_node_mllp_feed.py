@@ -28,6 +28,7 @@ def node(realm, tmp_path_factory):
     """One node for all tests that need no restart; each feed has a stream of its own."""
     folder = tmp_path_factory.mktemp("node")
     issue_gateway(realm.folder / "ca", folder / "feed", "feed", ["127.0.0.1"])
+    secure = f'certificate = "{folder}/feed/server.pem"\nkey = "{folder}/feed/server.key"\nclient_ca = "{realm.folder}/ca/ca.pem"'
     feeds = [
         Feed("his", ("127.0.0.1", "[::1]"), lines="frame_mb_max = 1"),
         Feed("strict", check=STRICT),
@@ -35,7 +36,9 @@ def node(realm, tmp_path_factory):
         Feed("few", lines="connections_max = 2"),
         Feed("slow", lines="answer_s_max = 1"),
         Feed("silent", lines="idle_s_max = 1"),
-        Feed("secure", tls=f'certificate = "{folder}/feed/server.pem"\nkey = "{folder}/feed/server.key"\nclient_ca = "{realm.folder}/ca/ca.pem"'),
+        Feed("secure", tls=secure),
+        Feed("secure-few", tls=secure, lines="connections_max = 2"),
+        Feed("secure-closed", tls=secure, lines='allow = ["192.0.2.0/24"]'),
     ]  # fmt: skip
     with running(Node(realm, folder, feeds=feeds), before=IMPATIENT) as found:
         yield found
@@ -483,6 +486,26 @@ def test_a_tls_source_without_a_valid_certificate_leaves_no_record(node, new, ce
         mllp.reply()
     assert_serves(node, "secure", tls=client(certificates, "his"))
     assert [record.control_id for record in new("secure")] in ([], ["STILL-HERE-secure"])
+
+
+def test_sockets_that_never_shake_hands_count_as_connections_of_a_tls_feed(node, certificates):
+    with node.mllp("secure-few"), node.mllp("secure-few"), node.mllp("secure-few") as third:
+        assert third.socket.recv(1) == b""
+    wait_until("room again", lambda: shakes_hands(node, "secure-few", certificates))
+
+
+def shakes_hands(node, feed, certificates):
+    try:
+        with node.mllp(feed, tls=client(certificates, "his")):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_peer_that_is_not_on_a_tls_feeds_list_is_closed_before_any_handshake(node, certificates):
+    with node.mllp("secure-closed") as mllp:
+        assert mllp.socket.recv(1) == b"", "nothing was sent, so no handshake had begun"
+    assert not shakes_hands(node, "secure-closed", certificates)
 
 
 def test_plain_bytes_on_a_tls_port_leave_no_record(node, new, certificates):

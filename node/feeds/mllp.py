@@ -35,6 +35,8 @@ PENDING_BYTES_MAX = (
 FRAME_BYTES_FREE = 64 * 1024  # an open frame below this is not counted: nearly all messages are
 UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
 BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
+HANDSHAKE_S_MAX = 10.0  # two round trips and one signature; a slow radio link needs two seconds
+ACCEPT_AGAIN_S = 0.1  # a file descriptor may be free again by then
 CHECK_S = 5.0  # how often connections are looked at for silence
 MESSAGE_TYPE = re.compile(rb"[A-Z0-9]{3}(\^[A-Z0-9]{3}(\^[A-Z0-9_]{3,7})?)?")
 
@@ -64,6 +66,9 @@ class MllpFeed:
         self._replies = 0
         self._second = (-1, b"")
         self._servers: list[asyncio.Server] = []
+        self._listeners: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()  # of TLS: one for each listener, one for each handshake
+        self._shaking = 0
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -71,20 +76,22 @@ class MllpFeed:
         loop = asyncio.get_running_loop()
         for address in self.feed.listen:
             try:
-                server = await loop.create_server(
-                    lambda: Connection(self, loop),
-                    sock=open_listener(address),
-                    ssl=tls_context(self.feed.tls),
-                    backlog=BACKLOG,
-                )
+                context, listener = tls_context(self.feed.tls), open_listener(address)
+                self._listeners.append(listener)
+                if context is None:
+                    server = await loop.create_server(lambda: Connection(self, loop), sock=listener, backlog=BACKLOG)
+                    self._servers.append(server)
+                    continue
+                listener.listen(BACKLOG)
+                listener.setblocking(False)
             except (OSError, ssl.SSLError) as error:
                 raise CannotListen(f"feed {self.feed.name}: {address}: {error}") from error
-            self._servers.append(server)
+            self._tasks.add(loop.create_task(self._accept(loop, listener, context)))
         self._watch = loop.create_task(self._look_at_silence())
 
     def addresses(self) -> list[str]:
         """Where it really listens, port 0 resolved."""
-        names = [sock.getsockname() for server in self._servers for sock in server.sockets]
+        names = [listener.getsockname() for listener in self._listeners]
         return [str(Address(name[0], name[1])) for name in names]
 
     async def stop(self) -> None:
@@ -93,8 +100,24 @@ class MllpFeed:
             self._watch.cancel()
         for server in self._servers:
             server.close()
+        for task in self._tasks:
+            task.cancel()
+        for listener in self._listeners:
+            listener.close()
         for connection in list(self.connections):
             connection.close()
+
+    def welcomes(self, peer: str) -> bool:
+        """Whether one more connection of this peer may come; one that may not is logged."""
+        code = ""
+        if not peer or not self.admits(peer):
+            code = "NOD-12"
+        elif len(self.connections) + self._shaking >= self.feed.connections_max:
+            code = "NOD-13"
+        if code:
+            log.warning("mllp.refused", code=code, feed=self.feed.name, peer=peer)
+            self.door.counts.last_error = (code, self.clock.now_us())
+        return not code
 
     def admits(self, peer: str) -> bool:
         """Whether this address may send here."""
@@ -115,6 +138,34 @@ class MllpFeed:
             self._second = (second, hl7_time(now_us).encode())
         return self._second[1]
 
+    async def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, context: ssl.SSLContext) -> None:
+        """Look at each TLS source before its handshake: one that may not come costs a socket and no more."""
+        while True:
+            try:
+                sock, name = await loop.sock_accept(listener)
+            except OSError as error:  # no file descriptors left, or it is gone again
+                log.warning("mllp.not_accepted", feed=self.feed.name, error=type(error).__name__)
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            if not self.welcomes(str(name[0])):
+                sock.close()
+                continue
+            self._shaking += 1
+            task = loop.create_task(self._shake_hands(loop, sock, context))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _shake_hands(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ssl.SSLContext) -> None:
+        try:
+            await loop.connect_accepted_socket(
+                lambda: Connection(self, loop, is_welcome=True), sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_S_MAX
+            )  # fmt: skip
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            log.info("mllp.no_handshake", feed=self.feed.name, error=type(error).__name__)
+            sock.close()
+        finally:
+            self._shaking -= 1
+
     async def _look_at_silence(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
@@ -130,6 +181,7 @@ class Connection(asyncio.Protocol):
         "_decoder",
         "_heard_at",
         "_idle",
+        "_is_welcome",
         "_loop", "_octets",
         "_paused_at",
         "_peer",
@@ -140,9 +192,10 @@ class Connection(asyncio.Protocol):
         "feed",
     )  # fmt: skip
 
-    def __init__(self, feed: MllpFeed, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, feed: MllpFeed, loop: asyncio.AbstractEventLoop, *, is_welcome: bool = False) -> None:
         self.feed = feed
         self._loop = loop
+        self._is_welcome = is_welcome  # it was looked at before its handshake
         self._decoder = Decoder(feed.feed.frame_bytes_max)
         self._pending: deque[Pending | PendingBroken] = deque()
         self._octets = 0
@@ -162,14 +215,7 @@ class Connection(asyncio.Protocol):
         feed = self.feed
         name = transport.get_extra_info("peername") or ("",)
         self._peer = str(name[0])
-        code = ""
-        if not self._peer or not feed.admits(self._peer):
-            code = "NOD-12"
-        elif len(feed.connections) >= feed.feed.connections_max:
-            code = "NOD-13"
-        if code:
-            log.warning("mllp.refused", code=code, feed=feed.feed.name, peer=self._peer)
-            feed.door.counts.last_error = (code, feed.clock.now_us())
+        if not self._is_welcome and not feed.welcomes(self._peer):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
