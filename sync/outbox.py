@@ -200,6 +200,9 @@ class Outbox:
     def _fresh(self, drafts: Sequence[Draft], repeats: Mapping[int, object]) -> dict[str, list[int]]:
         """Places of the other drafts, by stream. Raises LogBroken for an unknown one."""
         fresh: dict[str, list[int]] = {}
+        streams = {draft.stream for draft in drafts}
+        if len(streams) == 1 and streams <= self.heads.keys() and not repeats:  # nearly always
+            return {streams.pop(): list(range(len(drafts)))}
         for place, draft in enumerate(drafts):
             if place in repeats:
                 continue

@@ -34,7 +34,7 @@ class Transactions:
 
     @contextmanager
     def begin(self, *, grows: bool = False) -> Iterator[None]:
-        """BEGIN IMMEDIATE … COMMIT. A crash before COMMIT returns leaves either all of it or nothing.
+        """BEGIN … COMMIT. A crash before COMMIT returns leaves either all of it or nothing.
 
         `grows`: it adds records, so it may not touch the reserve. Raises NoRoom when the store is full and nothing was committed;
         CommitUnknown when the disk failed, at whatever step.
@@ -42,21 +42,23 @@ class Transactions:
         if not grows:
             self._limit_pages(RESERVE_PAGES)
         try:
-            with self._committed():
+            # records come from the one writer there is, and the first statement is an INSERT: it takes the lock as IMMEDIATE
+            # would, and BEGIN alone is so short that Python's lock has not gone to another thread meanwhile
+            with self._committed("BEGIN" if grows else "BEGIN IMMEDIATE"):
                 yield
         finally:
             if not grows:
                 self._limit_pages(0)
 
     @contextmanager
-    def _committed(self) -> Iterator[None]:
-        self._guarded("BEGIN IMMEDIATE")
+    def _committed(self, begin: str) -> Iterator[None]:
+        self._guarded(begin)
         try:
             yield
         except apsw.FullError as error:
             self._rollback()
             raise NoRoom("the outbox is full") from error
-        except DISK_ERRORS as error:
+        except (*DISK_ERRORS, apsw.BusyError) as error:
             self._rollback()
             raise CommitUnknown(str(error)) from error
         except BaseException:

@@ -27,51 +27,51 @@ START, END = (b"\x0b" + TEXT + b"NTE|1||" + b"." * (691 - len(TEXT)) + b"\r\x1c\
 
 
 class Sender:
-    """Sends the next message when the reply to the last has come."""
+    """One connection: what it sends next, when it sent the last, and what came of the reply."""
+
+    __slots__ = ("began", "head", "number", "recv", "reply", "send", "socket")
 
     def __init__(self, run: int, number: int, host: str, port: int) -> None:
-        self.run, self.number, self.sent = run, number, 0
         self.socket = socket.create_connection((host, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = b""
+        self.recv, self.send = self.socket.recv, self.socket.sendall
+        self.head = START + b"%d-%02d-" % (run, number)
+        self.number, self.began, self.reply = 0, 0.0, b""
 
-    def next(self) -> None:
-        self.sent += 1
-        self.began = time.perf_counter()
-        self.socket.sendall(message(b"%d-%02d-%09d" % (self.run, self.number, self.sent)))
-
-    def is_answered(self) -> bool:
-        self.buffer += self.socket.recv(REPLY_BYTES_MAX)
-        if not self.buffer.endswith(b"\x1c\r"):
-            return False
-        if b"MSA|AA|" not in self.buffer:
-            raise SystemExit(f"not accepted: {self.buffer!r}")
-        self.buffer = b""
-        return True
+    def next(self, now: float) -> None:
+        self.number += 1
+        self.began = now
+        self.send(self.head + b"%09d" % self.number + END)
 
 
 def go(host: str, port: int, connections: int, seconds: float, messages: int) -> None:
     run, waits = time.time_ns(), list[float]()
-    ready = select.epoll()
+    ready, clock = select.epoll(), time.perf_counter
     senders = {}
     for number in range(connections):
         sender = Sender(run, number, host, port)
         senders[sender.socket.fileno()] = sender
         ready.register(sender.socket, select.EPOLLIN)
-    began = now = time.perf_counter()
+    began = now = clock()
     for sender in senders.values():
-        sender.next()
+        sender.next(now)
     under_way = connections
     while under_way:
         for descriptor, _ in ready.poll():
             sender = senders[descriptor]
-            if sender.is_answered():
-                now = time.perf_counter()
-                waits.append(now - sender.began)
-                if now - began < seconds and (not messages or len(waits) + under_way <= messages):
-                    sender.next()
-                else:
-                    under_way -= 1
+            reply = sender.reply + sender.recv(REPLY_BYTES_MAX)
+            if reply[-2:] != b"\x1c\r":
+                sender.reply = reply
+                continue
+            if b"MSA|AA|" not in reply:
+                raise SystemExit(f"not accepted: {reply!r}")
+            sender.reply = b""
+            now = clock()
+            waits.append(now - sender.began)
+            if now - began < seconds and (not messages or len(waits) + under_way <= messages):
+                sender.next(now)
+            else:
+                under_way -= 1
     waits.sort()
     print(
         json.dumps(
