@@ -120,7 +120,8 @@ def test_a_page_whose_first_stream_was_refused_asks_again(browser):
             lambda route: route.fallback() if refused else (refused.append(1), route.fulfill(status=503)),
         )
         page.goto(f"{url}/?lang=en")
-        wait_until(lambda: refused)  # only the second request can make it live
+        # only while Playwright waits are routes served, so the wait is Playwright's; only the second request can make it live
+        wait_until(lambda: page.wait_for_timeout(20) or refused)
         live(page)
         context.close()
 
