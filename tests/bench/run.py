@@ -253,7 +253,7 @@ def report(found: dict[str, Any]) -> str:
         ("intake over 64 connections, against python-hl7 + peewee", f"{ratio(one['ours'], one['plain']):.1f} x", "30 x"),
         (
             f"intake, against a bare group-commit loop of the same rows (groups of {one['group']:.0f})",
-            f"{ratio(one['ours'], one['bare']):.2f}", "0.25",
+            f"{ratio(one['ours'], one['bare']):.3f}", "0.25",
         ),
         ("index and 12 fields, against python-hl7's parse", f"{parse / two['python-hl7']['per_s']:.0f} x", "100 x"),
         ("index and 12 fields, against hl7apy's parse", f"{two['ours, sample']['per_s'] / two['hl7apy']['per_s']:,.0f} x", "3,000 x"),
