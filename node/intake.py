@@ -17,10 +17,8 @@ from sync.record import Draft, Kind, Verdict
 
 REFUSALS_TYPE = "application/vnd.wasl.refusals"
 HOUR_S = 3600.0
-ACCEPTED, REJECTED = (
-    int(Verdict.ACCEPTED),
-    int(Verdict.REJECTED),
-)  # looking a member up costs more than all that is done with it
+# as numbers: looking a member up costs more than all that is done with it
+ACCEPTED, REJECTED = int(Verdict.ACCEPTED), int(Verdict.REJECTED)
 CONTROL_ID_CHARACTERS_MAX = 512  # HL7 2.9 allows 199; what is longer stands whole in the body
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from hl7.mllp import encode
 from node.alarms import Alarms
 from node.clock import SystemClock
 from node.config import Feed
-from node.feeds.mllp import CONTENT_TYPE, FRAME_BYTES_FREE, Connection, MllpFeed
+from node.feeds.mllp import CONTENT_TYPE, FRAME_BYTES_FREE, TURN_S_MAX, Connection, MllpFeed
 from node.feeds.open_frames import OpenFrames
 from node.intake import Intake, make_door
 
@@ -104,6 +104,27 @@ def test_a_connection_that_is_lost_gives_its_room_to_those_that_wait(site):
     one.data_received(b"\x0b" + body(1))
     two.data_received(b"\x0b" + body(2))
     assert not read_two.is_reading
+    one.connection_lost(None)
+    assert read_two.is_reading
+
+
+def test_a_sender_of_one_long_frame_after_another_does_not_keep_its_turn(site):
+    (one, read_one), (two, read_two) = site.connect(), site.connect()
+    one.data_received(b"\x0b" + body(1)[:-10])
+    two.data_received(b"\x0b" + body(2))
+    one.data_received(b"." * 10 + b"\x1c\r\x0b" + body(3))  # the end of the first and most of the next in one read
+    assert (read_one.is_reading, read_two.is_reading) == (False, True)
+
+
+def test_a_frame_that_drips_while_others_wait_is_given_up(site):
+    (one, read_one), (two, read_two) = site.connect(), site.connect()
+    one.data_received(b"\x0b" + body(1))
+    two.data_received(b"\x0b" + body(2))
+    now = site.clock.monotonic()
+    two.look_at_silence(now + TURN_S_MAX - 1, site.feed.feed)
+    assert read_one.is_open
+    two.look_at_silence(now + TURN_S_MAX + 1, site.feed.feed)
+    assert (read_one.is_open, read_two.is_open) == (False, True)
     one.connection_lost(None)
     assert read_two.is_reading
 

@@ -28,6 +28,7 @@ IDLE_S = 0.25  # after this pause a FS at the end of what came is the end: some 
 FRAME_S_MAX = (
     60.0  # a frame that grows no further is a dead sender; 16 MiB in a minute is 2 Mbit/s, progress starts it anew
 )
+TURN_S_MAX = 300.0  # a long frame may keep others waiting so long, where memory is short: the longest at half a Mbit/s
 PENDING_MAX = 64  # frames of one connection without a reply; senders that follow the standard have one
 PENDING_BYTES_MAX = (
     4 * 1024 * 1024
@@ -247,16 +248,16 @@ class Connection(asyncio.Protocol):
         if self._idle is not None:
             self._cancel_idle()
         decoder = self._decoder
-        for event in decoder.receive(data):
-            if isinstance(event, Frame):
-                self._take_message(event.payload)
-            else:
-                self._take_broken(event)
+        events = decoder.receive(data)
+        for event in events:
+            self._take(event)
         is_long = False
         if decoder.is_open:
             self._idle = self._loop.call_later(IDLE_S, self._on_idle)
             is_long = decoder.held >= FRAME_BYTES_FREE
         if is_long or self.feed.frames.holders:
+            if events:
+                self.feed.frames.release(self)  # the next frame has no right to the turn of the one that ended
             self._account()
         if len(self._pending) >= PENDING_MAX or self._octets >= PENDING_BYTES_MAX:
             self._set_reading()
@@ -296,8 +297,10 @@ class Connection(asyncio.Protocol):
             if now - self._paused_at > feed.answer_s_max:
                 self._give_up("NOD-14")
             return
-        if self._waits:
-            return  # it is we who do not read; the frame that has its turn must move on or be given up
+        if self._waits:  # it is we who do not read
+            if now - self._heard_at > TURN_S_MAX:
+                self.feed.frames.give_up_oldest()
+            return
         limit = FRAME_S_MAX if self._decoder.is_open else feed.idle_s_max
         if limit and not self._pending and now - self._heard_at > limit:
             self._give_up("NOD-15")
@@ -306,6 +309,10 @@ class Connection(asyncio.Protocol):
         """Close after what is written has left."""
         if self._transport is not None:
             self._transport.close()
+
+    def give_up_turn(self) -> None:
+        """Others have waited for the end of this frame as long as they may."""
+        self._give_up("NOD-15")
 
     def _give_up(self, code: str) -> None:
         log.warning("mllp.closed", code=code, feed=self.feed.feed.name, peer=self._peer)

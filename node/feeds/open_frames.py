@@ -11,6 +11,9 @@ class Holder(Protocol):
     def go_on(self) -> None:
         """Read again."""
 
+    def give_up_turn(self) -> None:
+        """Close: others have waited too long."""
+
 
 class OpenFrames:
     """What the long open frames hold together. Beyond the limit only the oldest of them goes on, so that it ends; the others wait, unread.
@@ -32,6 +35,11 @@ class OpenFrames:
             return True
         self._waiting[holder] = None
         return False
+
+    def give_up_oldest(self) -> None:
+        """Close the one that goes on, because another has waited too long: a frame that drips must not hold up all others."""
+        if self.holders:
+            next(iter(self.holders)).give_up_turn()
 
     def release(self, holder: Holder) -> None:
         """Its frame has ended, or its connection; does nothing for one that holds nothing."""
