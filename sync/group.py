@@ -1,37 +1,47 @@
-"""A whole commit group into header and body in two statements.
+"""A whole commit group, its records and its log's head, in one statement.
 
-`executemany` gives up and takes back Python's lock for each row; beside a busy event loop each of these waits for a turn,
-and the group with them. Here SQLite cuts the rows out of joined bytes by itself, so intake goes on meanwhile.
+Each statement, and with `executemany` each row, gives up Python's lock and waits to have it back; beside a busy event loop the
+group waits with it. Here one row of joined bytes goes into a view of this connection, and SQLite cuts the rows out by itself.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import apsw
 
 from native import pack_rows
 from sync.log import HASH_BYTES
+from sync.outbox_heads import Head, write_head
 from sync.record import SALT_BYTES, BodyState
 
-# bits for the lengths of a row's particulars and body; 24 are left for where it begins: a group holds 4 MiB, and only a
-# single large message is beyond 16
-PARTICULARS_BITS, BODY_BITS = 15, 24
+# bits for the lengths of a row's parts; what is left of 63 says where it begins. A header has 1 kB at most; for a body 24 are
+# left, as a group holds 4 MiB and only a single large message is beyond 16
+HEADER_BITS, PARTICULARS_BITS, BODY_BITS = 11, 15, 24
 
-_HEADERS = f"""INSERT INTO header (id, log, seq, state, header, leaf)
-SELECT ?1 + rowid, ?2, ?3 + rowid, {BodyState.PRESENT:d}, value, substr(?4, rowid * {HASH_BYTES} - {HASH_BYTES - 1}, {HASH_BYTES})
-FROM carray(?5)"""  # noqa: S608  # constants
+Values = tuple[int | bytes | str, ...]
+
 _PARTICULARS = f"((value >> {BODY_BITS}) & {(1 << PARTICULARS_BITS) - 1})"
 _OFFSET = f"(value >> {BODY_BITS + PARTICULARS_BITS})"
-_BODIES = f"""INSERT INTO body (id, salt, particulars, body)
-SELECT ?1 + rowid, substr(?2, rowid * {SALT_BYTES} - {SALT_BYTES - 1}, {SALT_BYTES}), substr(?3, {_OFFSET} + 1, {_PARTICULARS}),
-substr(?3, {_OFFSET} + {_PARTICULARS} + 1, value & {(1 << BODY_BITS) - 1}) FROM carray(?4)"""  # noqa: S608  # constants
+_VIEW = """CREATE TEMP VIEW sealed AS SELECT 0 AS row, 0 AS log, 0 AS first, x'' AS headers, '' AS header_places, x'' AS leaves, x'' AS salts,
+x'' AS joined, '' AS places, 0 AS size, x'' AS peaks, 0 AS octets, x'' AS checkpoint, x'' AS digest"""
+_TRIGGER = f"""CREATE TEMP TRIGGER store_sealed INSTEAD OF INSERT ON sealed BEGIN
+INSERT INTO header (id, log, seq, state, header, leaf) SELECT NEW.row + key, NEW.log, NEW.first + key, {BodyState.PRESENT:d},
+substr(NEW.headers, (value >> {HEADER_BITS}) + 1, value & {(1 << HEADER_BITS) - 1}), substr(NEW.leaves, key * {HASH_BYTES} + 1, {HASH_BYTES})
+FROM json_each(NEW.header_places);
+INSERT INTO body (id, salt, particulars, body) SELECT NEW.row + key, substr(NEW.salts, key * {SALT_BYTES} + 1, {SALT_BYTES}),
+substr(NEW.joined, {_OFFSET} + 1, {_PARTICULARS}), substr(NEW.joined, {_OFFSET} + {_PARTICULARS} + 1, value & {(1 << BODY_BITS) - 1})
+FROM json_each(NEW.places);
+UPDATE log SET size = NEW.size, peaks = NEW.peaks, octets = NEW.octets, group_first = NEW.first, checkpoint = NEW.checkpoint,
+digest = NEW.digest WHERE id = NEW.log;
+END"""  # noqa: S608  # constants
+STORE: Final = "INSERT INTO sealed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+"""The statement that stores what `pack` gives."""
 
 
 class Group(NamedTuple):
-    """Records from position `first` of a log on, ready to be stored; leaves and salts are joined."""
+    """Records ready to be stored, and the head that their log has with them; leaves and salts are joined."""
 
-    log: int
-    first: int
+    head: Head
     headers: Sequence[bytes]
     leaves: bytes
     salts: bytes
@@ -39,26 +49,54 @@ class Group(NamedTuple):
     bodies: Sequence[bytes]
 
 
+def prepare(connection: apsw.Connection) -> None:
+    """Make the view that STORE needs, for as long as this connection is open. The file knows nothing of it."""
+    connection.execute("PRAGMA temp_store = memory")
+    connection.execute(_VIEW)
+    connection.execute(_TRIGGER)
+
+
+def pack(row: int, group: Group) -> Values | None:
+    """Give the values that STORE takes, for rows from id `row` on; None where a part is too long for it."""
+    packed, heads = (
+        pack_rows((group.particulars, group.bodies), (PARTICULARS_BITS, BODY_BITS)),
+        pack_rows((group.headers,), (HEADER_BITS,)),
+    )
+    if packed is None or heads is None:
+        return None
+    head = group.head
+    return (
+        row, head.log, head.group_first, _filled(heads[0]), _listed(heads[1]), group.leaves, group.salts, _filled(packed[0]), _listed(packed[1]),
+        head.frontier.size, head.frontier.peaks, head.octets, head.checkpoint, head.digest,
+    )  # fmt: skip
+
+
 def insert(connection: apsw.Connection, row: int, group: Group) -> None:
-    """Insert records from row id `row` on. Within the caller's transaction."""
-    packed = pack_rows((group.particulars, group.bodies), (PARTICULARS_BITS, BODY_BITS))
-    if packed is None:
-        _insert_each(connection, row, group)
+    """Store a group, its rows from id `row` on, within the caller's transaction."""
+    values = pack(row, group)
+    if values is not None:
+        connection.execute(STORE, values)
         return
-    joined, places = packed
-    headers = apsw.carray(tuple(group.headers))
-    connection.execute(_HEADERS, (row - 1, group.log, group.first - 1, group.leaves, headers))
-    # of an empty whole SQLite's substr() gives NULL, not an empty part
-    rows = apsw.carray(places, flags=apsw.SQLITE_CARRAY_INT64)
-    connection.execute(_BODIES, (row - 1, group.salts, joined or b"\0", rows))
+    _insert_each(connection, row, group)
+    write_head(connection, group.head)
+
+
+def _listed(places: bytes) -> str:
+    """Native int64s as a JSON array."""
+    return str(memoryview(places).cast("q").tolist())
+
+
+def _filled(joined: bytes) -> bytes:
+    """Of an empty whole SQLite's substr() gives NULL, not an empty part."""
+    return joined or b"\0"
 
 
 def _insert_each(connection: apsw.Connection, row: int, group: Group) -> None:
-    leaves, salts = group.leaves, group.salts
+    leaves, salts, head = group.leaves, group.salts, group.head
     connection.executemany(
         "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (row + n, group.log, group.first + n, int(BodyState.PRESENT), header, leaves[HASH_BYTES * n : HASH_BYTES * (n + 1)])
+            (row + n, head.log, head.group_first + n, int(BodyState.PRESENT), header, leaves[HASH_BYTES * n : HASH_BYTES * (n + 1)])
             for n, header in enumerate(group.headers)
         ],
     )  # fmt: skip

@@ -13,10 +13,10 @@ import apsw
 
 from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
 from sync.errors import LogBroken, SyncError
-from sync.group import Group, insert
+from sync.group import STORE, Group, insert, pack, prepare
 from sync.header import CONTROL_ID, FEED, VERDICT, decode, decode_fields, decode_particulars, seal
 from sync.keys import Signer, Verifier
-from sync.log import Frontier
+from sync.log import TILE_LEAVES, Frontier
 from sync.names import Origin, check_name
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.recent import RECENT_MAX, Recent
@@ -77,6 +77,7 @@ class Outbox:
         try:
             self._database = create(path, SCHEMA, vfs=vfs)
             self._connection: apsw.Connection = self._database.raw()
+            prepare(self._connection)
             self._transactions = Transactions(self._connection, quota_bytes)
             self.heads = {head.origin.stream: head for head in read_heads(self._connection, signer.name)}
             self._next_row = 1 + self._largest_row()
@@ -127,19 +128,19 @@ class Outbox:
         repeats = self._find_repeats(drafts)
         stored: list[Stored | None] = [None] * len(drafts)
         kept: list[bytes] = []
-        sealed: list[tuple[Head, Head, Group]] = []
+        groups: list[Group] = []
         # all that needs no lock on the database comes first: hashing lets intake go on, and BEGIN would wait for it
         for stream, places in self._fresh(drafts, repeats).items():
             head, fresh = self.heads[stream], [drafts[place] for place in places]
-            sealed.append((head, *self._seal(head, fresh)))
+            groups.append(self._seal(head, fresh))
             kept += [draft.repeat_key for draft in fresh]
             epoch = head.origin.epoch
             for seq, place in enumerate(places, head.frontier.size):
                 stored[place] = Stored(stream, epoch, seq)
-        self._insert(sealed)
+        self._insert(groups)
         # only now is it true
-        for _, after, _ in sealed:
-            self.heads[after.origin.stream] = after
+        for group in groups:
+            self.heads[group.head.origin.stream] = group.head
         end = self._next_row + len(kept)
         self._recent.keep_all(kept, range(self._next_row, end))
         self._next_row = end
@@ -148,8 +149,8 @@ class Outbox:
             stored[place] = found._replace(repeated=True) if found else None
         return cast("list[Stored]", stored)  # each place is fresh or repeats one that is
 
-    def _seal(self, head: Head, drafts: Sequence[Draft]) -> tuple[Head, Group]:
-        """Give the head that a stream will have, and the records that take it there."""
+    def _seal(self, head: Head, drafts: Sequence[Draft]) -> Group:
+        """Give the records that drafts become, and the head that their stream will have."""
         salts = self._draw(SALT_BYTES * len(drafts))
         before, first = head.frontier, head.frontier.size
         headers, leaves, peaks, root = seal(first, before.peaks, drafts, salts)
@@ -159,7 +160,7 @@ class Outbox:
         octets = head.octets + sum(map(len, bodies))
         note = self._sign(head.origin, after, root)
         head = replace(head, frontier=after, octets=octets, group_first=first, checkpoint=note)
-        return head, Group(head.log, first, headers, leaves, salts, particulars, bodies)
+        return Group(head, headers, leaves, salts, particulars, bodies)
 
     def _draw(self, size: int) -> bytes:
         """Take random bytes, of which many are fetched together: each fetching gives up Python's lock and waits for it."""
@@ -168,14 +169,25 @@ class Outbox:
         taken, self._drawn = self._drawn[:size], self._drawn[size:]
         return taken
 
-    def _insert(self, sealed: Sequence[tuple[Head, Head, Group]]) -> None:
+    def _insert(self, groups: Sequence[Group]) -> None:
         row = self._next_row
+        if (
+            len(groups) == 1 and self._tiles(groups[0]) == 0 and (values := pack(row, groups[0])) is not None
+        ):  # nearly always
+            self._transactions.alone(STORE, values)
+            return
         with self.transaction(grows=True):
-            for before, after, group in sealed:
+            for group in groups:
                 insert(self._connection, row, group)
-                LogTable(self._connection, group.log).fill_tiles(before.frontier, group.leaves)
-                write_head(self._connection, after)
+                LogTable(self._connection, group.head.log).fill_tiles(
+                    self.heads[group.head.origin.stream].frontier, group.leaves
+                )
                 row += len(group.bodies)
+
+    @staticmethod
+    def _tiles(group: Group) -> int:
+        """How many tiles it makes full."""
+        return group.head.frontier.size // TILE_LEAVES - group.head.group_first // TILE_LEAVES
 
     def _find_repeats(self, drafts: Sequence[Draft]) -> dict[int, Stored | int]:
         """Places of drafts that arrived before: the record that holds the first one, or its place in this group."""

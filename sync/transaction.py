@@ -50,6 +50,19 @@ class Transactions:
             if not grows:
                 self._limit_pages(0)
 
+    def alone(self, statement: str, values: tuple[int | bytes | str, ...]) -> None:
+        """One statement that adds records, a transaction by itself. Raises what `begin` raises.
+
+        NoRoom also where the WAL finds none while it commits: its last frame is then not whole, and no recovery takes the group for one.
+        """
+        try:
+            self._connection.execute(statement, values)
+        except apsw.FullError as error:
+            raise NoRoom("the outbox is full") from error
+        except (*DISK_ERRORS, apsw.BusyError) as error:
+            raise CommitUnknown(str(error)) from error
+        self._checkpoint_wal()
+
     @contextmanager
     def _committed(self, begin: str) -> Iterator[None]:
         self._guarded(begin)

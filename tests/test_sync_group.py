@@ -1,22 +1,26 @@
 """A group that SQLite cuts out of joined bytes lies there exactly as one that was inserted row by row."""
 
 from contextlib import closing
+from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from native import pack_rows
 from sync import group
-from sync.group import BODY_BITS, PARTICULARS_BITS, insert
+from sync.group import BODY_BITS, HEADER_BITS, PARTICULARS_BITS, insert
+from sync.log import Frontier
+from sync.names import Origin
 from sync.outbox import SCHEMA
+from sync.outbox_heads import insert_head, read_heads
 from sync.store import create
 
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory):
     with closing(create(tmp_path_factory.mktemp("group") / "a.db", SCHEMA)) as made:
+        group.prepare(made.raw())
         yield made.raw()
 
 
@@ -29,15 +33,21 @@ def both(connection, headers: list[bytes], particulars: list[bytes], bodies: lis
     """Insert by the way that is chosen, and compare with what was given."""
     count = len(headers)
     leaves, salts = bytes(n % 251 for n in range(32 * count)), bytes(n % 241 for n in range(16 * count))
-    assert (pack_rows((particulars, bodies), (PARTICULARS_BITS, BODY_BITS)) is not None) == fast
     connection.execute("BEGIN")
     try:
-        insert(connection, 1000, group.Group(7, 40, headers, leaves, salts, particulars, bodies))
+        made = insert_head(connection, origin=Origin("n1", "his", 1, "0123abcd"), lane="bulk", checkpoint=b"empty")
+        head = replace(
+            made, frontier=Frontier(40 + count, bytes(range(64))), octets=9, group_first=40, checkpoint=b"note"
+        )
+        given = group.Group(head, headers, leaves, salts, particulars, bodies)
+        assert (group.pack(1000, given) is not None) == fast
+        insert(connection, 1000, given)
         found = rows(connection)
+        assert list(read_heads(connection, "n1")) == [head]
     finally:
         connection.execute("ROLLBACK")
     assert found == (
-        [(1000 + n, 7, 40 + n, 0, headers[n], leaves[32 * n : 32 * n + 32]) for n in range(count)],
+        [(1000 + n, head.log, 40 + n, 0, headers[n], leaves[32 * n : 32 * n + 32]) for n in range(count)],
         [(1000 + n, salts[16 * n : 16 * n + 16], particulars[n], bodies[n]) for n in range(count)],
     )
 
@@ -66,6 +76,12 @@ def test_longest_particulars_that_can_be_packed_and_longer_ones_are_stored(conne
     longest = b"p" * ((1 << PARTICULARS_BITS) - 1)
     both(connection, [b"h"] * 3, [b"a", longest, b"b"], [b"x", b"y", b"z"])
     both(connection, [b"h"] * 3, [b"a", longest + b"p", b"b"], [b"x", b"y", b"z"], fast=False)
+
+
+def test_longest_header_that_can_be_packed_and_a_longer_one_are_stored(connection):
+    longest = b"h" * ((1 << HEADER_BITS) - 1)
+    both(connection, [longest, b"", longest], [b"p"] * 3, [b"x"] * 3)
+    both(connection, [b"h", longest + b"h"], [b"p"] * 2, [b"x"] * 2, fast=False)
 
 
 def test_largest_group_that_can_be_packed_and_a_larger_one_are_stored(connection):
