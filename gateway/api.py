@@ -12,17 +12,18 @@ from cryptography import x509
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.budget import Budget
 from gateway.errors import Busy, GatewayFull, SwapLost
 from gateway.health import Health
 from gateway.identity import ValidityList, caller
-from gateway.ledger import Ledger, PutCall, SessionCall
+from gateway.ledger import EpochCall, Ledger, PutCall, RootCall, SessionCall
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
 from sync.batch import CONTENT_TYPE, WIRE_BYTES_MAX, Batch, decode
 from sync.certificates import check_chain, der, node_of, read, verifier_of
+from sync.checkpoint import NOTE_BYTES_MAX, SIZE
 from sync.errors import BadBatch, BadCertificate, NotAName
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX, check_name
@@ -63,6 +64,8 @@ class SyncApi:
         return Starlette(
             routes=[
                 Route("/v1/session", self._counted(self.session), methods=["POST"]),
+                Route("/v1/streams/{stream}/epochs", self._counted(self.epoch), methods=["POST"]),
+                Route("/v1/streams/{stream}/{epoch:int}", self._counted(self.root), methods=["GET"]),
                 Route("/v1/streams/{stream}/{epoch:int}/{first:int}", self._counted(self.put), methods=["PUT"]),
             ],
             exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_fault},
@@ -125,6 +128,32 @@ class SyncApi:
             raise Problem(403, "revoked", "the log certificate is on the validity list")
         return der(certificate)
 
+    # -- POST /v1/streams/{stream}/epochs, GET /v1/streams/{stream}/{epoch}?size= -----------------------------------
+
+    async def epoch(self, request: Request) -> Response:
+        """Take the statement that opens a further epoch: 200 with where that log ends."""
+        node, _ = caller(request.state, self._centre.validity, self._centre.now())
+        stream = _stream(request)
+        body = await _read_body(request, _content_length(request, NOTE_BYTES_MAX))
+        call = EpochCall(node=node, stream=stream, fence=request.headers.get(FENCE_HEADER, ""), statement=body)
+        answer = await self._answered(lambda: self._centre.ledger.epoch(call))
+        if isinstance(answer, Refuse):
+            raise _refused(answer)
+        log.info("epoch opened", node=node, stream=stream, epoch=answer.held.origin.epoch)
+        return JSONResponse(rewind_members(answer.held), 200, NO_STORE)
+
+    async def root(self, request: Request) -> Response:
+        """Tell tag and size of a log of the caller's, and its root at the size that is asked (empty where it is shorter)."""
+        node, _ = caller(request.state, self._centre.validity, self._centre.now())
+        stream, epoch, size = _stream(request), request.path_params["epoch"], request.query_params.get("size", "")
+        if not SIZE.fullmatch(size) or int(size) > SIZE_MAX or not 1 <= epoch <= EPOCH_MAX:
+            raise Problem(422, "bad-request", "no such epoch or size")
+        call = RootCall(node=node, stream=stream, epoch=epoch, size=int(size))
+        told = await self._answered(lambda: self._centre.ledger.root(call))
+        return JSONResponse(
+            {"epoch": epoch, "tag": told.tag, "size": told.size, "root": told.root.hex()}, 200, NO_STORE
+        )
+
     # -- PUT /v1/streams/{stream}/{epoch}/{first} ------------------------------------------------------------------
 
     async def put(self, request: Request) -> Response:
@@ -161,12 +190,15 @@ class SyncApi:
             raise busy(str(error), window=self._budget.window, wait_s=FULL_WAIT_S) from error
 
 
-def _address(request: Request) -> tuple[str, int, int]:
-    path = request.path_params
+def _stream(request: Request) -> str:
     try:
-        stream = check_name(path["stream"])
+        return check_name(request.path_params["stream"])
     except NotAName as error:
         raise Problem(422, "bad-batch", str(error)) from error
+
+
+def _address(request: Request) -> tuple[str, int, int]:
+    path, stream = request.path_params, _stream(request)
     if not 1 <= path["epoch"] <= EPOCH_MAX or path["first"] > SIZE_MAX:
         raise Problem(422, "bad-batch", "no such epoch or position")
     return stream, path["epoch"], path["first"]

@@ -76,7 +76,7 @@ ALARMS: dict[str, tuple[Fault, str]] = {
     ),
     "GWY-12": (
         "centre",
-        "A node sends other records than it sent before at the same position (fork). Its stream stands still; nothing was overwritten.",
+        "A node sends other records than it sent before at the same position (fork). Nothing was overwritten; it goes on under a further epoch, which is held.",
     ),
     "GWY-13": (
         "centre",
@@ -87,6 +87,10 @@ ALARMS: dict[str, tuple[Fault, str]] = {
         "The ledger's disk is full: batches are refused, the nodes keep everything. Give it more room.",
     ),
     "GWY-15": ("site", "A node declares more streams than the gateway takes of one node. Is its configuration right?"),
+    "GWY-17": (
+        "centre",
+        "A node goes on under a further epoch: it was restored, copied or forked. What it sends is kept and receipted, but held until a person releases it.",
+    ),
     "GWY-16": ("centre", "A call failed inside the gateway. Look at its log; the node tries again."),
 }
 """Alarms of the gateway: code, whose fault, what to do. The receiver raises GWY-10 to GWY-12 by code."""

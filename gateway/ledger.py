@@ -4,8 +4,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from sync.agreement import Told
 from sync.batch import Batch
-from sync.receiver import HeldLog, Receipt, Refuse
+from sync.receiver import HeldLog, Receipt, Refuse, Taken
 from sync.session import SessionRequest
 
 
@@ -29,6 +30,35 @@ class PutCall:
     first: int
     fence: str
     batch: Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochCall:
+    """A statement that a stream goes on under a further epoch."""
+
+    node: str
+    stream: str
+    fence: str
+    statement: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootCall:
+    """A question: which root has the node's log of this epoch at this size?"""
+
+    node: str
+    stream: str
+    epoch: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseCall:
+    """A person releases what is held of a node. `statement` is verified already; `operator` is who signed it."""
+
+    node: str
+    operator: str
+    statement: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +90,12 @@ class Ledger(Protocol):
 
     def put(self, call: PutCall) -> Future[Receipt | Refuse]:
         """Judge and append a batch."""
+
+    def epoch(self, call: EpochCall) -> Future[Taken | Refuse]:
+        """Judge an opening statement and make its log."""
+
+    def root(self, call: RootCall) -> Future[Told]:
+        """Tell a root."""
+
+    def release(self, call: ReleaseCall) -> Future[int]:
+        """Release what is held of a node; how many records."""

@@ -6,9 +6,10 @@ from typing import Any
 import apsw
 
 from gateway.errors import SwapLost
+from sync.agreement import Told
 from sync.certificates import der, read, verifier_of
 from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
-from sync.log import Frontier
+from sync.log import Frontier, root_at
 from sync.names import Origin
 from sync.receiver import Admit, Admitted, Append, HeldLog, OpenLog
 from sync.session import STREAMS_MAX
@@ -115,18 +116,68 @@ class Rows:
         )
         return (rows[0][0], _held_log(rows[0][1:])) if rows else None
 
+    def opening(self, log: int) -> bytes:
+        """The statement that opened a log; empty for a stream's first."""
+        return bytes(self._one("SELECT opening FROM log WHERE id = ?", (log,))[0])
+
+    def find(self, origin: Origin) -> tuple[int, LogTable] | None:
+        """Size and leaves of one log, of whatever epoch; None where it is not held."""
+        rows = self._all(
+            "SELECT id, size FROM log WHERE node = ? AND stream = ? AND epoch = ? AND tag = ?",
+            (origin.node, origin.stream, origin.epoch, origin.tag),
+        )
+        return (rows[0][1], self.table(rows[0][0])) if rows else None
+
+    def root(self, node: str, stream: str, epoch: int, size: int) -> Told:
+        """What the log of this epoch is at this size."""
+        rows = self._all(
+            "SELECT id, tag, size FROM log WHERE node = ? AND stream = ? AND epoch = ?", (node, stream, epoch)
+        )
+        if not rows:
+            return Told("", 0, b"")
+        log, tag, held = rows[0]
+        return Told(tag, held, root_at(self.table(log), size) if size <= held else b"")
+
     def open_log(self, effect: OpenLog) -> bool:
-        """Make an empty head row; False where the node has as many streams as are taken."""
+        """Make an empty head row; False where the node has as many streams as are taken. What comes under a further epoch is held."""
         origin = effect.origin
-        (logs,) = self._one("SELECT count(*) FROM log WHERE node = ?", (origin.node,))
-        if logs >= STREAMS_MAX:
+        known = self._all(
+            "SELECT lane FROM log WHERE node = ? AND stream = ? ORDER BY epoch DESC LIMIT 1",
+            (origin.node, origin.stream),
+        )
+        (streams,) = self._one("SELECT count(DISTINCT stream) FROM log WHERE node = ?", (origin.node,))
+        if not known and streams >= STREAMS_MAX:
             return False
         self._connection.execute(
-            "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at)"
-            " SELECT ?, ?, ?, ?, ?, fence, 0, x'', 0, x'', 0 FROM node WHERE name = ?",
-            (origin.node, origin.stream, origin.epoch, origin.tag, effect.lane, origin.node),
+            "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at, opening)"
+            " SELECT ?, ?, ?, ?, ?, fence, 0, x'', 0, x'', 0, ? FROM node WHERE name = ?",
+            (
+                origin.node,
+                origin.stream,
+                origin.epoch,
+                origin.tag,
+                effect.lane or known[0][0],
+                effect.opening,
+                origin.node,
+            ),
         )
+        if effect.opening:
+            self._connection.execute("UPDATE node SET held = 1 WHERE name = ?", (origin.node,))
         return True
+
+    def release(self, node: str, operator: str, statement: bytes, now_us: int) -> int:
+        """Take a node's records out of being held, under a person's signed statement; how many."""
+        (count,) = self._one(
+            "SELECT coalesce(sum(end - first), 0) FROM hold JOIN log ON log.id = hold.log WHERE node = ?", (node,)
+        )
+        self._connection.execute("DELETE FROM hold WHERE log IN (SELECT id FROM log WHERE node = ?)", (node,))
+        self._connection.execute("UPDATE node SET held = 0 WHERE name = ?", (node,))
+        self._connection.execute(
+            "INSERT INTO release (node, operator, statement, at_us) VALUES (?, ?, ?, ?)",
+            (node, operator, statement, now_us),
+        )
+        self._connection.execute("DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17')", (node,))
+        return int(count)
 
     def append(self, log: int, effect: Append, *, fence: str, held: bool, receipt_at: int) -> None:
         """Swap the head row if it is still what was judged, and insert the records. Raises SwapLost."""

@@ -16,13 +16,15 @@ import apsw
 import structlog
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
-from gateway.ledger import PutCall, SessionCall, SessionOpened
+from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall, SessionOpened
 from gateway.ledger_rows import COSIGN, LOG, Rows
+from sync.agreement import Told
 from sync.keys import Signer
 from sync.receiver import (
     Admit,
     Append,
     Effect,
+    EpochAsked,
     Opened,
     OpenLog,
     PutAsked,
@@ -31,6 +33,7 @@ from sync.receiver import (
     Receiver,
     Refuse,
     SessionAsked,
+    Taken,
 )
 from sync.store import create
 
@@ -45,7 +48,7 @@ FENCE_BYTES = 16  # 128 bits: no one guesses the latest fence
 LEDGER_ID_BYTES = 16
 DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NotADBError)
 
-Call = SessionCall | PutCall
+Call = SessionCall | PutCall | EpochCall | RootCall | ReleaseCall
 log = structlog.get_logger()
 
 
@@ -122,6 +125,18 @@ class SqliteLedger:
         """Judge and append a batch."""
         return self._enqueue(call)
 
+    def epoch(self, call: EpochCall) -> Future[Taken | Refuse]:
+        """Judge an opening statement and make its log."""
+        return self._enqueue(call)
+
+    def root(self, call: RootCall) -> Future[Told]:
+        """Tell a root."""
+        return self._enqueue(call)
+
+    def release(self, call: ReleaseCall) -> Future[int]:
+        """Release what is held of a node; how many records."""
+        return self._enqueue(call)
+
     def _enqueue(self, call: Call) -> Future[Any]:
         waiting = _Waiting(call, Future())
         try:
@@ -183,7 +198,7 @@ class SqliteLedger:
             [waiting for waiting in group if isinstance(waiting.call, PutCall)],
             GatewayFull("the ledger's disk is nearly full"),
         )
-        return [waiting for waiting in group if isinstance(waiting.call, SessionCall)]
+        return [waiting for waiting in group if not isinstance(waiting.call, PutCall)]
 
     def _commit(self, connection: apsw.Connection, rows: Rows, group: list[_Waiting]) -> None:
         """One transaction for the group, then its answers. Raises LedgerLost where the outcome is unknown."""
@@ -213,10 +228,7 @@ class SqliteLedger:
         """One call in a savepoint: what goes wrong with it, goes wrong with it alone."""
         connection.execute("SAVEPOINT one")
         try:
-            if isinstance(waiting.call, SessionCall):
-                self._session(rows, waiting, waiting.call)
-            else:
-                self._put(rows, waiting, waiting.call)
+            self._judge(rows, waiting)
         except (apsw.FullError, *DISK_ERRORS):
             raise
         except Exception as error:
@@ -226,6 +238,19 @@ class SqliteLedger:
                 log.exception("ledger call failed", node=waiting.call.node, call=type(waiting.call).__name__)
                 waiting.alarms = (Raise("GWY-16"),)
         connection.execute("RELEASE one")
+
+    def _judge(self, rows: Rows, waiting: _Waiting) -> None:
+        match waiting.call:
+            case SessionCall() as call:
+                self._session(rows, waiting, call)
+            case PutCall() as call:
+                self._put(rows, waiting, call)
+            case EpochCall() as call:
+                self._epoch(rows, waiting, call)
+            case RootCall(node=node, stream=stream, epoch=epoch, size=size):
+                waiting.answer = rows.root(node, stream, epoch, size)
+            case ReleaseCall(node=node, operator=operator, statement=statement):
+                waiting.answer = rows.release(node, operator, statement, self._dice.now_us())
 
     def _tell(self, group: list[_Waiting], seconds: float) -> None:
         now = self._dice.monotonic()
@@ -273,7 +298,7 @@ class SqliteLedger:
         now_us = self._dice.now_us()
         known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
         if known is None or verifier is None:
-            waiting.answer = Refuse(403, "fenced", "no start of this node was ever admitted here")
+            waiting.answer = _never_admitted()
             return
         found = rows.head(call.node, call.stream)
         row, held = found or (0, None)
@@ -291,11 +316,31 @@ class SqliteLedger:
             else:
                 self._other(rows, waiting, effect, now_us)
 
+    def _epoch(self, rows: Rows, waiting: _Waiting, call: EpochCall) -> None:
+        now_us = self._dice.now_us()
+        known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
+        if known is None or verifier is None:
+            waiting.answer = _never_admitted()
+            return
+        row, held = rows.head(call.node, call.stream) or (0, None)
+        effects = self._receiver.handle(
+            EpochAsked(
+                node=call.node, stream=call.stream, fence=call.fence, known=known, held=held, stored=rows.opening(row) if row else b"",
+                statement=call.statement, verifier=verifier, find=rows.find,
+            ),
+            now_us // 1_000_000,
+        )  # fmt: skip
+        for effect in effects:
+            if isinstance(effect, OpenLog):
+                rows.open_log(effect)
+            else:
+                self._other(rows, waiting, effect, now_us)
+
     def _other(self, rows: Rows, waiting: _Waiting, effect: Effect, now_us: int) -> None:
         match effect:
             case Raise():
                 self._raise(rows, waiting, effect, now_us)
-            case Receipt() | Refuse():
+            case Taken() | Receipt() | Refuse():
                 waiting.answer = effect
             case _:
                 raise TypeError(f"the receiver gave {type(effect).__name__} for {type(waiting.call).__name__}")
@@ -303,6 +348,10 @@ class SqliteLedger:
     def _raise(self, rows: Rows, waiting: _Waiting, effect: Raise, now_us: int) -> None:
         rows.alarm(effect.code, waiting.call.node, effect.stream, now_us)
         waiting.alarms = (*waiting.alarms, effect)
+
+
+def _never_admitted() -> Refuse:
+    return Refuse(403, "fenced", "no start of this node was ever admitted here")
 
 
 def _octets(call: Call) -> int:

@@ -32,6 +32,7 @@ from node.proofreader import Proofreader
 from node.uplink import EXIT_THREAD, Uplink
 from node.writer import Result, Writer, free_bytes
 from sync.errors import SyncError
+from sync.names import Origin
 from sync.outbox import Outbox
 
 STORE_NAME = "outbox.db"
@@ -93,10 +94,10 @@ class Core:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(_answer_all, result)
 
-    def _grown(self, stream: str, size: int) -> None:
+    def _grown(self, origin: Origin, size: int) -> None:
         self._alarms.cleared("NOD-10")  # what was stored had room
         if self._uplink is not None:
-            self._uplink.grown(stream, size)
+            self._uplink.grown(origin, size)
 
     # -- start and stop ---------------------------------------------------------------------------------------------
 

@@ -17,8 +17,9 @@ from sync.errors import BadCertificate
 from sync.session import SESSION_BYTES_MAX
 
 ANSWER_BYTES_MAX = SESSION_BYTES_MAX  # a session of a thousand streams; receipts are 0.6 kB
-CODES = frozenset({"fenced", "revoked", "rewind", "fork", "too-large", "bad-batch", "busy"})
+CODES = frozenset({"fenced", "revoked", "rewind", "fork", "too-large", "bad-batch", "bad-opening", "busy"})
 FENCE_HEADER = "Wasl-Fence"
+NOTE_TYPE = "text/plain; charset=utf-8"
 WAIT_S_MAX = 3600.0  # a Retry-After beyond this is not ours
 
 
@@ -72,11 +73,21 @@ class GatewayClient:
         headers = {"Content-Type": CONTENT_TYPE, FENCE_HEADER: fence}
         return self._call("PUT", f"/v1/streams/{stream}/{epoch}/{first}", body, headers)
 
+    def root(self, *, stream: str, epoch: int, size: int) -> bytes | Problem:
+        """GET the root of a log at a size: the answer's JSON, or a verdict."""
+        return self._call("GET", f"/v1/streams/{stream}/{epoch}?size={size}", None, {})
+
+    def epoch(self, *, stream: str, fence: str, statement: bytes) -> bytes | Problem:
+        """POST the statement that opens a further epoch: the answer's JSON, or a verdict."""
+        return self._call(
+            "POST", f"/v1/streams/{stream}/epochs", statement, {"Content-Type": NOTE_TYPE, FENCE_HEADER: fence}
+        )
+
     def close(self) -> None:
         """Drop the connection."""
         self._pool.close()
 
-    def _call(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes | Problem:
+    def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes | Problem:
         try:
             response = self._pool.urlopen(
                 method,

@@ -1,6 +1,7 @@
 """The status document: what the outbox holds and what the core says of itself, in one place. Works when the core is down."""
 
 from importlib.metadata import version
+from itertools import groupby
 from typing import Any
 
 from node.app import STORE_NAME
@@ -36,10 +37,11 @@ class Status:
         facts: Document = {
             "node": node.name, "facility": node.facility, "site": {"en": node.site.en, "ar": node.site.ar}, "version": version("wasl-node"),
             "now": iso(self._clock.now_us()), "core": _core(core), "feeds": self._feeds(core),
-            "streams": [self._stream(stream, halted) for stream in streams], "link": self._link(core), "last_receipt": _last_receipt(streams),
+            "streams": [self._stream(list(logs), halted) for _, logs in groupby(streams, lambda log: log.origin.stream)],
+            "link": self._link(core), "last_receipt": _last_receipt(streams),
             "totals": {
-                "accepted": sum(s.size for s in streams), "receipted": sum(s.receipted for s in streams),
-                "waiting": sum(s.size - s.receipted for s in streams),
+                "accepted": sum(s.size for s in streams), "receipted": sum(s.size - s.waiting for s in streams),
+                "waiting": sum(s.waiting for s in streams),
             },
             "disk": self._disk(),
         }  # fmt: skip
@@ -59,15 +61,16 @@ class Status:
         view = self._outbox()
         return [] if view is None else view.streams()
 
-    def _stream(self, stream: StreamView, halted: dict[str, Document]) -> Document:
-        view, alarm = self._outbox(), halted.get(stream.origin.stream)
-        oldest = None
-        if view is not None and stream.receipted < stream.size:
-            oldest = view.received_at_us(stream.log, stream.receipted)
+    def _stream(self, logs: list[StreamView], halted: dict[str, Document]) -> Document:
+        """One stream: where its newest epoch stands, and what waits of all of them."""
+        stream, view = logs[-1], self._outbox()
+        alarm, first = halted.get(stream.origin.stream), next((log for log in logs if log.waiting), None)
+        oldest = None if view is None or first is None else view.received_at_us(first.log, first.receipted)
         return {
             "stream": stream.origin.stream, "lane": stream.lane, "epoch": stream.origin.epoch, "tag": stream.origin.tag, "size": stream.size,
-            "receipted": stream.receipted, "waiting": stream.size - stream.receipted,
-            "waiting_bytes": max(0, stream.octets - stream.receipted_octets), "oldest_waiting_at": None if oldest is None else iso(oldest),
+            "receipted": stream.receipted, "waiting": sum(log.waiting for log in logs),
+            "waiting_bytes": sum(max(0, log.octets - log.receipted_octets) for log in logs if log.waiting),
+            "oldest_waiting_at": None if oldest is None else iso(oldest),
             "halted": None if alarm is None else {"code": alarm["code"], "since": iso(alarm["since_us"])},
         }  # fmt: skip
 
@@ -110,7 +113,7 @@ class Status:
         return {"free_bytes": max(0, free), "quota_bytes": self._config.outbox.quota_bytes, "used_bytes": used}
 
 
-HALTS = frozenset({"SYN-20", "SYN-21", "SYN-22", "SYN-24"})  # alarms under which a stream stands still
+HALTS = frozenset({"SYN-24", "SYN-31"})  # alarms under which a stream stands still
 
 
 def _core(core: Document | None) -> Document:

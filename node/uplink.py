@@ -4,52 +4,60 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import structlog
 
 from node.alarms import Alarms
 from node.clock import Clock
-from node.errors import AnswerUnreadable, LinkError
+from node.conversation import Conversation, refused
+from node.errors import LinkError
 from node.gateway_client import GatewayClient, Problem
 from node.keystore import Keystore
 from node.writer import Writer
 from sync.batch import Batch, encode
-from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import LogBroken, NoRoom, SyncError
-from sync.keys import Verifier
+from sync.errors import LogBroken, NoRoom
 from sync.log import Frontier
 from sync.names import Origin
+from sync.opening import End
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView, StreamView
 from sync.record import BodyState, Record
-from sync.sender import (
+from sync.sender import Phase, Sender
+from sync.sender_events import (
     Alarm,
+    AskRoot,
     AskSession,
     Effect,
+    EpochOpened,
     Event,
     Grew,
     KeepFence,
     KeepReceipt,
+    OpenEpoch,
+    OwnLog,
     PathFailed,
-    Phase,
+    PostEpoch,
     Put,
     Receipted,
     Refused,
     Retry,
-    Sender,
-    SessionOpened,
     Started,
     Tick,
     Wait,
 )  # fmt: skip
-from sync.session import OwnStream, SessionRequest, read_answer, read_their
 from sync.store import damage
 
 EXIT_THREAD = 70  # EX_SOFTWARE of sysexits.h
 WAIT_S_MAX = 60.0  # even with nothing to do the loop turns, so that a lost wake-up costs a minute at most
 LOG_EVERY = 10  # of equal failures in a row one in ten is logged: a link may be down for weeks
+PARTED = (
+    "SYN-20",
+    "SYN-21",
+    "SYN-22",
+)  # the gateway held something else: alarms until the centre releases what came after
 HEADER_OCTETS = 256  # counted for each record beside its body, so that empty ones fill a quantum too
 
 log = structlog.get_logger()
@@ -79,26 +87,27 @@ class Uplink(threading.Thread):
         super().__init__(name="uplink", daemon=True)
         self._node, self._gateway, self._store = node, gateway, store
         self._client, self._keystore, self._writer = client, keystore, writer
+        self._calls = Conversation(client, keystore, gateway, clock)
         self._clock, self._alarms, self._boot, self._dice = clock, alarms, boot, dice
         self._wake = threading.Event()
         self._lock = threading.Lock()
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[Origin, int] = {}
         self._stopping = False
         self._asked = False  # somebody says that the path is worth trying now
         self._open = False
         self._hungry = False  # a session is open and all is sent: the next record is wanted at once
         self._fence = ""
         self._ledger = ""
-        self._views: dict[str, StreamView] = {}
-        self._frontiers: dict[str, Frontier] = {}
+        self._views: dict[Origin, StreamView] = {}
+        self._frontiers: dict[Origin, Frontier] = {}
         self.link = LinkState(since_us=clock.now_us())
 
     # -- called from other threads ----------------------------------------------------------------------------------
 
-    def grown(self, stream: str, size: int) -> None:
+    def grown(self, origin: Origin, size: int) -> None:
         """A log has this size now, durably."""
         with self._lock:
-            self._sizes[stream] = size
+            self._sizes[origin] = size
         if self._hungry:
             self._wake.set()
 
@@ -117,13 +126,12 @@ class Uplink(threading.Thread):
     def run(self) -> None:
         """Send until stopped. Whatever is not a failure of the path ends the process: the supervisor starts it again."""
         view = OutboxView(self._store, self._node)
-        sender = Sender(root_at=lambda origin, size: self._root_at(view, origin, size), dice=self._dice)
-        self._views = {stream.origin.stream: stream for stream in view.streams()}
-        started = Started(
-            tuple((stream.origin, stream.size) for stream in self._views.values()),
-            ledger=(view.fact("ledger") or b"").decode(),
-            receipted=tuple((name, stream.receipted) for name, stream in self._views.items()),
+        sender = Sender(
+            root_at=lambda origin, size: self._root_at(view, origin, size),
+            root_of=lambda stream, start, size: self._root_of(view, stream, start, size),
+            dice=self._dice,
         )
+        started = Started(tuple(self._own_logs(view)), ledger=(view.fact("ledger") or b"").decode())
         effects = sender.handle(started, self._clock.monotonic())
         while not self._stopping:
             events = [event for effect in effects if (event := self._perform(effect, view)) is not None]
@@ -143,7 +151,7 @@ class Uplink(threading.Thread):
     def _growth(self) -> list[Event]:
         with self._lock:
             sizes, self._sizes = self._sizes, {}
-        events: list[Event] = [Grew(stream, size) for stream, size in sizes.items()]
+        events: list[Event] = [Grew(origin, size) for origin, size in sizes.items()]
         if self._asked:
             self._asked = False
             events.append(Retry())
@@ -152,13 +160,17 @@ class Uplink(threading.Thread):
     def _perform(self, effect: Effect, view: OutboxView) -> Event | None:
         match effect:
             case AskSession():
-                return self._call(lambda: self._ask_session(view))
+                return self._call(lambda: self._calls.session(view, self._boot))
             case Put():
                 return self._call(lambda: self._put(effect, view))
+            case AskRoot() | PostEpoch():
+                return self._call(lambda: self._calls.ask(effect, self._fence))
+            case OpenEpoch():
+                return self._open_epoch(effect, view)
             case KeepReceipt():
                 self._keep_receipt(effect)
-            case KeepFence(fence, ledger):
-                self._keep_fence(fence, ledger)
+            case KeepFence():
+                self._keep_fence(effect)
             case Alarm(code, stream):
                 self._alarms.raised(code, stream)
                 if code == "SYN-28":
@@ -171,19 +183,22 @@ class Uplink(threading.Thread):
         ledger, stream = self._ledger, kept.origin.stream
         self._have_written(
             lambda outbox: outbox.keep_receipt(
-                ledger=ledger, stream=stream, size=kept.size, receipt=kept.note, at=kept.at
+                ledger=ledger, origin=kept.origin, size=kept.size, receipt=kept.note, at=kept.at
             )
         )
         self._set_state("up")
         for code in ("SYN-26", "SYN-25", "SYN-24"):
             self._alarms.cleared(code, stream)
 
-    def _keep_fence(self, fence: str, ledger: str) -> None:
-        self._fence, self._ledger = fence, ledger
+    def _keep_fence(self, kept: KeepFence) -> None:
+        self._fence, self._ledger = kept.fence, kept.ledger
         boot = self._boot
-        self._have_written(lambda outbox: outbox.admitted(boot=boot, ledger=ledger, fence=fence))
+        self._have_written(lambda outbox: outbox.admitted(boot=boot, ledger=kept.ledger, fence=kept.fence))
         for code in ("SYN-27", "SYN-28", "SYN-23"):
             self._alarms.cleared(code)
+        if not kept.held:  # a person has looked at it
+            for code, origin in product(PARTED, self._views):
+                self._alarms.cleared(code, origin.stream)
 
     def _have_written(self, work: Callable[[Outbox], None]) -> None:
         """Have the writer store it and wait. Where it cannot (full, or stopping) the gateway will say it again."""
@@ -230,32 +245,42 @@ class Uplink(threading.Thread):
             self.link = replace(self.link, state=state, since_us=self._clock.now_us())
             log.info("link", state=state)
 
-    # -- session ----------------------------------------------------------------------------------------------------
+    # -- epochs -----------------------------------------------------------------------------------------------------
 
-    def _ask_session(self, view: OutboxView) -> Event:
-        request = SessionRequest(
-            boot=self._boot.hex(), boots=tuple(boot.hex() for boot in view.boots()), fence=(view.fact("fence") or b"").decode(),
-            log_certificate=self._keystore.log_certificate_pem(),
-            streams=tuple(
-                OwnStream(stream=s.origin.stream, epoch=s.origin.epoch, tag=s.origin.tag, lane=s.lane) for s in view.streams()
-            ),
-        )  # fmt: skip
-        found = self._client.session(request.encode())
-        if isinstance(found, Problem):
-            return self._refused("", found)
+    def _own_logs(self, view: OutboxView) -> list[OwnLog]:
+        """All logs, those of a stream oldest first; read anew after one was opened."""
+        self._views = {stream.origin: stream for stream in view.streams()}
+        return [OwnLog(s.origin, s.size, s.receipted, s.start, s.opening) for s in self._views.values()]
+
+    def _open_epoch(self, order: OpenEpoch, view: OutboxView) -> Event:
+        """Have the epoch stored; where there is no room even for that, a later session comes to it again."""
+        found, tag = order.theirs, self._boot.hex()[:8]
+        theirs = End(Origin(self._node, order.stream, found.epoch, found.tag), found.size, found.root)
         try:
-            answer = read_answer(found)
-            cosigner = self._cosigner(answer.cosign_certificate)
-        except SyncError as error:
-            raise AnswerUnreadable(str(error)) from error
-        return SessionOpened(answer, cosigner)
+            self._writer.order(
+                lambda outbox: outbox.open_epoch(
+                    order.stream, epoch=order.epoch, tag=tag, place=order.place, theirs=theirs
+                )
+            ).result()
+        except NoRoom as error:
+            return PathFailed(error.code)
+        log.warning("epoch.opened", stream=order.stream, epoch=order.epoch)
+        self._frontiers = {}
+        return EpochOpened(
+            order.stream, tuple(own for own in self._own_logs(view) if own.origin.stream == order.stream)
+        )
 
-    def _cosigner(self, pem: str) -> Verifier:
-        certificate = read(pem.encode())
-        check_chain(certificate, (), self._keystore.anchor, at=self._clock.now_us() // 1_000_000)
-        if gateway_of(certificate, "cosign") != self._gateway:
-            raise SyncError("the cosigning certificate names another gateway")
-        return verifier_of(certificate, self._gateway)
+    def _root_of(self, view: OutboxView, stream: str, start: int, size: int) -> bytes:
+        """The root over rows start..start+size-1 of a stream's run."""
+        logs = [each for each in self._views.values() if each.origin.stream == stream]
+        whole = next((each for each in logs if each.start == start and each.size >= size), None)
+        if whole is not None:
+            return self._root_at(view, whole.origin, size)
+        try:
+            return view.run_root(logs[-1].run, start, size)
+        except Exception as error:  # noqa: BLE001  # as in _root_at
+            self._unreadable(stream, error)
+            return b""
 
     # -- batches ----------------------------------------------------------------------------------------------------
 
@@ -274,13 +299,13 @@ class Uplink(threading.Thread):
             self.link, octets_sent=self.link.octets_sent + len(body), records_sent=self.link.records_sent + len(records)
         )
         if isinstance(found, Problem):
-            return self._refused(origin.stream, found)
-        self._frontiers[origin.stream] = frontier
+            return refused(origin.stream, found)
+        self._frontiers[origin] = frontier
         return Receipted(origin.stream, found)
 
     def _batch(self, put: Put, view: OutboxView) -> tuple[list[Record], Frontier, bytes]:
         """The records of a call, the frontier after them, and their bytes under a checkpoint of just that size."""
-        origin, stream = put.origin, self._views[put.origin.stream]
+        origin, stream = put.origin, self._views[put.origin]
         records = self._records(put, view, stream)
         frontier = self._frontier(view, origin, put.first).append(b"".join(record.leaf for record in records))
         note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), self._keystore.signer)
@@ -311,9 +336,9 @@ class Uplink(threading.Thread):
         return taken
 
     def _frontier(self, view: OutboxView, origin: Origin, size: int) -> Frontier:
-        kept = self._frontiers.get(origin.stream)
+        kept = self._frontiers.get(origin)
         if kept is None or kept.size != size:
-            kept = view.table(self._views[origin.stream].log).frontier(size)
+            kept = view.table(self._views[origin].log).frontier(size)
         return kept
 
     def _root_at(self, view: OutboxView, origin: Origin, size: int) -> bytes:
@@ -326,19 +351,6 @@ class Uplink(threading.Thread):
     def _unreadable(self, stream: str, error: Exception) -> None:
         log.error("store.unreadable", code="SYN-30", stream=stream, error=type(error).__name__)
         self._alarms.raised("SYN-30", stream)
-
-    def _refused(self, stream: str, problem: Problem) -> Event:
-        members, theirs = problem.members, None
-        log.info("link.refused", answer=problem.code, stream=stream)
-        if problem.code == "rewind":
-            try:
-                theirs = read_their({**members, "stream": stream})
-            except SyncError as error:
-                raise AnswerUnreadable("a rewind that does not say where to") from error
-        window = members.get("window")
-        return Refused(
-            stream, problem.code, theirs, problem.wait_s, window if isinstance(window, int) and window > 0 else 0
-        )
 
 
 def _without_body(record: Record, state: BodyState) -> Record:

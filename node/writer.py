@@ -11,6 +11,7 @@ from typing import TypeVar
 import structlog
 
 from sync.errors import CommitUnknown, NoRoom, SyncError
+from sync.names import Origin
 from sync.outbox import Outbox, Stored
 from sync.record import Draft
 
@@ -33,7 +34,7 @@ log = structlog.get_logger()
 class Writer(threading.Thread):
     """Owns an Outbox. `deliver` gets each group's outcomes at once and must not block; `room` says whether the disk has room left.
 
-    `grown` is called with (stream, size) after each commit. `die` ends the process: no acknowledgement may follow it.
+    `grown` is called with (log, size) after each commit. `die` ends the process: no acknowledgement may follow it.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Writer(threading.Thread):
         queue_records_max: int,
         deliver: Callable[[Result], None],
         room: Callable[[], bool],
-        grown: Callable[[str, int], None],
+        grown: Callable[[Origin, int], None],
         die: Callable[[int], object] = os._exit,
     ) -> None:
         super().__init__(name="writer", daemon=True)
@@ -174,7 +175,8 @@ class Writer(threading.Thread):
         self.records += len(group)
         self._deliver([(done, outcome) for (_, done), outcome in zip(group, stored, strict=True)])
         for stream in {outcome.stream for outcome in stored}:
-            self._grown(stream, outbox.heads[stream].frontier.size)
+            head = outbox.heads[stream]
+            self._grown(head.origin, head.frontier.size)
 
     def _refuse(self, group: list[tuple[Draft, Done]], error: NoRoom) -> None:
         self._deliver([(done, error) for _, done in group])

@@ -102,18 +102,27 @@ class NotAName(SyncError):
     hint = "Names are lower-case letters, digits and hyphens, at most 63 of them."
 
 
+class BadOpening(SyncError):
+    """An opening statement that does not decode, does not verify, or speaks of another stream."""
+
+    code = "SYN-12"
+    fault = "centre"
+    reply = "422"
+    hint = "The statement that opens a further epoch of a stream cannot be read. Call the centre; the node keeps everything."
+
+
 ALARMS: dict[str, tuple[Fault, str]] = {
     "SYN-20": (
         "centre",
-        "Node and gateway hold different records at the same position (fork). The stream stands still, nothing is lost; call the centre.",
+        "Node and gateway hold different records at one position: a copy or a restored backup. The stream goes on, held by the centre until released.",
     ),
     "SYN-21": (
         "centre",
-        "The gateway holds more than this node: the node was restored or copied. The stream stands still, intake goes on; call the centre.",
+        "The gateway holds more than this node: it was restored or copied. The stream goes on, held by the centre until a person releases it.",
     ),
     "SYN-22": (
         "centre",
-        "The gateway knows this stream under another epoch or tag: the node was set up anew. The stream stands still; call the centre.",
+        "The gateway knows this stream under another epoch: the node was set up anew, restored or copied. It goes on, held until released.",
     ),
     "SYN-23": (
         "centre",
@@ -139,6 +148,10 @@ ALARMS: dict[str, tuple[Fault, str]] = {
     "SYN-29": (
         "centre",
         "The gateway could not take one record; it was sent without its body, or stands still. Call the centre.",
+    ),
+    "SYN-31": (
+        "centre",
+        "Node and gateway cannot agree on this stream though they compared it. It stands still, intake goes on, nothing is lost; call the centre.",
     ),
     "SYN-30": (
         "node",

@@ -22,10 +22,10 @@ Values = tuple[int | bytes | str, ...]
 
 _PARTICULARS = f"((value >> {BODY_BITS}) & {(1 << PARTICULARS_BITS) - 1})"
 _OFFSET = f"(value >> {BODY_BITS + PARTICULARS_BITS})"
-_VIEW = """CREATE TEMP VIEW sealed AS SELECT 0 AS row, 0 AS log, 0 AS first, x'' AS headers, '' AS header_places, x'' AS leaves, x'' AS salts,
-x'' AS joined, '' AS places, 0 AS size, x'' AS peaks, 0 AS octets, x'' AS checkpoint, x'' AS digest"""
+_VIEW = """CREATE TEMP VIEW sealed AS SELECT 0 AS row, 0 AS log, 0 AS run, 0 AS place, 0 AS first, x'' AS headers, '' AS header_places,
+x'' AS leaves, x'' AS salts, x'' AS joined, '' AS places, 0 AS size, x'' AS peaks, 0 AS octets, x'' AS checkpoint, x'' AS digest"""
 _TRIGGER = f"""CREATE TEMP TRIGGER store_sealed INSTEAD OF INSERT ON sealed BEGIN
-INSERT INTO header (id, log, seq, state, header, leaf) SELECT NEW.row + key, NEW.log, NEW.first + key, {BodyState.PRESENT:d},
+INSERT INTO header (id, log, seq, state, header, leaf) SELECT NEW.row + key, NEW.run, NEW.place + key, {BodyState.PRESENT:d},
 substr(NEW.headers, (value >> {HEADER_BITS}) + 1, value & {(1 << HEADER_BITS) - 1}), substr(NEW.leaves, key * {HASH_BYTES} + 1, {HASH_BYTES})
 FROM json_each(NEW.header_places);
 INSERT INTO body (id, salt, particulars, body) SELECT NEW.row + key, substr(NEW.salts, key * {SALT_BYTES} + 1, {SALT_BYTES}),
@@ -34,7 +34,7 @@ FROM json_each(NEW.places);
 UPDATE log SET size = NEW.size, peaks = NEW.peaks, octets = NEW.octets, group_first = NEW.first, checkpoint = NEW.checkpoint,
 digest = NEW.digest WHERE id = NEW.log;
 END"""  # noqa: S608  # constants
-STORE: Final = "INSERT INTO sealed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+STORE: Final = "INSERT INTO sealed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """The statement that stores what `pack` gives."""
 
 
@@ -66,7 +66,8 @@ def pack(row: int, group: Group) -> Values | None:
         return None
     head = group.head
     return (
-        row, head.log, head.group_first, _filled(heads[0]), _listed(heads[1]), group.leaves, group.salts, _filled(packed[0]), _listed(packed[1]),
+        row, head.log, head.run, head.start + head.group_first, head.group_first, _filled(heads[0]), _listed(heads[1]),
+        group.leaves, group.salts, _filled(packed[0]), _listed(packed[1]),
         head.frontier.size, head.frontier.peaks, head.octets, head.checkpoint, head.digest,
     )  # fmt: skip
 
@@ -96,7 +97,7 @@ def _insert_each(connection: apsw.Connection, row: int, group: Group) -> None:
     connection.executemany(
         "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (row + n, head.log, head.group_first + n, int(BodyState.PRESENT), header, leaves[HASH_BYTES * n : HASH_BYTES * (n + 1)])
+            (row + n, head.run, head.start + head.group_first + n, int(BodyState.PRESENT), header, leaves[HASH_BYTES * n : HASH_BYTES * (n + 1)])
             for n, header in enumerate(group.headers)
         ],
     )  # fmt: skip

@@ -11,18 +11,21 @@ from typing import Any, NamedTuple, cast
 
 import apsw
 
-from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
+from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import LogBroken, SyncError
 from sync.group import STORE, Group, insert, pack, prepare
-from sync.header import CONTROL_ID, FEED, VERDICT, decode, decode_fields, decode_particulars, seal
+from sync.header import CONTROL_ID, FEED, VERDICT, decode_fields, decode_particulars, seal
 from sync.keys import Signer, Verifier
 from sync.log import TILE_LEAVES, Frontier
 from sync.names import Origin, check_name
+from sync.opening import End
+from sync.outbox_bodies import body_bytes, delete_bodies, past_retention, receipted
+from sync.outbox_epochs import open_epoch
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
-from sync.store import BROKEN, LogTable, create
+from sync.store import BROKEN, create
 from sync.transaction import Transactions, reading
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
@@ -49,21 +52,6 @@ def _same(one: Draft, other: Draft) -> bool:
     return (one.body, one.verdict, one.common) == (other.body, other.verdict, other.common)
 
 
-def _received_us(header: bytes) -> int | None:
-    """When a record came; None where its header is damaged: its body then goes with its neighbours'."""
-    try:
-        return decode(header).received_us
-    except SyncError:
-        return None
-
-
-def _said_bytes(header: bytes) -> int:
-    try:
-        return decode(header).body_bytes
-    except SyncError:
-        return 0
-
-
 class Outbox:
     """The store of one node, opened for writing. Raises UnsafeStore, LogBroken."""
 
@@ -79,7 +67,10 @@ class Outbox:
             self._connection: apsw.Connection = self._database.raw()
             prepare(self._connection)
             self._transactions = Transactions(self._connection, quota_bytes)
-            self.heads = {head.origin.stream: head for head in read_heads(self._connection, signer.name)}
+            self.heads: dict[str, Head] = {}
+            self.older: dict[str, list[Head]] = {}
+            for head in read_heads(self._connection, signer.name):
+                self._take(head)
             self._next_row = 1 + self._largest_row()
             self._remember(recent_max)
         except BROKEN as error:
@@ -88,6 +79,17 @@ class Outbox:
     def close(self) -> None:
         """Close the connection; what is committed stays."""
         self._database.close()
+
+    def _take(self, head: Head) -> None:
+        """Take a log as its stream's newest; the one before it is of an older epoch."""
+        before = self.heads.get(head.origin.stream)
+        if before is not None:
+            self.older.setdefault(head.origin.stream, []).append(before)
+        self.heads[head.origin.stream] = head
+
+    def logs(self, stream: str) -> list[Head]:
+        """All logs of a stream, oldest first."""
+        return [*self.older.get(stream, []), self.heads[stream]]
 
     # -- opening --------------------------------------------------------------------------------------------------
 
@@ -179,7 +181,7 @@ class Outbox:
         with self.transaction(grows=True):
             for group in groups:
                 insert(self._connection, row, group)
-                LogTable(self._connection, group.head.log).fill_tiles(
+                group.head.table(self._connection).fill_tiles(
                     self.heads[group.head.origin.stream].frontier, group.leaves
                 )
                 row += len(group.bodies)
@@ -229,7 +231,9 @@ class Outbox:
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
         with reading():
             found = self._connection.execute(
-                "SELECT stream, epoch, seq, header, body FROM header JOIN body USING (id) JOIN log ON log.id = header.log WHERE header.id = ?",
+                # its position is that in the epoch whose window it lies in
+                "SELECT stream, epoch, seq - start, header, body FROM header JOIN body USING (id) JOIN log"
+                " ON CASE run WHEN 0 THEN log.id ELSE run END = header.log AND seq >= start AND seq < start + size WHERE header.id = ?",
                 (row,),
             ).fetchone()
         if found is None or found[4] != draft.body:
@@ -244,15 +248,28 @@ class Outbox:
 
     # -- the other writes -----------------------------------------------------------------------------------------
 
-    def keep_receipt(self, *, ledger: str, stream: str, size: int, receipt: bytes, at: int) -> None:
-        """Move a ledger's cursor of a stream's present epoch forward to `size`; never back. `at` is the receipt's time, seconds."""
-        head = self.heads[stream]
+    def open_epoch(self, stream: str, *, epoch: int, tag: str, place: int, theirs: End | None) -> list[Head]:
+        """Let a stream go on under a further epoch from `place` of its run of rows on; all its heads, oldest first. Raises LogBroken."""
+        heads = self.logs(stream)
+        with self.transaction():
+            heads = open_epoch(
+                self._connection, heads, epoch=epoch, tag=tag, place=place, theirs=theirs, signer=self._signer
+            )
+        self.older[stream], self.heads[stream] = heads[:-1], heads[-1]
+        return heads
+
+    def keep_receipt(self, *, ledger: str, origin: Origin, size: int, receipt: bytes, at: int) -> None:
+        """Move a ledger's cursor of a log forward to `size`; never back. `at` is the receipt's time, seconds. Nothing for a log that is not here."""
+        stream = origin.stream
+        head = next((each for each in self.logs(stream) if each.origin == origin), None)
+        if head is None:
+            return
         with reading():
-            before, octets = self._cursor(ledger, head)
+            before, octets = receipted(self._connection, ledger, head)
             if size < before:
                 return
             # not within the transaction: SQLite ends one that has met a damaged page
-            octets += self._body_bytes(head.log, before, size)
+            octets += body_bytes(self._connection, head, before, size)
         with self.transaction():
             self._connection.execute(
                 "INSERT OR REPLACE INTO cursor (ledger, log, size, octets, receipt, at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -293,25 +310,24 @@ class Outbox:
 
     def trim(self, stream: str, *, ledger: str, received_before_us: int) -> int:
         """Delete bodies of receipted records received before that time, oldest first, at most TRIM_ROWS_MAX. How many."""
-        head = self.heads[stream]
-        end = min(self._cursor(ledger, head)[0], head.trimmed + TRIM_ROWS_MAX)
-        upto = head.trimmed
-        for seq, header in LogTable(self._connection, head.log).headers(upto, end - upto):
-            received_us = _received_us(header)
-            if received_us is not None and received_us >= received_before_us:
-                break
-            upto = seq + 1
-        if upto == head.trimmed:
-            return 0
+        for head in self.logs(stream):
+            end = min(receipted(self._connection, ledger, head)[0], head.frontier.size, head.trimmed + TRIM_ROWS_MAX)
+            upto: int = past_retention(self._connection, head, end, received_before_us)
+            if upto > head.trimmed:
+                self._trim(head, upto)
+                return upto - head.trimmed
+        return 0
+
+    def _trim(self, head: Head, upto: int) -> None:
+        after = replace(head, trimmed=upto)
         with self.transaction():
-            self._connection.execute(
-                "DELETE FROM body WHERE id IN (SELECT id FROM header WHERE log = ? AND seq >= ? AND seq < ?)",
-                (head.log, head.trimmed, upto),
-            )
-            after = replace(head, trimmed=upto)
+            delete_bodies(self._connection, head, upto)
             write_head(self._connection, after)
-        self.heads[stream] = after
-        return upto - head.trimmed
+        stream = head.origin.stream
+        if self.heads[stream] is head:
+            self.heads[stream] = after
+        else:
+            self.older[stream] = [after if each is head else each for each in self.older[stream]]
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -321,30 +337,6 @@ class Outbox:
 
     def _sign(self, origin: Origin, frontier: Frontier, root: bytes = b"") -> bytes:
         return sign_checkpoint(Checkpoint(origin, frontier.size, root or frontier.root), self._signer)
-
-    def _cursor(self, ledger: str, head: Head) -> tuple[int, int]:
-        """Size and body bytes that a ledger has receipted, if the kept receipt says so too: a bit that flipped here must not delete a body."""
-        row = self._connection.execute(
-            "SELECT size, octets, receipt FROM cursor WHERE ledger = ? AND log = ?", (ledger, head.log)
-        ).fetchone()
-        if row is None:
-            return 0, 0
-        try:
-            said = parse_checkpoint(parse_note(row[2]).text)
-        except SyncError:
-            return 0, 0
-        return (row[0], row[1]) if (said.origin, said.size) == (head.origin, row[0]) else (0, 0)
-
-    def _body_bytes(self, log: int, first: int, end: int) -> int:
-        """Bytes of these records' bodies, for the page; where a page of them cannot be read, what their headers say: a receipt must not fail for it."""
-        try:
-            total: Any = self._connection.execute(
-                "SELECT coalesce(sum(length(body)), 0) FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ?",
-                (log, first, end),
-            ).get
-            return int(total)
-        except (apsw.CorruptError, apsw.IOError):
-            return sum(_said_bytes(header) for _, header in LogTable(self._connection, log).headers(first, end - first))
 
     def _largest_row(self) -> int:
         largest: Any = self._connection.execute("SELECT coalesce(max(id), 0) FROM header").get

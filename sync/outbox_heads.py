@@ -19,9 +19,14 @@ from sync.store import OutboxTable, damage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """A log's present end, as it is in memory and in its row. `octets` counts all body bytes ever appended."""
+    """A log's present end, as it is in memory and in its row. `octets` counts all body bytes ever appended.
+
+    `run`, `start`: where its rows lie (see LogTable). `opening`: the signed statement that opened its epoch, empty for the first.
+    """
 
     log: int
+    run: int
+    start: int
     origin: Origin
     lane: str
     frontier: Frontier
@@ -29,13 +34,29 @@ class Head:
     trimmed: int
     group_first: int
     checkpoint: bytes
+    opening: bytes = b""
+
+    @property
+    def end(self) -> int:
+        """Where its rows end in their run."""
+        return self.start + self.frontier.size
+
+    def table(self, connection: apsw.Connection) -> OutboxTable:
+        """Its leaves, tiles and records."""
+        return OutboxTable(connection, self.log, self.run, self.start)
 
     @property
     def digest(self) -> bytes:
         """Of everything in the row. It keeps no attacker away, the signature does; it notices a disk that gives back something else."""
-        values = (
+        values: tuple[int | str | bytes, ...] = (
             self.log, str(self.origin), self.lane, self.frontier.size, self.frontier.peaks, self.octets, self.trimmed, self.group_first, self.checkpoint,
         )  # fmt: skip
+        if (self.run, self.start, self.opening) != (
+            self.log,
+            0,
+            b"",
+        ):  # heads of before there were further epochs stay as they are
+            values = (*values, self.run, self.start, self.opening)
         return sha256(cbor_map(list(enumerate(values)))).digest()
 
 
@@ -43,12 +64,29 @@ def read_heads(connection: apsw.Connection, node: str) -> Iterator[Head]:
     """All heads of the node's logs, later epochs later. Raises LogBroken for a row that is not as it was written."""
     try:
         rows: Any = connection.execute(
-            "SELECT id, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, digest FROM log ORDER BY stream, epoch"
+            "SELECT id, run, start, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, opening, digest"
+            " FROM log ORDER BY stream, epoch"
         ).fetchall()
-        for log, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, digest in rows:
+        for (
+            log,
+            run,
+            start,
+            stream,
+            epoch,
+            tag,
+            lane,
+            size,
+            peaks,
+            octets,
+            trimmed,
+            group_first,
+            checkpoint,
+            opening,
+            digest,
+        ) in rows:
             head = Head(
-                log=log, origin=Origin(node, stream, epoch, tag), lane=lane, frontier=Frontier(size, peaks), octets=octets,
-                trimmed=trimmed, group_first=group_first, checkpoint=checkpoint,
+                log=log, run=run or log, start=start, origin=Origin(node, stream, epoch, tag), lane=lane, frontier=Frontier(size, peaks),
+                octets=octets, trimmed=trimmed, group_first=group_first, checkpoint=checkpoint, opening=opening,
             )  # fmt: skip
             if head.digest != digest:
                 raise LogBroken(f"head row of {head.origin} was changed")
@@ -57,15 +95,19 @@ def read_heads(connection: apsw.Connection, node: str) -> Iterator[Head]:
         raise LogBroken("a head row cannot be read") from error
 
 
-def insert_head(connection: apsw.Connection, *, origin: Origin, lane: str, checkpoint: bytes) -> Head:
-    """Make the row of a new, empty log and give its head. `checkpoint` is of size 0."""
+def insert_head(
+    connection: apsw.Connection, *, origin: Origin, lane: str, checkpoint: bytes, run: int = 0, start: int = 0, opening: bytes = b""
+) -> Head:  # fmt: skip
+    """Make the row of a new, empty log and give its head. `checkpoint` is of size 0; `run` 0: rows of its own."""
     connection.execute(
-        "INSERT INTO log (stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, digest)"
-        " VALUES (?, ?, ?, ?, 0, x'', 0, 0, 0, ?, x'')",
-        (origin.stream, origin.epoch, origin.tag, lane, checkpoint),
+        "INSERT INTO log (run, start, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, opening, digest)"
+        " VALUES (?, ?, ?, ?, ?, ?, 0, x'', 0, 0, 0, ?, ?, x'')",
+        (run, start, origin.stream, origin.epoch, origin.tag, lane, checkpoint, opening),
     )
+    log = connection.last_insert_rowid()
     head = Head(
-        log=connection.last_insert_rowid(), origin=origin, lane=lane, frontier=Frontier(), octets=0, trimmed=0, group_first=0, checkpoint=checkpoint
+        log=log, run=run or log, start=start, origin=origin, lane=lane, frontier=Frontier(), octets=0, trimmed=0, group_first=0,
+        checkpoint=checkpoint, opening=opening,
     )  # fmt: skip
     write_head(connection, head)
     return head
@@ -83,7 +125,7 @@ def write_head(connection: apsw.Connection, head: Head) -> None:
 
 def verify_head(connection: apsw.Connection, head: Head, verifier: Verifier) -> None:
     """Check a head's frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken."""
-    table = OutboxTable(connection, head.log)
+    table = head.table(connection)
     try:
         checkpoint = open_checkpoint(head.checkpoint, verifier)
         stored = table.frontier(head.frontier.size)

@@ -1,21 +1,29 @@
 """The outbox's reading side: what waits, what is receipted, and the records to send. Query-only; any number of them, one to a thread."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sync.header import decode
+from sync.log import Frontier
 from sync.names import Origin
 from sync.record import Record
-from sync.store import LogTable, OutboxTable, SafeDatabase, damage
+from sync.store import READ_ROWS_MAX, LogTable, OutboxTable, SafeDatabase, damage
+
+UNKNOWN = b"\ngateway unknown\n"  # in a statement that was signed without a link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamView:
-    """One log and how far one ledger has receipted it. `receipt_at` is POSIX seconds; octets count body bytes."""
+    """One log and how far one ledger has receipted it. `receipt_at` is POSIX seconds; octets count body bytes; `run`, `start`: see
+    LogTable. `passed`: a later log of the stream went on where the gateway was known to hold all of this one.
+    """
 
     log: int
+    run: int
+    start: int
+    opening: bytes
     origin: Origin
     lane: str
     size: int
@@ -24,6 +32,12 @@ class StreamView:
     receipted_octets: int
     receipt: bytes
     receipt_at: int
+    passed: bool = False
+
+    @property
+    def waiting(self) -> int:
+        """How many records the gateway is not known to hold."""
+        return 0 if self.passed else max(0, self.size - self.receipted)
 
 
 class OutboxView:
@@ -32,6 +46,7 @@ class OutboxView:
     def __init__(self, path: Path, node: str) -> None:
         self._database = SafeDatabase(path, readonly=True)
         self._node = node
+        self._windows: dict[int, tuple[int, int]] = {}  # a log's run and start never change
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -41,16 +56,29 @@ class OutboxView:
         """All logs, with the cursor of the ledger that last admitted this node."""
         rows = self._all(
             "SELECT log.id, stream, epoch, tag, lane, log.size, log.octets, coalesce(cursor.size, 0), coalesce(cursor.octets, 0),"
-            " coalesce(receipt, x''), coalesce(at, 0) FROM log LEFT JOIN cursor ON cursor.log = log.id AND ledger = ? ORDER BY stream, epoch",
+            " coalesce(receipt, x''), coalesce(at, 0),"
+            " CASE run WHEN 0 THEN log.id ELSE run END, start, opening FROM log LEFT JOIN cursor ON cursor.log = log.id AND ledger = ? ORDER BY stream, epoch",
             ((self.fact("ledger") or b"").decode(),),
         )
-        return [
+        found = [
             StreamView(
                 log=row[0], origin=Origin(self._node, row[1], row[2], row[3]), lane=row[4], size=row[5], octets=row[6],
-                receipted=row[7], receipted_octets=row[8], receipt=row[9], receipt_at=row[10],
+                receipted=row[7], receipted_octets=row[8], receipt=row[9], receipt_at=row[10], run=row[11], start=row[12],
+                opening=row[13],
             )
             for row in rows
         ]  # fmt: skip
+        went_on = {
+            (each.origin.stream, each.origin.epoch)
+            for each in found
+            if each.receipted or (each.opening and UNKNOWN not in each.opening)
+        }
+        return [
+            replace(
+                each, passed=any(name == each.origin.stream and epoch > each.origin.epoch for name, epoch in went_on)
+            )
+            for each in found
+        ]
 
     def fact(self, name: str) -> bytes | None:
         """A small value kept under a name, or None."""
@@ -63,7 +91,22 @@ class OutboxView:
 
     def table(self, log: int) -> LogTable:
         """The log's leaves, tiles and records."""
-        return OutboxTable(self._database.raw(), log)
+        if log not in self._windows:
+            rows = self._all("SELECT CASE run WHEN 0 THEN id ELSE run END, start FROM log WHERE id = ?", (log,))
+            if not rows:
+                return OutboxTable(self._database.raw(), log)
+            self._windows[log] = rows[0]
+        return OutboxTable(self._database.raw(), log, *self._windows[log])
+
+    def run_root(self, run: int, start: int, size: int) -> bytes:
+        """The root over rows start..start+size-1 of a run, as a tree of their own. Raises IndexError where they are missing."""
+        frontier, table = Frontier(), LogTable(self._database.raw(), run, run, start)
+        while frontier.size < size:
+            leaves = table.leaves(frontier.size, min(READ_ROWS_MAX, size - frontier.size))
+            if not leaves:
+                raise IndexError("rows of the run are missing")
+            frontier = frontier.append(leaves)
+        return frontier.root
 
     def received_at_us(self, log: int, seq: int) -> int | None:
         """When that record was received, UTC microseconds; None where there is none or its header is lost."""

@@ -3,6 +3,7 @@
 The driver reads the rows it needs inside a transaction, asks, performs the effects in that transaction, commits, and only then answers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sync.batch import Batch
@@ -11,6 +12,7 @@ from sync.errors import NotAName, SyncError
 from sync.keys import COSIGNATURE_V1, Signer, Verifier, key_id
 from sync.log import EMPTY_ROOT, Frontier, Leaves, root_at
 from sync.names import Origin
+from sync.opening import Opening, open_opening
 from sync.receipt import cosign
 from sync.record import Record
 from sync.session import SessionRequest
@@ -50,6 +52,23 @@ class SessionAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EpochAsked:
+    """A statement that a stream goes on under a further epoch. `held`: the stream's newest log (None: never declared), `stored` its own statement;
+    `find` gives size and leaves of one of the node's logs, None where it is not held.
+    """
+
+    node: str
+    stream: str
+    fence: str
+    known: Admitted | None
+    held: HeldLog | None
+    stored: bytes
+    statement: bytes
+    verifier: Verifier
+    find: Callable[[Origin], tuple[int, Leaves] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PutAsked:
     """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `verifier` the node's log key."""
 
@@ -83,10 +102,11 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class OpenLog:
-    """Make an empty head row."""
+    """Make an empty head row. `opening`: the statement of a further epoch, whose records are held; its lane is that of the epoch before."""
 
     origin: Origin
     lane: str
+    opening: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +137,13 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """200 to an opening statement: where that log ends."""
+
+    held: HeldLog
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """200 to a PUT: the head's cosigned note."""
 
@@ -133,7 +160,7 @@ class Refuse:
     held: HeldLog | None = None
 
 
-Effect = Admit | OpenLog | Append | Raise | Opened | Receipt | Refuse
+Effect = Admit | OpenLog | Append | Raise | Opened | Taken | Receipt | Refuse
 
 
 class Receiver:
@@ -142,10 +169,12 @@ class Receiver:
     def __init__(self, cosigner: Signer) -> None:
         self._cosigner = cosigner
 
-    def handle(self, event: SessionAsked | PutAsked, now: int) -> list[Effect]:
+    def handle(self, event: SessionAsked | EpochAsked | PutAsked, now: int) -> list[Effect]:
         """Judge one call at `now` (POSIX seconds, UTC; only for receipts); the last effect is the answer."""
         if isinstance(event, SessionAsked):
             return self._session(event)
+        if isinstance(event, EpochAsked):
+            return _epoch(event)
         return self._put(event, now)
 
     # -- sessions -------------------------------------------------------------------------------------------------
@@ -170,9 +199,9 @@ class Receiver:
     def _open_logs(self, event: SessionAsked) -> list[Effect]:
         there = {log.origin.stream for log in event.logs}
         return [
-            OpenLog(Origin(event.node, own.stream, 1, own.tag), own.lane)
+            OpenLog(Origin(event.node, own.stream, own.epoch, own.tag), own.lane)
             for own in event.request.streams
-            if own.stream not in there and own.epoch == 1
+            if own.stream not in there
         ]
 
     # -- batches --------------------------------------------------------------------------------------------------
@@ -224,7 +253,7 @@ class Receiver:
     def _refuse_early(self, event: PutAsked) -> Refuse | None:
         batch = event.batch
         if event.known is None or event.fence != event.known.fence:
-            return Refuse(403, "fenced", "this fence is not the latest")
+            return _fenced()
         try:
             named = Origin.parse(f"{batch.node}/{batch.stream}/{batch.epoch}-{batch.tag}")
         except NotAName:
@@ -237,6 +266,40 @@ class Receiver:
         ):
             return Refuse(422, "bad-batch", "batch and address differ")
         return None
+
+
+def _fenced() -> Refuse:
+    return Refuse(403, "fenced", "this fence is not the latest")
+
+
+def _epoch(event: EpochAsked) -> list[Effect]:
+    """Judge a statement: it must be the node's own, later than what is held, and true in what it says is common."""
+    if event.known is None or event.fence != event.known.fence:
+        return [_fenced()]
+    try:
+        opening = open_opening(event.statement, event.verifier)
+    except SyncError as error:
+        return [Refuse(422, "bad-opening", str(error))]
+    opened, held = opening.opened, event.held
+    if (opened.node, opened.stream) != (event.node, event.stream):
+        return [Refuse(422, "bad-opening", "the statement is of another stream")]
+    if held is not None and held.origin == opened and event.stored == event.statement:
+        return [Taken(held)]
+    if held is None or opened.epoch <= held.origin.epoch:
+        return [Refuse(409, "rewind", "a later epoch is open", held)]
+    found = event.find(opening.common.origin)
+    # of a log that is not held any more nothing can be compared: the ledger is the one that forgot
+    if found is not None and not _is_true(opening, *found):
+        return [Raise("GWY-12", opened.stream), Refuse(412, "fork", "what the statement calls common is not")]
+    return [
+        Raise("GWY-17", opened.stream),
+        OpenLog(opened, "", event.statement),
+        Taken(HeldLog(origin=opened, frontier=Frontier(), note=b"")),
+    ]
+
+
+def _is_true(opening: Opening, size: int, leaves: Leaves) -> bool:
+    return opening.common.size <= size and root_at(leaves, opening.common.size) == opening.common.root
 
 
 def rewind_members(held: HeldLog | None) -> dict[str, object]:

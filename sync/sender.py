@@ -5,23 +5,53 @@ A start and a lost link are one path: ask for a session, learn the gateway's siz
     CLOSED --AskSession--> ASKING --SessionOpened--> OPEN --Put--> OPEN …
        ^----------------------+---------any failure----+
     FENCED: a newer start of this node was admitted. Left only by a restart or a person.
+
+A stream whose gateway holds something else than the node (restored, copied, forked) goes on under a further epoch:
+
+    AskRoot … AskRoot --> OpenEpoch (stored) --> PostEpoch --> Put …
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from enum import Enum
 
+from sync.agreement import Window, find_common
 from sync.batch import RECORDS_MAX
 from sync.checkpoint import Checkpoint
 from sync.errors import SyncError
+from sync.flow import QUANTUM_BYTES_MAX, Flow
 from sync.keys import Verifier
 from sync.names import Origin
 from sync.pace import WAIT_S_MAX, Backoff
 from sync.receipt import open_receipt
+from sync.sender_events import (
+    Alarm,
+    AskSession,
+    Effect,
+    EpochOpened,
+    EpochTaken,
+    Event,
+    Grew,
+    KeepFence,
+    KeepReceipt,
+    OpenEpoch,
+    OwnLog,
+    PathFailed,
+    Put,
+    Receipted,
+    Refused,
+    Retry,
+    RootTold,
+    SessionOpened,
+    Started,
+    Wait,
+)  # fmt: skip
 from sync.session import SessionAnswer, TheirStream
 
-QUANTUM_BYTES_MAX = 256 * 1024  # body bytes of a batch before compression: about a second of a 256 kbit/s link
 BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in a tight loop
+FORKS_MAX = (
+    3  # in a row, with a session and its comparison before each: then it is no copy but a fault, and a person decides
+)
 REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
 
 
@@ -34,166 +64,16 @@ class Phase(Enum):
     FENCED = "fenced"
 
 
-# -- events ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The process is up; these are its logs and their sizes. `receipted`: the newest receipts of `ledger` that we hold, by stream."""
-
-    streams: tuple[tuple[Origin, int], ...]
-    ledger: str = ""
-    receipted: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Grew:
-    """A log now has this size, durably."""
-
-    stream: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOpened:
-    """The gateway answered a session request; `cosigner` is its verified cosigning key."""
-
-    answer: SessionAnswer
-    cosigner: Verifier
-
-
-@dataclass(frozen=True, slots=True)
-class Receipted:
-    """200 to a PUT, with the cosigned checkpoint, not yet verified."""
-
-    stream: str
-    note: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Problem+json with a code to a PUT (`stream`) or a session (empty). `theirs` with `rewind`; `wait_s`, `window_bytes` with `busy`."""
-
-    stream: str
-    code: str
-    theirs: TheirStream | None = None
-    wait_s: float = 0.0
-    window_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PathFailed:
-    """No answer, or one that is no verdict: a failure of the path."""
-
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Somebody who mended the path says that it is worth trying now: the wait after failures is over."""
-
-
-Event = Started | Grew | SessionOpened | Receipted | Refused | PathFailed | Tick | Retry
-
-
-# -- effects -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class AskSession:
-    """POST /v1/session."""
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """PUT the records from `first` on: at most so many, at most so many body bytes (but one record always). `bare`: without the body."""
-
-    origin: Origin
-    first: int
-    records_max: int
-    octets_max: int
-    bare: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class KeepReceipt:
-    """Store a verified receipt."""
-
-    origin: Origin
-    size: int
-    note: bytes
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class KeepFence:
-    """Store the fence of this start."""
-
-    fence: str
-    ledger: str
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something a person must know, under its catalogue code; `stream` may be empty."""
-
-    code: str
-    stream: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing to do before this many seconds passed, or an event."""
-
-    seconds: float
-
-
-Effect = AskSession | Put | KeepReceipt | KeepFence | Alarm | Wait
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """One log on its way: our size, the gateway's (None: not yet known), the newest receipt's that we hold, and what the next batch may hold.
-
-    `first`: where the call under way, or the last one, began; `rewound`: the last answer was a rewind.
-    """
-
-    origin: Origin
-    size: int
-    theirs: int | None = None
-    receipted: int = 0
-    first: int = 0
-    rewound: bool = False
-    halted: str = ""
-    records_max: int = RECORDS_MAX
-    octets_max: int = QUANTUM_BYTES_MAX
-    bare: bool = False
-    ready_at: float = 0.0
-
-    @property
-    def waits(self) -> bool:
-        """Whether the gateway lacks records that may be sent, or has some whose receipt was lost on the way."""
-        return not self.halted and self.theirs is not None and (self.theirs < self.size or self.receipted < self.theirs)
-
-    def put(self) -> "Put":
-        """The next call. Where only a receipt is missing, the last record is sent again: the same range gives the same receipt."""
-        if self.theirs is not None and self.theirs < self.size:
-            return Put(self.origin, self.theirs, self.records_max, self.octets_max, self.bare)
-        return Put(self.origin, self.size - 1, 1, self.octets_max, self.bare)
-
-
 class Sender:
-    """One uplink's state. `root_at(origin, size)` gives our own root; `dice` a number from 0 to 1."""
+    """One uplink's state. `root_at(origin, size)` gives our own root; `root_of(stream, start, size)` that over rows of a stream's run; `dice` 0 to 1."""
 
-    def __init__(self, *, root_at: Callable[[Origin, int], bytes], dice: Callable[[], float]) -> None:
+    def __init__(
+        self, *, root_at: Callable[[Origin, int], bytes], root_of: Callable[[str, int, int], bytes], dice: Callable[[], float]
+    ) -> None:  # fmt: skip
         self.phase = Phase.CLOSED
         self.flows: dict[str, Flow] = {}
         self._root_at = root_at
+        self._root_of = root_of
         self._backoff = Backoff(dice)
         self._cosigner: Verifier | None = None
         self._ledger = ""
@@ -205,33 +85,53 @@ class Sender:
         """Take one event at a monotonic time in seconds; give what to do, in order."""
         if self.phase is Phase.FENCED and not isinstance(event, Grew):
             return []  # a late answer or a failing link is no reason to compete with the newer start
+        return [*self._take(event, now), *self._next(now)]
+
+    def _take(self, event: Event, now: float) -> list[Effect]:
+        """An answer; what else there is to hear of asks for nothing by itself."""
         match event:
-            case Started(streams, ledger, receipted):
-                held = dict(receipted)
-                self.flows = {
-                    origin.stream: Flow(origin, size, receipted=held.get(origin.stream, 0)) for origin, size in streams
-                }
-                self._turn, self._ledger = list(self.flows), ledger
-                done: list[Effect] = []
-            case Grew(stream, size):
-                self.flows[stream] = replace(self.flows[stream], size=size)
-                done = []
             case SessionOpened(answer, cosigner):
-                done = self._opened(answer, cosigner)
+                return self._opened(answer, cosigner)
             case Receipted(stream, note):
-                done = self._receipted(stream, note, now)
+                return self._receipted(stream, note, now)
+            case RootTold(stream):
+                self._busy = False
+                return self._search_on(self.flows[stream], event)
+            case EpochTaken(stream, theirs):
+                self._busy = False
+                return self._compare(replace(self.flows[stream], posting=False), theirs)
             case Refused():
-                done = self._refused(event, now)
+                return self._refused(event, now)
             case PathFailed():
-                done = self._fail(now)
-            case Tick():
-                done = []
+                return self._fail(now)
+        self._hear(event, now)
+        return []
+
+    def _hear(self, event: Event, now: float) -> None:
+        match event:
+            case Started(logs, ledger):
+                self._start(logs, ledger)
+            case Grew(origin, size):
+                self._grow(origin, size)
+            case EpochOpened(stream, logs):
+                self._go_to(replace(self.flows[stream], logs=logs), len(logs) - 1, posting=True)
             case Retry():
-                self._retry_at, done = min(self._retry_at, now), []
-        return [*done, *self._next(now)]
+                self._retry_at = min(self._retry_at, now)
+
+    def _start(self, logs: Sequence[OwnLog], ledger: str) -> None:
+        for log in logs:
+            before = self.flows.get(log.origin.stream)
+            self.flows[log.origin.stream] = Flow((*(before.logs if before else ()), log))
+        self._turn, self._ledger = list(self.flows), ledger
+
+    def _grow(self, origin: Origin, size: int) -> None:
+        flow = self.flows[origin.stream]
+        if flow.logs[-1].origin == origin:  # else it is late: the stream goes on under another epoch
+            self.flows[origin.stream] = replace(flow, logs=(*flow.logs[:-1], replace(flow.logs[-1], size=size)))
 
     def _next(self, now: float) -> Iterable[Effect]:
-        if self._busy or self.phase is Phase.FENCED:
+        # an epoch that is being stored is an event in a moment: a wait would only hold it up
+        if self._busy or self.phase is Phase.FENCED or any(flow.opening for flow in self.flows.values()):
             return []
         if self.phase is Phase.CLOSED:
             if now < self._retry_at:
@@ -245,8 +145,9 @@ class Sender:
                 self._turn.remove(name)
                 self._turn.append(name)
                 self._busy = True
-                call = flow.put()
-                self.flows[name] = replace(flow, first=call.first)
+                call = flow.call()
+                if isinstance(call, Put):
+                    self.flows[name] = replace(flow, first=call.first)
                 return [call]
         return [Wait(min((self.flows[name].ready_at - now for name in waiting), default=WAIT_S_MAX))]
 
@@ -254,13 +155,16 @@ class Sender:
 
     def _opened(self, answer: SessionAnswer, cosigner: Verifier) -> list[Effect]:
         self.phase, self._busy, self._cosigner = Phase.OPEN, False, cosigner
-        done: list[Effect] = [KeepFence(answer.fence, answer.ledger)]
+        done: list[Effect] = [KeepFence(answer.fence, answer.ledger, answer.held)]
         if answer.held:
             done.append(Alarm("SYN-23"))
         if answer.ledger != self._ledger:
             # a second site has receipted nothing yet: what the first one confirmed says nothing of it
             self._ledger = answer.ledger
-            self.flows = {name: replace(flow, theirs=None, receipted=0) for name, flow in self.flows.items()}
+            self.flows = {
+                name: replace(flow, theirs=None, logs=tuple(replace(log, receipted=0) for log in flow.logs))
+                for name, flow in self.flows.items()
+            }
         theirs = {stream.stream: stream for stream in answer.streams}
         for name in self.flows:
             flow, found = self._unlocked(name), theirs.get(name)
@@ -277,19 +181,58 @@ class Sender:
         return self.flows[name]
 
     def _compare(self, flow: Flow, theirs: TheirStream) -> list[Effect]:
-        """Decide from the gateway's size and root where to go on. Opening a further epoch is not part of this release: the stream halts."""
-        origin, name = flow.origin, flow.origin.stream
+        """Decide from the gateway's newest log where to go on; where it holds something else than we do, find out from where on."""
         if flow.halted:
             return []
-        if theirs.epoch != origin.epoch or theirs.tag != origin.tag:
-            return self._halt(flow, "SYN-22")
-        if theirs.size > flow.size:
-            return self._halt(flow, "SYN-21")
-        if self._root_at(origin, theirs.size) != theirs.root:
-            return self._halt(flow, "SYN-20")
-        behind = theirs.size < max(flow.receipted, flow.theirs or 0)
-        self.flows[name] = replace(flow, theirs=theirs.size)
-        return [Alarm("SYN-25", name)] if behind else []
+        at = next(
+            (n for n, log in enumerate(flow.logs) if (log.origin.epoch, log.origin.tag) == (theirs.epoch, theirs.tag)),
+            None,
+        )
+        if at is None:
+            return self._search(flow, theirs, "SYN-22")
+        log = flow.logs[at]
+        is_newest = at == len(flow.logs) - 1
+        if theirs.size > log.size:
+            # of an older epoch it may hold what a backup has made us forget: its successor's statement says so
+            if is_newest:
+                return self._search(flow, theirs, "SYN-21")
+        elif self._root_at(log.origin, theirs.size) != theirs.root:
+            return self._search(flow, theirs, "SYN-20")
+        known = (flow.theirs or 0) if at == flow.at else 0
+        behind = at < flow.at or theirs.size < max(log.receipted, known)
+        self._go_to(flow, at, theirs=theirs.size)
+        return [Alarm("SYN-25", flow.stream)] if behind else []
+
+    def _go_to(self, flow: Flow, at: int, *, theirs: int | None = None, posting: bool = False) -> None:
+        """Send this log from the gateway's size on; one that it holds whole is followed by the next, whose statement comes first."""
+        flow = replace(flow, at=at, theirs=theirs, posting=posting, search=None, question=None, opening=False)
+        if flow.is_sent and at < len(flow.logs) - 1:
+            flow = replace(flow, at=at + 1, theirs=None, posting=True)
+        self.flows[flow.stream] = flow
+
+    # -- a further epoch ------------------------------------------------------------------------------------------
+
+    def _search(self, flow: Flow, theirs: TheirStream, code: str) -> list[Effect]:
+        """Say that the gateway holds something else, and begin to ask up to where it is ours."""
+        windows = [Window(log.origin.epoch, log.origin.tag, log.start, log.start + log.size) for log in flow.logs]
+        name = flow.stream
+        search = find_common(
+            lambda start, size: self._root_of(name, start, size), windows, end=flow.end, theirs=theirs.epoch
+        )
+        flow = replace(flow, theirs=None, posting=False, opening=False, search=search, question=None, newest=theirs)
+        return [Alarm(code, name), *self._search_on(flow, None)]
+
+    def _search_on(self, flow: Flow, answer: RootTold | None) -> list[Effect]:
+        if flow.search is None or flow.newest is None or (answer is not None and flow.question is None):
+            return []  # an answer to a question of before the last session
+        try:
+            question = next(flow.search) if answer is None else flow.search.send(answer.told)
+        except StopIteration as end:
+            self.flows[flow.stream] = replace(flow, search=None, question=None, opening=True)
+            epoch = max(flow.newest.epoch, flow.logs[-1].origin.epoch) + 1
+            return [OpenEpoch(flow.stream, epoch, end.value, flow.newest)]
+        self.flows[flow.stream] = replace(flow, question=question)
+        return []
 
     def _receipted(self, stream: str, note: bytes, now: float) -> list[Effect]:
         flow = self.flows[stream]
@@ -308,9 +251,12 @@ class Sender:
             return [Alarm("SYN-26", stream), *self._fail(now)]
         self._busy = False
         self._backoff.succeeded()
-        self.flows[stream] = replace(
-            flow, theirs=size, receipted=max(size, flow.receipted), rewound=False, records_max=RECORDS_MAX, octets_max=QUANTUM_BYTES_MAX, bare=False
+        log = replace(flow.logs[flow.at], receipted=max(size, flow.receipted))
+        flow = replace(
+            flow, logs=(*flow.logs[: flow.at], log, *flow.logs[flow.at + 1 :]), rewound=False, forks=0, records_max=RECORDS_MAX,
+            octets_max=QUANTUM_BYTES_MAX, bare=False,
         )  # fmt: skip
+        self._go_to(flow, flow.at, theirs=size)
         return [KeepReceipt(flow.origin, size, note, receipt.time)]
 
     def _refused(self, event: Refused, now: float) -> list[Effect]:
@@ -333,7 +279,13 @@ class Sender:
                 # twice in a row is no verdict but a broken answer: then a session decides, with its waits between
                 return self._compare(replace(flow, rewound=True), event.theirs)
             case "fork":
-                return self._halt(flow, "SYN-20")
+                # never the same batch again: the next session compares, and a further epoch begins where the two went apart
+                flow = replace(flow, forks=flow.forks + 1)
+                self.flows[event.stream] = flow
+                stop = self._halt(flow, "SYN-31") if flow.forks >= FORKS_MAX else [Alarm("SYN-20", event.stream)]
+                return [*stop, *self._fail(now)]
+            case "bad-opening":
+                return self._halt(flow, "SYN-31")
             case "bad-batch" | "too-large":
                 return self._halve(flow)
             case "busy":
@@ -360,6 +312,7 @@ class Sender:
 
     def _fail(self, now: float) -> list[Effect]:
         self.phase, self._busy = Phase.CLOSED, False
+        self.flows = {name: replace(flow, opening=False) if flow.opening else flow for name, flow in self.flows.items()}
         self._retry_at = now + self._backoff.failed()
         return []
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sync.agreement import Told
 from sync.errors import BadBatch
 from sync.log import HASH_BYTES, SIZE_MAX
 from sync.names import EPOCH_MAX, NAME, TAG
@@ -119,6 +120,28 @@ def read_answer(data: bytes) -> SessionAnswer:
     if type(answer.held) is not bool or len({s.stream for s in answer.streams}) != len(answer.streams):
         raise BadBatch("held is no truth value, or a stream is named twice")
     return answer
+
+
+def read_told(data: bytes) -> Told:
+    """Read the answer to a question for a root. Raises BadBatch."""
+    found = _object(data)
+    try:
+        told = Told(tag=found["tag"], size=found["size"], root=bytes.fromhex(found["root"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadBatch("a root is not told") from error
+    if (
+        type(told.size) is not int
+        or not 0 <= told.size <= SIZE_MAX
+        or len(told.root) not in {0, HASH_BYTES}
+        or not isinstance(told.tag, str)
+    ):
+        raise BadBatch("what is told of a log is out of range")
+    return told
+
+
+def read_taken(data: bytes, stream: str) -> TheirStream:
+    """Read the answer to an opening statement. Raises BadBatch."""
+    return read_their({**_object(data), "stream": stream})
 
 
 def read_their(found: Mapping[str, Any]) -> TheirStream:

@@ -128,19 +128,25 @@ class Execute(Protocol):
 
 
 class LogTable:
-    """One log in a database that has the tables header, body and tile. Reads for `sync.log`; appends within the caller's transaction."""
+    """One log in a database that has the tables header, body and tile. Reads for `sync.log`; appends within the caller's transaction.
 
-    __slots__ = ("_connection", "log")
+    `run`, `start`: the epochs of one stream are windows on one run of rows, so that opening an epoch moves none: this one's record
+    0 lies at `start` of the rows of `run` (None: those of the log itself).
+    """
 
-    def __init__(self, connection: Execute, log: int) -> None:
+    __slots__ = ("_connection", "_run", "_start", "log")
+
+    def __init__(self, connection: Execute, log: int, run: int | None = None, start: int = 0) -> None:
         self._connection = connection
         self.log = log
+        self._run = log if run is None else run
+        self._start = start
 
     def leaves(self, first: int, count: int) -> bytes:
         """Leaf hashes first..first+count-1, joined."""
         rows = self._connection.execute(
             "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
-            (self.log, first, first + count),
+            (self._run, self._start + first, self._start + first + count),
         )
         return b"".join([row[0] for row in rows])
 
@@ -160,10 +166,11 @@ class LogTable:
         rows = list(
             self._connection.execute(
                 "SELECT id, seq, state, header, leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
-                (self.log, first, first + min(count, READ_ROWS_MAX)),
+                (self._run, self._start + first, self._start + first + min(count, READ_ROWS_MAX)),
             )
         )
-        for row, seq, state, header, leaf in rows:
+        for row, place, state, header, leaf in rows:
+            seq = place - self._start
             held, parts = _STATES.get(state, BodyState.DAMAGED), (b"", b"", b"")
             if held is BodyState.PRESENT:
                 # fetched to its end: an unfinished SELECT would pin the WAL
@@ -182,9 +189,9 @@ class LogTable:
         """Position and header of the records first..first+count-1; an empty header where only the leaf is left."""
         rows = self._connection.execute(
             "SELECT seq, header FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
-            (self.log, first, first + count),
+            (self._run, self._start + first, self._start + first + count),
         )
-        return [(seq, _octets(header)) for seq, header in rows]
+        return [(place - self._start, _octets(header)) for place, header in rows]
 
     def append(self, first_id: int, before: Frontier, records: Sequence[Record]) -> None:
         """Insert records from row id `first_id` on, and the tiles that become full. `before`: the log's frontier."""
@@ -192,7 +199,14 @@ class LogTable:
         self._connection.executemany(
             "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, ?, ?, ?)",
             [
-                (first_id + n, self.log, first + n, int(record.state), record.header or None, record.leaf)
+                (
+                    first_id + n,
+                    self._run,
+                    self._start + first + n,
+                    int(record.state),
+                    record.header or None,
+                    record.leaf,
+                )
                 for n, record in enumerate(records)
             ],
         )

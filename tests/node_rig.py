@@ -329,19 +329,18 @@ class Node:
             view.close()
 
     def stream(self, name: str = "his") -> StreamView:
-        """Size and cursor of a stream."""
+        """Size and cursor of a stream's newest log."""
         with self.view() as view:
-            return next(stream for stream in view.streams() if stream.origin.stream == name)
+            return [stream for stream in view.streams() if stream.origin.stream == name][-1]
 
     def records(self, stream: str = "his", first: int = 0) -> list[Seen]:
-        """The records of a stream from `first` on."""
+        """The records of a stream from `first` of its oldest log on, over all epochs."""
         with self.view() as view:
-            found = next(each for each in view.streams() if each.origin.stream == stream)
-            table = view.table(found.log)
             return [
                 Seen(record, decode(record.header), decode_particulars(record.particulars))
-                for at in range(first, found.size, 1000)
-                for record in table.records(at, min(1000, found.size - at))
+                for found in [each for each in view.streams() if each.origin.stream == stream]
+                for at in range(first if found.start == 0 else 0, found.size, 1000)
+                for record in view.table(found.log).records(at, min(1000, found.size - at))
             ]
 
     def bodies(self, stream: str = "his", first: int = 0) -> list[bytes]:

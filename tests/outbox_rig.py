@@ -8,7 +8,6 @@ from sync.keys import Verifier
 from sync.outbox import Outbox, repeat_key
 from sync.receipt import cosign
 from sync.record import Record
-from sync.store import OutboxTable
 from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, STREAM, TAG, draft
 
 LEDGER = "ledger-1"
@@ -27,7 +26,7 @@ def outbox(folder: Path, *, streams=(STREAM,), seed: int = 1, **options) -> Outb
 
 def stored(made: Outbox, stream: str = STREAM) -> list[Record]:
     head = made.heads[stream]
-    return list(OutboxTable(made._connection, head.log).records(0, 4000))
+    return list(head.table(made._connection).records(0, 4000))
 
 
 def bodies(made: Outbox, stream: str = STREAM) -> list[bytes]:
@@ -46,4 +45,6 @@ def note_of(made: Outbox, size: int, stream: str = STREAM) -> bytes:
 
 
 def receipted(made: Outbox, size: int, *, stream: str = STREAM, ledger: str = LEDGER, at: int = 1) -> None:
-    made.keep_receipt(ledger=ledger, stream=stream, size=size, receipt=note_of(made, size, stream), at=at)
+    made.keep_receipt(
+        ledger=ledger, origin=made.heads[stream].origin, size=size, receipt=note_of(made, size, stream), at=at
+    )

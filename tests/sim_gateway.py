@@ -18,6 +18,7 @@ from sync.batch import Batch, decode
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.keys import FileSigner
 from sync.log import Frontier
+from sync.opening import read_opening
 from sync.receipt import cosign
 from sync.session import SessionAnswer, TheirStream, read_request
 from tests.gateway_rig import GATEWAY, Realm
@@ -36,7 +37,7 @@ class Request:
 
     @property
     def is_session(self) -> bool:
-        return self.method == "POST"
+        return self.path == "/v1/session"
 
 
 Answer = bytes | Callable[[ssl.SSLSocket], None]
@@ -72,6 +73,8 @@ class SimGateway:
     calls: list[Request] = field(default_factory=list)
     records: dict[str, list[bytes]] = field(default_factory=dict)
     logs: dict[str, TheirStream] = field(default_factory=dict)
+    leaves: dict[tuple[str, int], list[bytes]] = field(default_factory=dict)
+    tags: dict[tuple[str, int], str] = field(default_factory=dict)
     bytes_in: int = 0
     handshakes: int = 0
     failed_handshakes: int = 0
@@ -106,7 +109,28 @@ class SimGateway:
 
     def honest(self, request: Request) -> bytes:
         with self._lock:
-            return self._open_session(request) if request.is_session else self._take(decode(request.body))
+            if request.is_session:
+                return self._open_session(request)
+            stream = request.path.split("/")[3]
+            if request.method == "GET":
+                return self._tell(stream, request.path)
+            return (
+                self._open_epoch(stream, request.body) if request.method == "POST" else self._take(decode(request.body))
+            )
+
+    def _tell(self, stream: str, path: str) -> bytes:
+        epoch, size = map(int, path.split("/")[4].split("?size="))
+        log, leaves = self.logs[stream], self.leaves.get((stream, epoch), [])
+        root = Frontier().append(b"".join(leaves[:size])).root.hex() if size <= len(leaves) else ""
+        told = {"epoch": epoch, "tag": self.tags.get((stream, epoch), log.tag), "size": len(leaves), "root": root}
+        return http(200, json.dumps(told).encode(), "application/json")
+
+    def _open_epoch(self, stream: str, statement: bytes) -> bytes:
+        opened = read_opening(statement).opened
+        log = TheirStream(stream=stream, epoch=opened.epoch, tag=opened.tag, size=0, root=Frontier().root)
+        self.logs[stream] = log
+        taken = {"epoch": log.epoch, "tag": log.tag, "size": 0, "root": log.root.hex()}
+        return http(200, json.dumps(taken).encode(), "application/json")
 
     def session_answer(self, request: Request, **changes: Any) -> SessionAnswer:
         """What an honest gateway says, with these fields changed."""
@@ -128,7 +152,10 @@ class SimGateway:
         if batch.first > log.size:
             return problem(409, "rewind", epoch=log.epoch, tag=log.tag, size=log.size, root=log.root.hex())
         checkpoint = parse_checkpoint(parse_note(batch.checkpoint).text)
-        held.extend(record.body for record in batch.records[log.size - batch.first :])
+        fresh = batch.records[log.size - batch.first :]
+        held.extend(record.body for record in fresh)
+        self.leaves.setdefault((batch.stream, batch.epoch), []).extend(record.leaf for record in fresh)
+        self.tags[batch.stream, batch.epoch] = batch.tag
         self.logs[batch.stream] = TheirStream(
             stream=log.stream, epoch=log.epoch, tag=log.tag, size=checkpoint.size, root=checkpoint.root
         )

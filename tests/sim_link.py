@@ -6,15 +6,18 @@ from hashlib import sha256
 from random import Random
 
 from sync import batch
+from sync.agreement import Question, Told
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadBatch
 from sync.keys import FileSigner, Verifier
 from sync.log import Frontier, root_at
 from sync.names import Origin
+from sync.opening import End, Opening, sign_opening
 from sync.receiver import (
     Admit,
     Admitted,
     Append,
+    EpochAsked,
     HeldLog,
     Opened,
     OpenLog,
@@ -24,21 +27,28 @@ from sync.receiver import (
     Receiver,
     Refuse,
     SessionAsked,
+    Taken,
 )
 from sync.record import BodyState, Record
-from sync.sender import (
+from sync.sender import Phase, Sender
+from sync.sender_events import (
     Alarm,
+    AskRoot,
     AskSession,
+    EpochOpened,
+    EpochTaken,
     Event,
     Grew,
     KeepFence,
     KeepReceipt,
+    OpenEpoch,
+    OwnLog,
     PathFailed,
-    Phase,
+    PostEpoch,
     Put,
     Receipted,
     Refused,
-    Sender,
+    RootTold,
     SessionOpened,
     Started,
     Tick,
@@ -77,7 +87,9 @@ class Centre:
         self.ledger = ledger
         self.receiver = Receiver(COSIGNER)
         self.known: Admitted | None = None
-        self.logs: dict[str, CentreLog] = {}
+        self.logs: dict[str, CentreLog] = {}  # the newest of each stream
+        self.older: list[CentreLog] = []
+        self.openings: dict[Origin, bytes] = {}
         self.alarms: list[str] = []
         self.now = NOW_S
         self.poison: Callable[[Record], bool] = lambda _: False
@@ -104,6 +116,48 @@ class Centre:
                     return effect
                 case Opened(fence, held):
                     return self._answer(fence, held)
+        raise AssertionError("the receiver gave no answer")
+
+    def all_logs(self, stream: str) -> list[CentreLog]:
+        """Those of a stream, oldest first."""
+        return [each for each in [*self.older, self.logs[stream]] if each.head.origin.stream == stream]
+
+    def told(self, stream: str, question: Question) -> Told:
+        for each in self.all_logs(stream) if stream in self.logs else []:
+            held = each.head.frontier.size
+            if each.head.origin.epoch == question.epoch:
+                return Told(
+                    each.head.origin.tag, held, root_at(each.log, question.size) if question.size <= held else b""
+                )
+        return Told("", 0, b"")
+
+    def epoch(self, stream: str, fence: str, statement: bytes) -> TheirStream | Refuse:
+        mine = self.logs.get(stream)
+
+        def find(origin: Origin) -> tuple[int, MemoryLog] | None:
+            found = next((each for each in self.all_logs(stream) if each.head.origin == origin), None)
+            return (found.head.frontier.size, found.log) if found else None
+
+        event = EpochAsked(
+            node=NODE, stream=stream, fence=fence, known=self.known, held=mine.head if mine else None,
+            stored=self.openings.get(mine.head.origin, b"") if mine else b"", statement=statement,
+            verifier=Verifier(NODE, LOG_SIGNER.public), find=find,
+        )  # fmt: skip
+        for effect in self.receiver.handle(event, self.now):
+            match effect:
+                case OpenLog(origin, _, opening):
+                    assert mine is not None
+                    assert self.known is not None
+                    self.older.append(mine)
+                    self.openings[origin] = opening
+                    self.logs[stream] = CentreLog(HeldLog(origin=origin, frontier=Frontier(), note=b""))
+                    self.known = replace(self.known, held=True)
+                case Raise(code):
+                    self.alarms.append(code)
+                case Taken(held):
+                    return _theirs(held)
+                case Refuse():
+                    return effect
         raise AssertionError("the receiver gave no answer")
 
     def _answer(self, fence: str, held: bool) -> SessionAnswer:
@@ -201,6 +255,7 @@ class Clinic:
         self.dice, self.network, self.centre, self.signer = dice, network, centre, signer
         self.tag = f"{dice.getrandbits(32):08x}"
         self.kept: dict[str, list[Record]] = {name: [] for name in streams}
+        self.logs = {name: [OwnLog(Origin(NODE, name, 1, self.tag), 0)] for name in streams}
         self.receipts: dict[str, tuple[int, bytes]] = {}
         self.boots: list[str] = []
         self.fence = ""
@@ -212,23 +267,40 @@ class Clinic:
         self.restart()
 
     def origin(self, stream: str) -> Origin:
-        return Origin(NODE, stream, 1, self.tag)
+        return self.logs[stream][-1].origin
 
     def restart(self) -> None:
         """A new start: a boot id, stored; a new sender; nothing known of the gateway."""
         self.boot = f"{self.dice.getrandbits(128):032x}"
         self.boots.append(self.boot)
-        self.sender = Sender(root_at=self._root_at, dice=self.dice.random)
-        streams = tuple((self.origin(name), len(made)) for name, made in self.kept.items())
-        receipted = tuple((name, size) for name, (size, _) in self.receipts.items())
+        self.sender = Sender(root_at=self._root_at, root_of=self._root_of, dice=self.dice.random)
         self.waiting: list = []
-        self._take(Started(streams, self.ledger, receipted))
+        logs = tuple(log for name in self.kept for log in self.own_logs(name))
+        self._take(Started(logs, self.ledger))
+
+    def own_logs(self, stream: str) -> tuple[OwnLog, ...]:
+        *older, newest = self.logs[stream]
+        return (
+            *older,
+            replace(newest, size=len(self.kept[stream]) - newest.start, receipted=self._receipted(newest.origin)),
+        )
+
+    def _receipted(self, origin: Origin) -> int:
+        return self.receipts.get(origin.stream, (0, b""))[0] if self.origin(origin.stream) == origin else 0
+
+    def restored(self, sizes: dict[str, int]) -> None:
+        """The disk is set back to these numbers of records, as from a backup of before any further epoch; then it starts."""
+        for name, size in sizes.items():
+            del self.kept[name][size:]
+            self.logs[name] = self.logs[name][:1]
+        self.receipts = {}
+        self.restart()
 
     def accept(self, stream: str, count: int = 1, **changes) -> None:
         """So many messages arrive, are numbered and kept."""
         made = self.kept[stream]
         made += records([draft(len(made) + n, stream=stream, **changes) for n in range(count)], len(made))
-        self._take(Grew(stream, len(made)))
+        self._take(Grew(self.origin(stream), len(made) - self.logs[stream][-1].start))
 
     def step(self) -> None:
         """Perform one effect; a crash may come between any two."""
@@ -240,6 +312,15 @@ class Clinic:
                 self._take(self._session())
             case Put():
                 self._take(self._put(effect))
+            case AskRoot(stream, question):
+                found = self.network.call(lambda: self.centre.told(stream, question))
+                self._take(RootTold(stream, found) if isinstance(found, Told) else PathFailed("LNK-03"))
+            case PostEpoch(origin, opening):
+                self._take(self._post(origin, opening))
+            case OpenEpoch():
+                self._open(effect)
+            case KeepReceipt(origin) if origin != self.origin(origin.stream):
+                pass
             case KeepReceipt(origin, size, note):
                 assert size >= self.receipts.get(origin.stream, (0, b""))[0] or not self.network.quiet
                 if size > self.receipts.get(origin.stream, (0, b""))[0]:
@@ -277,7 +358,39 @@ class Clinic:
         )
 
     def _root_at(self, origin: Origin, size: int) -> bytes:
-        return root_at(MemoryLog([record.leaf for record in self.kept[origin.stream]]), size)
+        start = next(log.start for log in self.logs[origin.stream] if log.origin == origin)
+        return self._root_of(origin.stream, start, size)
+
+    def _root_of(self, stream: str, start: int, size: int) -> bytes:
+        return root_at(MemoryLog([record.leaf for record in self.kept[stream][start : start + size]]), size)
+
+    def _post(self, origin: Origin, opening: bytes) -> Event:
+        self.calls.append(f"epoch {origin.epoch}")
+        fence = self.fence
+        found = self.network.call(lambda: self.centre.epoch(origin.stream, fence, opening))
+        match found:
+            case TheirStream():
+                return EpochTaken(origin.stream, found)
+            case Refuse(_, code, _, head):
+                return Refused(origin.stream, code, _theirs(head) if head else None)
+        return PathFailed("LNK-04")
+
+    def _open(self, order: OpenEpoch) -> None:
+        """As sync.outbox_epochs does it, on lists."""
+        name, found = order.stream, order.theirs
+        logs = self.own_logs(name)
+        holder = next(log for log in logs if log.start <= order.place <= log.start + log.size)
+        common = order.place - holder.start
+        opened = Origin(NODE, name, order.epoch, self.boot[:8])
+        opening = Opening(
+            opened=opened, theirs=End(Origin(NODE, name, found.epoch, found.tag), found.size, found.root),
+            own=End(logs[-1].origin, logs[-1].size, self._root_at(logs[-1].origin, logs[-1].size)),
+            common=End(holder.origin, common, self._root_at(holder.origin, common)), carried=len(self.kept[name]) - order.place,
+        )  # fmt: skip
+        cut = [replace(log, size=max(0, min(log.size, order.place - log.start))) for log in logs]
+        self.logs[name] = [*cut, OwnLog(opened, 0, start=order.place, opening=sign_opening(opening, self.signer))]
+        self.receipts.pop(name, None)
+        self._take(EpochOpened(name, self.own_logs(name)))
 
     def _session(self) -> Event:
         self.calls.append("session")
@@ -295,7 +408,9 @@ class Clinic:
 
     def _put(self, put: Put) -> Event:
         stream = put.origin.stream
-        made = self.kept[stream]
+        start = next(log.start for log in self.logs[stream] if log.origin == put.origin)
+        end = start + next(log.size for log in self.own_logs(stream) if log.origin == put.origin)
+        made = [replace(record, seq=n) for n, record in enumerate(self.kept[stream][start:end])]
         taken: list[Record] = []
         octets = 0
         for record in made[put.first : put.first + put.records_max]:
@@ -308,21 +423,19 @@ class Clinic:
         end = put.first + len(taken)
         note = sign_checkpoint(Checkpoint(put.origin, end, self._root_at(put.origin, end)), self.signer)
         sent = batch.Batch(
-            node=NODE, stream=stream, epoch=1, tag=self.tag, first=put.first, lane="routine", checkpoint=note, records=taken
+            node=NODE, stream=stream, epoch=put.origin.epoch, tag=put.origin.tag, first=put.first, lane="routine", checkpoint=note, records=taken
         )  # fmt: skip
         data, fence = batch.encode(sent), self.fence
-        found = self.network.call(lambda: self.centre.put(stream, 1, put.first, fence, data))
+        found = self.network.call(lambda: self.centre.put(stream, put.origin.epoch, put.first, fence, data))
         match found:
             case bytes():
                 return Receipted(stream, found)
             case Refuse(_, code, _, head):
-                return Refused(stream, code, _theirs(head))
+                return Refused(stream, code, _theirs(head) if head else None)
         return PathFailed("LNK-02")
 
 
-def _theirs(head: HeldLog | None) -> TheirStream | None:
-    if head is None:
-        return None
+def _theirs(head: HeldLog) -> TheirStream:
     return TheirStream(
         stream=head.origin.stream, epoch=head.origin.epoch, tag=head.origin.tag, size=head.frontier.size, root=head.frontier.root
     )  # fmt: skip

@@ -115,15 +115,15 @@ def test_a_dead_core_leaves_what_the_outbox_knows(node):
 def test_a_stream_that_stands_still_says_under_which_code_and_an_alarm_asks_for_a_person(node, realm):
     with sim_gateway(realm) as fake:
         node.gateway = fake.url
-        fake.script = lambda request: None if request.is_session else problem(412, "fork")
+        fake.script = lambda request: problem(412, "fork") if request.method == "PUT" else None
         with running(node, before=EAGER):
             node.send(message("S-1"))
-            wait_until("the alarm", lambda: ("SYN-20", "his") in node.alarms())
+            wait_until("the alarm", lambda: ("SYN-31", "his") in node.alarms())
             found = document(node)
     halted = {stream["stream"]: stream["halted"] for stream in found["streams"]}
-    assert (halted["his"]["code"], halted["results"]) == ("SYN-20", None)
+    assert (halted["his"]["code"], halted["results"]) == ("SYN-31", None)
     assert found["state"] == "attention"
-    assert {"SYN-20", "VRD-33"} <= {alarm["code"] for alarm in found["alarms"]}
+    assert {"SYN-31", "VRD-33"} <= {alarm["code"] for alarm in found["alarms"]}
 
 
 def test_a_fenced_node_asks_for_a_person(node, realm):

@@ -349,11 +349,11 @@ def test_one_record_that_the_gateway_cannot_take_goes_without_body_and_holds_up_
     count = len(fake.bodies())
 
     def script(request):
-        if request.is_session or b"POISON" not in b"".join(record.body for record in decode(request.body).records):
+        if request.method != "PUT" or b"POISON" not in b"".join(record.body for record in decode(request.body).records):
             return None
         return problem(422, code)
 
-    fake.script = lambda request: None if request.is_session else problem(503, "busy")
+    fake.script = lambda request: problem(503, "busy") if request.method == "PUT" else None
     raws = [send_one(node, more="ZZZ|POISON\r" if n == 5 else "") for n in range(11)]
     fake.script = script
     node.wait_receipted()
@@ -363,9 +363,8 @@ def test_one_record_that_the_gateway_cannot_take_goes_without_body_and_holds_up_
     settle(node, fake)
 
 
-# -- halts: each with a node of its own --------------------------------------------------------------------------------
-HALTS = {
-    "fork": ("SYN-20", lambda _fake: problem(412, "fork")),
+# -- a gateway that holds something else: each with a node of its own ------------------------------------------------------
+PARTED = {
     "rewind-beyond-our-end": ("SYN-21", lambda fake: rewind(fake, size=99)),
     "rewind-to-another-root": ("SYN-20", lambda fake: rewind(fake, size=1)),
     "rewind-to-another-epoch": ("SYN-22", lambda fake: rewind(fake, epoch=2, size=1)),
@@ -389,19 +388,45 @@ def rewind(fake, **changes):
     return problem(409, "rewind", **{**values, **changes})
 
 
-@pytest.mark.parametrize("name", HALTS)
-def test_a_stream_that_the_gateway_disputes_stands_still_under_an_alarm_while_intake_and_others_go_on(
+@pytest.mark.parametrize("name", PARTED)
+def test_a_stream_of_which_the_gateway_holds_something_else_goes_on_under_a_further_epoch_and_loses_nothing(
     fresh, realm, name
 ):
-    code, answer = HALTS[name]
+    code, answer = PARTED[name]
     with sim_gateway(realm) as fake:
         fresh.gateway = fake.url
         with running(fresh, before=EAGER):
             first = [send_one(fresh), send_one(fresh)]
             fresh.wait_receipted(size=2)
-            fake.script = lambda request: answer(fake) if request.method == "PUT" and "/his/" in request.path else None
+            fake.script = lambda request: (
+                answer(fake) if request.method == "PUT" and "/his/1/" in request.path else None
+            )
             kept = [send_one(fresh), send_one(fresh)]
             wait_until("the alarm", lambda: (code, "his") in fresh.alarms())
+            other = [send_one(fresh, "lab"), send_one(fresh, "lab")]
+            kept.append(send_one(fresh))
+            fresh.wait_receipted("lab", size=2)
+            wait_until("all of it", lambda: fake.bodies()[-3:] == kept)
+            fresh.wait_receipted()
+            assert fresh.stream().origin.epoch == max(2, fake.logs["his"].epoch)
+            assert fresh.bodies() == first + kept
+            assert fake.bodies()[:2] == first
+            assert fake.bodies("lab") == other
+
+
+def test_a_stream_that_the_gateway_calls_forked_though_it_is_not_stands_still_while_intake_and_others_go_on(
+    fresh, realm
+):
+    with sim_gateway(realm) as fake:
+        fresh.gateway = fake.url
+        with running(fresh, before=EAGER):
+            first = [send_one(fresh), send_one(fresh)]
+            fresh.wait_receipted(size=2)
+            fake.script = lambda request: (
+                problem(412, "fork") if request.method == "PUT" and "/his/" in request.path else None
+            )
+            kept = [send_one(fresh), send_one(fresh)]
+            wait_until("the alarm", lambda: ("SYN-31", "his") in fresh.alarms())
             asked = len(fake.calls)
             other = [send_one(fresh, "lab"), send_one(fresh, "lab")]
             kept.append(send_one(fresh))

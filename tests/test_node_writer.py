@@ -194,7 +194,9 @@ def test_a_full_outbox_is_told_nothing_stored_and_receipts_still_kept(tmp_path):
     assert 0 < len(stored) < 40
     head = rig.writer.order(lambda outbox: outbox.heads["his"]).result(20)
     rig.writer.order(
-        lambda outbox: outbox.keep_receipt(ledger="one", stream="his", size=len(stored), receipt=head.checkpoint, at=1)
+        lambda outbox: outbox.keep_receipt(
+            ledger="one", origin=head.origin, size=len(stored), receipt=head.checkpoint, at=1
+        )
     ).result(20)
     trimmed = rig.writer.order(lambda outbox: outbox.trim("his", ledger="one", received_before_us=2**60)).result(20)
     assert trimmed == len(stored)

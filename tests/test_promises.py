@@ -278,8 +278,7 @@ def test_any_record_can_be_proved_to_a_third_party_offline_years_later_one_evide
 def test_a_tampered_node_a_node_restored_from_a_backup_or_the_second_of_two_live_copies_is_noticed_at_first_contact_what_a_rolled_back_disk_has_lost_is_named_and_nothing_is_overwritten(
     node, realm, tmp_path
 ):
-    # In this release the stream of such a node stands still under an alarm; opening a further epoch comes with the next.
-    first, lost, late = ([message(f"P5-{part}-{n}", name="ليلى") for n in range(3)] for part in "abc")
+    first, lost, late, more = ([message(f"P5-{part}-{n}", name="ليلى") for n in range(3)] for part in "abcd")
     with centre(realm, tmp_path / "centre") as gateway:
         node.gateway = gateway
         with running(node, before=EAGER):
@@ -291,24 +290,35 @@ def test_a_tampered_node_a_node_restored_from_a_backup_or_the_second_of_two_live
             node.send(*lost)
             node.wait_receipted(size=6)
         # restored from a backup: it lacks what the gateway has receipted
-        shutil.rmtree(node.data)
-        shutil.copytree(tmp_path / "backup", node.data, ignore=LIVE)
+        restore(node, tmp_path / "backup")
         with running(node, before=EAGER):
             wait_until("the alarm", lambda: ("SYN-21", "his") in node.alarms())
             assert ("SYN-23", "") in node.alarms()  # the gateway knows too, and holds
             node.send(*late)  # intake goes on
+            node.wait_receipted(size=3)
             assert node.bodies() == first + late
             assert "GWY-10" in gateway.log or "held" in gateway.log
-        assert bodies(gateway) == first + lost  # what was lost on the disk is named there, and nothing is overwritten
-        # it grew past the gateway's size with other records: noticed by the root, not by the count
+            hole = node.stream().opening
+        # nothing is overwritten, nothing is lost, and what the disk has forgotten is named and signed
+        assert bodies(gateway) == first + lost + late
+        assert b"\nhole 3 6\n" in hole
+        # restored again, and grown past the gateway's size before it could ask: noticed by the root, not by the count
+        restore(node, tmp_path / "backup")
+        node.gateway, reachable = "https://127.0.0.1:1", node.gateway
         with running(node, before=EAGER):
-            node.send(*[message(f"P5-d-{n}") for n in range(5)])
-            wait_until("the alarm", lambda: {code for code, _ in node.alarms()} & {"SYN-20", "SYN-21"})
+            node.send(*more, *[message(f"P5-e-{n}") for n in range(9)])
+        node.gateway = reachable
         with running(node, before=EAGER):
-            wait_until("the alarm", lambda: ("SYN-20", "his") in node.alarms())
-            assert len(node.bodies()) == 11
-        assert bodies(gateway) == first + lost
+            wait_until("the alarm", lambda: {code for code, _ in node.alarms()} & {"SYN-20", "SYN-22"})
+            wait_until("the rest", lambda: len(bodies(gateway)) == 21)
+            node.wait_receipted()
+        assert bodies(gateway) == first + lost + late + node.bodies()[3:]
         tampered_and_copied(realm, tmp_path, gateway)
+
+
+def restore(node: Node, backup: Path) -> None:
+    shutil.rmtree(node.data)
+    shutil.copytree(backup, node.data, ignore=LIVE)
 
 
 def tampered_and_copied(realm, tmp_path, gateway):
@@ -340,7 +350,8 @@ def tampered_and_copied(realm, tmp_path, gateway):
             node.send(message("P5-f-2"))
             wait_until("the fence", lambda: ("SYN-27", "") in node.alarms())
             assert node.bodies()[-1] == message("P5-f-2")
-    assert bodies(gateway, "clinic-8") == [*raws, message("P5-f-1")]
+            copy.wait_receipted()
+    assert bodies(gateway, "clinic-8") == [*raws, message("P5-f-1"), message("P5-g-1")]
 
 
 # -- 6 -----------------------------------------------------------------------------------------------------------------

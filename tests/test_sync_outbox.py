@@ -12,6 +12,7 @@ from sync.header import common_start
 from sync.keys import FileSigner
 from sync.names import Origin
 from sync.outbox import TRIM_ROWS_MAX, Outbox, Stored, repeat_key
+from sync.outbox_bodies import receipted as receipted_of
 from sync.recent import STRIDE
 from sync.record import BodyState, Kind
 from sync.session import BOOTS_MAX
@@ -354,7 +355,7 @@ def test_receipt_over_a_body_page_that_cannot_be_read_is_kept(tmp_path):
         file.write(bytes(4096))
     with closing(outbox(tmp_path)) as made:
         receipted(made, 40)
-        assert made._cursor(LEDGER, made.heads[STREAM]) == (40, 40 * 3000)
+        assert receipted_of(made._connection, LEDGER, made.heads[STREAM]) == (40, 40 * 3000)
 
 
 def test_damaged_header_does_not_stop_trimming(box):

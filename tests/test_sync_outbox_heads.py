@@ -30,7 +30,7 @@ def started(folder: Path) -> Outbox:
 
 def receipted(made: Outbox, size: int) -> None:
     note = cosign(sign_checkpoint(Checkpoint(ORIGIN, size, bytes(32)), LOG_SIGNER), time=1, signer=COSIGNER)
-    made.keep_receipt(ledger="one", stream=STREAM, size=size, receipt=note, at=1)
+    made.keep_receipt(ledger="one", origin=made.heads[STREAM].origin, size=size, receipt=note, at=1)
 
 
 def filled(folder: Path) -> None:

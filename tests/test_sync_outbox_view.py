@@ -56,7 +56,7 @@ def test_view_sees_what_is_committed_and_nothing_before(box, view):
 
 def test_waiting_is_the_difference_of_two_positions_of_the_ledger_that_admitted_last(box, view):
     box.append([draft(n) for n in range(5)])
-    box.keep_receipt(ledger="one", stream=STREAM, size=3, receipt=receipt(3), at=7)
+    box.keep_receipt(ledger="one", origin=box.heads[STREAM].origin, size=3, receipt=receipt(3), at=7)
     assert view.streams()[0].receipted == 0, "nobody has admitted this node yet"
     box.start_boot(b"b", 1)
     box.admitted(boot=b"b", ledger="one", fence="f")
@@ -112,7 +112,7 @@ def test_damage_is_named_where_it_is_and_nowhere_else(box, view):
 
 def test_body_that_was_trimmed_is_no_damage(box, view):
     box.append([draft(n) for n in range(4)])
-    box.keep_receipt(ledger="one", stream=STREAM, size=2, receipt=receipt(2), at=1)
+    box.keep_receipt(ledger="one", origin=box.heads[STREAM].origin, size=2, receipt=receipt(2), at=1)
     box.trim(STREAM, ledger="one", received_before_us=2**60)
     log = view.streams()[0].log
     assert list(view.damaged(log, 0, 4)) == []
@@ -121,7 +121,7 @@ def test_body_that_was_trimmed_is_no_damage(box, view):
 
 def test_freed_pages_count_as_room(box, view):
     box.append([draft(n, body=bytes(3000)) for n in range(200)])
-    box.keep_receipt(ledger="one", stream=STREAM, size=200, receipt=receipt(200), at=1)
+    box.keep_receipt(ledger="one", origin=box.heads[STREAM].origin, size=200, receipt=receipt(200), at=1)
     before = view.used_bytes()
     assert before > 600_000
     box.trim(STREAM, ledger="one", received_before_us=2**60)

@@ -328,9 +328,9 @@ def test_log_that_is_there_is_not_opened_again_whatever_tag_is_asked_for():
     assert [each for each in effects if isinstance(each, OpenLog)] == [OpenLog(Origin(NODE, "lab", 1, TAG), "bulk")]
 
 
-def test_only_first_epochs_are_opened_by_a_session():
+def test_stream_that_a_new_ledger_has_never_seen_begins_with_the_oldest_log_of_the_node():
     effects = session(request(streams=(("his", 2, TAG),)))
-    assert [each for each in effects if isinstance(each, OpenLog)] == []
+    assert [each for each in effects if isinstance(each, OpenLog)] == [OpenLog(Origin(NODE, "his", 2, TAG), "bulk")]
 
 
 def test_refused_start_opens_no_log():

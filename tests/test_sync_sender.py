@@ -5,27 +5,33 @@ from random import Random
 
 import pytest
 
+from sync.agreement import Question, Told
 from sync.batch import RECORDS_MAX
 from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.flow import QUANTUM_BYTES_MAX
 from sync.keys import FileSigner, Verifier
 from sync.pace import WAIT_S_MAX, WAIT_S_MIN, Backoff
 from sync.receipt import cosign
 from sync.record import BodyState
-from sync.sender import (
-    QUANTUM_BYTES_MAX,
-    REVOKED_WAIT_S,
+from sync.sender import FORKS_MAX, REVOKED_WAIT_S, Phase, Sender
+from sync.sender_events import (
     Alarm,
+    AskRoot,
     AskSession,
+    EpochOpened,
+    EpochTaken,
     Grew,
     KeepFence,
     KeepReceipt,
+    OpenEpoch,
+    OwnLog,
     PathFailed,
-    Phase,
+    PostEpoch,
     Put,
     Receipted,
     Refused,
     Retry,
-    Sender,
+    RootTold,
     SessionOpened,
     Started,
     Tick,
@@ -160,10 +166,18 @@ def test_mended_path_is_tried_at_once_and_the_waits_go_on_from_where_they_were()
 # --- one event at a time
 
 
+def made_sender() -> Sender:
+    return Sender(
+        root_at=lambda _, upto: frontier_of(HELD[:upto]).root,
+        root_of=lambda _, start, size: frontier_of(HELD[start : start + size]).root,
+        dice=lambda: 0.0,
+    )
+
+
 def sender(size: int = 40, theirs: int | None = 10, **answer) -> Sender:
     """A sender with one log of `size`; with a session open if `theirs` is a size."""
-    made = Sender(root_at=lambda _, upto: frontier_of(HELD[:upto]).root, dice=lambda: 0.0)
-    assert made.handle(Started(((ORIGIN, size),), "ledger-1", (("his", theirs or 0),)), 0.0) == [AskSession()]
+    made = made_sender()
+    assert made.handle(Started((OwnLog(ORIGIN, size, theirs or 0),), "ledger-1"), 0.0) == [AskSession()]
     if theirs is not None:
         made.handle(opened(theirs, **answer), 0.0)
     return made
@@ -201,7 +215,7 @@ def test_session_comes_before_any_put_and_its_fence_is_kept_first():
 
 def test_one_call_at_a_time():
     made = sender()
-    assert made.handle(Grew("his", 40), 1.0) == []
+    assert made.handle(Grew(ORIGIN, 40), 1.0) == []
     assert made.handle(Tick(), 1000.0) == []
 
 
@@ -253,9 +267,9 @@ def test_receipt_beyond_our_own_size_never_moves_the_cursor():
 
 def test_receipt_of_what_was_sent_is_good_though_the_log_grew_meanwhile():
     made = sender(size=10, theirs=10)
-    made.flows["his"] = replace(made.flows["his"], receipted=4)
+    made.flows["his"] = replace(made.flows["his"], logs=(OwnLog(ORIGIN, 10, 4),))
     assert puts(made.handle(Tick(), 0.0)) == [Put(ORIGIN, 9, 1, QUANTUM_BYTES_MAX, False)]
-    made.handle(Grew("his", 12), 0.0)
+    made.handle(Grew(ORIGIN, 12), 0.0)
     effects = made.handle(receipt(10), 0.0)
     assert alarms(effects) == []
     assert puts(effects)[0].first == 10
@@ -270,16 +284,16 @@ def test_gateway_behind_is_resent_from_there():
 
 
 def test_gateway_that_lost_what_it_had_confirmed_is_resent_and_alarmed():
-    made = Sender(root_at=lambda _, upto: frontier_of(HELD[:upto]).root, dice=lambda: 0.0)
-    made.handle(Started(((ORIGIN, 40),), "ledger-1", (("his", 30),)), 0.0)
+    made = made_sender()
+    made.handle(Started((OwnLog(ORIGIN, 40, 30),), "ledger-1"), 0.0)
     effects = made.handle(opened(12), 0.0)
     assert alarms(effects) == ["SYN-25"]
     assert puts(effects)[0].first == 12
 
 
 def test_second_site_that_holds_less_is_no_restored_gateway():
-    made = Sender(root_at=lambda _, upto: frontier_of(HELD[:upto]).root, dice=lambda: 0.0)
-    made.handle(Started(((ORIGIN, 40),), "ledger-0", (("his", 30),)), 0.0)
+    made = made_sender()
+    made.handle(Started((OwnLog(ORIGIN, 40, 30),), "ledger-0"), 0.0)
     effects = made.handle(opened(0), 0.0)
     assert alarms(effects) == []
     assert puts(effects)[0].first == 0
@@ -296,17 +310,43 @@ def test_second_site_that_holds_less_is_no_restored_gateway():
         (their(10, tag="00000000"), "SYN-22"),
     ],
 )
-def test_fork_gateway_ahead_and_foreign_log_stop_the_stream_and_nothing_is_sent(theirs, code):
+def test_fork_gateway_ahead_and_foreign_log_are_alarmed_and_nothing_is_sent_before_what_is_common_is_known(
+    theirs, code
+):
     made = sender(theirs=None)
     effects = made.handle(opened(10, streams=(theirs,)), 0.0)
     assert alarms(effects) == [code]
     assert puts(effects) == []
-    assert made.flows["his"].halted == code
-    # nor after another session, nor when more arrives
-    made.handle(Grew("his", 40), 0.0)
-    made.handle(PathFailed("x"), 0.0)
-    made.handle(Tick(), 100.0)
-    assert puts(made.handle(opened(10), 100.0)) == []
+    assert effects[-1] == AskRoot("his", Question(1, 40))
+
+
+def test_further_epoch_is_stored_then_told_then_sent():
+    made = sender(theirs=None)
+    made.handle(opened(10, streams=(their(40, size=50),)), 0.0)
+    (order,) = made.handle(RootTold("his", Told(TAG, 50, frontier_of(HELD[:40]).root)), 0.0)[:1]
+    assert order == OpenEpoch("his", 2, 40, their(40, size=50))
+    assert made.handle(Tick(), 0.0) == [], "nothing is said of it before it is durable"
+    new = replace(ORIGIN, epoch=2, tag="11111111")
+    logs = (OwnLog(ORIGIN, 40, 10), OwnLog(new, 3, start=40, opening=b"signed"))
+    assert made.handle(EpochOpened("his", logs), 0.0) == [PostEpoch(new, b"signed")]
+    taken = EpochTaken("his", their(0, epoch=2, tag="11111111"))
+    assert puts(made.handle(taken, 0.0)) == [Put(new, 0, RECORDS_MAX, QUANTUM_BYTES_MAX, False)]
+
+
+def test_gateway_that_lost_an_epoch_is_sent_the_rest_of_the_one_before_and_then_the_stored_statement():
+    made, new = made_sender(), replace(ORIGIN, epoch=2, tag="11111111")
+    made.handle(Started((OwnLog(ORIGIN, 30, 30), OwnLog(new, 10, 10, 30, b"signed")), "ledger-1"), 0.0)
+    effects = made.handle(opened(12), 0.0)
+    assert alarms(effects) == ["SYN-25"]
+    assert puts(effects)[0] == Put(ORIGIN, 12, RECORDS_MAX, QUANTUM_BYTES_MAX, False)
+    assert made.handle(receipt(30), 0.0)[-1] == PostEpoch(new, b"signed")
+
+
+def test_growth_of_a_log_that_was_closed_meanwhile_changes_nothing():
+    made, new = made_sender(), replace(ORIGIN, epoch=2, tag="11111111")
+    made.handle(Started((OwnLog(ORIGIN, 30), OwnLog(new, 4, 0, 30, b"signed")), "ledger-1"), 0.0)
+    made.handle(Grew(ORIGIN, 99), 0.0)
+    assert [log.size for log in made.flows["his"].logs] == [30, 4]
 
 
 def test_stream_that_the_gateway_does_not_take_is_alarmed_and_goes_on_once_it_does():
@@ -322,17 +362,59 @@ def test_stream_that_the_gateway_does_not_take_is_alarmed_and_goes_on_once_it_do
 def test_one_halted_stream_does_not_hold_up_another():
     clinic, centre, _ = link(streams=("his", "lab"))
     clinic.accept("his", 3)
-    clinic.accept("lab", 3)
+    clinic.accept("lab", 3, message_type="ORU^R01")
+    centre.poison = lambda record: record.leaf == clinic.kept["his"][1].leaf
     clinic.settle()
-    his = centre.logs["his"]
-    his.head = replace(his.head, origin=replace(his.head.origin, tag="00000000"))
-    clinic.restart()
-    clinic.accept("his", 2)
-    clinic.accept("lab", 2)
-    clinic.settle()
-    assert clinic.alarms == ["SYN-22"]
+    assert clinic.alarms == ["SYN-29", "SYN-29"]
     assert centre.logs["lab"].records == clinic.kept["lab"]
-    assert len(his.records) == 3
+    assert len(centre.logs["his"].records) == 1
+
+
+# --- restored, copied
+
+
+def at_the_centre(centre: Centre, stream: str = "his") -> list[bytes]:
+    """The leaves that the centre holds, in the order of the epochs."""
+    return [record.leaf for log in centre.all_logs(stream) for record in log.records]
+
+
+@pytest.mark.parametrize("backup", [0, 1, 17, 29, 30])
+@pytest.mark.parametrize("fresh", [0, 1, 12])
+def test_restored_node_loses_nothing_sends_nothing_twice_and_is_held(backup, fresh):
+    clinic, centre, _ = link()
+    clinic.accept("his", 30)
+    clinic.settle()
+    before = at_the_centre(centre)
+    clinic.restored({"his": backup})
+    clinic.dice.random()
+    clinic.accept("his", fresh, message_type="ADT^A08")
+    clinic.settle()
+    if backup + fresh < 30 or fresh:
+        assert at_the_centre(centre) == before + [record.leaf for record in clinic.kept["his"][backup:]]
+    if backup < 30:
+        assert clinic.alarms[0] in {"SYN-20", "SYN-21"}
+        assert [log.head.origin.epoch for log in centre.all_logs("his")] == [1, 2]
+        assert centre.known.held
+        assert "GWY-17" in centre.alarms
+
+
+def test_node_restored_twice_to_the_same_backup_sends_what_it_had_carried_only_once():
+    clinic, centre, _ = link()
+    clinic.accept("his", 10)
+    clinic.settle()
+    clinic.network.cut = True
+    clinic.accept("his", 5)
+    backup = [*clinic.kept["his"]]
+    clinic.network.cut = False
+    centre.restored({"his": 8})
+    clinic.settle()
+    clinic.kept["his"] = backup[:12]
+    clinic.restart()
+    clinic.accept("his", 4, message_type="ADT^A08")
+    clinic.settle()
+    leaves = at_the_centre(centre)
+    assert len(set(leaves)) == len(leaves)
+    assert {record.leaf for record in clinic.kept["his"]} <= set(leaves)
 
 
 # --- what else a PUT may be answered
@@ -352,10 +434,11 @@ def test_rewind_below_what_was_confirmed_is_followed_and_alarmed():
 
 
 @pytest.mark.parametrize("theirs", [their(25, root=bytes(32)), their(40, size=50), their(25, tag="00000000")])
-def test_rewind_to_a_log_that_is_not_ours_stops_the_stream(theirs):
+def test_rewind_to_a_log_that_is_not_ours_is_compared_before_anything_is_sent(theirs):
     effects = sender().handle(Refused("his", "rewind", theirs), 0.0)
     assert puts(effects) == []
     assert alarms(effects)
+    assert isinstance(effects[-1], AskRoot)
 
 
 @pytest.mark.parametrize("theirs", [None, their(10), their(0, size=-1)])
@@ -370,10 +453,16 @@ def test_gateway_that_rewinds_to_and_fro_is_not_followed_without_waits():
     assert made.handle(Refused("his", "rewind", their(24)), 0.0) == [Wait(WAIT_S_MIN / 2)]
 
 
-def test_fork_stops_the_stream():
-    effects = sender().handle(Refused("his", "fork"), 0.0)
-    assert alarms(effects) == ["SYN-20"]
-    assert puts(effects) == []
+def test_fork_is_compared_in_a_new_session_and_stops_the_stream_where_that_finds_nothing():
+    made, told = sender(), []
+    for n in range(FORKS_MAX):
+        effects = made.handle(Refused("his", "fork"), 100.0 * n)
+        told += alarms(effects)
+        assert puts(effects) == []
+        made.handle(Tick(), 100.0 * n + 90)
+        effects = made.handle(opened(10), 100.0 * n + 90)
+        assert bool(puts(effects)) == (n < 2)
+    assert told == ["SYN-20", "SYN-20", "SYN-31"]
 
 
 def test_fenced_sender_never_calls_again_whatever_happens():
@@ -383,7 +472,7 @@ def test_fenced_sender_never_calls_again_whatever_happens():
         Tick(),
         Retry(),
         PathFailed("x"),
-        Grew("his", 40),
+        Grew(ORIGIN, 40),
         opened(10),
         receipt(40),
         Refused("", "busy"),
@@ -499,7 +588,7 @@ def test_second_copy_is_held_and_the_first_is_fenced_and_does_not_fight_back():
     clinic.settle()
     copy = Clinic(Random(9), network, centre)
     copy.tag, copy.boots, copy.fence, copy.ledger = clinic.tag, list(clinic.boots), clinic.fence, clinic.ledger
-    copy.kept = {"his": list(clinic.kept["his"])}
+    copy.kept, copy.logs = {"his": list(clinic.kept["his"])}, {"his": list(clinic.logs["his"])}
     copy.receipts = dict(clinic.receipts)
     clinic.restart()
     clinic.settle()
@@ -508,7 +597,7 @@ def test_second_copy_is_held_and_the_first_is_fenced_and_does_not_fight_back():
     copy.restart()
     copy.settle()
     assert "SYN-23" in copy.alarms
-    assert centre.alarms == ["GWY-10"]
+    assert centre.alarms == ["GWY-10", "GWY-17"]
     assert centre.known.held
     clinic.accept("his", 1)
     clinic.settle()
@@ -517,26 +606,23 @@ def test_second_copy_is_held_and_the_first_is_fenced_and_does_not_fight_back():
     assert clinic.sender.handle(Tick(), 1e9) == []
 
 
-def test_node_restored_from_a_backup_stops_before_it_sends_anything():
+def test_node_restored_from_a_backup_never_sends_another_record_at_a_position_that_the_centre_holds():
     clinic, centre, _ = link()
     clinic.accept("his", 5)
     clinic.settle()
     backup = (list(clinic.kept["his"]), dict(clinic.receipts), list(clinic.boots), clinic.fence)
     clinic.accept("his", 5)
     clinic.settle()
+    first = list(centre.logs["his"].records)
     clinic.kept["his"], clinic.receipts, clinic.boots, clinic.fence = backup
     clinic.calls.clear()
     clinic.restart()
-    clinic.settle()
-    assert clinic.alarms == ["SYN-21"]
-    assert clinic.calls == ["session"]
-    # it goes on taking messages; another record at a position that the centre holds is never sent
     clinic.accept("his", 9, message_type="ADT^A08")
-    clinic.restart()
     clinic.settle()
-    assert clinic.alarms[-1] == "SYN-20"
-    assert [call for call in clinic.calls if call != "session"] == []
-    assert len(centre.logs["his"].records) == 10
+    assert clinic.alarms[0] in {"SYN-20", "SYN-23"}
+    assert [call for call in clinic.calls if call != "session"] == ["epoch 2", "put 0+9"]
+    assert centre.all_logs("his")[0].records == first
+    assert [record.leaf for record in centre.logs["his"].records] == [record.leaf for record in clinic.kept["his"][5:]]
 
 
 def test_gateway_restored_from_a_backup_gets_everything_again():

@@ -149,7 +149,9 @@ def test_body_that_was_trimmed_leaves_a_trimmed_record(database):
 
 def test_body_that_was_lost_leaves_a_damaged_record_in_an_outbox(database):
     table(database)
-    database.raw().execute("INSERT INTO log VALUES (1, 'his', 1, '0badcafe', 'bulk', 20, x'', 0, 4, 0, x'', x'')")
+    database.raw().execute(
+        "INSERT INTO log VALUES (1, 'his', 1, '0badcafe', 'bulk', 20, x'', 0, 4, 0, x'', x'', 0, 0, x'')"
+    )
     database.raw().execute("DELETE FROM body WHERE id IN (103, 104)")
     trimmed, lost = OutboxTable(database.raw(), 1).records(3, 2)
     assert (trimmed.state, damage(trimmed)) == (BodyState.TRIMMED, None)

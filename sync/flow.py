@@ -1,0 +1,91 @@
+"""One stream on its way to the gateway: which of its logs is being sent, how far it is, and what comes next."""
+
+from dataclasses import dataclass
+
+from sync.agreement import Question, Search
+from sync.batch import RECORDS_MAX
+from sync.names import Origin
+from sync.sender_events import AskRoot, Call, OwnLog, PostEpoch, Put
+from sync.session import TheirStream
+
+QUANTUM_BYTES_MAX = 256 * 1024  # body bytes of a batch before compression: about a second of a 256 kbit/s link
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A stream's logs, oldest first, of which the one at `at` is being sent; the gateway's size of it (None: not yet known).
+
+    `first`: where the call under way, or the last one, began; `rewound`: the last answer was a rewind; `forks`: how often in a row the gateway
+    has said so. `posting`: the log's statement has not been taken yet. `search`, `question`: what is being compared; `newest`: with what.
+    `opening`: a further epoch is being stored.
+    """
+
+    logs: tuple[OwnLog, ...]
+    at: int = 0
+    theirs: int | None = None
+    first: int = 0
+    rewound: bool = False
+    forks: int = 0
+    halted: str = ""
+    records_max: int = RECORDS_MAX
+    octets_max: int = QUANTUM_BYTES_MAX
+    bare: bool = False
+    ready_at: float = 0.0
+    posting: bool = False
+    opening: bool = False
+    search: Search | None = None
+    question: Question | None = None
+    newest: TheirStream | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """The log that is being sent."""
+        return self.logs[self.at].origin
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self.origin.stream
+
+    @property
+    def size(self) -> int:
+        """Its size."""
+        return self.logs[self.at].size
+
+    @property
+    def receipted(self) -> int:
+        """The newest receipt's size of it that we hold."""
+        return self.logs[self.at].receipted
+
+    @property
+    def end(self) -> int:
+        """Where the stream's run of rows ends."""
+        return self.logs[-1].start + self.logs[-1].size
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the gateway holds all of this log, and we have its word where it can give one."""
+        return (
+            self.theirs is not None
+            and self.theirs >= self.size
+            and (self.receipted >= self.size or self.theirs > self.size)
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to call for: records to send, a receipt that was lost on the way, a question, a statement."""
+        if self.halted or self.opening:
+            return False
+        if self.question is not None or self.posting:
+            return True
+        return self.theirs is not None and (self.theirs < self.size or self.receipted < self.theirs <= self.size)
+
+    def call(self) -> Call:
+        """The next call. Where only a receipt is missing, the last record is sent again: the same range gives the same receipt."""
+        if self.question is not None:
+            return AskRoot(self.stream, self.question)
+        if self.posting:
+            return PostEpoch(self.origin, self.logs[self.at].opening)
+        if self.theirs is not None and self.theirs < self.size:
+            return Put(self.origin, self.theirs, self.records_max, self.octets_max, self.bare)
+        return Put(self.origin, self.size - 1, 1, self.octets_max, self.bare)

@@ -1,0 +1,70 @@
+"""Bodies in the outbox: how many bytes they have, how far each ledger has receipted them, and their end."""
+
+from typing import Any
+
+import apsw
+
+from sync.checkpoint import parse_checkpoint, parse_note
+from sync.errors import SyncError
+from sync.header import decode
+from sync.outbox_heads import Head
+
+
+def body_bytes(connection: apsw.Connection, head: Head, first: int, end: int) -> int:
+    """Bytes of these records' bodies, for the page; where a page of them cannot be read, what their headers say: a receipt must not fail for it."""
+    try:
+        total: Any = connection.execute(
+            "SELECT coalesce(sum(length(body)), 0) FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ?",
+            (head.run, head.start + first, head.start + end),
+        ).get
+        return int(total)
+    except (apsw.CorruptError, apsw.IOError):
+        return sum(_said_bytes(header) for _, header in head.table(connection).headers(first, end - first))
+
+
+def receipted(connection: apsw.Connection, ledger: str, head: Head) -> tuple[int, int]:
+    """Size and body bytes that a ledger has receipted, if the kept receipt says so too: a bit that flipped here must not delete a body."""
+    row: Any = connection.execute(
+        "SELECT size, octets, receipt FROM cursor WHERE ledger = ? AND log = ?", (ledger, head.log)
+    ).fetchone()
+    if row is None:
+        return 0, 0
+    try:
+        said = parse_checkpoint(parse_note(row[2]).text)
+    except SyncError:
+        return 0, 0
+    return (row[0], row[1]) if (said.origin, said.size) == (head.origin, row[0]) else (0, 0)
+
+
+def past_retention(connection: apsw.Connection, head: Head, end: int, received_before_us: int) -> int:
+    """Up to which position, at most `end`, bodies are older than that time; from `head.trimmed` on, oldest first."""
+    upto = head.trimmed
+    for seq, header in head.table(connection).headers(upto, end - upto):
+        received_us = _received_us(header)
+        if received_us is not None and received_us >= received_before_us:
+            break
+        upto = seq + 1
+    return upto
+
+
+def delete_bodies(connection: apsw.Connection, head: Head, end: int) -> None:
+    """Delete the bodies from `head.trimmed` to `end`, within the caller's transaction."""
+    connection.execute(
+        "DELETE FROM body WHERE id IN (SELECT id FROM header WHERE log = ? AND seq >= ? AND seq < ?)",
+        (head.run, head.start + head.trimmed, head.start + end),
+    )
+
+
+def _received_us(header: bytes) -> int | None:
+    """When a record came; None where its header is damaged: its body then goes with its neighbours'."""
+    try:
+        return decode(header).received_us
+    except SyncError:
+        return None
+
+
+def _said_bytes(header: bytes) -> int:
+    try:
+        return decode(header).body_bytes
+    except SyncError:
+        return 0
