@@ -29,8 +29,9 @@ from node.intake import Intake, make_door
 from node.keystore import Keystore, load
 from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
+from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
 from node.uplink import EXIT_THREAD, Uplink
-from node.writer import Result, Writer, free_bytes
+from node.writer import Result, Writer
 from sync.errors import SyncError
 from sync.names import Origin
 from sync.outbox import Outbox
@@ -40,8 +41,8 @@ LOCK_NAME = "core.lock"
 BOOT_BYTES = 16  # 128 bits: two starts never share one
 MINUTE_S = 60.0  # summaries of refusals, trims and the look at the disk
 DAY_US = 86_400_000_000
+FAR_US = 2**62  # later than any record came
 GC_OBJECTS = 50_000  # objects made between two looks for cycles: about 10 MB
-ROOM_CHECK_S = 1.0  # the disk's free space is asked once a second, not once a commit
 
 log = structlog.get_logger()
 
@@ -57,7 +58,10 @@ class Core:
         self._keystore: Keystore = load(config)
         self._alarms = Alarms(self._clock.now_us)
         self._store = config.node.data_dir / STORE_NAME
-        self._room_at, self._has_room = float("-inf"), True
+        self._ballast = Ballast(config.node.data_dir)
+        self._room = Room(
+            store=self._store, limits=config.outbox, ballast=self._ballast, alarms=self._alarms, monotonic=self._clock.monotonic
+        )  # fmt: skip
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uplink: Uplink | None = None
         self._feeds: list[MllpFeed] = []
@@ -66,7 +70,8 @@ class Core:
             self._open_outbox,
             queue_records_max=config.outbox.queue_records_max,
             deliver=self._deliver,
-            room=self._room,
+            refused=lambda outbox, bodies: self._room.before(outbox, bodies).refuses,
+            relieve=self._room.relieve,
             grown=self._grown,
         )
 
@@ -74,6 +79,8 @@ class Core:
 
     def _open_outbox(self) -> Outbox:
         """In the writer's thread: open, store this boot, verify what stands between here and the first acknowledgement."""
+        if free_bytes(self._store.parent) < BALLAST_BYTES:
+            self._ballast.drop()  # opening needs a page or two of its own
         outbox = Outbox(
             self._store, signer=self._keystore.signer, random=os.urandom, quota_bytes=self._config.outbox.quota_bytes,
             recent_max=self._config.outbox.dedupe_records,
@@ -83,19 +90,11 @@ class Core:
         outbox.verify_heads()
         return outbox
 
-    def _room(self) -> bool:
-        now = self._clock.monotonic()
-        if now - self._room_at >= ROOM_CHECK_S:
-            self._room_at = now
-            self._has_room = free_bytes(self._store.parent) > self._config.outbox.free_bytes_min
-        return self._has_room
-
     def _deliver(self, result: Result) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(_answer_all, result)
 
     def _grown(self, origin: Origin, size: int) -> None:
-        self._alarms.cleared("NOD-10")  # what was stored had room
         if self._uplink is not None:
             self._uplink.grown(origin, size)
 
@@ -123,7 +122,7 @@ class Core:
         if self._uplink is not None:
             self._uplink.start()
         proofreader.start()
-        minute = loop.create_task(self._each_minute(intake))
+        rounds = [loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room())]
         # what is here stays; a message makes some thirty objects and no cycle, so looking for cycles 20 times a second was a third of the work
         gc.collect()
         gc.freeze()
@@ -131,7 +130,8 @@ class Core:
         log.info("core.started", node=self._config.node.name, kernels=native.IMPLEMENTATION, boot=self._boot.hex()[:8])
         await stop.wait()
         log.info("core.stopping")
-        minute.cancel()
+        for each in rounds:
+            each.cancel()
         for feed in self._feeds:
             intake.summarise(feed.door)
             await feed.stop()
@@ -179,19 +179,36 @@ class Core:
                 log.warning("trim.postponed", code=error.code, detail=str(error))
 
     def _trim_before_us(self) -> int:
-        """Bodies older than this may go. Where sources are refused for want of room, all that are receipted: a new one is worth more than an old copy."""
-        refused = any(alarm["code"] == "NOD-10" for alarm in self._alarms.standing())
-        return self._clock.now_us() - (0 if refused else self._config.outbox.body_retention_days * DAY_US)
+        """Bodies older than this may go."""
+        return self._clock.now_us() - self._config.outbox.body_retention_days * DAY_US
+
+    async def _make_room(self) -> None:
+        """Where room is short, let receipted bodies go before their time, until there is plenty: a new one is worth more than an old copy."""
+        short = False
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                short = await self._look() >= (Stage.FILLING if short else Stage.TRIMMING)
+                while short and any([await self._trim_some(stream.name, FAR_US) for stream in self._config.streams]):
+                    short = await self._look() >= Stage.FILLING
+                await asyncio.wrap_future(self._writer.order(self._room.keep_ballast))
+            except SyncError as error:
+                log.warning("trim.postponed", code=error.code, detail=str(error))
+
+    async def _look(self) -> Stage:
+        return await asyncio.wrap_future(self._writer.order(self._room.look))
 
     async def _trim(self, stream: str, before_us: int) -> None:
         """Delete receipted bodies past their retention, a small transaction at a time; intake commits in between."""
+        while await self._trim_some(stream, before_us):
+            pass
 
+    async def _trim_some(self, stream: str, before_us: int) -> int:
         def step(outbox: Outbox) -> int:
             ledger = outbox.ledger()
             return outbox.trim(stream, ledger=ledger, received_before_us=before_us) if ledger else 0
 
-        while await asyncio.wrap_future(self._writer.order(step)):
-            pass
+        return await asyncio.wrap_future(self._writer.order(step))
 
     # -- orders of the control socket -------------------------------------------------------------------------------
 

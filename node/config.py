@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -94,12 +94,27 @@ class Outbox(Table):
     quota_mb: Annotated[int, whole(16, 16 * MIB)] = 4096
     # The page, the logs and SQLite's WAL need room while the outbox drains.
     free_mb_min: Annotated[int, whole(16, MIB)] = 256
+    # Percent of the quota, or of what the partition has for it. The order of refusal is the lanes'; these are where it begins.
+    # At 70 a full outbox is days away, time for a person to come; at 85 an old copy is worth less than a new message.
+    warn_percent: Annotated[int, whole(1, 100)] = 70
+    trim_percent: Annotated[int, whole(1, 100)] = 85
+    # What is left after these is for the lanes above: 3 and 2 per cent of 4 GB are days of routine and of critical messages.
+    refuse_bulk_percent: Annotated[int, whole(1, 100)] = 95
+    refuse_routine_percent: Annotated[int, whole(1, 100)] = 98
     # After the receipt: a week covers the holiday in which nobody asked the centre for a replay.
     body_retention_days: Annotated[int, whole(0, 3650)] = 7
     # Between listeners and writer: at 16 MiB a frame more would be memory, at 1,000 records/s it is 4 s of fsync.
     queue_records_max: Annotated[int, whole(1, MIB)] = 4096
     # Per stream: a source repeats what was not acknowledged within minutes, 16,384 is hours of the busiest feed.
     dedupe_records: Annotated[int, whole(0, MIB)] = 16384
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        stages = (self.warn_percent, self.trim_percent, self.refuse_bulk_percent, self.refuse_routine_percent)
+        if list(stages) != sorted(stages):
+            names = "warn_percent, trim_percent, refuse_bulk_percent, refuse_routine_percent"
+            raise ValueError(f"must not descend in the order {names}")
+        return self
 
     @property
     def quota_bytes(self) -> int:

@@ -14,9 +14,10 @@ from node.control import ask
 from node.errors import CoreSilent, LinkError, NodeError
 from node.gateway_client import GatewayClient, Problem
 from node.keystore import Keystore, load
+from node.room import Stage, measure, stage_of
 from node.selfcheck import check_owners
-from node.writer import free_bytes
 from sync.outbox_view import OutboxView
+from sync.transaction import Pages
 
 DAYS_LEFT_MIN = 30  # a certificate's renewal needs people
 CONNECT_S_MAX = 5.0  # somebody stands and waits
@@ -73,8 +74,10 @@ def _store(config: Config) -> Iterator[Finding]:
     if not store.exists():
         yield Finding(check="outbox", good=False, code="NOD-05", seen="the core has never run on this data folder")
         return
+    pages = Pages(0, 0, 0)
     try:
         view = OutboxView(store, config.node.name)
+        pages = view.pages()
         for stream in view.streams():
             last = max(0, stream.size - 256)
             broken = [f"{record.seq} {what}" for record, what in view.damaged(stream.log, last, stream.size - last)]
@@ -85,9 +88,15 @@ def _store(config: Config) -> Iterator[Finding]:
         view.close()
     except Exception as error:  # noqa: BLE001  # whatever a broken file makes SQLite say, the other checks go on
         yield Finding(check="outbox", good=False, code="SYN-06", seen=type(error).__name__)
-    free = free_bytes(folder)
-    enough = free > config.outbox.free_bytes_min
-    yield Finding(check="room", good=enough, code="" if enough else "NOD-10", seen=f"{free // 2**20} MiB free")
+    yield _room(config, pages)
+
+
+def _room(config: Config, pages: Pages) -> Finding:
+    space = measure(config.node.data_dir / STORE_NAME, pages)
+    stage = stage_of(space, config.outbox)
+    code = "NOD-10" if stage >= Stage.NO_BULK else "NOD-30" if stage >= Stage.FILLING else CODE_NONE
+    seen = f"{stage.word}: room for {space.room(config.outbox) // 2**20} MiB of records, {space.free // 2**20} MiB free"
+    return Finding(check="room", good=not code, code=code, seen=seen)
 
 
 def _core(config: Config) -> Iterator[Finding]:

@@ -121,7 +121,10 @@ class AnswerUnreadable(LinkError):
 
 
 ALARMS: Final[dict[str, tuple[Fault, str]]] = {
-    "NOD-10": ("site", "Little room is left on the disk: new messages are refused until the queue drains."),
+    "NOD-10": (
+        "site",
+        "Little room is left on the disk: new messages are refused, bulk first and critical last, until the queue drains.",
+    ),
     "NOD-11": (
         "source",
         "A source sends more refused messages than are recorded one by one; the rest is only counted.",
@@ -130,5 +133,6 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     "NOD-13": ("source", "A feed has as many connections as it may have; a further one was closed."),
     "NOD-14": ("source", "A source does not read its acknowledgements; its connection was closed."),
     "NOD-15": ("source", "A source stayed silent inside a message or between messages; its connection was closed."),
+    "NOD-30": ("site", "The disk is filling. Restore the link so that the queue drains, before messages are refused."),
 }
 """Events that are raised without an exception: code, whose fault, what to do."""

@@ -9,9 +9,10 @@ from node.clock import Clock, iso
 from node.config import Config
 from node.control import ask
 from node.errors import CoreSilent
+from node.room import Stage, measure, stage_of
 from node.web.verdict import decide
-from node.writer import free_bytes
 from sync.outbox_view import OutboxView, StreamView
+from sync.transaction import Pages
 
 Document = dict[str, Any]
 
@@ -107,10 +108,20 @@ class Status:
         }  # fmt: skip
 
     def _disk(self) -> Document:
-        view, folder = self._outbox(), self._config.node.data_dir
-        free = free_bytes(folder) - self._config.outbox.free_bytes_min if folder.exists() else 0
-        used = 0 if view is None else view.used_bytes()
-        return {"free_bytes": max(0, free), "quota_bytes": self._config.outbox.quota_bytes, "used_bytes": used}
+        view, limits = self._outbox(), self._config.outbox
+        if not self._store.parent.exists():
+            return {
+                "free_bytes": 0,
+                "quota_bytes": limits.quota_bytes,
+                "used_bytes": 0,
+                "room_bytes": 0,
+                "stage": Stage.OPEN.word,
+            }
+        space = measure(self._store, Pages(0, 0, 0) if view is None else view.pages())
+        return {
+            "free_bytes": max(0, space.free - limits.free_bytes_min), "quota_bytes": limits.quota_bytes, "used_bytes": space.used,
+            "room_bytes": space.room(limits), "stage": stage_of(space, limits).word,
+        }  # fmt: skip
 
 
 HALTS = frozenset({"SYN-24", "SYN-31"})  # alarms under which a stream stands still

@@ -5,7 +5,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -21,6 +20,7 @@ QUEUE_BYTES_MAX = (
     32 * 1024 * 1024
 )  # waiting for the disk, over all connections; a single larger message still goes alone
 ORDERS_MAX = 1024  # receipts, probes, trims: they come a few a second
+NOT_CRITICAL = frozenset({"bulk", "routine"})
 EXIT_STORE = 74  # EX_IOERR of sysexits.h
 
 Outcome = Stored | NoRoom
@@ -32,8 +32,10 @@ log = structlog.get_logger()
 
 
 class Writer(threading.Thread):
-    """Owns an Outbox. `deliver` gets each group's outcomes at once and must not block; `room` says whether the disk has room left.
+    """Owns an Outbox. `deliver` gets each group's outcomes at once and must not block; `refused` says for which lanes there is no
+    room, before bodies of these lengths are stored.
 
+    `relieve` gives up the last reserve for what drains the queue, and says whether there was one.
     `grown` is called with (log, size) after each commit. `die` ends the process: no acknowledgement may follow it.
     """
 
@@ -43,15 +45,17 @@ class Writer(threading.Thread):
         *,
         queue_records_max: int,
         deliver: Callable[[Result], None],
-        room: Callable[[], bool],
+        refused: Callable[[Outbox, list[int]], frozenset[str]],
         grown: Callable[[Origin, int], None],
+        relieve: Callable[[], bool] = lambda: False,
         die: Callable[[int], object] = os._exit,
     ) -> None:
         super().__init__(name="writer", daemon=True)
         self._open = open_outbox
         self._queue_max = queue_records_max
         self._deliver = deliver
-        self._room = room
+        self._refused = refused
+        self._relieve = relieve
         self._grown = grown
         self._die = die
         self._wake = threading.Condition(threading.Lock())
@@ -89,7 +93,7 @@ class Writer(threading.Thread):
 
         def run(outbox: Outbox) -> None:
             try:
-                future.set_result(work(outbox))
+                future.set_result(self._done(work, outbox))
             except CommitUnknown as error:
                 future.set_exception(error)
                 raise
@@ -161,14 +165,20 @@ class Writer(threading.Thread):
         self._octets_out += octets
         return group
 
-    def _commit(self, outbox: Outbox, group: list[tuple[Draft, Done]]) -> None:
-        if not self._room():
-            self._refuse(group, NoRoom("the disk is nearly full"))
-            return
+    def _done(self, work: Callable[[Outbox], T], outbox: Outbox) -> T:
+        """Do it; where there is no room even for what drains the queue, once more without the reserve."""
         try:
-            stored = outbox.append([draft for draft, _ in group])
-        except NoRoom as error:
-            self._refuse(group, error)
+            return work(outbox)
+        except NoRoom:
+            if not self._relieve():
+                raise
+            return work(outbox)
+
+    def _commit(self, outbox: Outbox, group: list[tuple[Draft, Done]]) -> None:
+        if lanes := self._refused(outbox, [len(draft.body) for draft, _ in group]):
+            group = self._without(outbox, group, lanes, NoRoom("the disk is nearly full"))
+        stored, group = self._append(outbox, group)
+        if not group:
             return
         # a crash here: stored, not answered; the source repeats, and the repeat is known
         self.groups += 1
@@ -178,11 +188,31 @@ class Writer(threading.Thread):
             head = outbox.heads[stream]
             self._grown(head.origin, head.frontier.size)
 
+    def _append(
+        self, outbox: Outbox, group: list[tuple[Draft, Done]]
+    ) -> tuple[list[Stored], list[tuple[Draft, Done]]]:  # fmt: skip
+        """Store what there is room for and refuse the rest. Where each stored draft stands, and those drafts."""
+        while group:
+            try:
+                return outbox.append([draft for draft, _ in group]), group
+            except NoRoom as error:
+                # a group that does not fit may hold critical records that do
+                rest = self._without(outbox, group, NOT_CRITICAL, error)
+                if len(rest) == len(group):
+                    self._refuse(group, error)
+                    return [], []
+                group = rest
+        return [], []
+
+    def _without(
+        self, outbox: Outbox, group: list[tuple[Draft, Done]], lanes: frozenset[str], error: NoRoom
+    ) -> list[tuple[Draft, Done]]:  # fmt: skip
+        """Refuse the drafts of these lanes; the others."""
+        streams = {stream for stream, head in outbox.heads.items() if head.lane in lanes}
+        refused = [entry for entry in group if entry[0].stream in streams]
+        if refused:
+            self._refuse(refused, error)
+        return [entry for entry in group if entry[0].stream not in streams]
+
     def _refuse(self, group: list[tuple[Draft, Done]], error: NoRoom) -> None:
         self._deliver([(done, error) for _, done in group])
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes that this process may still write in the folder's file system."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize

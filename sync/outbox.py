@@ -26,7 +26,7 @@ from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
 from sync.store import BROKEN, create
-from sync.transaction import Transactions, reading
+from sync.transaction import Pages, Transactions, pages_of, reading
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
 REMEMBER_ROWS = 256  # read together at the start: what one damaged page can take from the memory of arrivals
@@ -328,6 +328,15 @@ class Outbox:
             self.heads[stream] = after
         else:
             self.older[stream] = [after if each is head else each for each in self.older[stream]]
+
+    def pages(self) -> Pages:
+        """How many pages the database has, and how many are free for new records."""
+        with reading():
+            return pages_of(self._connection)
+
+    def give_back(self, pages: int) -> None:
+        """Cut free pages off the file, at most so many."""
+        self._transactions.give_back(pages)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from sync.log import Frontier
 from sync.names import Origin
 from sync.record import Record
 from sync.store import READ_ROWS_MAX, LogTable, OutboxTable, SafeDatabase, damage
+from sync.transaction import Pages, pages_of
 
 UNKNOWN = b"\ngateway unknown\n"  # in a statement that was signed without a link
 
@@ -121,12 +122,9 @@ class OutboxView:
             if found is not None:
                 yield record, found.word
 
-    def used_bytes(self) -> int:
-        """Bytes of the database file that hold something; freed pages are room."""
-        pages, free, size = (
-            int(self._all(f"PRAGMA {name}", ())[0][0]) for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * size
+    def pages(self) -> Pages:
+        """How many pages the database has, and how many are free for new records."""
+        return pages_of(self._database.raw())
 
     def _all(self, statement: str, bindings: tuple[Any, ...]) -> list[Any]:
         # everything is fetched at once: an unfinished SELECT would pin the WAL

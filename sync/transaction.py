@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -12,6 +13,22 @@ PAGES_MIN = 64  # of a quota: the schema alone takes some twenty
 RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
 WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the database every 4 MB
 DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError)
+
+
+class Pages(NamedTuple):
+    """Of a database file: how many pages, how many of them hold nothing, and the bytes of each."""
+
+    total: int
+    free: int
+    size: int
+
+
+def pages_of(connection: Any) -> Pages:  # apsw's, or whatever has its `execute`
+    """Count the pages, those in the WAL too."""
+    (row,) = connection.execute(
+        "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+    )
+    return Pages(*row)
 
 
 @contextmanager
@@ -50,6 +67,20 @@ class Transactions:
             if not grows:
                 self._limit_pages(0)
 
+    def give_back(self, pages: int) -> None:
+        """Cut up to so many free pages off the file, so that the file system has them. Raises what `begin` raises."""
+        with self.begin():
+            self._connection.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()
+        self._bring_back()  # only then is the file itself shorter
+
+    def _bring_back(self) -> None:
+        # a reader or another checkpoint, or no room for it: next time. What was written is on disk either way
+        with suppress(apsw.BusyError, apsw.LockedError, apsw.FullError):
+            try:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except DISK_ERRORS as error:
+                raise CommitUnknown(f"WAL: {error}") from error
+
     def alone(self, statement: str, values: tuple[int | bytes | str, ...]) -> None:
         """One statement that adds records, a transaction by itself. Raises what `begin` raises.
 
@@ -77,7 +108,11 @@ class Transactions:
         except BaseException:
             self._rollback()
             raise
-        self._guarded("COMMIT")
+        try:
+            self._guarded("COMMIT")
+        except NoRoom:
+            self._rollback()
+            raise
         self._checkpoint_wal()
 
     def _checkpoint_wal(self) -> None:
@@ -85,12 +120,7 @@ class Transactions:
         if self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0] < WAL_PAGES_MAX:
             return
         self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)
-        # a reader or another checkpoint, or no room for it: next time. What was written is on disk either way
-        with suppress(apsw.BusyError, apsw.LockedError, apsw.FullError):
-            try:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            except DISK_ERRORS as error:
-                raise CommitUnknown(f"WAL: {error}") from error
+        self._bring_back()
 
     def _limit_pages(self, reserve: int) -> None:
         # INSERT fails first at the limit, while DELETE still works; SQLite never sets it below the present size
@@ -100,6 +130,9 @@ class Transactions:
     def _guarded(self, statement: str) -> None:
         try:
             self._connection.execute(statement)
+        except apsw.FullError as error:
+            # as in `alone`: a WAL without room ends before its commit frame is whole, so nothing was committed
+            raise NoRoom(f"{statement}: no room") from error
         except apsw.Error as error:
             raise CommitUnknown(f"{statement}: {error}") from error
 

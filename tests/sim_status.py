@@ -58,7 +58,7 @@ FACTS: Change = {
     "link": {"state": "up", "gateway": "https://gateway.example.test:8443", "since": ago(hours=6), "last_error": None, "round_trip_ms": 38.4},
     "last_receipt": {"at": ago(seconds=9), "stream": "his", "epoch": 1, "size": 11_219},
     "totals": {"accepted": 12_424, "receipted": 12_424, "waiting": 0},
-    "disk": {"free_bytes": 24 * GB, "quota_bytes": 20 * GB, "used_bytes": 2 * GB},
+    "disk": {"free_bytes": 24 * GB, "quota_bytes": 20 * GB, "used_bytes": 2 * GB, "room_bytes": 18 * GB, "stage": "open"},
 }  # fmt: skip
 
 

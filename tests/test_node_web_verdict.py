@@ -2,7 +2,8 @@
 
 import pytest
 
-from node.web.verdict import CALM, ORDER, STATE_OF, State, decide, room_days, unreadable
+from node.room import Stage
+from node.web.verdict import CALM, ORDER, STATE_OF, STORAGE, State, decide, room_days, unreadable
 from tests.sim_status import FACTS, GB, ago, facts, stream
 
 NOTHING_YET = {"last_receipt": None, "totals": {"accepted": 0, "receipted": 0, "waiting": 0}}
@@ -24,13 +25,15 @@ CASES = {
     "VRD-22": facts(link={"state": "off"}),
     "VRD-30": with_feed(running=False),
     "VRD-31": with_feed(last_seen=ago(days=2)),
-    "VRD-32": facts(disk={"used_bytes": 19 * GB}),
+    "VRD-32": facts(disk={"stage": "filling"}),
     "VRD-33": facts(streams=[stream("his", 99, halted={"code": "SYN-07"})]),
     "VRD-34": facts(link={"state": "fenced"}),
     "VRD-35": facts(link={"state": "revoked"}),
+    "VRD-36": facts(disk={"stage": "no-bulk"}),
     "VRD-40": facts(core={"running": False}),
-    "VRD-41": facts(disk={"free_bytes": 0}),
+    "VRD-41": facts(disk={"stage": "full"}),
     "VRD-42": facts(feeds=[{**feed, "running": False} for feed in FACTS["feeds"]]),
+    "VRD-43": facts(disk={"stage": "critical-only"}),
 }
 
 
@@ -55,7 +58,7 @@ def test_contact_without_a_receipt_is_not_ok():
 
 
 def test_the_worst_finding_gives_the_state_and_stands_first_among_the_alarms():
-    both = facts(link={"state": "down"}, disk={"free_bytes": 0}, streams=[stream("his", 9, halted={"code": "SYN-07"})])
+    both = facts(link={"state": "down"}, disk={"stage": "full"}, streams=[stream("his", 9, halted={"code": "SYN-07"})])
     decision = decide(both)
     assert [alarm.code for alarm in decision.alarms] == ["VRD-41", "VRD-33", "VRD-20"]
     assert decision.verdict == decision.alarms[0]
@@ -90,7 +93,7 @@ def test_records_in_their_normal_round_trip_leave_the_state_ok():
 def test_room_in_days_follows_from_what_came_since_the_link_went_down():
     waiting = [stream("his", 99, **waits(waiting_bytes=10**9, oldest_waiting_at=ago(days=1)))]  # 1 GB a day, 18 GB free
     assert room_days(facts(link={"state": "down"}, streams=waiting)) == 18
-    assert decide(facts(link={"state": "down"}, streams=waiting, disk={"used_bytes": 14 * GB})).verdict.code == "VRD-32"
+    assert decide(facts(link={"state": "down"}, streams=waiting, disk={"room_bytes": 6 * GB})).verdict.code == "VRD-32"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,13 @@ def test_the_decision_writes_the_keys_of_the_status_document():
     document = decide(CASES["VRD-20"]).document()
     assert list(document) == ["state", "verdict", "alarms"]
     assert document["verdict"]["params"]["since"] == ago(minutes=12) == document["alarms"][0]["since"]
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_every_stage_in_which_something_is_refused_or_told_has_its_verdict(stage):
+    verdict = decide(facts(disk={"stage": stage.word})).verdict
+    assert (verdict.code in STORAGE.values()) == (stage >= Stage.FILLING)
+    assert (verdict.code in {"VRD-36", "VRD-41", "VRD-43"}) == bool(stage.refuses)
 
 
 def test_facts_are_not_changed():

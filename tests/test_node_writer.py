@@ -30,10 +30,10 @@ class Rig:
 
     def __init__(self, folder, *, vfs=None, quota_bytes=0, queue=1000, streams=("his",)):
         self.path, self.streams = folder / "outbox.db", streams
-        self.delivered, self.grown, self.died, self.has_room = [], [], [], True
+        self.delivered, self.grown, self.died, self.refused = [], [], [], frozenset()
         self._vfs, self._quota = vfs, quota_bytes
         self.writer = Writer(
-            self.open, queue_records_max=queue, deliver=self._deliver, room=lambda: self.has_room,
+            self.open, queue_records_max=queue, deliver=self._deliver, refused=lambda _outbox, _bodies: self.refused,
             grown=lambda stream, size: self.grown.append((stream, size)), die=self.died.append,
         )  # fmt: skip
 
@@ -176,7 +176,7 @@ def test_no_outcome_is_delivered_when_a_write_or_sync_of_the_commit_fails_and_th
 def test_no_room_on_the_disk_is_told_and_nothing_stored(rig):
     rig.submit(draft(0))
     rig.settle()
-    rig.has_room = False
+    rig.refused = frozenset({"bulk", "routine", "critical"})
     rig.submit(draft(1))
     rig.settle()
     rig.submit(draft(2))

@@ -13,7 +13,6 @@ CATCHING_UP_SECONDS = 60  # on a link that is up, a record older than this has n
 RATE_WINDOW_SECONDS = 600  # an arrival rate read from less than this is a guess, so no days are named
 FEED_SILENT_SECONDS = 86_400  # a feed without a rhythm of its own (`silent_after_s`) is silent after a day
 ROOM_LOW_DAYS = 7  # operations: alarm while a week is left to bring a new disk
-ROOM_LOW_SHARE = 0.10  # the same alarm where no rate is known: a tenth of the quota
 ROOM_DAYS_MAX = 999  # beyond this the estimate says nothing
 DAY_SECONDS = 86_400
 
@@ -38,14 +37,25 @@ STATE_OF = {
     "VRD-22": State.WAITING,  # sending switched off
     "VRD-30": State.ATTENTION,  # a feed stopped
     "VRD-31": State.ATTENTION,  # a feed is silent
-    "VRD-32": State.ATTENTION,  # storage is running low
+    "VRD-32": State.ATTENTION,  # the disk is filling
     "VRD-33": State.ATTENTION,  # a stream is stopped
     "VRD-34": State.ATTENTION,  # fenced: another copy of this node was admitted
     "VRD-35": State.ATTENTION,  # the centre revoked this node
+    "VRD-36": State.ATTENTION,  # the disk is filling: bulk is refused
     "VRD-40": State.FAILED,  # core is not running
     "VRD-41": State.FAILED,  # storage is full
     "VRD-42": State.FAILED,  # no feed is running
+    "VRD-43": State.FAILED,  # the disk is nearly full: only critical messages are taken
     "VRD-49": State.FAILED,  # the page cannot read the node's status
+}
+
+# What the stages of the disk mean (node/room.py); in those that are not here nothing is refused and nobody told.
+STORAGE = {
+    "filling": "VRD-32",
+    "trimming": "VRD-32",
+    "no-bulk": "VRD-36",
+    "critical-only": "VRD-43",
+    "full": "VRD-41",
 }
 
 # What is never raised as an alarm: nobody can do anything about it, and it passes by itself.
@@ -102,9 +112,8 @@ def unreadable() -> Decision:
 
 
 def room_bytes(facts: Facts) -> int:
-    """How many bytes of records still fit: what the quota and the file system both allow."""
-    disk = facts["disk"]
-    return max(0, min(int(disk["quota_bytes"]) - int(disk["used_bytes"]), int(disk["free_bytes"])))
+    """How many bytes of records still fit."""
+    return int(facts["disk"]["room_bytes"])
 
 
 def room_days(facts: Facts) -> int | None:
@@ -137,12 +146,10 @@ def _findings(facts: Facts) -> Iterator[Finding]:
 
 
 def _storage(facts: Facts) -> Iterator[Finding]:
-    room, days, quota = room_bytes(facts), room_days(facts), int(facts["disk"]["quota_bytes"])
-    params = {**_safe(facts), "room_bytes": room, "room_days": days}
-    if room == 0:
-        yield Finding(code="VRD-41", params=params)
-    elif room < quota * ROOM_LOW_SHARE or (days is not None and days < ROOM_LOW_DAYS):
-        yield Finding(code="VRD-32", params=params)
+    days = room_days(facts)
+    code = STORAGE.get(facts["disk"]["stage"], "VRD-32" if days is not None and days < ROOM_LOW_DAYS else "")
+    if code:
+        yield Finding(code=code, params={**_safe(facts), "room_bytes": room_bytes(facts), "room_days": days})
 
 
 def _link(facts: Facts) -> Iterator[Finding]:

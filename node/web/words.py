@@ -68,11 +68,17 @@ def advice(code: str, voice: Speech) -> str:
         "VRD-33": say("Records are still taken in. Call the centre and quote the code; do not reset the node."),
         "VRD-34": say("Records are still taken in. Find the other copy of this node; then call the centre."),
         "VRD-35": say("Records are still taken in. Call the centre for a new certificate."),
+        "VRD-36": say(
+            "Sources are being refused; what was accepted is safe. Restore the link so that the storage drains."
+        ),
         "VRD-40": say("Sources are being refused. It should restart within seconds; if it does not, restart the node."),
         "VRD-41": say(
             "Sources are being refused; what was accepted is safe. Restore the link so that the storage drains."
         ),
         "VRD-42": say("Sources are being refused. Check the configuration of the feeds."),
+        "VRD-43": say(
+            "Sources are being refused; what was accepted is safe. Restore the link so that the storage drains."
+        ),
         "VRD-49": say("Reload this page. If the message stays, restart the node and quote the code."),
     }
     return lines.get(code, "")
@@ -120,7 +126,19 @@ def _feed_silent(params: Params, now: str, voice: Speech) -> str:
 
 
 def _storage_low(params: Params, _now: str, voice: Speech) -> str:
-    return voice.join(voice.say("Storage is running low"), _room(params, voice), _safe(params, voice))
+    return voice.join(voice.say("The disk is filling"), _room(params, voice), _safe(params, voice))
+
+
+def _no_bulk(params: Params, _now: str, voice: Speech) -> str:
+    return voice.join(
+        voice.say("The disk is filling, so bulk messages are refused"), _room(params, voice), _safe(params, voice)
+    )
+
+
+def _critical_only(params: Params, _now: str, voice: Speech) -> str:
+    return voice.join(
+        voice.say("The disk is nearly full, so only critical messages are taken in"), _safe(params, voice)
+    )
 
 
 def _stream_halted(params: Params, _now: str, voice: Speech) -> str:
@@ -186,8 +204,10 @@ SENTENCES: Final[Mapping[str, Callable[[Params, str, Speech], str]]] = {
     "VRD-33": _stream_halted,
     "VRD-34": _fenced,
     "VRD-35": _revoked,
+    "VRD-36": _no_bulk,
     "VRD-40": _core_down,
     "VRD-41": _storage_full,
     "VRD-42": _no_feed,
+    "VRD-43": _critical_only,
     "VRD-49": _unreadable,
 }

@@ -1,0 +1,253 @@
+"""How full is full: the stages by quota and partition, the lanes each refuses, the ballast, and a writer that refuses lane by lane."""
+
+import itertools
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from node.alarms import Alarms
+from node.config import ConfigError, Outbox, load
+from node.room import (
+    BALLAST_BYTES,
+    DRAIN_BYTES,
+    SPARE_BYTES_MIN,
+    Ballast,
+    Room,
+    Space,
+    Stage,
+    filled,
+    measure,
+    stage_of,
+)
+from sync.errors import NoRoom
+from sync.transaction import Pages
+from tests.node_rig import Node, Realm
+from tests.outbox_rig import FAR, LEDGER, outbox, receipted
+from tests.sim_realm import STREAM, draft
+from tests.test_node_writer import Rig
+from tests.test_node_writer import draft as queued
+
+MIB = 1024 * 1024
+LIMITS = Outbox(quota_mb=100, free_mb_min=16)
+AMPLE = 10_000 * MIB
+
+
+def space(*, used=0.0, spare=0.0, growth=0.0, free=10_000.0):
+    """In MiB."""
+    return Space(used=int(used * MIB), spare=int(spare * MIB), growth=int(growth * MIB), free=int(free * MIB))
+
+
+# -- stages ------------------------------------------------------------------------------------------------------------
+BY_PERCENT = {0: "open", 69.9: "open", 70.1: "filling", 85.1: "trimming", 95.1: "no-bulk", 98.1: "critical-only", 99.9: "critical-only", 100: "full", 103: "full"}  # fmt: skip
+
+
+@pytest.mark.parametrize("percent", BY_PERCENT)
+def test_the_quota_has_its_stages(percent):
+    assert stage_of(space(used=percent), LIMITS).word == BY_PERCENT[percent]
+
+
+@pytest.mark.parametrize("percent", [each for each in BY_PERCENT if each < 100])
+def test_a_partition_smaller_than_the_quota_has_the_same_stages(percent):
+    left = 80 * (100 - percent) / 100
+    assert stage_of(space(used=80 - left, free=left + 16), LIMITS).word == BY_PERCENT[percent]
+
+
+def test_pages_that_were_freed_count_as_room():
+    assert stage_of(space(used=60, free=16), LIMITS) is Stage.CRITICAL_ONLY
+    assert stage_of(space(used=20, spare=41, free=16), LIMITS) is Stage.OPEN
+
+
+def test_what_the_wal_has_yet_to_bring_into_the_database_is_no_room():
+    assert stage_of(space(used=50, free=66), LIMITS) is Stage.OPEN
+    assert stage_of(space(used=50, growth=49, free=66), LIMITS) is Stage.CRITICAL_ONLY
+
+
+def test_critical_may_use_the_reserve_but_not_what_draining_needs():
+    least = DRAIN_BYTES / MIB
+    assert stage_of(space(used=50, free=least), LIMITS) is Stage.CRITICAL_ONLY
+    assert stage_of(space(used=50, free=least - 0.1), LIMITS) is Stage.FULL
+    assert stage_of(space(used=50, spare=least + SPARE_BYTES_MIN / MIB, free=0), LIMITS) is not Stage.FULL
+
+
+def test_each_stage_refuses_what_the_one_before_did_and_critical_only_the_last():
+    refused = [stage.refuses for stage in Stage]
+    assert all(before <= after for before, after in itertools.pairwise(refused))
+    assert [stage for stage in Stage if "critical" in stage.refuses] == [Stage.FULL]
+    assert next(stage for stage in Stage if "bulk" in stage.refuses) is Stage.NO_BULK
+    assert next(stage for stage in Stage if "routine" in stage.refuses) is Stage.CRITICAL_ONLY
+
+
+def test_stages_that_descend_are_refused_with_file_and_line(tmp_path):
+    node = Node(Realm.make(tmp_path), tmp_path, outbox="quota_mb = 16\nwarn_percent = 90")
+    path = node.config()
+    with pytest.raises(ConfigError) as refusal:
+        load(path)
+    (problem,) = refusal.value.problems
+    assert problem.line == path.read_text(encoding="utf-8").splitlines().index("[outbox]") + 1
+    assert "warn_percent" in problem.message
+
+
+# -- ballast -----------------------------------------------------------------------------------------------------------
+def test_the_ballast_takes_real_room_and_gives_it_back_once(tmp_path):
+    ballast = Ballast(tmp_path)
+    ballast.lay()
+    file = tmp_path / "ballast"
+    assert file.stat().st_blocks * 512 >= BALLAST_BYTES
+    assert Ballast(tmp_path).there
+    assert ballast.drop()
+    assert not file.exists()
+    assert not ballast.drop()
+
+
+def test_a_ballast_that_a_crash_left_short_is_laid_again(tmp_path):
+    (tmp_path / "ballast").write_bytes(b"\0" * 100)
+    ballast = Ballast(tmp_path)
+    assert not ballast.there
+    ballast.lay()
+    assert Ballast(tmp_path).there
+
+
+class Looker:
+    """A Room over a real outbox, on a disk of which the test says how much is free."""
+
+    def __init__(self, folder: Path, monkeypatch, **limits) -> None:
+        self.free, self.now = AMPLE, 0.0
+        monkeypatch.setattr("node.room.free_bytes", lambda _folder: self.free)
+        self.alarms = Alarms(lambda: 0)
+        self.ballast = Ballast(folder)
+        self.room = Room(
+            store=folder / "outbox.db", limits=Outbox(**limits), ballast=self.ballast, alarms=self.alarms, monotonic=lambda: self.now
+        )  # fmt: skip
+
+    def look(self, box):
+        stage = self.room.look(box)
+        self.room.keep_ballast(box)
+        return stage
+
+    def standing(self):
+        return {alarm["code"] for alarm in self.alarms.standing()}
+
+
+def test_a_look_raises_and_clears_the_alarms_and_lays_the_ballast_again_when_there_is_room(tmp_path, monkeypatch):
+    looker = Looker(tmp_path, monkeypatch, quota_mb=16, free_mb_min=16)
+    with closing(outbox(tmp_path)) as box:
+        assert looker.look(box) is Stage.OPEN
+        assert looker.ballast.there
+        looker.free = 16 * MIB
+        assert looker.look(box) is Stage.CRITICAL_ONLY
+        assert looker.standing() == {"NOD-10", "NOD-30"}
+        looker.free = 0
+        assert looker.look(box) is Stage.FULL
+        assert looker.room.relieve()
+        assert not looker.room.relieve()
+        looker.look(box)
+        assert not looker.ballast.there
+        looker.free = AMPLE
+        assert looker.look(box) is Stage.OPEN
+        assert looker.ballast.there
+        assert looker.standing() == set()
+
+
+def test_free_pages_are_given_back_to_the_disk_where_the_ballast_finds_no_room(tmp_path, monkeypatch):
+    looker = Looker(tmp_path, monkeypatch, quota_mb=64, free_mb_min=16)
+    with closing(outbox(tmp_path)) as box:
+        for n in range(16):
+            box.append([draft(n, body=os.urandom(MIB // 2))])
+        receipted(box, 16)
+        assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 16
+        looker.free = BALLAST_BYTES
+        before = box.pages()
+        looker.look(box)
+        after = box.pages()
+        assert 512 <= before.total - after.total <= 520  # and a page or two that map the others
+        looker.look(box)
+        assert (tmp_path / "outbox.db").stat().st_size <= (before.total - 512) * before.size
+        box.verify_heads()
+
+
+def test_the_disk_is_asked_once_a_second_and_after_each_256th_of_what_it_holds(tmp_path, monkeypatch):
+    looker, asked = Looker(tmp_path, monkeypatch, quota_mb=16, free_mb_min=16), []
+    real = measure
+    monkeypatch.setattr("node.room.measure", lambda *args: asked.append(1) or real(*args))
+    with closing(outbox(tmp_path)) as box:
+        for _ in range(5):
+            looker.room.before(box, [100])
+        assert len(asked) == 1
+        looker.now += 1
+        looker.room.before(box, [100])
+        assert len(asked) == 2
+        for _ in range(5):
+            looker.room.before(box, [16 * 1024] * 4)
+        assert len(asked) == 7
+
+
+def test_the_space_is_measured_of_the_file_and_its_pages(tmp_path):
+    with closing(outbox(tmp_path)) as box:
+        box.append([draft(n, body=bytes(MIB)) for n in range(2)])
+        found = measure(tmp_path / "outbox.db", box.pages())
+        assert 2 * MIB < found.used < 3 * MIB
+        # what is still in the WAL alone
+        assert found.used + found.spare - found.growth == (tmp_path / "outbox.db").stat().st_size
+        assert 0 < filled(found, LIMITS) < 0.1
+    assert measure(tmp_path / "none.db", Pages(0, 0, 0)).used == 0
+
+
+# -- the writer --------------------------------------------------------------------------------------------------------
+LANES = {"adt": "bulk", "his": "routine", "lab": "critical"}
+
+
+class Lanes(Rig):
+    """A writer of one stream in each lane."""
+
+    def open(self):
+        made = super().open()
+        made.open_streams(LANES, "0badcafe")
+        return made
+
+    def outcomes(self):
+        return [type(outcome).__name__ for _, outcome in self.delivered]
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_of_one_group_only_the_lanes_of_the_stage_are_refused(tmp_path, stage):
+    rig = Lanes(tmp_path, streams=tuple(LANES))
+    rig.refused = stage.refuses
+    for n, stream in enumerate(["adt", "his", "lab"] * 2):
+        rig.submit(queued(n, stream=stream))
+    rig.start().finish()
+    told = {body: type(outcome).__name__ for body, outcome in rig.delivered}
+    assert len(rig.delivered) == 6
+    for n, stream in enumerate(["adt", "his", "lab"] * 2):
+        assert (told[b"MSH|%d" % n] == "NoRoom") == (LANES[stream] in stage.refuses)
+        assert (b"MSH|%d" % n in rig.bodies(stream)) == (LANES[stream] not in stage.refuses)
+
+
+def test_a_group_that_does_not_fit_still_stores_its_critical_records(tmp_path):
+    rig = Lanes(tmp_path, streams=tuple(LANES), quota_bytes=MIB)
+    rig.submit(queued(1, stream="adt", body=bytes(2 * MIB)))
+    rig.submit(queued(2, stream="lab"))
+    rig.submit(queued(3, stream="his"))
+    rig.start().finish()
+    told = {body[:5]: type(outcome).__name__ for body, outcome in rig.delivered}
+    assert told == {bytes(5): "NoRoom", b"MSH|2": "Stored", b"MSH|3": "NoRoom"}
+
+
+def test_an_order_that_finds_no_room_is_done_once_the_ballast_is_gone(tmp_path):
+    dropped, rig = [], Rig(tmp_path)
+    rig.writer._relieve = lambda: not dropped and not dropped.append(1)
+    rig.start()
+
+    def order(_outbox):
+        if not dropped:
+            raise NoRoom("no room")
+        return "done"
+
+    assert rig.writer.order(order).result(20) == "done"
+
+    def never(_outbox):
+        raise NoRoom("still none")
+
+    assert isinstance(rig.writer.order(never).exception(20), NoRoom)
+    rig.finish()
