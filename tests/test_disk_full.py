@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import apsw
 import pytest
 
 from node.room import BALLAST_BYTES
@@ -134,6 +135,12 @@ def occupy(folder: Path) -> Path:
     return file
 
 
+def shorten_wal(node: Node) -> None:
+    connection = apsw.Connection(str(node.store))
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    connection.close()
+
+
 def taken_until_refused(node: Node, stream: str) -> list[bytes]:
     """What still found place, in the WAL that was there already, before the node had looked at the disk again."""
     taken: list[bytes] = []
@@ -157,6 +164,7 @@ def test_a_disk_that_others_filled_to_the_last_byte_still_drains_and_starts_and_
             for stream in LANES:
                 node.send(*raws[stream], feed=stream)
             assert node.stop() == 0
+        shorten_wal(node)
         with running(node, before=EAGER):  # its WAL is short: not even a receipt finds room there
             wait_until("the ballast", (node.data / "ballast").exists)
             foreign = occupy(node.data)
