@@ -11,7 +11,8 @@ from sync.certificates import der, read, verifier_of
 from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
 from sync.log import Frontier, root_at
 from sync.names import Origin
-from sync.receiver import Admit, Admitted, Append, HeldLog, OpenLog
+from sync.receiver import Admit, Admitted, Append, Fill, HeldLog, OpenLog
+from sync.record import BodyState
 from sync.session import STREAMS_MAX
 from sync.store import LogTable
 
@@ -195,6 +196,28 @@ class Rows:
         LogTable(self._connection, log).append(largest + 1, before, effect.records)
         if held:
             self._hold(log, before.size, after.size)
+
+    def lacking(self, log: int, first: int, end: int) -> frozenset[int]:
+        """The positions first..end-1 that are stored without what was damaged at the node. What was trimmed or erased lacks nothing."""
+        rows = self._all(
+            "SELECT seq FROM header WHERE log = ? AND seq >= ? AND seq < ? AND state IN (?, ?)",
+            (log, first, end, int(BodyState.DAMAGED), int(BodyState.LEAF_ONLY)),
+        )
+        return frozenset(row[0] for row in rows)
+
+    def fill(self, log: int, effect: Fill) -> None:
+        """Give stored records the header and body that they lack."""
+        for record in effect.records:
+            (row,) = self._one("SELECT id FROM header WHERE log = ? AND seq = ?", (log, record.seq))
+            self._connection.execute(
+                "UPDATE header SET state = ?, header = ? WHERE id = ?", (int(BodyState.PRESENT), record.header, row)
+            )
+            self._connection.execute(
+                "INSERT INTO body (id, salt, particulars, body) VALUES (?, ?, ?, ?)",
+                (row, record.salt, record.particulars, record.body),
+            )
+        octets = sum(len(record.body) for record in effect.records)
+        self._connection.execute("UPDATE log SET octets = octets + ? WHERE id = ?", (octets, log))
 
     def table(self, log: int) -> LogTable:
         """The log's leaves and tiles."""

@@ -25,6 +25,7 @@ from sync.receiver import (
     Append,
     Effect,
     EpochAsked,
+    Fill,
     Opened,
     OpenLog,
     PutAsked,
@@ -306,6 +307,7 @@ class SqliteLedger:
             PutAsked(
                 node=call.node, origin_stream=call.stream, epoch=call.epoch, first=call.first, fence=call.fence, known=known, held=held,
                 leaves=rows.table(row), verifier=verifier, batch=call.batch,
+                lacking=rows.lacking(row, call.first, call.first + len(call.batch.records)),
             ),
             now_us // 1_000_000,
         )  # fmt: skip
@@ -313,6 +315,8 @@ class SqliteLedger:
             if isinstance(effect, Append):
                 rows.append(row, effect, fence=known.fence, held=known.held, receipt_at=now_us // 1_000_000)
                 waiting.records = len(effect.records)
+            elif isinstance(effect, Fill):
+                rows.fill(row, effect)
             else:
                 self._other(rows, waiting, effect, now_us)
 

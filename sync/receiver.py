@@ -14,7 +14,7 @@ from sync.log import EMPTY_ROOT, Frontier, Leaves, root_at
 from sync.names import Origin
 from sync.opening import Opening, open_opening
 from sync.receipt import cosign
-from sync.record import Record
+from sync.record import BodyState, Record
 from sync.session import SessionRequest
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -70,7 +70,10 @@ class EpochAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutAsked:
-    """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `verifier` the node's log key."""
+    """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `verifier` the node's log key.
+
+    `lacking`: those of its positions that are stored, but without what was damaged on the way.
+    """
 
     node: str
     origin_stream: str
@@ -82,6 +85,7 @@ class PutAsked:
     leaves: Leaves
     verifier: Verifier
     batch: Batch
+    lacking: frozenset[int] = frozenset()
 
 
 # -- effects -----------------------------------------------------------------------------------------------------------
@@ -117,6 +121,14 @@ class Append:
     before: Frontier
     after: Frontier
     note: bytes
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Give these stored records what they lacked: it fits their leaves, which stay as they are."""
+
+    origin: Origin
     records: tuple[Record, ...]
 
 
@@ -160,7 +172,7 @@ class Refuse:
     held: HeldLog | None = None
 
 
-Effect = Admit | OpenLog | Append | Raise | Opened | Taken | Receipt | Refuse
+Effect = Admit | OpenLog | Append | Fill | Raise | Opened | Taken | Receipt | Refuse
 
 
 class Receiver:
@@ -238,10 +250,13 @@ class Receiver:
         expected = after.root if end >= size else root_at(event.leaves, end)
         if checkpoint.root != expected:
             return [Raise("GWY-12", held.origin.stream), Refuse(412, "fork", "the roots differ")]
+        # equal leaves: each header, and in it each commitment, is the stored one, so these bytes are what was lost
+        found = tuple(r for r in batch.records[:both] if r.state is BodyState.PRESENT and r.seq in event.lacking)
+        filled: list[Effect] = [Fill(held.origin, found)] if found else []
         if not fresh:
-            return [Receipt(self._again(held.note, now))]
+            return [*filled, Receipt(self._again(held.note, now))]
         note = cosign(batch.checkpoint, time=now, signer=self._cosigner)
-        return [Append(held.origin, held.frontier, after, note, fresh), Receipt(note)]
+        return [*filled, Append(held.origin, held.frontier, after, note, fresh), Receipt(note)]
 
     def _again(self, note: bytes, now: int) -> bytes:
         """The receipt that was given before; under a renewed cosigning key, the same checkpoint cosigned by that."""

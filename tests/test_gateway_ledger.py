@@ -20,10 +20,12 @@ from sync.keys import FileSigner, Verifier
 from sync.log import TILE_LEAVES, Frontier, root_at
 from sync.receipt import open_receipt
 from sync.receiver import Append, Receipt, Refuse
+from sync.record import BodyState, Record
 from sync.session import STREAMS_MAX, OwnStream, SessionRequest
 from sync.store import LogTable, SafeDatabase
 from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, message
 from tests.sim_disk import Disk, disk
+from tests.sim_realm import without_body
 
 WAIT_S = 30
 
@@ -440,3 +442,57 @@ def test_a_page_is_bounded_in_bytes_and_still_holds_one_large_record(bench, made
         at = view().page(log.log, at, 5).next
         ends.append(at)
     assert ends == [2, 3, 4, 5]
+
+
+# -- holes -------------------------------------------------------------------------------------------------------------
+
+
+def without(node: TinyNode, first: int, end: int, states: dict[int, BodyState]) -> list[Record]:
+    """The node's records, some of them in another state."""
+    return [
+        without_body(record, states[record.seq]) if record.seq in states else record
+        for record in node.records(first, end)
+    ]
+
+
+def put_records(bench, node, first, end, records):
+    batch = decode(encode(node.batch(first, end, records=records)))
+    call = PutCall(node=node.name, stream="his", epoch=1, first=first, fence=node.fence, batch=batch)
+    return bench.ledger.put(call).result(WAIT_S)
+
+
+def octets(view, node) -> int:
+    (found,) = view._database.raw().execute("SELECT octets FROM log WHERE node = ?", (node.name,))
+    return found[0]
+
+
+def test_a_hole_is_filled_by_matching_bytes_that_come_later_and_what_was_trimmed_or_erased_stays_so(bench, made, view):
+    node = made()
+    bench.admit(node)
+    states = {2: BodyState.DAMAGED, 3: BodyState.TRIMMED, 4: BodyState.ERASED, 5: BodyState.LEAF_ONLY}
+    first = put_records(bench, node, 0, 8, without(node, 0, 8, states))
+    again = put_records(bench, node, 0, 10, node.records(0, 10))
+    assert isinstance(first, Receipt)
+    assert open_receipt(again.note, Verifier(GATEWAY, bench.signer.public)).checkpoint.size == 10
+    whole = node.records(0, 10)
+    found = list(LogTable(view()._database.raw(), 1).records(0, 10))
+    assert found == [without_body(record, states[n]) if n in {3, 4} else record for n, record in enumerate(whole)]
+    assert octets(view(), node) == sum(len(record.body) for record in found)
+
+
+def test_a_hole_is_filled_in_one_transaction_or_not_at_all(bench, made, view, monkeypatch):
+    node = made()
+    bench.admit(node)
+    put_records(bench, node, 0, 4, without(node, 0, 4, {1: BodyState.DAMAGED}))
+
+    def lose(*_args, **_options):
+        raise SwapLost("on purpose")
+
+    monkeypatch.setattr(Rows, "append", lose)
+    with pytest.raises(SwapLost):
+        put_records(bench, node, 0, 8, node.records(0, 8))
+    monkeypatch.undo()
+    (state,) = [record.state for record in LogTable(view()._database.raw(), 1).records(1, 1)]
+    assert state is BodyState.DAMAGED
+    put_records(bench, node, 0, 8, node.records(0, 8))
+    assert list(LogTable(view()._database.raw(), 1).records(0, 8)) == node.records(0, 8)

@@ -14,6 +14,7 @@ from sync.receiver import (
     Admit,
     Admitted,
     Append,
+    Fill,
     HeldLog,
     Opened,
     OpenLog,
@@ -141,6 +142,30 @@ def test_record_without_its_body_is_appended_and_receipted_like_any_other(state)
 def test_receipt_covers_what_was_there_before_too():
     _, receipt = judged(asked(7, 8, 7))
     assert open_receipt(receipt.note, COSIGNER_KEY).checkpoint.size == 8
+
+
+# --- what was lost is found
+
+
+@pytest.mark.parametrize(("first", "end", "size"), [(0, 12, 12), (2, 5, 12), (0, 12, 5), (3, 4, 5)])
+def test_bytes_that_fit_a_stored_leaf_fill_the_hole_there_and_nowhere_else(first, end, size):
+    effects = judged(asked(first, end, size, lacking=frozenset({3, 7, 40})))
+    assert effects[0] == Fill(ORIGIN, tuple(MADE[seq] for seq in (3, 7) if first <= seq < min(end, size)))
+    assert [type(each) for each in effects[1:]] == ([Append, Receipt] if end > size else [Receipt])
+
+
+def test_a_record_that_comes_again_without_its_body_fills_nothing():
+    event = asked(0, 5, 5, lacking=frozenset({3}))
+    again = [*MADE[:3], without_body(MADE[3], BodyState.DAMAGED), MADE[4]]
+    assert judged(replace(event, batch=replace(event.batch, records=again))) == [Receipt(held(5).note)]
+
+
+def test_a_batch_that_is_refused_fills_nothing():
+    lacking = frozenset(range(5))
+    refused(judged(asked(0, 5, 5, OTHERS, stored=MADE, lacking=lacking)), 412, "fork", "GWY-12")
+    refused(judged(asked(0, 5, 5, fence="fence-0", lacking=lacking)), 403, "fenced")
+    mixed = [*MADE[:4], OTHERS[4]]
+    refused(judged(asked(0, 5, 4, mixed, stored=MADE, note=note_of(5), lacking=lacking)), 412, "fork", "GWY-12")
 
 
 # --- what does not follow
