@@ -24,7 +24,8 @@ from gateway.problems import Problem, busy, on_fault, on_http, on_problem
 from sync.batch import CONTENT_TYPE, WIRE_BYTES_MAX, Batch, decode
 from sync.certificates import check_chain, der, node_of, read, verifier_of
 from sync.checkpoint import NOTE_BYTES_MAX, SIZE
-from sync.errors import BadBatch, BadCertificate, NotAName
+from sync.dictionary import EMPTY, Shelf
+from sync.errors import BadBatch, BadCertificate, NotAName, UnknownDictionary
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX, check_name
 from sync.receiver import Receipt, Refuse, rewind_members
@@ -49,6 +50,7 @@ class Centre:
     validity: ValidityList
     cosign_pem: str
     health: Health
+    shelf: Shelf = EMPTY
     now: Callable[[], float] = time.time
 
 
@@ -177,7 +179,9 @@ class SyncApi:
 
     async def _decode(self, body: bytes) -> Batch:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, body)
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, body, self._centre.shelf)
+        except UnknownDictionary as error:
+            raise Problem(422, "unknown-dictionary", str(error)) from error
         except BadBatch as error:
             raise Problem(422, "bad-batch", str(error)) from error
 

@@ -27,6 +27,7 @@ from gateway.budget import Budget
 from gateway.config import Address, Config
 from gateway.consumers import Consumers
 from gateway.cosigner import load_cosigner
+from gateway.dictionaries import keep_dictionaries
 from gateway.errors import BadSetup
 from gateway.health import Health
 from gateway.identity import PeerProtocol, ValidityList
@@ -37,6 +38,7 @@ from sync.certificates import gateway_of, read
 from sync.errors import BadCertificate
 
 LEDGER_FILE = "ledger.sqlite"
+DICTIONARIES_FOLDER = "dictionaries"
 KEEP_ALIVE_S = 120  # above the node's longest wait of 60 s: a handshake costs half a second at 64 kbit/s
 GRACE_S_MAX = 10  # a batch under way is committed and answered; a slow body is cut, the node sends it again
 CONNECTIONS_MAX = 4096  # three lanes of a thousand nodes, and their reconnects; a socket is some 50 kB with TLS
@@ -112,7 +114,10 @@ def build(config: Config) -> Gateway:
         path, cosigner=cosigner.signer, cosign_certificate=cosigner.der, dice=dice, meter=health, on_death=die
     )
     health.watch(lambda: ledger.waiting)
-    centre = Centre(ledger=ledger, anchor=anchor, validity=validity, cosign_pem=cosigner.pem, health=health)
+    shelf = keep_dictionaries(config.gateway.data_dir / DICTIONARIES_FOLDER)
+    centre = Centre(
+        ledger=ledger, anchor=anchor, validity=validity, cosign_pem=cosigner.pem, health=health, shelf=shelf
+    )
     stopping = asyncio.Event()
     view = LedgerView(path)
     public = make_public(

@@ -21,6 +21,7 @@ from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config import Config
 from node.control import ControlServer
+from node.dictionaries import shipped
 from node.errors import DataFolderTaken
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.open_frames import OpenFrames
@@ -155,7 +156,7 @@ class Core:
         )
         return Uplink(
             node=self._config.node.name, gateway=gateway.name, store=self._store, client=client, keystore=self._keystore, writer=self._writer,
-            clock=self._clock, alarms=self._alarms, boot=self._boot, dice=random.SystemRandom().random,
+            clock=self._clock, alarms=self._alarms, boot=self._boot, dice=random.SystemRandom().random, shelf=shipped(),
         )  # fmt: skip
 
     def _make_feed(self, feed: Any, intake: Intake) -> MllpFeed:  # config.Feed; the next kinds widen it

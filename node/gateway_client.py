@@ -17,7 +17,9 @@ from sync.errors import BadCertificate
 from sync.session import SESSION_BYTES_MAX
 
 ANSWER_BYTES_MAX = SESSION_BYTES_MAX  # a session of a thousand streams; receipts are 0.6 kB
-CODES = frozenset({"fenced", "revoked", "rewind", "fork", "too-large", "bad-batch", "bad-opening", "busy"})
+CODES = frozenset(
+    {"fenced", "revoked", "rewind", "fork", "too-large", "bad-batch", "bad-opening", "busy", "unknown-dictionary"}
+)
 FENCE_HEADER = "Wasl-Fence"
 NOTE_TYPE = "text/plain; charset=utf-8"
 WAIT_S_MAX = 3600.0  # a Retry-After beyond this is not ours

@@ -18,6 +18,7 @@ from node.keystore import Keystore
 from node.writer import Writer
 from sync.batch import Batch, encode
 from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.dictionary import EMPTY, Shelf
 from sync.errors import LogBroken, NoRoom
 from sync.log import Frontier
 from sync.names import Origin
@@ -82,13 +83,14 @@ class Uplink(threading.Thread):
 
     def __init__(
         self, *, node: str, gateway: str, store: Path, client: GatewayClient, keystore: Keystore, writer: Writer, clock: Clock,
-        alarms: Alarms, boot: bytes, dice: Callable[[], float],
+        alarms: Alarms, boot: bytes, dice: Callable[[], float], shelf: Shelf = EMPTY,
     ) -> None:  # fmt: skip
         super().__init__(name="uplink", daemon=True)
         self._node, self._gateway, self._store = node, gateway, store
         self._client, self._keystore, self._writer = client, keystore, writer
         self._calls = Conversation(client, keystore, gateway, clock)
         self._clock, self._alarms, self._boot, self._dice = clock, alarms, boot, dice
+        self._shelf = shelf
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._sizes: dict[Origin, int] = {}
@@ -313,7 +315,8 @@ class Uplink(threading.Thread):
             Batch(
                 node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=put.first, lane=stream.lane,
                 checkpoint=note, records=records,
-            )
+            ),
+            EMPTY if put.plain else self._shelf,
         )  # fmt: skip
         return records, frontier, body
 

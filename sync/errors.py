@@ -111,6 +111,23 @@ class BadOpening(SyncError):
     hint = "The statement that opens a further epoch of a stream cannot be read. Call the centre; the node keeps everything."
 
 
+class UnknownDictionary(SyncError):
+    """A batch compressed with a dictionary that is not held here: it is sent again without one."""
+
+    code = "SYN-40"
+    fault = "centre"
+    reply = "422"
+    hint = "The gateway lacks a dictionary; the node sends without it by itself, with more bytes. Bring the gateway up to date."
+    retryable = True
+
+
+class BadDictionary(SyncError):
+    """A dictionary that is too long, is not in zstd's format, or is not the one that its name says."""
+
+    code = "SYN-41"
+    hint = "A compression dictionary was damaged. Batches go without it; reinstall the package."
+
+
 ALARMS: dict[str, tuple[Fault, str]] = {
     "SYN-20": (
         "centre",

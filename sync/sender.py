@@ -78,6 +78,7 @@ class Sender:
         self._cosigner: Verifier | None = None
         self._ledger = ""
         self._retry_at = 0.0
+        self._plain = False  # the gateway lacks a dictionary: none is used until the next session
         self._busy = False  # one call at a time on this lane
         self._turn: list[str] = []  # whose turn it is, so that a busy stream does not starve a quiet one
 
@@ -147,6 +148,7 @@ class Sender:
                 self._busy = True
                 call = flow.call()
                 if isinstance(call, Put):
+                    call = replace(call, plain=self._plain)
                     self.flows[name] = replace(flow, first=call.first)
                 return [call]
         return [Wait(min((self.flows[name].ready_at - now for name in waiting), default=WAIT_S_MAX))]
@@ -154,7 +156,7 @@ class Sender:
     # -- answers --------------------------------------------------------------------------------------------------
 
     def _opened(self, answer: SessionAnswer, cosigner: Verifier) -> list[Effect]:
-        self.phase, self._busy, self._cosigner = Phase.OPEN, False, cosigner
+        self.phase, self._busy, self._cosigner, self._plain = Phase.OPEN, False, cosigner, False
         done: list[Effect] = [KeepFence(answer.fence, answer.ledger, answer.held)]
         if answer.held:
             done.append(Alarm("SYN-23"))
@@ -288,6 +290,9 @@ class Sender:
                 return self._halt(flow, "SYN-31")
             case "bad-batch" | "too-large":
                 return self._halve(flow)
+            case "unknown-dictionary" if not self._plain:
+                self._plain = True
+                return []
             case "busy":
                 window = min(event.window_bytes or flow.octets_max, QUANTUM_BYTES_MAX)
                 self.flows[event.stream] = replace(flow, ready_at=now + _pause(event), octets_max=max(1, window))

@@ -132,13 +132,17 @@ class AskSession:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """PUT the records from `first` on: at most so many, at most so many body bytes (but one record always). `bare`: without the body."""
+    """PUT the records from `first` on: at most so many, at most so many body bytes (but one record always).
+
+    `bare`: without the body; `plain`: without a dictionary.
+    """
 
     origin: Origin
     first: int
     records_max: int
     octets_max: int
     bare: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

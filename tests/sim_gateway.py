@@ -13,9 +13,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from node.dictionaries import shipped
 from node.tools.pki import issue_gateway, make_authority
 from sync.batch import Batch, decode
 from sync.checkpoint import parse_checkpoint, parse_note
+from sync.dictionary import Shelf
 from sync.keys import FileSigner
 from sync.log import Frontier
 from sync.opening import read_opening
@@ -69,6 +71,7 @@ class SimGateway:
     host: str = "127.0.0.1"
     version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     script: Script = lambda _request: None
+    shelf: Shelf = field(default_factory=shipped)
     held: bool = False
     calls: list[Request] = field(default_factory=list)
     records: dict[str, list[bytes]] = field(default_factory=dict)
@@ -115,7 +118,7 @@ class SimGateway:
             if request.method == "GET":
                 return self._tell(stream, request.path)
             return (
-                self._open_epoch(stream, request.body) if request.method == "POST" else self._take(decode(request.body))
+                self._open_epoch(stream, request.body) if request.method == "POST" else self._take(decode(request.body, self.shelf))
             )
 
     def _tell(self, stream: str, path: str) -> bytes:

@@ -5,6 +5,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib import resources
 from pathlib import Path
 
 import cbor2
@@ -18,6 +19,7 @@ from gateway.errors import ALARMS, GatewayError
 from gateway.problems import Problem
 from sync.batch import CONTENT_TYPE, RAW_BYTES_MAX, WIRE_BYTES_MAX, encode
 from sync.certificates import read, verifier_of
+from sync.dictionary import NAME_MARK, Shelf, read_index
 from sync.receipt import open_receipt
 from sync.record import BodyState, Record
 from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, message, running
@@ -250,6 +252,18 @@ def test_bytes_that_are_no_batch_are_422(made, data):
     node = made()
     node.session()
     assert code(node.put(0, 1, data=data)) == (422, "bad-batch")
+
+
+def test_a_batch_under_a_dictionary_of_the_release_is_taken_and_under_another_422_unknown(made, gateway):
+    node = made()
+    node.session()
+    known = Shelf(read_index(lambda name: (resources.files("sync") / "dictionaries" / name).read_bytes()))
+    data = encode(node.batch(0, 12), known)
+    assert data.startswith(NAME_MARK)
+    unknown = data[: len(NAME_MARK)] + bytes(32) + data[len(NAME_MARK) + 32 :]
+    assert code(node.put(0, 12, data=unknown)) == (422, "unknown-dictionary")
+    assert node.put(0, 12, data=data).status == 200
+    assert len(gateway.records(node.name, "his")) == 12
 
 
 def test_a_batch_without_length_or_beyond_the_limit_is_refused_before_it_is_read(made):

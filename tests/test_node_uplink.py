@@ -9,8 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from node.dictionaries import shipped
 from sync.batch import decode
 from sync.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, parse_note, sign_checkpoint
+from sync.dictionary import NAME_MARK
 from sync.keys import FileSigner, Verifier
 from sync.names import Origin
 from sync.session import TheirStream
@@ -20,6 +22,7 @@ from tests.sim_gateway import SimGateway, hang, http, other_pem, problem, sim_ga
 
 MIB = 1024 * 1024
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"  # as short as a test wants to wait between tries
+SHELF = shipped()
 LINK = "connect_s_max = 1\nanswer_s_max = 1"
 NUMBERS = iter(range(1_000_000))
 
@@ -236,7 +239,7 @@ def forged(realm, **changes):
     """A receipt by the right key on a checkpoint that the node's own key signed, but not the one it sent."""
 
     def answer(fake, request):
-        honest = parse_checkpoint(parse_note(decode(request.body).checkpoint).text)
+        honest = parse_checkpoint(parse_note(decode(request.body, SHELF).checkpoint).text)
         values = {"origin": honest.origin, "size": honest.size, "root": honest.root}
         made = Checkpoint(**{**values, **{key: change(honest) for key, change in changes.items()}})
         return fake.receipt(sign_checkpoint(made, node_signer(realm)))
@@ -272,7 +275,7 @@ def test_a_receipt_with_a_wrong_signature_marks_nothing_as_receipted(lie, fake, 
     def answer(request):
         if request.is_session:
             return None
-        note = decode(request.body).checkpoint
+        note = decode(request.body, SHELF).checkpoint
         if name == "another-key":
             return fake.receipt(note, stranger)
         if name == "another-name":
@@ -311,7 +314,7 @@ def test_what_the_node_sends_is_signed_by_its_log_key_over_exactly_what_was_sent
     asked = len(fake.calls)
     send_one(node)
     settle(node, fake)
-    batch = decode(next(call for call in fake.calls[asked:] if not call.is_session).body)
+    batch = decode(next(call for call in fake.calls[asked:] if not call.is_session).body, SHELF)
     signer = node_signer(realm)
     checkpoint = open_checkpoint(batch.checkpoint, Verifier(NAME, signer.public))
     assert (checkpoint.size, checkpoint.origin) == (batch.first + len(batch.records), node.stream().origin)
@@ -324,7 +327,7 @@ def test_a_busy_gateway_is_asked_again_with_no_more_than_its_window(node, fake):
     asked = len(fake.calls)
     raws = [send_one(node) for _ in range(5)]
     wait_until("calls", lambda: len(fake.calls) >= asked + 3)
-    small = [decode(call.body) for call in fake.calls[asked + 1 :] if not call.is_session]
+    small = [decode(call.body, SHELF) for call in fake.calls[asked + 1 :] if not call.is_session]
     assert {len(batch.records) for batch in small[1:]} == {1}
     settle(node, fake)
     assert fake.bodies()[-5:] == raws
@@ -349,7 +352,9 @@ def test_one_record_that_the_gateway_cannot_take_goes_without_body_and_holds_up_
     count = len(fake.bodies())
 
     def script(request):
-        if request.method != "PUT" or b"POISON" not in b"".join(record.body for record in decode(request.body).records):
+        if request.method != "PUT" or b"POISON" not in b"".join(
+            record.body for record in decode(request.body, SHELF).records
+        ):
             return None
         return problem(422, code)
 
@@ -581,4 +586,23 @@ def test_a_long_queue_arrives_whole_in_order_and_once_through_a_link_that_fails_
                 assert b"MSA|AA" in mllp.reply()
     wait_until("all of it", lambda: len(fake.bodies()) == count + 1200)
     assert fake.bodies()[count:] == raws
+    settle(node, fake)
+
+
+def test_a_gateway_that_lacks_the_dictionary_gets_the_same_range_without_one_until_the_next_session(node, fake):
+    settle(node, fake)
+    before, alarms = len(fake.calls), node.alarms()
+
+    def lacks(request):
+        named = not request.is_session and request.body.startswith(NAME_MARK)
+        return problem(422, "unknown-dictionary") if named else None
+
+    fake.script = lacks
+    for _ in range(2):
+        send_one(node)
+        node.wait_receipted()
+    puts = [call for call in fake.calls[before:] if not call.is_session]
+    assert [call.body.startswith(NAME_MARK) for call in puts] == [True, False, False]
+    assert puts[0].path == puts[1].path
+    assert node.alarms() == alarms
     settle(node, fake)

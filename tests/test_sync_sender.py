@@ -644,3 +644,22 @@ def test_log_that_nobody_declared_is_not_known_to_the_sender():
     effects = made.handle(opened(10, streams=(their(10), extra)), 100.0)
     assert list(made.flows) == ["his"]
     assert puts(effects)[0].origin == ORIGIN
+
+
+def test_unknown_dictionary_sends_the_same_range_without_one_until_the_next_session():
+    made = sender()
+    (again,) = puts(made.handle(Refused("his", "unknown-dictionary"), 1.0))
+    assert (again.first, again.records_max, again.plain) == (10, RECORDS_MAX, True)
+    (beyond,) = puts(made.handle(receipt(20), 2.0))
+    assert (beyond.first, beyond.plain) == (20, True)
+    made.handle(PathFailed("LNK-02"), 3.0)
+    made.handle(Tick(), 3.0 + WAIT_S_MAX)
+    (fresh,) = puts(made.handle(opened(20), 4.0 + WAIT_S_MAX))
+    assert not fresh.plain
+
+
+def test_gateway_that_misses_a_dictionary_where_none_was_used_is_a_failure_of_the_path():
+    made = sender()
+    made.handle(Refused("his", "unknown-dictionary"), 1.0)
+    assert not puts(made.handle(Refused("his", "unknown-dictionary"), 2.0))
+    assert made.phase is Phase.CLOSED

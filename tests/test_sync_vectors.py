@@ -12,6 +12,8 @@ from backports import zstd
 from native import body_commitment, leaf_hashes
 from sync import batch, evidence, header
 from sync.checkpoint import open_checkpoint
+from sync.dictionary import Shelf
+from sync.dictionary import make as make_dictionary
 from sync.keys import Verifier, key_id
 from sync.log import Frontier, root_from_proof
 from sync.receipt import open_receipt
@@ -108,6 +110,16 @@ def test_batch_vector_decodes_to_its_headers_and_leaves_and_its_checkpoint_cover
     before = [record.leaf for record in make.MIXED[: found.first]]
     root = Frontier().append(b"".join([*before, *(record.leaf for record in found.records)])).root
     assert (checkpoint.size, checkpoint.root) == (found.first + len(found.records), root)
+
+
+@pytest.mark.parametrize("case", vector("dictionary")["dictionaries"], ids=lambda case: case["file"])
+def test_dictionary_vector_decodes_under_the_file_that_its_hash_names(case):
+    content = (make.FOLDER.parents[1] / "sync/dictionaries" / case["file"]).read_bytes()
+    assert sha256(content).hexdigest() == case["sha256"]
+    data = bytes.fromhex(case["batch"])
+    assert data[:40] == bytes.fromhex("5e2a4d1820000000" + case["sha256"])
+    assert zstd.decompress(data[40:], zstd.ZstdDict(content)).hex() == vector("dictionary")["cbor"]
+    assert len(batch.decode(data, Shelf([make_dictionary(content)])).records) == 3
 
 
 def test_session_vectors_are_read():

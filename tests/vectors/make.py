@@ -6,6 +6,7 @@ They were made once. A change of these files is a change of the wire format: see
 import json
 from collections.abc import Callable
 from hashlib import sha256
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from backports import zstd
 from native import body_commitment, leaf_hashes
 from sync import batch, header
 from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.dictionary import compress, read_index
 from sync.keys import COSIGNATURE_V1, ED25519, FileSigner, key_id
 from sync.log import Frontier, inclusion_proof
 from sync.receipt import cosign
@@ -169,6 +171,23 @@ def batches() -> list[dict[str, Any]]:
     return made
 
 
+def dictionaries() -> dict[str, Any]:
+    """A batch as it travels under each dictionary of this release. Only reading must succeed for ever."""
+    sent = batch.Batch(
+        node=NODE, stream=STREAM, epoch=1, tag=TAG, first=0, lane="routine", checkpoint=checkpoint_note(RECORDS), records=RECORDS
+    )  # fmt: skip
+    raw = zstd.decompress(batch.encode(sent))
+    folder = resources.files("sync") / "dictionaries"
+    found = read_index(lambda name: (folder / name).read_bytes())
+    return {
+        "cbor": raw.hex(),
+        "dictionaries": [
+            {"file": f"{each.family}-{each.version}.zdict", "sha256": each.sha256.hex(), "batch": compress(raw, batch.ZSTD_LEVEL, each).hex()}
+            for each in found
+        ],
+    }  # fmt: skip
+
+
 def sessions() -> dict[str, Any]:
     """What a session says, as parsed JSON: blanks do not matter."""
     request = SessionRequest(
@@ -201,6 +220,7 @@ VECTORS: dict[str, Callable[[], Any]] = {
     "log": log,
     "note": notes,
     "batch": batches,
+    "dictionary": dictionaries,
     "session": sessions,
     "evidence": files,
 }
