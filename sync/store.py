@@ -94,9 +94,6 @@ def create(path: Path, schema: Path, *, vfs: str | None = None) -> SafeDatabase:
     """
     database = SafeDatabase(path, vfs=vfs)
     fresh = not path.exists()
-    if fresh:
-        database.raw().execute("PRAGMA auto_vacuum = INCREMENTAL")
-        database.raw().execute("VACUUM")
     with _apsw_errors():
         Runner(database, str(schema)).up()  # type: ignore[no-untyped-call]  # peewee
     if fresh:
