@@ -275,17 +275,17 @@ class Sender:
                 self.phase, self._retry_at = Phase.CLOSED, now + _pause(event)
                 return []
             return self._fail(now)
-        flow = self.flows[event.stream]
+        return self._refused_call(self.flows[event.stream], event, now)
+
+    def _refused_call(self, flow: Flow, event: Refused, now: float) -> list[Effect]:
+        """A verdict on what one stream sent."""
         match event.code:
             case "rewind" if event.theirs is not None and 0 <= event.theirs.size != flow.theirs and not flow.rewound:
                 # twice in a row is no verdict but a broken answer: then a session decides, with its waits between
                 return self._compare(replace(flow, rewound=True), event.theirs)
             case "fork":
                 # never the same batch again: the next session compares, and a further epoch begins where the two went apart
-                flow = replace(flow, forks=flow.forks + 1)
-                self.flows[event.stream] = flow
-                stop = self._halt(flow, "SYN-31") if flow.forks >= FORKS_MAX else [Alarm("SYN-20", event.stream)]
-                return [*stop, *self._fail(now)]
+                return [*self._forked(flow), *self._fail(now)]
             case "bad-opening":
                 return self._halt(flow, "SYN-31")
             case "bad-batch" | "too-large":
@@ -298,6 +298,11 @@ class Sender:
                 self.flows[event.stream] = replace(flow, ready_at=now + _pause(event), octets_max=max(1, window))
                 return []
         return self._fail(now)
+
+    def _forked(self, flow: Flow) -> list[Effect]:
+        flow = replace(flow, forks=flow.forks + 1)
+        self.flows[flow.stream] = flow
+        return self._halt(flow, "SYN-31") if flow.forks >= FORKS_MAX else [Alarm("SYN-20", flow.stream)]
 
     def _halve(self, flow: Flow) -> list[Effect]:
         """Half as many; of a single record only the header. One message's content can never hold up another."""

@@ -118,7 +118,9 @@ class SimGateway:
             if request.method == "GET":
                 return self._tell(stream, request.path)
             return (
-                self._open_epoch(stream, request.body) if request.method == "POST" else self._take(decode(request.body, self.shelf))
+                self._open_epoch(stream, request.body)
+                if request.method == "POST"
+                else self._take(decode(request.body, self.shelf))
             )
 
     def _tell(self, stream: str, path: str) -> bytes:
