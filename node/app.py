@@ -4,7 +4,6 @@ import asyncio
 import fcntl
 import gc
 import os
-import random
 import resource
 import secrets
 import signal
@@ -21,17 +20,17 @@ from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config import Config
 from node.control import ControlServer
-from node.dictionaries import shipped
 from node.errors import DataFolderTaken
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.open_frames import OpenFrames
-from node.gateway_client import GatewayClient
 from node.intake import Intake, make_door
 from node.keystore import Keystore, load
+from node.lanes import Lanes
 from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
-from node.uplink import EXIT_THREAD, Uplink
+from node.uplink import EXIT_THREAD
+from node.way_out import make_lanes
 from node.writer import Result, Writer
 from sync.errors import SyncError
 from sync.names import Origin
@@ -64,7 +63,7 @@ class Core:
             store=self._store, limits=config.outbox, ballast=self._ballast, alarms=self._alarms, monotonic=self._clock.monotonic
         )  # fmt: skip
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._uplink: Uplink | None = None
+        self._uplink: Lanes | None = None
         self._feeds: list[MllpFeed] = []
         self._frames = OpenFrames()
         self._writer = Writer(
@@ -143,20 +142,9 @@ class Core:
         await asyncio.to_thread(self._writer.join)
         await control.stop()
 
-    def _make_uplink(self) -> Uplink | None:
-        gateway = self._config.gateway
-        if gateway is None:
-            return None
-        client = GatewayClient(
-            gateway.url,
-            gateway.name,
-            self._keystore.tls(),
-            connect_s_max=gateway.connect_s_max,
-            answer_s_max=gateway.answer_s_max,
-        )
-        return Uplink(
-            node=self._config.node.name, gateway=gateway.name, store=self._store, client=client, keystore=self._keystore, writer=self._writer,
-            clock=self._clock, alarms=self._alarms, boot=self._boot, dice=random.SystemRandom().random, shelf=shipped(),
+    def _make_uplink(self) -> Lanes | None:
+        return make_lanes(
+            self._config, keystore=self._keystore, writer=self._writer, clock=self._clock, alarms=self._alarms, boot=self._boot, store=self._store
         )  # fmt: skip
 
     def _make_feed(self, feed: Any, intake: Intake) -> MllpFeed:  # config.Feed; the next kinds widen it
@@ -214,7 +202,7 @@ class Core:
     # -- orders of the control socket -------------------------------------------------------------------------------
 
     async def _status(self) -> dict[str, Any]:
-        link = None if self._uplink is None else asdict(self._uplink.link)
+        link = None if self._uplink is None else self._uplink.document()
         return {
             "since": iso(self._started_us), "boot": self._boot.hex()[:8], "kernels": native.IMPLEMENTATION, "pid": os.getpid(),
             "feeds": {feed.feed.name: self._feed_status(feed) for feed in self._feeds},

@@ -18,6 +18,7 @@ from node.addresses import Address, Network, parse_listen
 from node.config_kinds import (
     NAME,
     Allowed,
+    DscpClass,
     FilePath,
     GatewayUrl,
     Hl7Path,
@@ -76,6 +77,20 @@ class Keys(Table):
     ca: FilePath
 
 
+class Dscp(Table):
+    """How each lane's packets are marked, by the name of the class or its number. Ask the carrier which of its classes apply."""
+
+    # AF31: what carriers sell for transactions that must not wait, below voice.
+    critical: DscpClass = 26
+    routine: DscpClass = 0
+    # LE, RFC 8622: gives way to everything else; a network that does not know it treats it as best effort.
+    bulk: DscpClass = 1
+
+    def of(self, lane: str) -> int:
+        """Give the code point of a lane."""
+        return {"critical": self.critical, "routine": self.routine}.get(lane, self.bulk)
+
+
 class Gateway(Table):
     """Where the records go. Without this table the link is off, and the node keeps what it takes."""
 
@@ -85,6 +100,9 @@ class Gateway(Table):
     connect_s_max: Annotated[int, whole(1, 300)] = 10
     # The largest batch on the slowest path, plus the gateway's commit; shorter doubles traffic where it hurts most.
     answer_s_max: Annotated[int, whole(1, 3600)] = 60
+    dscp: Dscp = Dscp()
+    # 0 = as the interface says. Each MPLS label takes 4 bytes of a packet: where large ones vanish, `wasl doctor` names the value.
+    mss_max: Annotated[int, whole(0, 9000)] = 0
 
 
 class Outbox(Table):

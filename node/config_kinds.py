@@ -109,6 +109,20 @@ def _hl7_path(text: str) -> str:
     return text
 
 
+_CLASSES = {
+    "BE": 0, "LE": 1, "EF": 46, "VA": 44, **{f"CS{n}": 8 * n for n in range(8)},
+    **{f"AF{group}{drop}": 8 * group + 2 * drop for group in range(1, 5) for drop in range(1, 4)},
+}  # fmt: skip
+
+
+def _dscp(value: object) -> object:
+    if type(value) is int and 0 <= value <= 63:
+        return value
+    if isinstance(value, str) and value.upper() in _CLASSES:
+        return _CLASSES[value.upper()]
+    raise ValueError('must be a class such as "AF31", "CS1" or "LE", or a number from 0 to 63')
+
+
 Name = Annotated[str, from_text(str, _name)]
 Text = Annotated[str, from_text(str, _text)]
 FilePath = Annotated[Path, BeforeValidator(_resolve)]
@@ -120,3 +134,4 @@ MessageType = Annotated[str, from_text(str, _message_type)]
 Version = Annotated[str, from_text(str, _version)]
 ProcessingId = Annotated[str, from_text(str, _processing_id)]
 Hl7Path = Annotated[str, from_text(str, _hl7_path)]
+DscpClass = Annotated[int, BeforeValidator(_dscp)]

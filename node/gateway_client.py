@@ -11,6 +11,7 @@ import urllib3
 from urllib3.connection import HTTPSConnection
 
 from node.errors import AnswerUnreadable, GatewayUnreachable, LinkError, NameUnknown, NoAnswer, TlsFailed, WrongGateway
+from node.sockets import Way, connect, path_mtu, round_trip_s
 from sync.batch import CONTENT_TYPE
 from sync.certificates import gateway_of, read
 from sync.errors import BadCertificate
@@ -22,6 +23,7 @@ CODES = frozenset(
 )
 FENCE_HEADER = "Wasl-Fence"
 NOTE_TYPE = "text/plain; charset=utf-8"
+DSCP_HEADER = "Wasl-DSCP"
 WAIT_S_MAX = 3600.0  # a Retry-After beyond this is not ours
 
 
@@ -38,9 +40,22 @@ class _CheckedConnection(HTTPSConnection):
     """Refuses a server that is of our authority but not the configured gateway, before one byte of a request leaves."""
 
     gateway_name = ""
+    way = Way()
+    opened: "list[_CheckedConnection]"  # the client's: its newest connection, to be asked how it is
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            return connect(self._dns_host, self.port, self.way, float(self.timeout or 0) or None)
+        except socket.gaierror as error:
+            raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise urllib3.exceptions.ConnectTimeoutError(self, "no connection in time") from error
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
 
     def connect(self) -> None:
         super().connect()
+        self.opened[:] = [self]
         sock = self.sock
         der = sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
         try:
@@ -56,9 +71,22 @@ class _CheckedConnection(HTTPSConnection):
 class GatewayClient:
     """Calls to one gateway. Raises LinkError for every failure of the path; one thread only."""
 
-    def __init__(self, url: str, name: str, tls: ssl.SSLContext, *, connect_s_max: float, answer_s_max: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        tls: ssl.SSLContext,
+        *,
+        connect_s_max: float,
+        answer_s_max: float,
+        way: Way | None = None,
+    ) -> None:
         parts = urlsplit(url)
-        checked = type("CheckedConnection", (_CheckedConnection,), {"gateway_name": name})
+        self.way = way or Way()
+        self.seen_dscp: int | None = None  # what the gateway saw of the mark, where it says so
+        self._opened: list[_CheckedConnection] = []
+        known = {"gateway_name": name, "way": self.way, "opened": self._opened}
+        checked = type("CheckedConnection", (_CheckedConnection,), known)
         self._pool = urllib3.HTTPSConnectionPool(
             parts.hostname or "", parts.port or 443, maxsize=1, block=True, retries=False, ssl_context=tls,
             timeout=urllib3.Timeout(connect=connect_s_max, read=answer_s_max),
@@ -89,6 +117,18 @@ class GatewayClient:
         """Drop the connection."""
         self._pool.close()
 
+    def round_trip_s(self) -> float:
+        """The least round trip of the open connection; 0.0 without one."""
+        return round_trip_s(sock) if (sock := self._socket()) is not None else 0.0
+
+    def path_mtu(self) -> int:
+        """The packet size that the kernel believes the open connection's path to carry; 0 where it does not say."""
+        return path_mtu(sock) if (sock := self._socket()) is not None else 0
+
+    def _socket(self) -> socket.socket | None:
+        found = self._opened[0].sock if self._opened else None
+        return found if isinstance(found, socket.socket) and found.fileno() >= 0 else None
+
     def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes | Problem:
         try:
             response = self._pool.urlopen(
@@ -111,6 +151,7 @@ class GatewayClient:
             raise
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _failure(error) from error
+        self._read_mark(response)
         if len(data) > ANSWER_BYTES_MAX:
             raise AnswerUnreadable("answer too long")
         # a cut answer must not pass for a whole one, and so for a bad receipt
@@ -121,6 +162,11 @@ class GatewayClient:
         if response.status == 200:
             return data
         return _problem(response, data)
+
+    def _read_mark(self, response: urllib3.BaseHTTPResponse) -> None:
+        seen = response.headers.get(DSCP_HEADER, "")
+        if seen.isascii() and seen.isdigit() and len(seen) <= 2:
+            self.seen_dscp = int(seen)
 
 
 def _problem(response: urllib3.BaseHTTPResponse, data: bytes) -> Problem:

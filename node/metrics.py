@@ -8,14 +8,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from node.feeds.mllp import MllpFeed
-from node.uplink import Uplink
+from node.lanes import Lanes
 from node.writer import Writer
 
 
 class CoreMetrics(Collector):
     """Feeds, writer and uplink as Prometheus metrics. Labels: feed, outcome, state."""
 
-    def __init__(self, feeds: Iterable[MllpFeed], writer: Writer, uplink: Uplink | None) -> None:
+    def __init__(self, feeds: Iterable[MllpFeed], writer: Writer, uplink: Lanes | None) -> None:
         self._feeds, self._writer, self._uplink = list(feeds), writer, uplink
         self._registry = CollectorRegistry()
         self._registry.register(self)

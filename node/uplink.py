@@ -13,8 +13,9 @@ from node.alarms import Alarms
 from node.clock import Clock
 from node.conversation import Conversation, refused
 from node.errors import LinkError
-from node.gateway_client import GatewayClient, Problem
+from node.gateway_client import Problem
 from node.keystore import Keystore
+from node.lane import Lane
 from node.writer import Writer
 from sync.batch import Batch, encode
 from sync.checkpoint import Checkpoint, sign_checkpoint
@@ -82,13 +83,13 @@ class Uplink(threading.Thread):
     """One lane's thread to one gateway. `boot` is this start's id, already stored."""
 
     def __init__(
-        self, *, node: str, gateway: str, store: Path, client: GatewayClient, keystore: Keystore, writer: Writer, clock: Clock,
+        self, *, node: str, gateway: str, store: Path, lane: Lane, keystore: Keystore, writer: Writer, clock: Clock,
         alarms: Alarms, boot: bytes, dice: Callable[[], float], shelf: Shelf = EMPTY,
     ) -> None:  # fmt: skip
-        super().__init__(name="uplink", daemon=True)
+        super().__init__(name=f"uplink-{lane.name}", daemon=True)
         self._node, self._gateway, self._store = node, gateway, store
-        self._client, self._keystore, self._writer = client, keystore, writer
-        self._calls = Conversation(client, keystore, gateway, clock)
+        self._lane, self._keystore, self._writer = lane, keystore, writer
+        self._calls = Conversation(lane.client, keystore, gateway, clock)
         self._clock, self._alarms, self._boot, self._dice = clock, alarms, boot, dice
         self._shelf = shelf
         self._wake = threading.Event()
@@ -102,6 +103,7 @@ class Uplink(threading.Thread):
         self._ledger = ""
         self._views: dict[Origin, StreamView] = {}
         self._frontiers: dict[Origin, Frontier] = {}
+        self.lane = lane.name
         self.link = LinkState(since_us=clock.now_us())
 
     # -- called from other threads ----------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ class Uplink(threading.Thread):
         with self._lock:
             self._sizes[origin] = size
         if self._hungry:
+            self._lane.wants()
             self._wake.set()
 
     def retry(self) -> None:
@@ -147,7 +150,7 @@ class Uplink(threading.Thread):
             self._open = sender.phase is Phase.OPEN
             if sender.phase is Phase.FENCED:
                 self._set_state("fenced")
-        self._client.close()
+        self._lane.client.close()
         view.close()
 
     def _growth(self) -> list[Event]:
@@ -162,7 +165,7 @@ class Uplink(threading.Thread):
     def _perform(self, effect: Effect, view: OutboxView) -> Event | None:
         match effect:
             case AskSession():
-                return self._call(lambda: self._calls.session(view, self._boot))
+                return self._call(lambda: self._session(view))
             case Put():
                 return self._call(lambda: self._put(effect, view))
             case AskRoot() | PostEpoch():
@@ -212,19 +215,19 @@ class Uplink(threading.Thread):
         with self._lock:
             grown = bool(self._sizes)
         if not (self._hungry and grown):
+            self._lane.rests()
             self._wake.wait(min(seconds, WAIT_S_MAX))
         self._wake.clear()
         self._hungry = False
 
     def _call(self, call: Callable[[], Event]) -> Event:
         """One call with its time and its failure noted."""
-        began = self._clock.monotonic()
         try:
             event = call()
         except LinkError as error:
             self._failed(error)
             return PathFailed(error.code)
-        took_ms = (self._clock.monotonic() - began) * 1000
+        took_ms = self._lane.took_s * 1000
         self.link = replace(self.link, calls=self.link.calls + 1, round_trip_ms=round(took_ms, 1), failures=0)
         if self.link.state == "down":
             self._set_state("unproven")
@@ -247,11 +250,14 @@ class Uplink(threading.Thread):
             self.link = replace(self.link, state=state, since_us=self._clock.now_us())
             log.info("link", state=state)
 
+    def _session(self, view: OutboxView) -> Event:
+        return self._lane.session(lambda: self._calls.session(view, self._boot))
+
     # -- epochs -----------------------------------------------------------------------------------------------------
 
     def _own_logs(self, view: OutboxView) -> list[OwnLog]:
         """All logs, those of a stream oldest first; read anew after one was opened."""
-        self._views = {stream.origin: stream for stream in view.streams()}
+        self._views = {stream.origin: stream for stream in self._lane.streams(view.streams())}
         return [OwnLog(s.origin, s.size, s.receipted, s.start, s.opening) for s in self._views.values()]
 
     def _open_epoch(self, order: OpenEpoch, view: OutboxView) -> Event:
@@ -288,22 +294,36 @@ class Uplink(threading.Thread):
 
     def _put(self, put: Put, view: OutboxView) -> Event:
         origin = put.origin
+        if self._lane.is_behind(self._fence):
+            return self._session(view)
         try:
-            records, frontier, body = self._batch(put, view)
+            records, frontier, body = self._fitting(put, view)
         except Exception as error:  # noqa: BLE001  # pages that cannot be read, in whatever way
             # halved like a batch that the gateway could not take: all before the damage goes, then this stream alone stands still
             self._unreadable(origin.stream, error)
             return Refused(origin.stream, "bad-batch")
-        found = self._client.put(
-            stream=origin.stream, epoch=origin.epoch, first=put.first, fence=self._fence, body=body
+        client, fence = self._lane.client, self._fence
+        found = self._lane.put(
+            len(body),
+            lambda: client.put(stream=origin.stream, epoch=origin.epoch, first=put.first, fence=fence, body=body),
         )
         self.link = replace(
             self.link, octets_sent=self.link.octets_sent + len(body), records_sent=self.link.records_sent + len(records)
         )
         if isinstance(found, Problem):
+            if found.code == "fenced" and self._lane.is_behind(fence):
+                # another lane opened a session while this call was under way: we are late, not superseded
+                return self._session(view)
             return refused(origin.stream, found)
         self._frontiers[origin] = frontier
         return Receipted(origin.stream, found)
+
+    def _fitting(self, put: Put, view: OutboxView) -> tuple[list[Record], Frontier, bytes]:
+        """The batch of a call, cut again where its bytes are more than the lane's quantum."""
+        made = self._batch(put, view)
+        count, octets = len(made[0]), sum(len(record.body) + HEADER_OCTETS for record in made[0])
+        most = self._lane.records_max(count, octets, len(made[2]))
+        return made if most >= count else self._batch(replace(put, records_max=most), view)
 
     def _batch(self, put: Put, view: OutboxView) -> tuple[list[Record], Frontier, bytes]:
         """The records of a call, the frontier after them, and their bytes under a checkpoint of just that size."""
@@ -323,10 +343,10 @@ class Uplink(threading.Thread):
     def _records(self, put: Put, view: OutboxView, stream: StreamView) -> list[Record]:
         """The next records, each verified again; what no longer verifies travels as damaged, and alarms."""
         taken: list[Record] = []
-        octets = 0
+        octets, octets_max = 0, self._lane.octets_max(put.octets_max)
         for record in view.table(stream.log).records(put.first, put.records_max):
             octets += len(record.body) + HEADER_OCTETS
-            if taken and octets > put.octets_max:
+            if taken and octets > octets_max:
                 break
             found = damage(record)
             if found is not None:

@@ -1,0 +1,85 @@
+"""One lane's seat on the link: its connection, how much it may send at once, and its part in the common session."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from node.gateway_client import GatewayClient, Problem
+from node.link_turns import LinkTurns, SessionDesk
+from sync.outbox_view import StreamView
+from sync.sender_events import Event
+
+T = TypeVar("T")
+EXPANSION_MAX = (
+    32.0  # of a batch when it is unpacked: the densest text compresses so; what follows may not compress at all
+)
+SLACK = 1.25  # a batch so much above the quantum still goes: building it a third time for less would cost more than it saves
+
+
+class Lane:
+    """What one uplink thread needs of the link. One thread only, `wants` excepted."""
+
+    def __init__(
+        self, name: str, client: GatewayClient, turns: LinkTurns, desk: SessionDesk, now: Callable[[], float]
+    ) -> None:
+        self.name, self.client = name, client
+        self.took_s = 0.0  # the last call itself, without waiting for its turn
+        self._turns, self._desk, self._now = turns, desk, now
+        self._since = float("-inf")  # a session asked for before this knows less than we were told since
+        self._expansion = 1.0
+
+    def streams(self, all_streams: Iterable[StreamView]) -> list[StreamView]:
+        """Those of this lane."""
+        return [each for each in all_streams if each.lane == self.name]
+
+    # -- session --------------------------------------------------------------------------------------------------
+
+    def session(self, call: Callable[[], Event]) -> Event:
+        """The common session, asked for after our last call: another lane's answer where there is one."""
+        began, event = self._desk.ask(self._since, lambda: self._timed(call))
+        self._since = max(self._since, began)
+        return event
+
+    def is_behind(self, fence: str) -> bool:
+        """Whether another lane was given a newer fence than this one: then a session comes before the next batch."""
+        return self._desk.fence not in {"", fence}
+
+    # -- what is sent ---------------------------------------------------------------------------------------------
+
+    @property
+    def quantum(self) -> int:
+        """Bytes on the wire that one call may hold."""
+        return self._turns.quantum(self.name)
+
+    def octets_max(self, asked: int) -> int:
+        """Bytes before compression that should fill the quantum, `asked` at most."""
+        return min(asked, int(self.quantum * self._expansion))
+
+    def records_max(self, count: int, octets: int, wire: int) -> int:
+        """How many of `count` records (so many bytes, so many when packed) go now: all, or those that fit the quantum."""
+        self._expansion = min(EXPANSION_MAX, max(1.0, octets / max(1, wire)))
+        if wire <= self.quantum * SLACK:
+            return count
+        return max(1, count * self.quantum // wire)
+
+    def put(self, octets: int, call: Callable[[], bytes | Problem], *, above: bool = False) -> bytes | Problem:
+        """Make a call of so many bytes when it is this lane's turn. Raises LinkError."""
+        with self._turns.turn(self.name, octets, self.client.round_trip_s, above=above):
+            try:
+                return self._timed(call)
+            finally:
+                self._since = self._now()
+
+    def wants(self) -> None:
+        """A record came that can be sent now."""
+        self._turns.wants(self.name)
+
+    def rests(self) -> None:
+        """Nothing can be sent now."""
+        self._turns.rests(self.name)
+
+    def _timed(self, call: Callable[[], T]) -> T:
+        began = self._now()
+        try:
+            return call()
+        finally:
+            self.took_s = self._now() - began

@@ -1,0 +1,130 @@
+"""Turns on a thin link, pure: how much a lane may send at once, and who may begin. The driver says what began, what ended and when.
+
+A call of `critical` begins at once, on its own connection. A call of another lane begins only while nothing critical waits, holds at most
+one quantum, and follows another lane's call only when that one's bytes must be through and just its answer is awaited. So what a critical
+record finds ahead of it is one quantum, two where the link became slower than it was measured. Of the other lanes the one that waits
+longer is next, so they take turns, and a turn's size is by weight: neither starves.
+"""
+
+import math
+from dataclasses import dataclass
+
+CRITICAL, ROUTINE, BULK = "critical", "routine", "bulk"
+QUANTUM_S = 1.0  # of the link: what a critical record may find ahead of it, and long against a terrestrial round trip
+# Head, TLS and receipt of a call are some 0.8 kB: below, a fifth of the link would be envelope.
+QUANTUM_WIRE_MIN = 4 * 1024
+QUANTUM_WIRE_MAX = 512 * 1024  # a second of 4 Mbit/s: above, no lane delays another, and a part is held whole in memory
+GOODPUT_START = 8 * 1024.0  # bytes/s, before anything is measured: the thinnest link with promised figures, 64 kbit/s
+SAMPLE_BYTES_MIN = 2 * 1024  # a smaller call measures the way there and back, not the link's width
+RISE_MAX = 2.0  # of one measurement: a single call that found an empty buffer is not believed entirely
+ANSWER_SHARE_MAX = 0.75  # of a call's time that may be put down to the round trip: the clock of a shaken link lies
+WEIGHTS = {ROUTINE: 4, BULK: 1}  # of a call's size while both are at work: today's results against old images
+BUSY_WEIGHT_S = 30.0  # a call without an answer for so long is no longer counted on the link: its path hangs
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call under way: its bytes on the wire, and since when, monotonic seconds."""
+
+    octets: int
+    began: float
+
+
+class Goodput:
+    """Bytes a second that the calls of all lanes together bring through."""
+
+    __slots__ = ("_ended", "_measured")
+
+    def __init__(self) -> None:
+        self._measured: float | None = None
+        self._ended: list[tuple[float, float, int]] = []  # (began, ended, octets) of the last calls, whichever lane's
+
+    @property
+    def octets_per_s(self) -> float:
+        """The newest estimate."""
+        return GOODPUT_START if self._measured is None else self._measured
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether any call was long enough to tell."""
+        return self._measured is not None
+
+    def ended(self, call: Call, now: float, round_trip_s: float) -> None:
+        """Take a call that was answered now; what other lanes brought through meanwhile is part of the link's width."""
+        self._ended = [each for each in self._ended if each[1] > call.began]
+        beside = sum(
+            octets * (ended - max(began, call.began)) / (ended - began)
+            for began, ended, octets in self._ended
+            if ended > began
+        )
+        took = now - call.began
+        self._ended.append((call.began, now, call.octets))
+        if call.octets < SAMPLE_BYTES_MIN or took <= 0:
+            return
+        sending = took - min(max(0.0, round_trip_s), took * ANSWER_SHARE_MAX)
+        found = (call.octets + beside) / sending
+        known = self.octets_per_s
+        self._measured = (known + min(found, known * RISE_MAX)) / 2
+
+    def forget(self) -> None:
+        """Another path: nothing is known of it."""
+        self._measured, self._ended = None, []
+
+
+class Turns:
+    """Who may begin a call on the one link that all lanes share."""
+
+    def __init__(self) -> None:
+        self.goodput = Goodput()
+        self._calls: dict[str, Call] = {}
+        self._waiting: dict[str, float] = {}  # lane -> since when
+
+    def quantum(self, lane: str) -> int:
+        """Bytes on the wire that one call of this lane may hold."""
+        share = 1.0
+        if lane in WEIGHTS and any(self._is_at_work(each) for each in WEIGHTS if each != lane):
+            share = WEIGHTS[lane] / max(WEIGHTS.values())
+        return int(min(QUANTUM_WIRE_MAX, max(QUANTUM_WIRE_MIN, self.goodput.octets_per_s * QUANTUM_S * share)))
+
+    def wants(self, lane: str, now: float) -> None:
+        """This lane has something to send and could."""
+        self._waiting.setdefault(lane, now)
+
+    def rests(self, lane: str) -> None:
+        """This lane has nothing to send, or cannot now."""
+        self._waiting.pop(lane, None)
+
+    def wait_s(self, lane: str, now: float) -> float:
+        """0.0: this lane may begin. Else for how long it may not, as far as one can know; infinite: until a call ends or a lane rests."""
+        if lane == CRITICAL:
+            return 0.0
+        if CRITICAL in self._waiting or CRITICAL in self._calls:
+            return math.inf
+        others = [each for each in WEIGHTS if each != lane]
+        since = self._waiting.get(lane, now)
+        if any(self._waiting.get(each, math.inf) < since for each in others):
+            return math.inf
+        return max((self._remaining_s(each, now) for each in others), default=0.0)
+
+    def begin(self, lane: str, octets: int, now: float) -> None:
+        """A call begins. RuntimeError where this lane has one already."""
+        if lane in self._calls:
+            raise RuntimeError(f"a second call of lane {lane}")
+        self._calls[lane] = Call(octets, now)
+        self._waiting.pop(lane, None)
+
+    def end(self, lane: str, now: float, *, answered: bool, round_trip_s: float = 0.0) -> None:
+        """The call of this lane ended; only one that was answered says anything about the link."""
+        call = self._calls.pop(lane)
+        if answered:
+            self.goodput.ended(call, now, round_trip_s)
+
+    def _is_at_work(self, lane: str) -> bool:
+        return lane in self._calls or lane in self._waiting
+
+    def _remaining_s(self, lane: str, now: float) -> float:
+        """How long this lane's call still needs the link, by what was measured."""
+        call = self._calls.get(lane)
+        if call is None or now - call.began >= BUSY_WEIGHT_S:
+            return 0.0
+        return max(0.0, call.began + call.octets / self.goodput.octets_per_s - now)
