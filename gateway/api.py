@@ -20,6 +20,7 @@ from gateway.errors import Busy, GatewayFull, SwapLost
 from gateway.health import Health
 from gateway.identity import ValidityList, caller
 from gateway.ledger import EpochCall, Ledger, PutCall, RootCall, SessionCall
+from gateway.marks import DSCP_HEADER
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
 from sync.batch import CONTENT_TYPE, WIRE_BYTES_MAX, Batch, decode
 from sync.certificates import check_chain, der, node_of, read, verifier_of
@@ -86,6 +87,8 @@ class SyncApi:
                 raise
             except ClientDisconnect:
                 raise Problem(408, "disconnected", "the body did not arrive") from None
+            if (seen := request.state.peer.dscp) is not None:
+                answer.headers[DSCP_HEADER] = str(seen)
             return answer
 
         return counted

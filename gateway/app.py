@@ -33,6 +33,7 @@ from gateway.health import Health
 from gateway.identity import PeerProtocol, ValidityList
 from gateway.ledger_sqlite import Dice, SqliteLedger
 from gateway.ledger_view import LedgerView
+from gateway.marks import save_marks
 from gateway.public import make_public
 from sync.certificates import gateway_of, read
 from sync.errors import BadCertificate
@@ -177,7 +178,9 @@ def bind(address: Address) -> socket.socket:
     """A bound socket; "::" takes IPv4 as well."""
     family, _, _, _, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     dual = family == socket.AF_INET6 and where[0] == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server(where[:2], family=family, dualstack_ipv6=dual, backlog=1024)
+    bound = socket.create_server(where[:2], family=family, dualstack_ipv6=dual, backlog=1024)
+    save_marks(bound)
+    return bound
 
 
 def _listener(app: ASGIApp, context: ssl.SSLContext | None) -> Listener:

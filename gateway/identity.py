@@ -12,6 +12,7 @@ from cryptography import x509
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import BadSetup
+from gateway.marks import mark_of
 from gateway.problems import Problem
 from sync.certificates import node_of, read, read_validity
 from sync.errors import BadCertificate
@@ -25,10 +26,11 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Peer:
-    """The other end of a connection: its verified certificate (DER; empty without mutual TLS) and since when, monotonic seconds."""
+    """The other end of a connection: its verified certificate (DER; empty without mutual TLS), since when (monotonic seconds), and its mark."""
 
     certificate: bytes
     connected_at: float
+    dscp: int | None = None
     parsed: x509.Certificate | None = None
 
     def x509(self) -> x509.Certificate:
@@ -52,7 +54,7 @@ class PeerProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         certificate = (tls.getpeercert(binary_form=True) if tls is not None else None) or b""
-        self._peer = Peer(certificate, time.monotonic())
+        self._peer = Peer(certificate, time.monotonic(), mark_of(transport))
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

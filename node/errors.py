@@ -134,5 +134,9 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     "NOD-14": ("source", "A source does not read its acknowledgements; its connection was closed."),
     "NOD-15": ("source", "A source stayed silent inside a message or between messages; its connection was closed."),
     "NOD-30": ("site", "The disk is filling. Restore the link so that the queue drains, before messages are refused."),
+    "LNK-10": (
+        "link",
+        "Packets of a lane reach the gateway with another mark than they left with: the carrier does not carry its class. Ask the carrier.",
+    ),
 }
 """Events that are raised without an exception: code, whose fault, what to do."""

@@ -1,7 +1,7 @@
 """One lane's seat on the link: its connection, how much it may send at once, and its part in the common session."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from node.gateway_client import GatewayClient, Problem
 from node.link_turns import LinkTurns, SessionDesk
@@ -68,6 +68,15 @@ class Lane:
                 return self._timed(call)
             finally:
                 self._since = self._now()
+
+    def mark_lost(self) -> bool | None:
+        """Whether the gateway saw another mark than this lane's; None where it did not say."""
+        seen = self.client.seen_dscp
+        return None if seen is None else seen != self.client.way.dscp
+
+    def document(self) -> dict[str, Any]:
+        """Mark and quantum, for the status document."""
+        return {"dscp": self.client.way.dscp, "dscp_seen": self.client.seen_dscp, "quantum_bytes": self.quantum}
 
     def wants(self) -> None:
         """A record came that can be sent now."""

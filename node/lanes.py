@@ -16,7 +16,7 @@ class Lanes:
     """The uplink's threads, by lane."""
 
     def __init__(self, uplinks: Sequence[Uplink], turns: LinkTurns, lane_of: Callable[[str], str]) -> None:
-        self._uplinks = {each.lane: each for each in uplinks}
+        self._uplinks = {each.lane.name: each for each in uplinks}
         self._turns, self._lane_of = turns, lane_of
 
     def start(self) -> None:
@@ -71,11 +71,11 @@ class Lanes:
             "goodput_bytes_per_s": None if self.goodput() is None else round(self.goodput() or 0),
             "lanes": {
                 name: {
-                    "state": link.state,
-                    "round_trip_ms": link.round_trip_ms,
-                    "octets_sent": link.octets_sent,
-                    "quantum_bytes": self._turns.quantum(name),
+                    "state": each.link.state,
+                    "round_trip_ms": each.link.round_trip_ms,
+                    "octets_sent": each.link.octets_sent,
+                    **each.lane.document(),
                 }
-                for name, link in self.lanes().items()
+                for name, each in self._uplinks.items()
             },
         }

@@ -13,7 +13,7 @@ from node.writer import Writer
 
 
 class CoreMetrics(Collector):
-    """Feeds, writer and uplink as Prometheus metrics. Labels: feed, outcome, state."""
+    """Feeds, writer and uplink as Prometheus metrics. Labels: feed, outcome, lane."""
 
     def __init__(self, feeds: Iterable[MllpFeed], writer: Writer, uplink: Lanes | None) -> None:
         self._feeds, self._writer, self._uplink = list(feeds), writer, uplink
@@ -47,3 +47,14 @@ class CoreMetrics(Collector):
             yield GaugeMetricFamily(
                 "wasl_link_up", "1 while the last call was answered with a receipt", value=int(link.state == "up")
             )
+            yield from self._lanes(self._uplink)
+
+    def _lanes(self, uplink: Lanes) -> Iterable[Metric]:
+        up = GaugeMetricFamily("wasl_lane_up", "As wasl_link_up, of one lane", labels=["lane"])
+        octets = CounterMetricFamily("wasl_lane_bytes", "Bytes of batches sent, by lane", labels=["lane"])
+        for name, link in uplink.lanes().items():
+            up.add_metric([name], int(link.state == "up"))
+            octets.add_metric([name], link.octets_sent)
+        yield from (up, octets)
+        if (goodput := uplink.goodput()) is not None:
+            yield GaugeMetricFamily("wasl_link_goodput_bytes_per_second", "Measured width of the link", value=goodput)

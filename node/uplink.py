@@ -88,7 +88,7 @@ class Uplink(threading.Thread):
     ) -> None:  # fmt: skip
         super().__init__(name=f"uplink-{lane.name}", daemon=True)
         self._node, self._gateway, self._store = node, gateway, store
-        self._lane, self._keystore, self._writer = lane, keystore, writer
+        self._keystore, self._writer = keystore, writer
         self._calls = Conversation(lane.client, keystore, gateway, clock)
         self._clock, self._alarms, self._boot, self._dice = clock, alarms, boot, dice
         self._shelf = shelf
@@ -103,7 +103,7 @@ class Uplink(threading.Thread):
         self._ledger = ""
         self._views: dict[Origin, StreamView] = {}
         self._frontiers: dict[Origin, Frontier] = {}
-        self.lane = lane.name
+        self.lane = lane
         self.link = LinkState(since_us=clock.now_us())
 
     # -- called from other threads ----------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Uplink(threading.Thread):
         with self._lock:
             self._sizes[origin] = size
         if self._hungry:
-            self._lane.wants()
+            self.lane.wants()
             self._wake.set()
 
     def retry(self) -> None:
@@ -150,7 +150,7 @@ class Uplink(threading.Thread):
             self._open = sender.phase is Phase.OPEN
             if sender.phase is Phase.FENCED:
                 self._set_state("fenced")
-        self._lane.client.close()
+        self.lane.client.close()
         view.close()
 
     def _growth(self) -> list[Event]:
@@ -215,7 +215,7 @@ class Uplink(threading.Thread):
         with self._lock:
             grown = bool(self._sizes)
         if not (self._hungry and grown):
-            self._lane.rests()
+            self.lane.rests()
             self._wake.wait(min(seconds, WAIT_S_MAX))
         self._wake.clear()
         self._hungry = False
@@ -227,10 +227,12 @@ class Uplink(threading.Thread):
         except LinkError as error:
             self._failed(error)
             return PathFailed(error.code)
-        took_ms = self._lane.took_s * 1000
+        took_ms = self.lane.took_s * 1000
         self.link = replace(self.link, calls=self.link.calls + 1, round_trip_ms=round(took_ms, 1), failures=0)
         if self.link.state == "down":
             self._set_state("unproven")
+        if (lost := self.lane.mark_lost()) is not None:
+            (self._alarms.raised if lost else self._alarms.cleared)("LNK-10", self.lane.name)
         return event
 
     def _failed(self, error: LinkError) -> None:
@@ -251,13 +253,13 @@ class Uplink(threading.Thread):
             log.info("link", state=state)
 
     def _session(self, view: OutboxView) -> Event:
-        return self._lane.session(lambda: self._calls.session(view, self._boot))
+        return self.lane.session(lambda: self._calls.session(view, self._boot))
 
     # -- epochs -----------------------------------------------------------------------------------------------------
 
     def _own_logs(self, view: OutboxView) -> list[OwnLog]:
         """All logs, those of a stream oldest first; read anew after one was opened."""
-        self._views = {stream.origin: stream for stream in self._lane.streams(view.streams())}
+        self._views = {stream.origin: stream for stream in self.lane.streams(view.streams())}
         return [OwnLog(s.origin, s.size, s.receipted, s.start, s.opening) for s in self._views.values()]
 
     def _open_epoch(self, order: OpenEpoch, view: OutboxView) -> Event:
@@ -294,7 +296,7 @@ class Uplink(threading.Thread):
 
     def _put(self, put: Put, view: OutboxView) -> Event:
         origin = put.origin
-        if self._lane.is_behind(self._fence):
+        if self.lane.is_behind(self._fence):
             return self._session(view)
         try:
             records, frontier, body = self._fitting(put, view)
@@ -302,8 +304,8 @@ class Uplink(threading.Thread):
             # halved like a batch that the gateway could not take: all before the damage goes, then this stream alone stands still
             self._unreadable(origin.stream, error)
             return Refused(origin.stream, "bad-batch")
-        client, fence = self._lane.client, self._fence
-        found = self._lane.put(
+        client, fence = self.lane.client, self._fence
+        found = self.lane.put(
             len(body),
             lambda: client.put(stream=origin.stream, epoch=origin.epoch, first=put.first, fence=fence, body=body),
         )
@@ -311,7 +313,7 @@ class Uplink(threading.Thread):
             self.link, octets_sent=self.link.octets_sent + len(body), records_sent=self.link.records_sent + len(records)
         )
         if isinstance(found, Problem):
-            if found.code == "fenced" and self._lane.is_behind(fence):
+            if found.code == "fenced" and self.lane.is_behind(fence):
                 # another lane opened a session while this call was under way: we are late, not superseded
                 return self._session(view)
             return refused(origin.stream, found)
@@ -322,7 +324,7 @@ class Uplink(threading.Thread):
         """The batch of a call, cut again where its bytes are more than the lane's quantum."""
         made = self._batch(put, view)
         count, octets = len(made[0]), sum(len(record.body) + HEADER_OCTETS for record in made[0])
-        most = self._lane.records_max(count, octets, len(made[2]))
+        most = self.lane.records_max(count, octets, len(made[2]))
         return made if most >= count else self._batch(replace(put, records_max=most), view)
 
     def _batch(self, put: Put, view: OutboxView) -> tuple[list[Record], Frontier, bytes]:
@@ -343,7 +345,7 @@ class Uplink(threading.Thread):
     def _records(self, put: Put, view: OutboxView, stream: StreamView) -> list[Record]:
         """The next records, each verified again; what no longer verifies travels as damaged, and alarms."""
         taken: list[Record] = []
-        octets, octets_max = 0, self._lane.octets_max(put.octets_max)
+        octets, octets_max = 0, self.lane.octets_max(put.octets_max)
         for record in view.table(stream.log).records(put.first, put.records_max):
             octets += len(record.body) + HEADER_OCTETS
             if taken and octets > octets_max:

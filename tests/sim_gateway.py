@@ -82,6 +82,7 @@ class SimGateway:
     handshakes: int = 0
     failed_handshakes: int = 0
     fence: str = "fence-1"
+    dscp: int | None = None
 
     def __post_init__(self) -> None:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -168,7 +169,8 @@ class SimGateway:
 
     def receipt(self, note: bytes, signer: FileSigner | None = None) -> bytes:
         """200 with this note cosigned."""
-        return http(200, cosign(note, time=int(time.time()), signer=signer or self.signer))
+        told = {} if self.dscp is None else {"Wasl_DSCP": str(self.dscp)}
+        return http(200, cosign(note, time=int(time.time()), signer=signer or self.signer), **told)
 
     # -- the wire ------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from node.link_turns import LinkTurns, SessionDesk
 from sync.lanes import BULK, CRITICAL
 from sync.sender_events import SessionOpened
 from sync.session import SessionAnswer
-from tests.node_rig import Feed, Node, Realm, message, running, wait_until
+from tests.node_rig import Feed, Node, Realm, centre, message, running, wait_until
 from tests.sim_gateway import hang, problem, sim_gateway
 
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
@@ -160,3 +160,26 @@ def test_a_lane_that_was_told_more_since_asks_anew():
     made.ask(0.0)
     assert made.ask(10.0)[0] == 11.0
     assert made.desk.fence == "f11.0"
+
+
+# -- marks -------------------------------------------------------------------------------------------------------------
+def test_the_gateway_tells_the_mark_it_saw_and_the_right_one_is_no_alarm(realm, tmp_path):
+    with centre(realm, tmp_path / "gateway") as gateway:
+        made = Node(realm, tmp_path, feeds=[Feed("alarm")], gateway=gateway, more=STREAMS)
+        with running(made, before=EAGER):
+            send_one(made, "alarm")
+            made.wait_receipted("alarm", size=1)
+            lane = made.ask("status")["link"]["lanes"]["critical"]
+            assert (lane["dscp"], lane["dscp_seen"]) == (26, 26)
+            assert ("LNK-10", "critical") not in made.alarms()
+
+
+def test_a_bleached_mark_is_alarmed_and_taken_back(node, fake):
+    fake.dscp = 0
+    send_one(node, "alarm")
+    node.wait_receipted("alarm", size=1)
+    wait_until("the alarm", lambda: ("LNK-10", "critical") in node.alarms())
+    fake.dscp = 26
+    send_one(node, "alarm")
+    node.wait_receipted("alarm", size=2)
+    wait_until("its end", lambda: ("LNK-10", "critical") not in node.alarms())
