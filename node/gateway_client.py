@@ -25,6 +25,9 @@ FENCE_HEADER = "Wasl-Fence"
 NOTE_TYPE = "text/plain; charset=utf-8"
 DSCP_HEADER = "Wasl-DSCP"
 WAIT_S_MAX = 3600.0  # a Retry-After beyond this is not ours
+_SHORT = dict.fromkeys(
+    ("User-Agent", "Accept-Encoding"), urllib3.util.SKIP_HEADER
+)  # 60 bytes a batch that nobody reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class GatewayClient:
 
     def put(self, *, stream: str, epoch: int, first: int, fence: str, body: bytes) -> bytes | Problem:
         """PUT a batch: the cosigned note, or a verdict."""
-        headers = {"Content-Type": CONTENT_TYPE, FENCE_HEADER: fence}
+        headers = {"Content-Type": CONTENT_TYPE, FENCE_HEADER: fence, **_SHORT}
         return self._call("PUT", f"/v1/streams/{stream}/{epoch}/{first}", body, headers)
 
     def root(self, *, stream: str, epoch: int, size: int) -> bytes | Problem:

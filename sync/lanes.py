@@ -10,8 +10,11 @@ import math
 from dataclasses import dataclass
 
 CRITICAL, ROUTINE, BULK = "critical", "routine", "bulk"
-QUANTUM_S = 1.0  # of the link: what a critical record may find ahead of it, and long against a terrestrial round trip
-# Head, TLS and receipt of a call are some 0.8 kB: below, a fifth of the link would be envelope.
+# About a second of the link, what a critical record may find ahead of it: it is to be receipted within two. Less than this, and the
+# turn of a call (heads, receipt, two commits: 0.15 s at 64 kbit/s) would leave more than a tenth of the link idle.
+QUANTUM_S = 1.5
+ENVELOPE_BYTES = 800  # heads, TLS and the receipt coming back: they take the link too, and are no payload
+# Below, a fifth of the link would be envelope.
 QUANTUM_WIRE_MIN = 4 * 1024
 QUANTUM_WIRE_MAX = 512 * 1024  # a second of 4 Mbit/s: above, no lane delays another, and a part is held whole in memory
 GOODPUT_START = 8 * 1024.0  # bytes/s, before anything is measured: the thinnest link with promised figures, 64 kbit/s
@@ -58,11 +61,11 @@ class Goodput:
             if ended > began
         )
         took = now - call.began
-        self._ended.append((call.began, now, call.octets))
+        self._ended.append((call.began, now, call.octets + ENVELOPE_BYTES))
         if call.octets < SAMPLE_BYTES_MIN or took <= 0:
             return
         sending = took - min(max(0.0, round_trip_s), took * ANSWER_SHARE_MAX)
-        found = (call.octets + beside) / sending
+        found = (call.octets + ENVELOPE_BYTES + beside) / sending
         known = self.octets_per_s
         self._measured = (known + min(found, known * RISE_MAX)) / 2
 

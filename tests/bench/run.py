@@ -248,6 +248,7 @@ def ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float:
 
 def report(found: dict[str, Any]) -> str:
     one, two, seen, disk, link = found["intake"], found["er7"], found["memory"], found["written"], found["wire"]
+    thin = found["lanes"]
     parse = two["ours"]["per_s"]
     rows = [
         ("intake over 64 connections, against python-hl7 + peewee", f"{ratio(one['ours'], one['plain']):.1f} x", "30 x"),
@@ -266,6 +267,12 @@ def report(found: dict[str, Any]) -> str:
             f"batch bytes on the wire per message (mean {link['raw']:.0f} B raw, {link['batch']:.0f} a batch)",
             f"{link['sent']:.0f} B", "reported",
         ),
+        (
+            (f"worst wait of a critical record behind {thin['backlog']:,} bulk ones at 64 kbit/s; in one FIFO over {thin['fifo_at_least_s']} s, "
+            f"by its rate {thin['fifo_projected_s']:.0f} s"),
+            f"{thin['critical_s'][-1]:.2f} s", "2 s",
+        ),
+        ("drain: compressed payload against raw TCP on that link (20 ms)", f"{thin['efficiency']:.3f}", "0.90"),
     ]  # fmt: skip
     lines = ["| figure | measured | wanted |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows)]
     absolute = (
@@ -280,7 +287,7 @@ def report(found: dict[str, Any]) -> str:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true", help="shorter rounds; the ratios scatter more")
-    arguments.add_argument("--only", default="", help="intake, er7, memory, written or wire")
+    arguments.add_argument("--only", default="", help="intake, er7, memory, written, wire or lanes")
     chosen = arguments.parse_args()
     if not PEERS.exists():
         raise SystemExit("the peers' environment is missing: run .ci/setup test")
@@ -295,6 +302,9 @@ def main() -> None:
                 group: run_json(sys.executable, HERE / "written.py", scratch, group, 6400) for group in (8, 32)
             },
             "wire": lambda: wire(scratch, 2000),
+            "lanes": lambda: run_json(
+                sys.executable, HERE / "lanes.py", scratch, *(["--quick"] if chosen.quick else [])
+            ),
         }
         if chosen.only:
             print(json.dumps(parts[chosen.only](), indent=1))
