@@ -35,6 +35,7 @@ from gateway.ledger_sqlite import Dice, SqliteLedger
 from gateway.ledger_view import LedgerView
 from gateway.marks import save_marks
 from gateway.public import make_public
+from gateway.releases import Releases
 from sync.certificates import gateway_of, read
 from sync.errors import BadCertificate
 
@@ -123,7 +124,7 @@ def build(config: Config) -> Gateway:
     view = LedgerView(path)
     public = make_public(
         config, consumers=Consumers(view, anchor=anchor, validity=validity), board=Board(view, health, config.gateway.name), health=health,
-        ledger=ledger, stopping=stopping,
+        ledger=ledger, stopping=stopping, releases=Releases(gateway=config.gateway.name, anchor=anchor, validity=validity, now=time.time),
     )  # fmt: skip
     return Gateway(
         ledger=ledger, health=health, validity=validity, stopping=stopping,

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from sync.agreement import Told
 from sync.batch import Batch
+from sync.names import Origin
 from sync.receiver import HeldLog, Receipt, Refuse, Taken
 from sync.session import SessionRequest
 
@@ -54,11 +55,13 @@ class RootCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseCall:
-    """A person releases what is held of a node. `statement` is verified already; `operator` is who signed it."""
+    """A person releases what is held of a node. `statement` is verified already; `operator` is who signed it, and `logs` what they had seen."""
 
     node: str
     operator: str
     statement: bytes
+    logs: tuple[Origin, ...]
+    at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,5 +100,5 @@ class Ledger(Protocol):
     def root(self, call: RootCall) -> Future[Told]:
         """Tell a root."""
 
-    def release(self, call: ReleaseCall) -> Future[int]:
+    def release(self, call: ReleaseCall) -> Future[int | Refuse]:
         """Release what is held of a node; how many records."""

@@ -6,12 +6,13 @@ from typing import Any
 import apsw
 
 from gateway.errors import SwapLost
+from gateway.ledger import ReleaseCall
 from sync.agreement import Told
 from sync.certificates import der, read, verifier_of
 from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
 from sync.log import Frontier, root_at
 from sync.names import Origin
-from sync.receiver import Admit, Admitted, Append, Fill, HeldLog, OpenLog
+from sync.receiver import Admit, Admitted, Append, Fill, HeldLog, OpenLog, Refuse
 from sync.record import BodyState
 from sync.session import STREAMS_MAX
 from sync.store import LogTable
@@ -166,16 +167,22 @@ class Rows:
             self._connection.execute("UPDATE node SET held = 1 WHERE name = ?", (origin.node,))
         return True
 
-    def release(self, node: str, operator: str, statement: bytes, now_us: int) -> int:
-        """Take a node's records out of being held, under a person's signed statement; how many."""
+    def release(self, call: ReleaseCall, now_us: int) -> int | Refuse:
+        """Take a node's records out of being held, if nothing is there that the person had not seen; how many."""
+        node = call.node
+        if {held.origin for held in self.heads(node)} != set(call.logs):
+            return Refuse(409, "changed", "the node has other logs than those that were signed for: look again")
+        (newest,) = self._one("SELECT coalesce(max(signed_at), 0) FROM release WHERE node = ?", (node,))
+        if call.at <= newest:
+            return Refuse(409, "changed", "a later release was given already")
         (count,) = self._one(
             "SELECT coalesce(sum(end - first), 0) FROM hold JOIN log ON log.id = hold.log WHERE node = ?", (node,)
         )
         self._connection.execute("DELETE FROM hold WHERE log IN (SELECT id FROM log WHERE node = ?)", (node,))
         self._connection.execute("UPDATE node SET held = 0 WHERE name = ?", (node,))
         self._connection.execute(
-            "INSERT INTO release (node, operator, statement, at_us) VALUES (?, ?, ?, ?)",
-            (node, operator, statement, now_us),
+            "INSERT INTO release (node, operator, statement, signed_at, at_us) VALUES (?, ?, ?, ?, ?)",
+            (node, call.operator, call.statement, call.at, now_us),
         )
         self._connection.execute("DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17')", (node,))
         return int(count)

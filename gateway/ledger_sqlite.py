@@ -134,7 +134,7 @@ class SqliteLedger:
         """Tell a root."""
         return self._enqueue(call)
 
-    def release(self, call: ReleaseCall) -> Future[int]:
+    def release(self, call: ReleaseCall) -> Future[int | Refuse]:
         """Release what is held of a node; how many records."""
         return self._enqueue(call)
 
@@ -250,8 +250,8 @@ class SqliteLedger:
                 self._epoch(rows, waiting, call)
             case RootCall(node=node, stream=stream, epoch=epoch, size=size):
                 waiting.answer = rows.root(node, stream, epoch, size)
-            case ReleaseCall(node=node, operator=operator, statement=statement):
-                waiting.answer = rows.release(node, operator, statement, self._dice.now_us())
+            case ReleaseCall() as call:
+                waiting.answer = rows.release(call, self._dice.now_us())
 
     def _tell(self, group: list[_Waiting], seconds: float) -> None:
         now = self._dice.monotonic()

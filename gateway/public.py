@@ -6,21 +6,26 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
+import structlog
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from gateway.board import Board
 from gateway.config import Config, Token
 from gateway.consumers import Consumers, Span
-from gateway.errors import NoEvidence
+from gateway.errors import Busy, NoEvidence
 from gateway.health import METRICS_TYPE, Health
 from gateway.ledger_sqlite import SqliteLedger
 from gateway.page import serve_page
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
+from gateway.releases import Releases
+from sync.checkpoint import NOTE_BYTES_MAX
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX
+from sync.receiver import Refuse
 
 LIMIT_MAX = (
     1_000_000  # records in one answer: an hour at 2 Mbit/s. What is longer is asked for again from where it ended
@@ -28,16 +33,25 @@ LIMIT_MAX = (
 READERS = 4  # threads and connections that read for consumers
 LISTINGS_MAX = 32  # open listings: each holds a page of records in memory
 BUSY_WAIT_S = 5
+CERTIFICATE_CHARS_MAX = 8192  # ours are 900
 NDJSON = "application/x-ndjson"
 EVIDENCE = "application/cbor"
 NO_STORE = {"Cache-Control": "no-store"}
 
+log = structlog.get_logger()
 T = TypeVar("T")
 Epoch = Annotated[int, Query(ge=1, le=EPOCH_MAX)]
 
 
 def make_public(
-    config: Config, *, consumers: Consumers, board: Board, health: Health, ledger: SqliteLedger, stopping: asyncio.Event
+    config: Config,
+    *,
+    consumers: Consumers,
+    board: Board,
+    health: Health,
+    ledger: SqliteLedger,
+    releases: Releases,
+    stopping: asyncio.Event,
 ) -> FastAPI:
     """The ASGI application of the consumers' listener."""
     app = FastAPI(
@@ -54,6 +68,7 @@ def make_public(
 
     _serve_lists(app, consumers, readers, bearer)
     _serve_records(app, consumers, readers, bearer)
+    _serve_releases(app, releases, ledger, bearer)
     _serve_machines(app, health, ledger)
     serve_page(app, board, readers.run, stopping, None if config.api.open_page else bearer)
     return app
@@ -124,6 +139,31 @@ def _serve_records(app: FastAPI, consumers: Consumers, readers: Readers, bearer:
             raise Problem(409, "no-evidence", str(error)) from error
         name = f'attachment; filename="{node}-{stream}-{epoch}-{seq}.evidence"'
         return Response(data, media_type=EVIDENCE, headers={**NO_STORE, "Content-Disposition": name})
+
+
+class Signed(BaseModel):
+    """What an operator sends: the signed note, and the certificate of its key (PEM)."""
+
+    statement: Annotated[str, Field(max_length=NOTE_BYTES_MAX)]
+    certificate: Annotated[str, Field(max_length=CERTIFICATE_CHARS_MAX)]
+
+
+def _serve_releases(app: FastAPI, releases: Releases, ledger: SqliteLedger, bearer: Callable[[Request], Token]) -> None:
+    """POST …/release."""
+
+    @app.post("/v1/nodes/{node}/release")
+    async def release(node: str, signed: Signed, token: Annotated[Token, Depends(bearer)]) -> JSONResponse:
+        if not token.release:
+            raise Problem(403, "forbidden", "this token has no right to release")
+        call = releases.judge(node, signed.statement.encode(), signed.certificate)
+        try:
+            answer = await asyncio.wrap_future(ledger.release(call))
+        except Busy as error:
+            raise busy(str(error), window=0, wait_s=BUSY_WAIT_S) from error
+        if isinstance(answer, Refuse):
+            raise Problem(answer.status, answer.code, answer.detail)
+        log.warning("released", node=node, operator=call.operator, records=answer)
+        return JSONResponse({"released": answer, "operator": call.operator}, headers=NO_STORE)
 
 
 async def _listing(

@@ -23,6 +23,7 @@ from node.control import ControlServer
 from node.errors import DataFolderTaken
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.open_frames import OpenFrames
+from node.highwater import HighWater
 from node.intake import Intake, make_door
 from node.keystore import Keystore, load
 from node.lanes import Lanes
@@ -38,6 +39,7 @@ from sync.outbox import Outbox
 
 STORE_NAME = "outbox.db"
 LOCK_NAME = "core.lock"
+MARK_NAME = "highwater.json"
 BOOT_BYTES = 16  # 128 bits: two starts never share one
 MINUTE_S = 60.0  # summaries of refusals, trims and the look at the disk
 DAY_US = 86_400_000_000
@@ -62,6 +64,8 @@ class Core:
         self._room = Room(
             store=self._store, limits=config.outbox, ballast=self._ballast, alarms=self._alarms, monotonic=self._clock.monotonic
         )  # fmt: skip
+        mark = config.node.high_water or config.node.data_dir / MARK_NAME
+        self._highwater = HighWater(mark, self._clock.monotonic)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uplink: Lanes | None = None
         self._feeds: list[MllpFeed] = []
@@ -88,13 +92,29 @@ class Core:
         outbox.start_boot(self._boot, self._started_us)
         outbox.open_streams({stream.name: stream.lane for stream in self._config.streams}, self._boot.hex()[:8])
         outbox.verify_heads()
+        self._compare_with_mark(outbox)
         return outbox
+
+    def _compare_with_mark(self, outbox: Outbox) -> None:
+        """Where this disk is older than the node had been, let its streams go on under a further epoch, link or no link."""
+        for name, mark in self._highwater.read().items():
+            head = outbox.heads.get(name)
+            if head is None or not mark.is_ahead_of(head.origin, head.frontier.size):
+                continue
+            epoch = max(mark.epoch, head.origin.epoch) + 1
+            log.warning("outbox.restored", code="NOD-31", stream=name, epoch=epoch)
+            self._alarms.raised("NOD-31", name)
+            outbox.open_epoch(name, epoch=epoch, tag=self._boot.hex()[:8], place=head.end, theirs=None)
+        for head in outbox.heads.values():
+            self._highwater.accepted(head.origin, head.frontier.size)
+        self._highwater.save(now=True)
 
     def _deliver(self, result: Result) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(_answer_all, result)
 
     def _grown(self, origin: Origin, size: int) -> None:
+        self._highwater.accepted(origin, size)
         if self._uplink is not None:
             self._uplink.grown(origin, size)
 
@@ -140,11 +160,13 @@ class Core:
             self._uplink.stop()
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
+        self._highwater.save(now=True)
         await control.stop()
 
     def _make_uplink(self) -> Lanes | None:
         return make_lanes(
-            self._config, keystore=self._keystore, writer=self._writer, clock=self._clock, alarms=self._alarms, boot=self._boot, store=self._store
+            self._config, keystore=self._keystore, writer=self._writer, clock=self._clock, alarms=self._alarms, boot=self._boot, store=self._store,
+            highwater=self._highwater,
         )  # fmt: skip
 
     def _make_feed(self, feed: Any, intake: Intake) -> MllpFeed:  # config.Feed; the next kinds widen it
@@ -160,6 +182,7 @@ class Core:
             await asyncio.sleep(MINUTE_S)
             for feed in self._feeds:
                 intake.summarise(feed.door)
+            await asyncio.to_thread(self._highwater.save)
             try:
                 for stream in self._config.streams:
                     await self._trim(stream.name, self._trim_before_us())

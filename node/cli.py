@@ -204,12 +204,15 @@ def simulate_hl7(address: str, rate: float, count: int | None, seed: int, kinds:
 
 
 def _add_tools() -> None:
-    """The image has no tools; there `wasl pki` is simply not a command."""
+    """The image has no tools; there `wasl pki` and `wasl release` are simply no commands."""
     try:
         from node.tools.pki_commands import pki_group
     except ImportError:
         return
+    from node.tools.release import release_command
+
     main.add_command(pki_group, "pki")
+    main.add_command(release_command)
 
 
 _add_tools()

@@ -65,6 +65,8 @@ class Node(Table):
     facility: Text
     site: Site
     data_dir: FilePath
+    # A small file outside of what a backup of the data brings back: a restored node then knows that it is one before it has a link.
+    high_water: FilePath | None = None
 
 
 class Keys(Table):

@@ -14,6 +14,7 @@ from node.clock import Clock
 from node.conversation import Conversation, refused
 from node.errors import LinkError
 from node.gateway_client import Problem
+from node.highwater import HighWater
 from node.keystore import Keystore
 from node.lane import Lane
 from node.writer import Writer
@@ -84,14 +85,14 @@ class Uplink(threading.Thread):
 
     def __init__(
         self, *, node: str, gateway: str, store: Path, lane: Lane, keystore: Keystore, writer: Writer, clock: Clock,
-        alarms: Alarms, boot: bytes, dice: Callable[[], float], shelf: Shelf = EMPTY,
+        alarms: Alarms, boot: bytes, dice: Callable[[], float], highwater: HighWater, shelf: Shelf = EMPTY,
     ) -> None:  # fmt: skip
         super().__init__(name=f"uplink-{lane.name}", daemon=True)
         self._node, self._gateway, self._store = node, gateway, store
         self._keystore, self._writer = keystore, writer
         self._calls = Conversation(lane.client, keystore, gateway, clock)
         self._clock, self._alarms, self._boot, self._dice = clock, alarms, boot, dice
-        self._shelf = shelf
+        self._shelf, self._highwater = shelf, highwater
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._sizes: dict[Origin, int] = {}
@@ -191,6 +192,8 @@ class Uplink(threading.Thread):
                 ledger=ledger, origin=kept.origin, size=kept.size, receipt=kept.note, at=kept.at
             )
         )
+        self._highwater.receipted(kept.origin, kept.size, self._fence)
+        self._highwater.save()
         self._set_state("up")
         for code in ("SYN-26", "SYN-25", "SYN-24"):
             self._alarms.cleared(code, stream)
@@ -202,7 +205,7 @@ class Uplink(threading.Thread):
         for code in ("SYN-27", "SYN-28", "SYN-23"):
             self._alarms.cleared(code)
         if not kept.held:  # a person has looked at it
-            for code, origin in product(PARTED, self._views):
+            for code, origin in product((*PARTED, "NOD-31"), self._views):
                 self._alarms.cleared(code, origin.stream)
 
     def _have_written(self, work: Callable[[Outbox], None]) -> None:

@@ -8,6 +8,7 @@ from node.clock import Clock
 from node.config import Config, Gateway
 from node.dictionaries import shipped
 from node.gateway_client import GatewayClient
+from node.highwater import HighWater
 from node.keystore import Keystore
 from node.lane import Lane
 from node.lanes import Lanes
@@ -20,7 +21,15 @@ from sync.outbox_view import OutboxView
 
 
 def make_lanes(
-    config: Config, *, keystore: Keystore, writer: Writer, clock: Clock, alarms: Alarms, boot: bytes, store: Path
+    config: Config,
+    *,
+    keystore: Keystore,
+    writer: Writer,
+    clock: Clock,
+    alarms: Alarms,
+    boot: bytes,
+    store: Path,
+    highwater: HighWater,
 ) -> Lanes | None:
     """The uplink of this node, not yet started; None where the link is off. The outbox must be open already."""
     gateway = config.gateway
@@ -35,7 +44,7 @@ def make_lanes(
             node=config.node.name, gateway=gateway.name, store=store,
             lane=Lane(name, _client(gateway, name, keystore), turns, desk, clock.monotonic),
             keystore=keystore, writer=writer, clock=clock, alarms=alarms, boot=boot, dice=random.SystemRandom().random,
-            shelf=shipped(),
+            shelf=shipped(), highwater=highwater,
         )
         for name in sorted(set(lane_of.values()) or {ROUTINE})
     ]  # fmt: skip

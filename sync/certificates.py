@@ -71,6 +71,11 @@ def gateway_of(certificate: x509.Certificate, role: str = "") -> str:
     return _named(certificate, "urn:wasl:gateway:", role)
 
 
+def operator_of(certificate: x509.Certificate) -> str:
+    """The operator of the centre whom it names. Raises BadCertificate."""
+    return _named(certificate, "urn:wasl:operator:", "")
+
+
 def verifier_of(certificate: x509.Certificate, name: str) -> Verifier:
     """The certificate's Ed25519 key under this name. Raises BadCertificate for another kind of key."""
     try:

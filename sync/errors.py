@@ -111,6 +111,17 @@ class BadOpening(SyncError):
     hint = "The statement that opens a further epoch of a stream cannot be read. Call the centre; the node keeps everything."
 
 
+class BadRelease(SyncError):
+    """A release that does not decode, or is not in its form."""
+
+    code = "SYN-13"
+    fault = "centre"
+    reply = "422"
+    hint = (
+        "What the operator signed cannot be read. Sign it again with `wasl release`; until then the records stay held."
+    )
+
+
 class UnknownDictionary(SyncError):
     """A batch compressed with a dictionary that is not held here: it is sent again without one."""
 

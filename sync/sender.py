@@ -200,6 +200,7 @@ class Sender:
                 return self._search(flow, theirs, "SYN-21")
         elif self._root_at(log.origin, theirs.size) != theirs.root:
             return self._search(flow, theirs, "SYN-20")
+        flow = replace(flow, newest=theirs)
         known = (flow.theirs or 0) if at == flow.at else 0
         behind = at < flow.at or theirs.size < max(log.receipted, known)
         self._go_to(flow, at, theirs=theirs.size)
@@ -285,7 +286,7 @@ class Sender:
                 return self._compare(replace(flow, rewound=True), event.theirs)
             case "fork":
                 # never the same batch again: the next session compares, and a further epoch begins where the two went apart
-                return [*self._forked(flow), *self._fail(now)]
+                return self._forked(flow, now)
             case "bad-opening":
                 return self._halt(flow, "SYN-31")
             case "bad-batch" | "too-large":
@@ -299,10 +300,15 @@ class Sender:
                 return []
         return self._fail(now)
 
-    def _forked(self, flow: Flow) -> list[Effect]:
+    def _forked(self, flow: Flow, now: float) -> list[Effect]:
         flow = replace(flow, forks=flow.forks + 1)
         self.flows[flow.stream] = flow
-        return self._halt(flow, "SYN-31") if flow.forks >= FORKS_MAX else [Alarm("SYN-20", flow.stream)]
+        if flow.forks >= FORKS_MAX:
+            return [*self._halt(flow, "SYN-31"), *self._fail(now)]
+        if flow.posting and flow.newest is not None:
+            # an epoch that was opened without a link took for common what is not
+            return self._search(flow, flow.newest, "SYN-20")
+        return [Alarm("SYN-20", flow.stream), *self._fail(now)]
 
     def _halve(self, flow: Flow) -> list[Effect]:
         """Half as many; of a single record only the header. One message's content can never hold up another."""

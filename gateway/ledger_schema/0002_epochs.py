@@ -5,7 +5,8 @@ from typing import Any
 STATEMENTS = (
     "ALTER TABLE log ADD COLUMN opening BLOB NOT NULL DEFAULT x''",
     # what a person signed; kept for ever, as what it released was delivered on its word
-    "CREATE TABLE release (id INTEGER PRIMARY KEY, node TEXT NOT NULL, operator TEXT NOT NULL, statement BLOB NOT NULL, at_us INTEGER NOT NULL) STRICT",
+    """CREATE TABLE release (id INTEGER PRIMARY KEY, node TEXT NOT NULL, operator TEXT NOT NULL, statement BLOB NOT NULL,
+       signed_at INTEGER NOT NULL, at_us INTEGER NOT NULL) STRICT""",
 )
 
 

@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from node.tools.pki_files import write_private, write_public
 
 CA_CERTIFICATE, CA_KEY, VALIDITY_LIST = "ca.pem", "ca.key", "crl.der"
-LINK, LOG, SERVER, COSIGN = "link", "log", "server", "cosign"  # <name>.pem and <name>.key
+LINK, LOG, SERVER, COSIGN, OPERATOR = "link", "log", "server", "cosign", "operator"  # <name>.pem and <name>.key
 
 CA_DAYS = 20 * 365  # evidence must verify for years after the record; longer than any node stands in a clinic
 LEAF_DAYS = 2 * 365  # a node is visited or renewed within that time; a lost key ends by itself
@@ -129,6 +129,15 @@ def issue_gateway(dir_ca: Path, out_dir: Path, name: str, hosts: Sequence[str], 
         usage=None,
     )
     _issue(dir_ca, out_dir, (server, cosign), now=now or datetime.now(UTC))
+
+
+def issue_operator(dir_ca: Path, out_dir: Path, name: str, *, now: datetime | None = None) -> None:
+    """Make the key and certificate with which a person at the centre signs releases. FileExistsError: there are some already."""
+    operator = Leaf(
+        file=OPERATOR, common_name=f"{name} operator", key=ed25519.Ed25519PrivateKey.generate(),
+        names=(x509.UniformResourceIdentifier(f"urn:wasl:operator:{_checked(name)}"),), usage=None,
+    )  # fmt: skip
+    _issue(dir_ca, out_dir, (operator,), now=now or datetime.now(UTC))
 
 
 def revoke(dir_ca: Path, certificate_pem: bytes, *, now: datetime | None = None) -> None:

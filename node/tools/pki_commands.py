@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.tools.pki import issue_gateway, issue_node, make_authority, revoke
+from node.tools.pki import issue_gateway, issue_node, issue_operator, make_authority, revoke
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _CA = click.option("--ca", "dir_ca", type=_FOLDER, default=Path("pki"), show_default=True, help="Folder of the CA.")
@@ -58,6 +58,17 @@ def gateway(name: str, hosts: tuple[str, ...], dir_ca: Path, out_dir: Path | Non
     with _explained():
         issue_gateway(dir_ca, out_dir or Path(name), name, hosts)
     click.echo(f"Gateway {name}: server and cosigning keys are in {out_dir or name}.")
+
+
+@pki_group.command("operator", help="Make the key with which the person NAME signs releases, with its certificate.")
+@click.argument("name")
+@_CA
+@_OUT
+def operator(name: str, dir_ca: Path, out_dir: Path | None) -> None:
+    """Run issue_operator."""
+    with _explained():
+        issue_operator(dir_ca, out_dir or Path(name), name)
+    click.echo(f"Operator {name}: the key is in {out_dir or name}. It stays with that person.")
 
 
 @pki_group.command("revoke", help="Put the certificate in the file CERT on the validity list.")

@@ -1,0 +1,116 @@
+"""A disk that is older than the node had been is noticed before there is a link, and what comes after is kept apart."""
+
+import shutil
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.highwater import SAVE_S_MIN, HighWater
+from sync.highwater import Mark, encode_marks, read_marks
+from sync.names import Origin
+from tests.gateway_rig import Realm
+from tests.gateway_rig import running as centre
+from tests.node_rig import Node, message, running, wait_until
+
+ORIGIN = Origin("clinic-7", "his", 1, "0badcafe")
+EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
+LIVE = shutil.ignore_patterns("core.*", "*-shm")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["his", "lab", "x-1"]),
+        st.builds(Mark, st.integers(1, 2**31 - 1), st.just("0badcafe"), st.integers(0, 2**63 - 1), st.integers(0, 9)),
+    )
+)
+def test_what_is_written_is_read(marks):
+    assert read_marks(encode_marks(marks, "fence")) == marks
+
+
+def test_bytes_that_are_no_mark_are_refused_and_nothing_else_is_raised():
+    good, dice = encode_marks({"his": Mark(2, "0badcafe", 7, 5)}, "f"), Random(1)
+    for _ in range(3000):
+        at = dice.randrange(len(good))
+        changed = good[:at] + bytes([dice.randrange(256)]) + good[at + dice.randrange(3) :]
+        try:
+            read_marks(changed)
+        except ValueError:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("mark", "ahead"),
+    [
+        (Mark(1, "0badcafe", 10, 0), False),
+        (Mark(1, "0badcafe", 11, 0), True),
+        (Mark(1, "00000000", 3, 0), True),
+        (Mark(2, "00000000", 0, 0), True),
+    ],
+)
+def test_node_had_been_further_only_if_the_mark_says_so(mark, ahead):
+    assert mark.is_ahead_of(ORIGIN, 10) == ahead
+    assert not mark.is_ahead_of(Origin("clinic-7", "his", 3, "11111111"), 0)
+
+
+def test_mark_is_written_seldom_whole_and_at_once_where_it_must(tmp_path):
+    now = [0.0]
+    kept = HighWater(tmp_path / "mark", lambda: now[0])
+    kept.accepted(ORIGIN, 5)
+    kept.save()
+    kept.accepted(ORIGIN, 6)
+    kept.save()
+    assert HighWater(tmp_path / "mark", lambda: 0.0).read()["his"].accepted == 5
+    now[0] = SAVE_S_MIN
+    kept.receipted(ORIGIN, 4, "f")
+    kept.save()
+    assert HighWater(tmp_path / "mark", lambda: 0.0).read()["his"] == Mark(1, "0badcafe", 6, 4)
+    kept.accepted(ORIGIN, 7)
+    kept.save(now=True)
+    assert HighWater(tmp_path / "mark", lambda: 0.0).read()["his"].accepted == 7
+
+
+def test_mark_that_cannot_be_read_or_written_stops_nothing(tmp_path):
+    (tmp_path / "mark").write_bytes(b"\xff")
+    kept = HighWater(tmp_path / "mark", lambda: 0.0)
+    assert kept.read() == {}
+    gone = HighWater(tmp_path / "nowhere/mark", lambda: 0.0)
+    gone.accepted(ORIGIN, 5)
+    gone.save(now=True)
+
+
+@pytest.mark.parametrize("forgets", ["some", "everything"])
+def test_restored_node_knows_it_without_a_link_and_what_it_takes_then_is_held_and_never_lost(tmp_path, forgets):
+    realm = Realm.make(tmp_path / "realm")
+    with centre(realm, tmp_path / "centre") as gateway:
+        node = Node(realm, tmp_path / "node", gateway=gateway)
+        first, lost, late = ([message(f"H-{part}-{n}") for n in range(3)] for part in "abc")
+        with running(node, before=EAGER):
+            node.send(*first)
+            node.wait_receipted(size=3)
+        shutil.copytree(node.data, tmp_path / "backup", ignore=LIVE)
+        with running(node, before=EAGER):
+            node.send(*lost)
+            node.wait_receipted(size=6)
+            node.stop()
+        for name in ("outbox.db", "outbox.db-wal", "outbox.db-shm"):
+            (node.data / name).unlink(missing_ok=True)
+        if forgets == "some":
+            shutil.copy(tmp_path / "backup/outbox.db", node.data)
+            shutil.copy(tmp_path / "backup/outbox.db-wal", node.data)
+        node.gateway = "https://127.0.0.1:1"
+        with running(node, before=EAGER):
+            wait_until("the alarm", lambda: ("NOD-31", "his") in node.alarms())
+            assert node.stream().origin.epoch == 2
+            node.send(*late)
+        node.gateway = gateway
+        with running(node, before=EAGER):
+            node.wait_receipted()
+            wait_until("all of it", lambda: len(gateway.records("clinic-7", "his")) == 9)
+        found = gateway.records("clinic-7", "his")
+        later = found[-1]["epoch"]
+        assert later > 1
+        assert [(each["epoch"], each["seq"], each["held"]) for each in found] == (
+            [(1, n, False) for n in range(6)] + [(later, n, True) for n in range(3)]
+        )
