@@ -16,7 +16,9 @@ from sync.dictionary import Shelf
 from sync.dictionary import make as make_dictionary
 from sync.keys import Verifier, key_id
 from sync.log import Frontier, root_from_proof
+from sync.opening import open_opening
 from sync.receipt import open_receipt
+from sync.release import open_release
 from sync.session import read_answer, read_request
 from tests.vectors import make
 
@@ -146,3 +148,18 @@ def test_evidence_vector_proves_what_it_says(form):
         replace(evidence.parse(bytes.fromhex(found["present"])), salt=None, particulars=None, body=None).encode().hex()
         == found["trimmed"]
     )
+
+
+def test_opening_and_release_vectors_verify_and_say_what_they_say():
+    found = vector("opening")
+    key = Verifier(make.NODE, bytes.fromhex(found["log_public"]))
+    linked, alone = (open_opening(found[name].encode(), key) for name in ("linked", "alone"))
+    assert (str(linked.opened), linked.common.size, linked.carried, linked.hole) == (
+        "clinic-17/his/2-11111111",
+        2,
+        1,
+        (2, 7),
+    )
+    assert (alone.theirs, alone.hole, alone.carried) == (None, (0, 0), 0)
+    release = open_release(found["release"].encode(), Verifier("amal", bytes.fromhex(found["operator_public"])))
+    assert (release.node, release.logs) == (make.NODE, (linked.opened,))

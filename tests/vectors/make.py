@@ -5,6 +5,7 @@ They were made once. A change of these files is a change of the wire format: see
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -19,8 +20,11 @@ from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.dictionary import compress, read_index
 from sync.keys import COSIGNATURE_V1, ED25519, FileSigner, key_id
 from sync.log import Frontier, inclusion_proof
+from sync.names import Origin
+from sync.opening import End, Opening, sign_opening
 from sync.receipt import cosign
 from sync.record import BodyState, Kind, Verdict
+from sync.release import Release, sign_release
 from sync.session import OwnStream, SessionAnswer, SessionRequest, TheirStream
 from tests.sim_realm import (
     AUTHORITY,
@@ -38,6 +42,7 @@ from tests.sim_realm import (
     checkpoint_note,
     der,
     draft,
+    ed25519,
     evidence,
     pem,
     records,
@@ -212,6 +217,26 @@ def files() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def openings() -> dict[str, Any]:
+    """Statements of a further epoch, with a link and without, and a release."""
+    tree = Frontier().append(b"".join(record.leaf for record in RECORDS[:2]))
+    new, common = Origin(NODE, STREAM, 2, "11111111"), End(ORIGIN, 2, tree.root)
+    own, theirs = (
+        End(ORIGIN, 3, Frontier().append(b"".join(record.leaf for record in RECORDS)).root),
+        End(ORIGIN, 7, bytes(range(32))),
+    )
+    linked = Opening(opened=new, theirs=theirs, own=own, common=common, carried=1)
+    release = Release(gateway=GATEWAY, node=NODE, at=NOW_S, logs=(new,))
+    operator = FileSigner("amal", ed25519("operator"))
+    return {
+        "linked": sign_opening(linked, LOG_SIGNER).decode(),
+        "alone": sign_opening(replace(linked, theirs=None, common=own, carried=0), LOG_SIGNER).decode(),
+        "log_public": LOG_SIGNER.public.hex(),
+        "release": sign_release(release, operator).decode(),
+        "operator_public": operator.public.hex(),
+    }  # fmt: skip
+
+
 VECTORS: dict[str, Callable[[], Any]] = {
     "cbor": cbor,
     "header": headers,
@@ -222,6 +247,7 @@ VECTORS: dict[str, Callable[[], Any]] = {
     "batch": batches,
     "dictionary": dictionaries,
     "session": sessions,
+    "opening": openings,
     "evidence": files,
 }
 
