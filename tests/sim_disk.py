@@ -1,56 +1,79 @@
-"""A disk that fails when told to, and forgets what was not synced when the power goes: an apsw VFS over the machine's own."""
+"""A disk that fails when told to, and remembers what it was told: an apsw VFS over the machine's own.
 
-from collections.abc import Iterator
+What a power cut may leave of it is worked out from the tape, in `tests.power_states`.
+"""
+
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from random import Random
+from typing import Any, NamedTuple
 
 import apsw
 
+STORING = ("write", "sync")
+ALL = (*STORING, "read", "open", "truncate", "delete", "size", "lock")
+
+
+class Op(NamedTuple):
+    """One entry of a tape: what was done to the file of this name. `value` is bytes, a size, whether the folder is synced too, or a mark's."""
+
+    what: str
+    name: str
+    at: int = 0
+    value: Any = None
+
 
 class Disk(apsw.VFS):
-    """SQLite's files, on the real disk too. Each write and sync since `arm` is counted, and may be made to fail."""
+    """SQLite's files, on the real disk too. Each call since `arm` is counted, and may be made to fail; while there is a tape, it is told of each change.
+
+    `lies`: a sync does nothing, as with a card that only says it flushed.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.calls: list[tuple[str, str]] = []
+        self.kinds: Collection[str] = STORING
         self.fails_at = 0
-        self.once = self.full = False
-        self.platters: dict[str, bytearray] = {}
-        self.pending: dict[str, list[tuple[int, bytes | None]]] = {}
+        self.once = self.full = self.lies = False
+        self.tape: list[Op] | None = None
         super().__init__(name, "")
 
-    def arm(self, fails_at: int = 0, *, once: bool = False, full: bool = False) -> None:
-        """Count anew. Call number `fails_at` and all after it fail (`once`: it alone; `full`: for want of room); 0: none."""
-        self.calls, self.fails_at, self.once, self.full = [], fails_at, once, full
-
-    def spin(self, folder: Path) -> None:
-        """From now on keep what a power cut would leave: what lies in the folder counts as synced."""
-        self.platters = {str(file): bytearray(file.read_bytes()) for file in folder.iterdir()}
-        self.pending = {}
-
-    def cut_power(self, dice: Random, folder: Path) -> None:
-        """Write into another folder what is on the platters, with any of the unsynced writes as the dice fall: whole, torn or not at all."""
-        for path, platter in self.platters.items():
-            left = bytearray(platter)
-            for at, data in self.pending.get(path, []):
-                if dice.random() < 0.5:
-                    torn = data if data is None or dice.random() < 0.7 else data[: dice.randrange(len(data) + 1)]
-                    _apply(left, at, torn)
-            if not path.endswith("-shm"):
-                (folder / Path(path).name).write_bytes(left)
+    def arm(
+        self, fails_at: int = 0, *, once: bool = False, full: bool = False, kinds: Collection[str] = STORING
+    ) -> None:
+        """Count calls of these kinds anew. Number `fails_at` and all after it fail (`once`: it alone; `full`: for want of room); 0: none."""
+        self.calls, self.fails_at, self.once, self.full, self.kinds = [], fails_at, once, full, kinds
 
     def step(self, what: str, path: str) -> None:
         """Count a call; raise where it is to fail."""
+        if what not in self.kinds:
+            return
         self.calls.append((what, _kind(path)))
         at = len(self.calls)
         if self.fails_at and (at == self.fails_at if self.once else at >= self.fails_at):
             if self.full and what == "write":
                 raise apsw.FullError
-            raise apsw.IOError
+            raise apsw.CantOpenError if what == "open" else apsw.IOError
+
+    def note(self, what: str, path: str, at: int = 0, value: Any = None) -> None:
+        """Put an entry on the tape; a "mark" is whatever the one who writes wants to find there again."""
+        if self.tape is not None:
+            self.tape.append(Op(what, Path(path).name, at, value))
+
+    def synced(self, path: Path) -> None:
+        """Take note of a file or folder that was synced by somebody else than SQLite."""
+        if not self.lies:
+            self.note("folder" if path.is_dir() else "sync", str(path))
 
     def xOpen(self, name, flags):
         return DiskFile(self, name, flags)
+
+    def xDelete(self, name, syncdir):
+        self.step("delete", name)
+        super().xDelete(name, syncdir)
+        self.note("delete", name)
+        if syncdir:
+            self.note("folder", name)
 
 
 class DiskFile(apsw.VFSFile):
@@ -59,31 +82,44 @@ class DiskFile(apsw.VFSFile):
     def __init__(self, disk: Disk, name, flags) -> None:
         self.disk = disk
         self.path = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
+        # os_unix.c syncs the folder at the first sync of a journal or WAL that it opened to create
+        self.unlisted = self.path.endswith(("-wal", "-journal")) and bool(flags[0] & apsw.SQLITE_OPEN_CREATE)
+        disk.step("open", self.path)
+        fresh = not Path(self.path).exists()
         super().__init__("", name, flags)
+        if fresh:
+            disk.note("create", self.path)
+
+    def xRead(self, amount, offset):
+        self.disk.step("read", self.path)
+        return super().xRead(amount, offset)
 
     def xWrite(self, data, offset):
         self.disk.step("write", self.path)
-        self.disk.pending.setdefault(self.path, []).append((offset, bytes(data)))
         super().xWrite(data, offset)
+        self.disk.note("write", self.path, offset, bytes(data))
 
     def xTruncate(self, size):
-        self.disk.pending.setdefault(self.path, []).append((size, None))
+        self.disk.step("truncate", self.path)
         super().xTruncate(size)
+        self.disk.note("truncate", self.path, size)
 
     def xSync(self, flags):
         self.disk.step("sync", self.path)
         super().xSync(flags)
-        platter = self.disk.platters.setdefault(self.path, bytearray())
-        for at, data in self.disk.pending.pop(self.path, []):
-            _apply(platter, at, data)
+        if not self.disk.lies:
+            self.disk.note("sync", self.path)
+            if self.unlisted:
+                self.disk.note("folder", self.path)
+        self.unlisted = False
 
+    def xFileSize(self):
+        self.disk.step("size", self.path)
+        return super().xFileSize()
 
-def _apply(platter: bytearray, at: int, data: bytes | None) -> None:
-    if data is None:
-        del platter[at:]
-        return
-    platter.extend(bytes(max(0, at - len(platter))))
-    platter[at : at + len(data)] = data
+    def xLock(self, level):
+        self.disk.step("lock", self.path)
+        super().xLock(level)
 
 
 def _kind(path: str) -> str:

@@ -237,27 +237,3 @@ def test_disk_that_refuses_only_the_database_file_is_noticed_though_the_wal_stil
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with closing(outbox(tmp_path)) as made:
         assert bodies(made)[: len(acknowledged)] == acknowledged
-
-
-@pytest.mark.parametrize("seed", range(40))
-@pytest.mark.usefixtures("small_wal")
-def test_power_cut_at_any_moment_leaves_all_that_was_acknowledged(tmp_path, seed):
-    dice = Random(seed)
-    live, dead = tmp_path / "live", tmp_path / "dead"
-    live.mkdir()
-    dead.mkdir()
-    acknowledged: list[bytes] = []
-    with disk() as platter:
-        made = outbox(live, vfs=platter.name)
-        run(made, dice, [], dice.randrange(3))
-        acknowledged += bodies(made)
-        platter.spin(live)
-        platter.arm(dice.randrange(1, 250))
-        try:
-            run(made, dice, acknowledged, 20)
-        except (CommitUnknown, NoRoom):
-            pass
-        platter.cut_power(dice, dead)
-        platter.arm()
-        made.close()
-    holds(dead, acknowledged)

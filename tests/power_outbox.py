@@ -1,0 +1,219 @@
+"""A life of the real outbox, as the dice fall."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import apsw
+
+from sync.errors import NoRoom
+from sync.outbox import Outbox, Stored, repeat_key
+from sync.record import Draft
+from tests.outbox_rig import FAR, LEDGER, receipted
+from tests.power_lives import TILE_LEAVES, Life, Rows, Told, abandon, everything, files_in, look
+from tests.sim_disk import Disk
+from tests.sim_realm import LOG_SIGNER, TAG, draft
+
+UNPINNED_PART = 0.2  # of the calls, a reader that pins the WAL goes: so it grows, but not beyond what is quickly copied
+RESENT_MAX = 3  # messages that a source sends again after a start
+STREAMS = ("his", "lab", "rad")
+
+
+class OutboxLife:
+    """Calls of an outbox as the dice fall. Each is one transaction; what it said is compared with what is stored at once."""
+
+    def __init__(self, disk: Disk, folder: Path, seed: str, *, quota_bytes: int = 0) -> None:
+        self.disk, self.folder, self.path = disk, folder, folder / "outbox.db"
+        self.dice = Random(f"outbox {seed}")
+        self.quota_bytes = quota_bytes
+        rows = look(self.path)
+        self.life = Life("outbox.db", files_in(folder))
+        self.sent: list[tuple[Draft, Stored]] = []  # with a repeat key, and acknowledged
+        self.next = 0
+        self.pinned: apsw.Connection | None = None
+        disk.tape = self.life.tape
+        self._mark(self._told(rows))
+        self.answers = [rows]  # what was stored when each call was answered
+        self.made = self._open()
+
+    def run(self, calls: int) -> Life:
+        """Live so many calls, then end without a word."""
+        kinds, weights = zip(*self._weights().items(), strict=True)
+        try:
+            for _ in range(calls):
+                self.call(self.dice.choices(kinds, weights)[0])
+        finally:
+            self.disk.tape = None
+            self._unpin()
+            self.close()
+        return self.life
+
+    def call(self, what: Callable[[], object]) -> None:
+        """One call, between the mark of what was answered before and that of its answer."""
+        before = look(self.path)
+        told = self._told(before)
+        self._mark(told)
+        if self.dice.random() < UNPINNED_PART:
+            self._unpin()
+        try:
+            what()
+        except NoRoom:
+            self.life.count("refused")
+            assert look(self.path) == before, "a refused group left something"
+            return
+        told.under_way = look(self.path)
+        self.answers.append(told.under_way)
+        # the answer: from here on it must be there
+        self._mark(self._told(told.under_way))
+        self.life.count(what.__name__.strip("_"))
+
+    def close(self) -> None:
+        abandon(self.made._connection)
+        self.made.close()
+
+    def _weights(self) -> dict[Callable[[], object], int]:
+        return {
+            self._group: 12, self._one: 4, self._large: 2, self._mixed: 5, self._repeat: 2, self._receipt: 3, self._trim: 2,
+            self._boot: 1, self._admitted: 1, self._probe: 1, self._stream: 1, self._restart: 1, self._killed: 1, self._pin: 1,
+        }  # fmt: skip
+
+    def _told(self, rows: Rows) -> Told:
+        return Told(rows, rows, tuple(self.sent[-RESENT_MAX:]))
+
+    def _mark(self, told: Told) -> None:
+        self.disk.note("mark", "", value=told)
+
+    def _open(self) -> Outbox:
+        made = Outbox(
+            self.path, signer=LOG_SIGNER, random=self.dice.randbytes, quota_bytes=self.quota_bytes, vfs=self.disk.name
+        )
+        made.verify_heads()
+        return made
+
+    # -- the calls -----------------------------------------------------------------------------------------------
+
+    def _draft(self, stream: str, most: int = 900) -> Draft:
+        self.next += 1
+        key = repeat_key("his", f"C{self.next:05}") if self.dice.random() < 0.5 else b""
+        return draft(self.next, stream=stream, repeat_key=key, body=self.dice.randbytes(self.dice.randrange(most)))
+
+    def _append(self, drafts: Sequence[Draft]) -> None:
+        before = dict(self.made.heads)
+        said = self.made.append(drafts)
+        heads = self.made.heads
+        self.life.count(
+            "tiles",
+            sum(
+                head.frontier.size // TILE_LEAVES - before[name].frontier.size // TILE_LEAVES
+                for name, head in heads.items()
+            ),
+        )
+        rows = {row[:2]: row for row in look(self.path) if isinstance(row[0], int)}
+        for each, stored in zip(drafts, said, strict=True):
+            assert rows[heads[stored.stream].log, stored.seq][8] == each.body, "acknowledged, and not there"
+            if each.repeat_key and not stored.repeated:
+                self.sent.append((each, stored))
+            self.life.count("repeated" if stored.repeated else "acknowledged")
+
+    def _group(self) -> None:
+        stream = self.dice.choice(list(self.made.heads))
+        self._append([self._draft(stream) for _ in range(self.dice.randrange(1, 9))])
+
+    def _one(self) -> None:
+        self._append([self._draft("his", 200)])
+
+    def _large(self) -> None:
+        """Bodies on pages of their own; sometimes more than the page cache holds."""
+        self._append([self._draft("his", self.dice.choice((9_000, 60_000)))])
+
+    def _mixed(self) -> None:
+        """Several streams in one transaction: the long path."""
+        drafts = [self._draft(self.dice.choice(list(self.made.heads))) for _ in range(self.dice.randrange(2, 7))]
+        self._append(drafts)
+        self.life.count("of several streams", int(len({each.stream for each in drafts}) > 1))
+
+    def _repeat(self) -> None:
+        """The source sends again what it has an answer for: the answer is the same, and nothing is stored twice."""
+        again = self.dice.sample(self.sent, min(3, len(self.sent)))
+        before = {stream: head.frontier.size for stream, head in self.made.heads.items()}
+        said = self.made.append([each for each, _ in again]) if again else []
+        for (_, first), answer in zip(again, said, strict=True):
+            trimmed = (
+                self.made.heads[first.stream].trimmed > first.seq
+            )  # no body left to compare with: a message like any other
+            assert trimmed or answer == first._replace(repeated=True)
+            self.life.count("repeated", int(answer.repeated))
+        fresh = sum(not answer.repeated for answer in said)
+        assert sum(head.frontier.size for head in self.made.heads.values()) == sum(before.values()) + fresh
+
+    def _receipt(self) -> None:
+        stream = self.dice.choice(list(self.made.heads))
+        receipted(self.made, self.dice.randrange(self.made.heads[stream].frontier.size + 1), stream=stream)
+
+    def _trim(self) -> None:
+        stream = self.dice.choice(list(self.made.heads))
+        self.life.count("trimmed", self.made.trim(stream, ledger=LEDGER, received_before_us=FAR))
+
+    def _boot(self) -> None:
+        self.made.start_boot(self.dice.randbytes(16), self.next)
+
+    def _admitted(self) -> None:
+        self.made.admitted(boot=self.dice.randbytes(16), ledger=LEDGER, fence=self.dice.randbytes(16).hex())
+
+    def _probe(self) -> None:
+        self.made.probe()
+
+    def _stream(self) -> None:
+        """One stream more, or another lane for those there are."""
+        names = STREAMS[: self.dice.randrange(1, len(STREAMS) + 1)]
+        self.made.open_streams(dict.fromkeys(names, self.dice.choice(("critical", "routine", "bulk"))), TAG)
+
+    def _restart(self) -> None:
+        """An orderly end: the WAL goes into the database and away."""
+        self._unpin()
+        self.made.close()
+        self.made = self._open()
+
+    def _killed(self) -> None:
+        self.close()
+        self.made = self._open()
+
+    def _pin(self) -> None:
+        """A reader that stays: the WAL cannot begin anew until the next restart of it."""
+        self._unpin()
+        self.pinned = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
+        list(self.pinned.execute("BEGIN; SELECT count(*) FROM header"))
+
+    def _unpin(self) -> None:
+        if self.pinned is not None:
+            self.pinned.close()
+            self.pinned = None
+
+
+def first_start(folder: Path, vfs: str | None = None) -> None:
+    """Make an outbox as a node does that starts for the first time."""
+    with closing(Outbox(folder / "outbox.db", signer=LOG_SIGNER, random=Random(1).randbytes, vfs=vfs)) as made:
+        made.open_streams({"his": "critical", "lab": "routine"}, TAG)
+
+
+def start(folder: Path, told: Told) -> None:
+    """A start after the power came back: verified, all there, the sources that send again get the answers they got, and it goes on."""
+    path = folder / "outbox.db"
+    for life in range(2):
+        with closing(Outbox(path, signer=LOG_SIGNER, random=Random(life).randbytes)) as made:
+            made.verify_heads()
+            if life == 0:
+                assert everything(made._connection, path.name) in (told.answered, told.under_way), (
+                    "not what was answered"
+                )
+                _resend(made, told.promised)
+            assert made._connection.pragma("integrity_check") == "ok"
+
+
+def _resend(made: Outbox, promised: Sequence[tuple[Draft, Stored]]) -> None:
+    drafts = [each for each, _ in promised]
+    for (_, first), answer in zip(promised, made.append(drafts) if drafts else [], strict=True):
+        gone = made.heads[first.stream].trimmed > first.seq
+        assert gone or answer == first._replace(repeated=True), "acknowledged twice, as two records"
+    made.append([draft(10_000, body=b"after the power came back")])
