@@ -208,6 +208,8 @@ class SqliteLedger:
             connection.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:  # somebody else writes, a backup perhaps: nothing was stored
             return _fail(group, Busy("the ledger is locked"))
+        except DISK_ERRORS as error:
+            raise LedgerLost(f"BEGIN: {error}") from error
         try:
             for waiting in group:
                 self._judge_safely(connection, rows, waiting)

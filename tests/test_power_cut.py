@@ -2,9 +2,7 @@
 
 import random
 import re
-import tempfile
-from contextlib import ExitStack, closing
-from pathlib import Path
+from contextlib import closing
 from unittest.mock import patch
 
 import pytest
@@ -14,7 +12,7 @@ from tests import power_ledger, power_outbox, sim_power
 from tests.power_lives import lay, watched
 from tests.power_states import Platter, name_of, state, states
 from tests.sim_disk import Op, disk
-from tests.sim_power import SHARED_MEMORY, Campaign, Lost
+from tests.sim_power import Campaign, Lost
 from tests.sim_realm import LOG_SIGNER, draft
 
 STATES = 20_000  # half a minute of one core; `make sim` looks at a million
@@ -25,29 +23,19 @@ MET = (
 WHOLE = {"a": b"A" * 1024}
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """In memory, where there is such a place: a state is laid out in a tenth of a millisecond."""
-    with ExitStack() as stack:
-        if SHARED_MEMORY.is_dir():
-            yield Path(stack.enter_context(tempfile.TemporaryDirectory(dir=SHARED_MEMORY)))
-        else:
-            yield tmp_path
-
-
 # -- outbox and ledger -------------------------------------------------------------------------------------------------
-def test_power_cut_at_any_moment_leaves_all_that_was_answered_and_nothing_that_was_not(folder, capsys):
+def test_power_cut_at_any_moment_leaves_all_that_was_answered_and_nothing_that_was_not(in_memory, capsys):
     seed = random.SystemRandom().randrange(2**32)
-    campaign = Campaign(folder, seed, STATES)
+    campaign = Campaign(in_memory, seed, STATES)
     campaign.run()
     with capsys.disabled():
         print(f"\n{campaign.counts['states']} power cuts (seed {seed})")
     assert campaign.counts["states"] >= STATES
 
 
-def test_lives_meet_all_that_an_outbox_and_a_ledger_can_meet(folder):
+def test_lives_meet_all_that_an_outbox_and_a_ledger_can_meet(in_memory):
     # a fixed seed: whether a life of another seed is refused something is a matter of its dice
-    campaign = Campaign(folder, 5, 300, lives_min=12, states_each=25)
+    campaign = Campaign(in_memory, 5, 300, lives_min=12, states_each=25)
     campaign.run()
     assert [what for what in MET if not campaign.counts[what]] == []
 
@@ -70,26 +58,26 @@ FAULTS = {
     ("kind", "fault"),
     [("outbox", "synchronous NORMAL"), ("ledger", "synchronous NORMAL"), ("outbox", "a group in two transactions")],
 )
-def test_campaign_notices(folder, kind, fault):
+def test_campaign_notices(in_memory, kind, fault):
     with patch(*FAULTS[fault]), pytest.raises(Lost, match=f"--replay {kind}:1-"):
-        Campaign(folder, 1, 4000, kinds=(kind,)).run()
+        Campaign(in_memory, 1, 4000, kinds=(kind,)).run()
 
 
 @pytest.mark.parametrize("kind", ["outbox", "ledger"])
-def test_campaign_notices_a_disk_that_only_says_it_synced_and_the_state_can_be_looked_at_again(folder, kind):
+def test_campaign_notices_a_disk_that_only_says_it_synced_and_the_state_can_be_looked_at_again(in_memory, kind):
     with pytest.raises(Lost) as found:
-        Campaign(folder, 1, 4000, kinds=(kind,), lies=True).run()
+        Campaign(in_memory, 1, 4000, kinds=(kind,), lies=True).run()
     named = re.search(r"--replay (\S+)", str(found.value))[1]
-    (folder / "again").mkdir()
+    (in_memory / "again").mkdir()
     with pytest.raises(Lost):
-        sim_power.replay(named, folder / "again", lies=True)
-    (folder / "honest").mkdir()
-    sim_power.replay(named.rpartition(":")[0] + ":", folder / "honest")
+        sim_power.replay(named, in_memory / "again", lies=True)
+    (in_memory / "honest").mkdir()
+    sim_power.replay(named.rpartition(":")[0] + ":", in_memory / "honest")
 
 
 @pytest.mark.parametrize(("room", "name"), [(power_outbox, "outbox.db"), (power_ledger, "ledger.sqlite")])
-def test_power_cut_at_any_moment_of_the_first_start_leaves_something_that_starts(folder, room, name):
-    live, left = folder / "live", folder / "left"
+def test_power_cut_at_any_moment_of_the_first_start_leaves_something_that_starts(in_memory, room, name):
+    live, left = in_memory / "live", in_memory / "left"
     live.mkdir()
     with disk("first") as recorder, watched(recorder):
         recorder.tape = tape = []
