@@ -25,6 +25,7 @@ check:  ## lint, format, types, import arrows, sizes
 sim:  ## kill node and gateway 2000 times under load; nothing acknowledged may be lost (an hour or more)
 	@.ci/setup test
 	$(PYTHON) tests/sim_kill.py --kills 2000
+	$(PYTHON) tests/sim_power.py --states 1000000
 
 bench:  ## the figures of docs/performance.md
 	@.ci/setup test

@@ -31,6 +31,7 @@ class OutboxLife:
         self.life = Life("outbox.db", files_in(folder))
         self.sent: list[tuple[Draft, Stored]] = []  # with a repeat key, and acknowledged
         self.next = 0
+        self.said: list[tuple[Draft, Stored]] = []  # by the last call
         self.pinned: apsw.Connection | None = None
         disk.tape = self.life.tape
         self._mark(self._told(rows))
@@ -51,9 +52,10 @@ class OutboxLife:
 
     def call(self, what: Callable[[], object]) -> None:
         """One call, between the mark of what was answered before and that of its answer."""
-        before = look(self.path)
+        before = self.answers[-1]
         told = self._told(before)
         self._mark(told)
+        self.said = []
         if self.dice.random() < UNPINNED_PART:
             self._unpin()
         try:
@@ -64,6 +66,7 @@ class OutboxLife:
             return
         told.under_way = look(self.path)
         self.answers.append(told.under_way)
+        self._compare(told.under_way)
         # the answer: from here on it must be there
         self._mark(self._told(told.under_way))
         self.life.count(what.__name__.strip("_"))
@@ -99,19 +102,17 @@ class OutboxLife:
         return draft(self.next, stream=stream, repeat_key=key, body=self.dice.randbytes(self.dice.randrange(most)))
 
     def _append(self, drafts: Sequence[Draft]) -> None:
-        before = dict(self.made.heads)
-        said = self.made.append(drafts)
-        heads = self.made.heads
-        self.life.count(
-            "tiles",
-            sum(
-                head.frontier.size // TILE_LEAVES - before[name].frontier.size // TILE_LEAVES
-                for name, head in heads.items()
-            ),
-        )
-        rows = {row[:2]: row for row in look(self.path) if isinstance(row[0], int)}
-        for each, stored in zip(drafts, said, strict=True):
-            assert rows[heads[stored.stream].log, stored.seq][8] == each.body, "acknowledged, and not there"
+        before = {name: head.frontier.size for name, head in self.made.heads.items()}
+        self.said = list(zip(drafts, self.made.append(drafts), strict=True))
+        after = {name: head.frontier.size for name, head in self.made.heads.items()}
+        self.life.count("tiles", sum(after[name] // TILE_LEAVES - before[name] // TILE_LEAVES for name in after))
+
+    def _compare(self, rows: Rows) -> None:
+        """What was acknowledged by the last call stands where it was said to stand."""
+        records = {row[:2]: row for row in rows if isinstance(row[0], int)}
+        for each, stored in self.said:
+            place = self.made.heads[stored.stream].log, stored.seq
+            assert records[place][8] == each.body, "acknowledged, and not there"
             if each.repeat_key and not stored.repeated:
                 self.sent.append((each, stored))
             self.life.count("repeated" if stored.repeated else "acknowledged")

@@ -58,7 +58,7 @@ class Disk(apsw.VFS):
     def note(self, what: str, path: str, at: int = 0, value: Any = None) -> None:
         """Put an entry on the tape; a "mark" is whatever the one who writes wants to find there again."""
         if self.tape is not None:
-            self.tape.append(Op(what, Path(path).name, at, value))
+            self.tape.append(Op(what, path.rpartition("/")[2], at, value))
 
     def synced(self, path: Path) -> None:
         """Take note of a file or folder that was synced by somebody else than SQLite."""

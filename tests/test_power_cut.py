@@ -15,7 +15,7 @@ from tests.sim_disk import Op, disk
 from tests.sim_power import Campaign, Lost
 from tests.sim_realm import LOG_SIGNER, draft
 
-STATES = 20_000  # half a minute of one core; `make sim` looks at a million
+STATES = 15_000  # half a minute of one core; `make sim` looks at a million
 MET = (
     "acknowledged", "repeated", "refused", "group", "one", "large", "of several streams", "receipt", "trimmed", "boot", "admitted", "probe", "stream",
     "restart", "killed", "pin", "receipted", "rewind", "fork", "fenced", "started", "verified", "tiles", "checkpoints", "cut back", "deleted",

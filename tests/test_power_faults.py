@@ -20,7 +20,7 @@ CALLS = (
     "boot", "group", "mixed", "one", "repeat", "receipt", "admitted", "large", "trim", "restart", "group", "probe", "killed", "mixed", "stream", "group",
 )  # fmt: skip
 GROUPS = 9
-STARTED_EACH = 10  # of so many faults one is followed by a whole start, all by a look at every row
+STARTED_EACH = 25  # of so many faults one is followed by a whole start, all by a look at every row
 
 
 @dataclass
