@@ -1,11 +1,9 @@
-"""The outbox on a disk that is full, fails, or loses its power: what it acknowledged is there, and what it refused is not."""
+"""The outbox on a disk that is full or fails: what it acknowledged is there, what it refused is not. Every failing call: test_power_faults.py."""
 
 import resource
 import shutil
 from contextlib import closing
 from itertools import takewhile
-from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -88,60 +86,10 @@ def test_stream_that_found_no_room_is_not_in_memory_either(tmp_path):
 # --- a disk that fails
 
 
-def run(made: Outbox, dice: Random, acknowledged: list[bytes], groups: int = 9) -> None:
-    """A short life: groups, receipts, trims. What was acknowledged is noted when append has returned."""
-    for _ in range(groups):
-        group = [draft(0, body=dice.randbytes(dice.randrange(3000))) for _ in range(dice.randrange(1, 5))]
-        made.append(group)
-        acknowledged += [each.body for each in group]
-        if dice.random() < 0.3:
-            size = dice.randrange(made.heads[STREAM].frontier.size + 1)
-            receipted(made, size)
-
-
-def holds(folder: Path, acknowledged: list[bytes], most: int = 4) -> None:
-    """A start in this folder verifies, and finds all that was acknowledged, then at most one group more."""
-    with closing(outbox(folder)) as made:
-        found = bodies(made)
-        assert found[: len(acknowledged)] == acknowledged
-        assert len(found) <= len(acknowledged) + most
-        made.append(some(0, 2))
-
-
 @pytest.fixture
 def small_wal(monkeypatch):
     """The WAL goes back into the database every few groups, so that short lives meet that too."""
     monkeypatch.setattr("sync.transaction.WAL_PAGES_MAX", 20)
-
-
-@pytest.mark.parametrize(
-    ("once", "full"), [(True, False), (False, False), (True, True)], ids=["once", "for ever", "full"]
-)
-@pytest.mark.usefixtures("small_wal")
-def test_whichever_write_or_sync_fails_all_that_was_acknowledged_is_there_afterwards(tmp_path, once, full):
-    failures = at = 0
-    while True:
-        at += 1
-        folder = tmp_path / str(at)
-        folder.mkdir()
-        acknowledged: list[bytes] = []
-        with disk() as platter:
-            made = outbox(folder, vfs=platter.name)
-            platter.arm(at, once=once, full=full)
-            try:
-                run(made, Random(at), acknowledged)
-            except (CommitUnknown, NoRoom):
-                failures += 1
-            calls = len(platter.calls)
-            crashed = tmp_path / f"{at}-crashed"
-            shutil.copytree(folder, crashed)
-            platter.arm()
-            made.close()
-        holds(crashed, acknowledged)
-        holds(folder, acknowledged)
-        if calls < at:
-            break
-    assert failures == at - 1 > 60 or full, "each failure was reported, and there were enough of them to mean something"
 
 
 @pytest.mark.parametrize("once", [True, False], ids=["once", "for ever"])
