@@ -20,7 +20,7 @@ from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config import Config
 from node.control import ControlServer
-from node.errors import DataFolderTaken
+from node.errors import DataFolderTaken, RepairUnfinished
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.open_frames import OpenFrames
 from node.highwater import HighWater
@@ -40,6 +40,7 @@ from sync.outbox import Outbox
 STORE_NAME = "outbox.db"
 LOCK_NAME = "core.lock"
 MARK_NAME = "highwater.json"
+UNFINISHED = "damaged-unfinished"  # a folder: a repair was about to put its outbox in place
 BOOT_BYTES = 16  # 128 bits: two starts never share one
 MINUTE_S = 60.0  # summaries of refusals, trims and the look at the disk
 DAY_US = 86_400_000_000
@@ -272,13 +273,15 @@ def _die_with_thread(args: threading.ExceptHookArgs) -> None:
 
 def run(config: Config) -> None:
     """Run the core until it is told to stop. Raises ConfigError, NodeError, SyncError where it cannot start."""
-    lock = _lock(config.node.data_dir)
+    held = lock(config.node.data_dir)
+    if (config.node.data_dir / UNFINISHED).exists():
+        raise RepairUnfinished(str(config.node.data_dir))
     _allow_many_files()
     threading.excepthook = _die_with_thread
     core = Core(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(core.run())
-    os.close(lock)
+    os.close(held)
 
 
 def _allow_many_files() -> None:
@@ -287,7 +290,7 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _lock(folder: Path) -> int:
+def lock(folder: Path) -> int:
     """Hold the data folder for one core alone: two writers would each sign their own log."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)

@@ -140,6 +140,24 @@ def doctor(config_path: Path, as_json: bool) -> None:
 
 
 @main.command()
+@CONFIG
+@click.option("--dry-run", is_flag=True, help="Say what would be lost and change nothing.")
+def repair(config_path: Path, dry_run: bool) -> None:
+    """Make a damaged outbox whole again: keep what verifies, name what is gone. The core must be stopped."""
+    from node.clock import SystemClock
+    from node.errors import NodeError
+    from node.repair import lines, repair
+    from sync.errors import SyncError
+
+    try:
+        for line in lines(repair(_load(config_path), SystemClock(), dry_run=dry_run)):
+            click.echo(line)
+    except (NodeError, SyncError) as error:
+        click.echo(f"NOT REPAIRED [{error.code}]: {error}. {error.hint}", err=True)
+        sys.exit(1)
+
+
+@main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--ca",

@@ -66,6 +66,16 @@ class DataFolderTaken(NodeError):
     hint = "Another core of this node is running on the same data folder. Stop it first."
 
 
+class RepairUnfinished(NodeError):
+    """A repair was interrupted while it put its outbox in place."""
+
+    code = "NOD-32"
+    fault = "site"
+    hint = (
+        "A repair of this data folder was interrupted. Nothing is lost: run `wasl repair` again, then start the core."
+    )
+
+
 class LinkError(NodeError):
     """A failure of the path to the gateway: waited for and tried again, never a verdict."""
 

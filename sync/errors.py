@@ -139,6 +139,13 @@ class BadDictionary(SyncError):
     hint = "A compression dictionary was damaged. Batches go without it; reinstall the package."
 
 
+class EpochNeeded(SyncError):
+    """A log that cannot be continued under its tree: leaves are gone, or do not give the root that was signed."""
+
+    code = "SYN-14"
+    hint = "A stream is damaged beyond repair of its present epoch. Nothing was changed; keep the data folder and call the centre for a new epoch."
+
+
 ALARMS: dict[str, tuple[Fault, str]] = {
     "SYN-20": (
         "centre",

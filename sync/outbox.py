@@ -312,7 +312,9 @@ class Outbox:
         """Delete bodies of receipted records received before that time, oldest first, at most TRIM_ROWS_MAX. How many."""
         for head in self.logs(stream):
             with reading():
-                end = min(receipted(self._connection, ledger, head)[0], head.frontier.size, head.trimmed + TRIM_ROWS_MAX)
+                end = min(
+                    receipted(self._connection, ledger, head)[0], head.frontier.size, head.trimmed + TRIM_ROWS_MAX
+                )
                 upto: int = past_retention(self._connection, head, end, received_before_us)
             if upto > head.trimmed:
                 self._trim(head, upto)
