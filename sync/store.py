@@ -28,6 +28,7 @@ BROKEN = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, ValueError, TypeEr
 READ_ROWS_MAX = 4096  # rows fetched in one query: bounds memory, and how long a reader pins the WAL
 
 _STATES = {int(state): state for state in BodyState}
+_NAMED = frozenset(map(int, (BodyState.ERASED, BodyState.DAMAGED, BodyState.LEAF_ONLY)))  # by a control record
 
 
 def check_library(version: str) -> None:
@@ -168,7 +169,7 @@ class LogTable:
         )
         for row, place, state, header, leaf in rows:
             seq = place - self._start
-            held, parts = _STATES.get(state, BodyState.DAMAGED), (b"", b"", b"")
+            held, parts = self._held(state), (b"", b"", b"")
             if held is BodyState.PRESENT:
                 # fetched to its end: an unfinished SELECT would pin the WAL
                 found = list(self._connection.execute("SELECT salt, particulars, body FROM body WHERE id = ?", (row,)))
@@ -177,6 +178,10 @@ class LogTable:
             yield Record(
                 seq=seq, header=_octets(header), leaf=_octets(leaf), state=held, salt=salt, particulars=particulars, body=body
             )  # fmt: skip
+
+    def _held(self, state: object) -> BodyState:
+        """The state that is stored; where that is none, nothing of the body is believed."""
+        return _STATES.get(state, BodyState.DAMAGED)  # type: ignore[call-overload, no-any-return]  # a flipped bit gives it any type
 
     def _without_body(self, _seq: int) -> BodyState:
         """What it means that a record was stored with its body, and it is not there."""
@@ -229,10 +234,15 @@ class OutboxTable(LogTable):
 
     __slots__ = ()
 
+    def _held(self, state: object) -> BodyState:
+        # trimming is by position, so whatever else stands here is a flipped bit: the body, if it is there, speaks for itself
+        return _STATES[state] if state in _NAMED else BodyState.PRESENT
+
     def _without_body(self, seq: int) -> BodyState:
         # asked after the body was missed, and trimming moves both in one transaction: so never too early
         trimmed = list(self._connection.execute("SELECT trimmed FROM log WHERE id = ?", (self.log,)))
-        return BodyState.TRIMMED if trimmed and seq < trimmed[0][0] else BodyState.DAMAGED
+        # else as it was stored, which nothing verifies: DAMAGED is what a repair has named, and no news
+        return BodyState.TRIMMED if trimmed and seq < trimmed[0][0] else BodyState.PRESENT
 
 
 def _octets(value: object) -> bytes:
@@ -241,11 +251,9 @@ def _octets(value: object) -> bytes:
 
 
 def damage(record: Record) -> BodyState | None:
-    """What of a stored record no longer verifies: LEAF_ONLY (header), DAMAGED (body, or it is lost), or None where all of it does."""
+    """What of a stored record no longer verifies: LEAF_ONLY (header), DAMAGED (body, or it is lost), or None where all that it still has does."""
     if record.state is BodyState.LEAF_ONLY:
         return None
-    if record.state is BodyState.DAMAGED:
-        return BodyState.DAMAGED
     if leaf_hashes([record.header]) != record.leaf:
         return BodyState.LEAF_ONLY
     if record.state is BodyState.PRESENT:

@@ -116,7 +116,6 @@ ROW = "(SELECT id FROM header WHERE log = 1 AND seq = 6)"
         pytest.param(f"DELETE FROM header WHERE id = {ROW}", id="a header is gone"),
         pytest.param(f"DELETE FROM body WHERE id = {ROW}", id="a body is gone"),
         pytest.param(f"UPDATE header SET header = NULL WHERE id = {ROW}", id="a header is empty"),
-        pytest.param(f"UPDATE header SET state = 1 WHERE id = {ROW}", id="a body counts as trimmed"),
         pytest.param(f"UPDATE header SET state = 4 WHERE id = {ROW}", id="a header counts as lost"),
         pytest.param(f"UPDATE header SET log = 2 WHERE id = {ROW}", id="a record went into another log"),
         pytest.param("UPDATE header SET seq = 8 WHERE log = 1 AND seq = 7", id="a record went further up"),
