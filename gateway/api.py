@@ -22,15 +22,18 @@ from gateway.identity import ValidityList, caller
 from gateway.ledger import EpochCall, Ledger, PutCall, RootCall, SessionCall
 from gateway.marks import DSCP_HEADER
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
+from gateway.upload_api import UploadApi, spoilt
+from gateway.uploads import Uploads
 from sync.batch import CONTENT_TYPE, WIRE_BYTES_MAX, Batch, decode
 from sync.certificates import check_chain, der, node_of, read, verifier_of
 from sync.checkpoint import NOTE_BYTES_MAX, SIZE
 from sync.dictionary import EMPTY, Shelf
-from sync.errors import BadBatch, BadCertificate, NotAName, UnknownDictionary
+from sync.errors import BadBatch, BadCertificate, BadUpload, NotAName, UnknownDictionary
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX, check_name
 from sync.receiver import Receipt, Refuse, rewind_members
 from sync.session import SESSION_BYTES_MAX, SessionAnswer, TheirStream, read_request
+from sync.upload import PART_BYTES_MAX, Fetch
 
 FENCE_HEADER = "wasl-fence"
 BODY_IDLE_S_MAX = 60.0  # no byte of a body for so long: the link is gone; the node comes again
@@ -51,6 +54,7 @@ class Centre:
     validity: ValidityList
     cosign_pem: str
     health: Health
+    uploads: Uploads
     shelf: Shelf = EMPTY
     now: Callable[[], float] = time.time
 
@@ -60,6 +64,7 @@ class SyncApi:
 
     def __init__(self, centre: Centre, budget: Budget) -> None:
         self._centre, self._budget = centre, budget
+        self._uploads = UploadApi(centre.uploads, budget)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
     def app(self) -> Starlette:
@@ -70,6 +75,7 @@ class SyncApi:
                 Route("/v1/streams/{stream}/epochs", self._counted(self.epoch), methods=["POST"]),
                 Route("/v1/streams/{stream}/{epoch:int}", self._counted(self.root), methods=["GET"]),
                 Route("/v1/streams/{stream}/{epoch:int}/{first:int}", self._counted(self.put), methods=["PUT"]),
+                Route("/v1/uploads/{id}/{offset:int}", self._counted(self.upload), methods=["PUT", "HEAD"]),
             ],
             exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_fault},
         )
@@ -170,21 +176,36 @@ class SyncApi:
         length = _content_length(request, WIRE_BYTES_MAX)
         with self._budget.share(node, length) as share:
             body = await _read_body(request, length)
-            batch = await self._decode(body)
+            fetch = self._uploads.fetch(node)
+            batch = await self._decode(body, fetch)
             del body
             share.resize(_octets(batch))
             fence = request.headers.get(FENCE_HEADER, "")
             call = PutCall(node=node, stream=stream, epoch=epoch, first=first, fence=fence, batch=batch)
             answer = await self._answered(lambda: self._centre.ledger.put(call))
         if isinstance(answer, Receipt):
+            fetch.used()
             return Response(answer.note, 200, NO_STORE, NOTE)
         raise _refused(answer)
 
-    async def _decode(self, body: bytes) -> Batch:
+    async def upload(self, request: Request) -> Response:
+        """Take a part of a body that goes ahead of its batch, or tell how much of it is here."""
+        node, _ = caller(request.state, self._centre.validity, self._centre.now())
+        if request.method == "HEAD":
+            return await self._uploads.size(request, node)
+        length = _content_length(request, PART_BYTES_MAX)
+        with self._budget.share(node, length):
+            return await self._uploads.put(node, request, await _read_body(request, length))
+
+    async def _decode(self, body: bytes, fetch: Fetch) -> Batch:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, body, self._centre.shelf)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._decoders, decode, body, self._centre.shelf, fetch
+            )
         except UnknownDictionary as error:
             raise Problem(422, "unknown-dictionary", str(error)) from error
+        except BadUpload as error:
+            raise spoilt(error) from error
         except BadBatch as error:
             raise Problem(422, "bad-batch", str(error)) from error
 

@@ -36,11 +36,13 @@ from gateway.ledger_view import LedgerView
 from gateway.marks import save_marks
 from gateway.public import make_public
 from gateway.releases import Releases
+from gateway.uploads import Uploads
 from sync.certificates import gateway_of, read
 from sync.errors import BadCertificate
 
 LEDGER_FILE = "ledger.sqlite"
 DICTIONARIES_FOLDER = "dictionaries"
+UPLOADS_FOLDER = "uploads"
 KEEP_ALIVE_S = 120  # above the node's longest wait of 60 s: a handshake costs half a second at 64 kbit/s
 GRACE_S_MAX = 10  # a batch under way is committed and answered; a slow body is cut, the node sends it again
 CONNECTIONS_MAX = 4096  # three lanes of a thousand nodes, and their reconnects; a socket is some 50 kB with TLS
@@ -117,8 +119,15 @@ def build(config: Config) -> Gateway:
     )
     health.watch(lambda: ledger.waiting)
     shelf = keep_dictionaries(config.gateway.data_dir / DICTIONARIES_FOLDER)
+    uploads = Uploads(config.gateway.data_dir / UPLOADS_FOLDER, time.time)
     centre = Centre(
-        ledger=ledger, anchor=anchor, validity=validity, cosign_pem=cosigner.pem, health=health, shelf=shelf
+        ledger=ledger,
+        anchor=anchor,
+        validity=validity,
+        cosign_pem=cosigner.pem,
+        health=health,
+        uploads=uploads,
+        shelf=shelf,
     )
     stopping = asyncio.Event()
     view = LedgerView(path)

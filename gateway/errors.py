@@ -65,6 +65,27 @@ class GatewayFull(GatewayError):
     retryable = True
 
 
+class UploadGap(GatewayError):
+    """A part that does not continue what is here of its upload: the node goes on from `size`."""
+
+    code = "GWY-20"
+    reply = "409"
+    retryable = True
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the upload has {size} bytes")
+        self.size = size
+
+
+class UploadQuota(GatewayError):
+    """A node's uploads are as many or as long as they may be: it comes again."""
+
+    code = "GWY-21"
+    reply = "503"
+    hint = "Nothing to do if it passes; else a node gives up large bodies half way: look at its link."
+    retryable = True
+
+
 ALARMS: dict[str, tuple[Fault, str]] = {
     "GWY-10": (
         "centre",

@@ -19,11 +19,24 @@ from sync.session import SESSION_BYTES_MAX
 
 ANSWER_BYTES_MAX = SESSION_BYTES_MAX  # a session of a thousand streams; receipts are 0.6 kB
 CODES = frozenset(
-    {"fenced", "revoked", "rewind", "fork", "too-large", "bad-batch", "bad-opening", "busy", "unknown-dictionary"}
+    {
+        "fenced",
+        "revoked",
+        "rewind",
+        "fork",
+        "too-large",
+        "bad-batch",
+        "bad-opening",
+        "bad-upload",
+        "busy",
+        "unknown-dictionary",
+    }
 )
 FENCE_HEADER = "Wasl-Fence"
 NOTE_TYPE = "text/plain; charset=utf-8"
 DSCP_HEADER = "Wasl-DSCP"
+UPLOAD_SIZE_HEADER = "Wasl-Upload-Size"
+UPLOAD_DIGITS_MAX = 9  # an upload is some ten million bytes
 WAIT_S_MAX = 3600.0  # a Retry-After beyond this is not ours
 _SHORT = dict.fromkeys(
     ("User-Agent", "Accept-Encoding"), urllib3.util.SKIP_HEADER
@@ -116,6 +129,21 @@ class GatewayClient:
             "POST", f"/v1/streams/{stream}/epochs", statement, {"Content-Type": NOTE_TYPE, FENCE_HEADER: fence}
         )
 
+    def upload_size(self, name: str) -> int | None:
+        """HEAD an upload: how many bytes of it the gateway holds; None where it takes none."""
+        response, _ = self._exchange("HEAD", f"/v1/uploads/{name}/0", b"", _SHORT)
+        if response.status in {404, 405}:  # a gateway from before uploads: the body goes in one piece, as ever
+            return None
+        held = response.headers.get(UPLOAD_SIZE_HEADER, "")
+        if response.status != 200 or not (held.isascii() and held.isdigit() and len(held) <= UPLOAD_DIGITS_MAX):
+            raise AnswerUnreadable(f"status {response.status} to the question for an upload")
+        return int(held)
+
+    def upload(self, name: str, offset: int, part: bytes) -> bytes | Problem:
+        """PUT a part of an upload: an answer that it is kept, or a verdict."""
+        headers = {"Content-Type": "application/octet-stream", **_SHORT}
+        return self._call("PUT", f"/v1/uploads/{name}/{offset}", part, headers)
+
     def close(self) -> None:
         """Drop the connection."""
         self._pool.close()
@@ -133,6 +161,14 @@ class GatewayClient:
         return found if isinstance(found, socket.socket) and found.fileno() >= 0 else None
 
     def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes | Problem:
+        response, data = self._exchange(method, path, body, headers)
+        if response.status == 200:
+            return data
+        return _problem(response, data)
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         try:
             response = self._pool.urlopen(
                 method,
@@ -162,9 +198,7 @@ class GatewayClient:
             raise NoAnswer("answer cut off")
         if response.length_remaining is None and not response.chunked:
             raise AnswerUnreadable("answer without a length")
-        if response.status == 200:
-            return data
-        return _problem(response, data)
+        return response, data
 
     def _read_mark(self, response: urllib3.BaseHTTPResponse) -> None:
         seen = response.headers.get(DSCP_HEADER, "")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from node.gateway_client import GatewayClient, Problem
+from node.gateway_client import GatewayClient
 from node.link_turns import LinkTurns, SessionDesk
 from sync.outbox_view import StreamView
 from sync.sender_events import Event
@@ -61,7 +61,7 @@ class Lane:
             return count
         return max(1, count * self.quantum // wire)
 
-    def put(self, octets: int, call: Callable[[], bytes | Problem], *, above: bool = False) -> bytes | Problem:
+    def put(self, octets: int, call: Callable[[], T], *, above: bool = False) -> T:
         """Make a call of so many bytes when it is this lane's turn. Raises LinkError."""
         with self._turns.turn(self.name, octets, self.client.round_trip_s, above=above):
             try:

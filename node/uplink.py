@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from node.alarms import Alarms
+from node.body_uploads import BodyUploads
 from node.clock import Clock
 from node.conversation import Conversation, refused
 from node.errors import LinkError
@@ -41,6 +42,7 @@ from sync.sender_events import (
     KeepReceipt,
     OpenEpoch,
     OwnLog,
+    PartSent,
     PathFailed,
     PostEpoch,
     Put,
@@ -93,6 +95,7 @@ class Uplink(threading.Thread):
         self._calls = Conversation(lane.client, keystore, gateway, clock)
         self._clock, self._alarms, self._boot, self._dice = clock, alarms, boot, dice
         self._shelf, self._highwater = shelf, highwater
+        self._uploads = BodyUploads(lane)
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._sizes: dict[Origin, int] = {}
@@ -301,12 +304,17 @@ class Uplink(threading.Thread):
         origin = put.origin
         if self.lane.is_behind(self._fence):
             return self._session(view)
+        if not put.bare and self._uploads.is_under_way(origin.stream, put.first):
+            return self._send_part(origin.stream)
         try:
             records, frontier, body = self._fitting(put, view)
         except Exception as error:  # noqa: BLE001  # pages that cannot be read, in whatever way
             # halved like a batch that the gateway could not take: all before the damage goes, then this stream alone stands still
             self._unreadable(origin.stream, error)
             return Refused(origin.stream, "bad-batch")
+        if self._uploads.is_wanted(records, len(body)):
+            self._uploads.begin(origin.stream, records[0])
+            return self._send_part(origin.stream)
         client, fence = self.lane.client, self._fence
         found = self.lane.put(
             len(body),
@@ -319,9 +327,16 @@ class Uplink(threading.Thread):
             if found.code == "fenced" and self.lane.is_behind(fence):
                 # another lane opened a session while this call was under way: we are late, not superseded
                 return self._session(view)
+            if found.code == "bad-upload":
+                again = self._uploads.spoilt(origin.stream)
+                return PartSent(origin.stream) if again else Refused(origin.stream, "bad-batch")
             return refused(origin.stream, found)
+        self._uploads.done(origin.stream)
         self._frontiers[origin] = frontier
         return Receipted(origin.stream, found)
+
+    def _send_part(self, stream: str) -> Event:
+        return self._uploads.send_part(stream, refused)
 
     def _fitting(self, put: Put, view: OutboxView) -> tuple[list[Record], Frontier, bytes]:
         """The batch of a call, cut again where its bytes are more than the lane's quantum."""
@@ -333,7 +348,8 @@ class Uplink(threading.Thread):
     def _batch(self, put: Put, view: OutboxView) -> tuple[list[Record], Frontier, bytes]:
         """The records of a call, the frontier after them, and their bytes under a checkpoint of just that size."""
         origin, stream = put.origin, self._views[put.origin]
-        records = self._records(put, view, stream)
+        uploaded = {} if put.bare else self._uploads.whole(origin.stream, put.first)
+        records = self._records(replace(put, records_max=1) if uploaded else put, view, stream)
         frontier = self._frontier(view, origin, put.first).append(b"".join(record.leaf for record in records))
         note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), self._keystore.signer)
         body = encode(
@@ -342,6 +358,7 @@ class Uplink(threading.Thread):
                 checkpoint=note, records=records,
             ),
             EMPTY if put.plain else self._shelf,
+            uploaded=uploaded,
         )  # fmt: skip
         return records, frontier, body
 

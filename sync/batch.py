@@ -27,6 +27,7 @@ from sync.log import HASH_BYTES, SIZE_MAX
 from sync.names import EPOCH_MAX
 from sync.record import SALT_BYTES, BodyState, Record
 from sync.store import split_hashes
+from sync.upload import Fetch
 
 BATCH_VERSION = 1
 CONTENT_TYPE = "application/vnd.wasl.batch"
@@ -40,6 +41,7 @@ WINDOW_LOG_MAX = 25  # 32 MiB covers RAW_BYTES_MAX; a frame may otherwise ask fo
 ZSTD_LEVEL = 9  # decision 0015: an eighth fewer bytes than level 3, and still far faster than any link of ours
 
 VERSION, NODE, STREAM, EPOCH, TAG, FIRST, LANE, BASE_US, COMMON, CHECKPOINT, RECORDS = range(1, 12)
+UPLOADED = 5  # a record's form in a batch where its body went ahead in parts; it stands alone there, so the whole stays bounded
 _OWN = (RECEIVED_US, BODY_BYTES, COMMITMENT)  # header keys that the receiver computes or that each record states
 
 
@@ -57,8 +59,11 @@ class Batch:
     records: Sequence[Record]
 
 
-def encode(batch: Batch, shelf: Shelf = EMPTY) -> bytes:
-    """The batch as it travels, with a dictionary of the shelf where one suits. Raises NotARecord where a stored header does not decode."""
+def encode(batch: Batch, shelf: Shelf = EMPTY, uploaded: Mapping[int, bytes] | None = None) -> bytes:
+    """The batch as it travels, with a dictionary of the shelf where one suits; `uploaded`: by seq, the SHA-256 of bodies that went ahead.
+
+    Raises NotARecord where a stored header does not decode.
+    """
     fields = [decode_fields(record.header) if record.header else {} for record in batch.records]
     common = next((dict(found) for found in fields if found), {})
     base = common.get(RECEIVED_US, 0)
@@ -66,7 +71,8 @@ def encode(batch: Batch, shelf: Shelf = EMPTY) -> bytes:
         common.pop(key, None)
     items, last = [], base
     for record, found in zip(batch.records, fields, strict=True):
-        items.append(_encode_record(record, found, common, last))
+        ahead = (uploaded or {}).get(record.seq) if record.state is BodyState.PRESENT else None
+        items.append(_encode_record(record, found, common, last, ahead))
         last = found.get(RECEIVED_US, last)
     message = {
         VERSION: BATCH_VERSION, NODE: batch.node, STREAM: batch.stream, EPOCH: batch.epoch, TAG: batch.tag, FIRST: batch.first,
@@ -81,22 +87,26 @@ def encode(batch: Batch, shelf: Shelf = EMPTY) -> bytes:
     return compress(raw, ZSTD_LEVEL, shelf.choose(kinds, len(raw)))
 
 
-def _encode_record(record: Record, found: Mapping[int, Any], common: Mapping[int, Any], last_us: int) -> list[Any]:
+def _encode_record(
+    record: Record, found: Mapping[int, Any], common: Mapping[int, Any], last_us: int, uploaded: bytes | None = None
+) -> list[Any]:
     if record.state is BodyState.LEAF_ONLY:
         return [int(record.state), record.leaf]
     differs = {key: value for key, value in found.items() if key not in _OWN and common.get(key) != value}
     delta = found[RECEIVED_US] - last_us
-    if record.state is BodyState.PRESENT:
+    if record.state is BodyState.PRESENT and uploaded is None:
         return [int(record.state), delta, differs, record.particulars, record.salt, record.body]
     differs |= {BODY_BYTES: found[BODY_BYTES], COMMITMENT: found[COMMITMENT]}
+    if uploaded is not None:
+        return [UPLOADED, delta, differs, record.particulars, record.salt, uploaded]
     return [int(record.state), delta, differs]
 
 
-def decode(data: bytes, shelf: Shelf = EMPTY) -> Batch:
-    """Read a batch and rebuild its records' exact headers and leaves. Raises BadBatch, UnknownDictionary."""
+def decode(data: bytes, shelf: Shelf = EMPTY, fetch: Fetch | None = None) -> Batch:
+    """Read a batch and rebuild its records' exact headers and leaves; `fetch` gives bodies that went ahead. Raises BadBatch, BadUpload, UnknownDictionary."""
     message = _open(data, shelf)
     try:
-        return _read(message)
+        return _read(_whole(message, fetch))
     except (NotARecord, ValueError, TypeError, KeyError, OverflowError) as error:
         raise BadBatch(f"batch does not hold records: {error}") from error
 
@@ -174,6 +184,18 @@ def _read(message: Mapping[int, Any]) -> Batch:
         node=message[NODE], stream=message[STREAM], epoch=message[EPOCH], tag=message[TAG], first=first, lane=message[LANE],
         checkpoint=message[CHECKPOINT], records=records,
     )  # fmt: skip
+
+
+def _whole(message: dict[int, Any], fetch: Fetch | None) -> dict[int, Any]:
+    """The message with an uploaded body in its record, as if it had come with the batch."""
+    match message[RECORDS]:
+        case [[5, delta, dict() as differs, particulars, salt, bytes() as digest]] if fetch is not None:
+            commitment, body_bytes = differs.get(COMMITMENT), differs.get(BODY_BYTES)
+            if type(commitment) is not bytes or len(commitment) != HASH_BYTES or type(body_bytes) is not int:
+                raise BadBatch("an uploaded record does not say which body is its own")
+            body = fetch(commitment, digest, body_bytes)
+            return {**message, RECORDS: [[int(BodyState.PRESENT), delta, differs, particulars, salt, body]]}
+    return message
 
 
 _NO_PARTS = (b"", b"", b"")

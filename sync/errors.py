@@ -56,6 +56,16 @@ class BadBatch(SyncError):
     hint = "The gateway could not read a batch. The node sends smaller ones by itself; if it goes on, call the centre."
 
 
+class BadUpload(SyncError):
+    """An upload that a batch names is not there, or holds other bytes: it is forgotten, the node sends it anew."""
+
+    code = "SYN-42"
+    reply = "422"
+    hint = (
+        "A large body did not arrive as it was sent. The node sends it again by itself; if it goes on, call the centre."
+    )
+
+
 class LogBroken(SyncError):
     """The outbox does not verify: head row, frontier, checkpoint or a record's hash differ."""
 

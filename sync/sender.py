@@ -36,6 +36,7 @@ from sync.sender_events import (
     KeepReceipt,
     OpenEpoch,
     OwnLog,
+    PartSent,
     PathFailed,
     Put,
     Receipted,
@@ -105,6 +106,9 @@ class Sender:
                 return self._refused(event, now)
             case PathFailed():
                 return self._fail(now)
+            case PartSent():
+                self._busy = False
+                self._backoff.succeeded()
         self._hear(event, now)
         return []
 

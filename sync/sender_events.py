@@ -56,6 +56,13 @@ class Receipted:
 
 
 @dataclass(frozen=True, slots=True)
+class PartSent:
+    """Not the whole call, but a part of its body went ahead: others have their turn before the next."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
 class RootTold:
     """The answer to AskRoot."""
 
@@ -112,6 +119,7 @@ Event = (
     | Grew
     | SessionOpened
     | Receipted
+    | PartSent
     | RootTold
     | EpochOpened
     | EpochTaken

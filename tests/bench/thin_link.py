@@ -22,6 +22,7 @@ class _Direction:
     def __init__(self, rate: float, delay_s: float) -> None:
         self.rate, self.delay_s = rate, delay_s
         self.octets = 0
+        self._under_way: set[asyncio.Future[None]] = set()
         self._queue: asyncio.Queue[tuple[bytes, Callable[[bytes], Awaitable[None]]]] = asyncio.Queue(QUEUE_PACKETS)
 
     async def put(self, packet: bytes, deliver: Callable[[bytes], Awaitable[None]]) -> None:
@@ -35,7 +36,12 @@ class _Direction:
             free_at = max(free_at, loop.time()) + len(packet) / self.rate
             await asyncio.sleep(free_at - loop.time())
             self.octets += len(packet)
-            loop.call_later(self.delay_s, lambda p=packet, d=deliver: asyncio.ensure_future(d(p)))  # type: ignore[misc]
+            loop.call_later(self.delay_s, self._deliver, packet, deliver)
+
+    def _deliver(self, packet: bytes, deliver: Callable[[bytes], Awaitable[None]]) -> None:
+        task = asyncio.ensure_future(deliver(packet))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
 
 class ThinLink:
@@ -49,11 +55,18 @@ class ThinLink:
         self._loop = asyncio.new_event_loop()
         self._stop: asyncio.Event
         self._ready = threading.Event()
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
         self._ready.wait()
+
+    @property
+    def octets_up(self) -> int:
+        """Bytes that went towards `upstream`, TLS and heads included."""
+        return self._ways[0].octets
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
 
     def cut(self) -> None:
         """Every connection ends now."""
@@ -66,6 +79,7 @@ class ThinLink:
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())
+        self._loop.close()
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
@@ -97,27 +111,45 @@ class ThinLink:
             for sock in (near, far):
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.sock_connect(far, ("127.0.0.1", self.upstream))
+            try:
+                await self._loop.sock_connect(far, ("127.0.0.1", self.upstream))
+            except OSError:
+                near.close()
+                far.close()
+                continue
             self._open |= {near, far}
-            for way, source, sink in ((self._ways[0], near, far), (self._ways[1], far, near)):
-                task = asyncio.create_task(self._pump(way, source, sink))
-                self._pumps.add(task)
-                task.add_done_callback(self._pumps.discard)
+            task = asyncio.create_task(self._carry(near, far))
+            self._pumps.add(task)
+            task.add_done_callback(self._pumps.discard)
+
+    async def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        """One connection to its end in both directions."""
+        ways = ((self._ways[0], near, far), (self._ways[1], far, near))
+        try:
+            await asyncio.gather(*(self._pump(*each) for each in ways))
+            await asyncio.sleep(2 * self.delay_s)  # what is still on the way
+        finally:
+            for sock in (near, far):
+                self._open.discard(sock)
+                sock.close()
 
     async def _pump(self, way: _Direction, source: socket.socket, sink: socket.socket) -> None:
+        in_order = asyncio.Lock()  # a sink that takes only half of a packet must not get the next one between
+
         async def deliver(packet: bytes) -> None:
             with suppress(OSError):
-                await self._loop.sock_sendall(sink, packet)
+                async with in_order:
+                    await self._loop.sock_sendall(sink, packet)
 
         async def end(_: bytes) -> None:
             with suppress(OSError):
-                sink.shutdown(socket.SHUT_WR)
+                async with in_order:
+                    sink.shutdown(socket.SHUT_WR)
 
         with suppress(OSError):
             while packet := await self._loop.sock_recv(source, PACKET_BYTES):
                 await way.put(packet, deliver)
         await way.put(b"", end)
-        self._open.discard(source)
 
 
 def raw_goodput(link: ThinLink, sink: socket.socket, seconds: float) -> float:

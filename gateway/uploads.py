@@ -1,0 +1,120 @@
+"""Bodies that nodes send ahead in parts: one file each, durable before a part is answered, kept for a week within a quota of each node.
+
+An upload's file is as long as what was answered for it, or longer where a crash came between; what a torn part left is found by the digest
+that the batch names, and the node is told to start over.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.errors import UploadGap, UploadQuota
+from sync.errors import BadUpload
+from sync.upload import UPLOAD_BYTES_MAX, unpack
+
+KEPT_S = 7 * 86400.0  # a link that is down for days is a clinic's life; what is older belongs to a node that gave it up
+QUOTA_BYTES = 128 * 1024 * 1024  # of one node: five of the largest, some lanes' worth at once
+USED = ".used"  # its batch is committed: kept for a lost answer's sake, the first to go
+
+
+class Uploads:
+    """All nodes' uploads under one folder. `now` is POSIX seconds. One thread at a time for each node's upload; the caller sees to it."""
+
+    def __init__(self, folder: Path, now: Callable[[], float], *, quota_bytes: int = QUOTA_BYTES) -> None:
+        self._folder, self._now, self._quota = folder, now, quota_bytes
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def size(self, node: str, name: str) -> int:
+        """Bytes of it that are here durably; 0 for one that is not."""
+        found = self._find(node, name)
+        return found.stat().st_size if found is not None else 0
+
+    def write(self, node: str, name: str, offset: int, part: bytes) -> int:
+        """Append a part; the size after it, on stable storage. The same part again changes nothing.
+
+        Raises UploadGap where it does not continue what is here, UploadQuota where the node has too much here, or this one is too long.
+        """
+        held, end = self.size(node, name), offset + len(part)
+        if offset != held:
+            if end <= held and self._bytes(node, name)[offset:end] == part:
+                return held
+            raise UploadGap(held)
+        self._make_room(node, name, len(part), end)
+        path = self._folder / node / name
+        with path.open("ab") as file:
+            file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.utime(path, (self._now(), self._now()))  # its age is by the clock that was passed in
+        if not offset:
+            _sync_folder(path.parent)
+        # on stable storage; a crash before: the node asks for the size, or is answered a gap
+        return end
+
+    def body(self, node: str, name: str, digest: bytes, body_bytes: int) -> bytes:
+        """The whole body. Raises BadUpload, and forgets the upload, where it is not that."""
+        try:
+            return unpack(self._bytes(node, name), digest, body_bytes)
+        except BadUpload:
+            self.forget(node, name)
+            raise
+
+    def used(self, node: str, name: str) -> None:
+        """Its batch is committed: it stays only for an answer that was lost."""
+        path = self._folder / node / name
+        with suppress(FileNotFoundError):
+            path.rename(path.with_suffix(USED))
+
+    def forget(self, node: str, name: str) -> None:
+        """Delete it."""
+        path = self._folder / node / name
+        path.unlink(missing_ok=True)
+        path.with_suffix(USED).unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Delete what no part came to for too long; how many."""
+        old = [path for path in self._folder.glob("*/*") if self._is_old(path)]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
+    def _bytes(self, node: str, name: str) -> bytes:
+        found = self._find(node, name)
+        return found.read_bytes() if found is not None else b""
+
+    def _find(self, node: str, name: str) -> Path | None:
+        path = self._folder / node / name
+        return next((each for each in (path, path.with_suffix(USED)) if each.exists()), None)
+
+    def _is_old(self, path: Path) -> bool:
+        return path.stat().st_mtime < self._now() - KEPT_S
+
+    def _make_room(self, node: str, name: str, more: int, end: int) -> None:
+        """Delete what is old, then what is used, until so many bytes more fit the node's quota."""
+        if end > UPLOAD_BYTES_MAX:
+            raise UploadQuota("the upload is longer than a body may be")
+        folder = self._folder / node
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            _sync_folder(self._folder)
+        others = sorted((path for path in folder.iterdir() if path.stem != name), key=lambda path: path.stat().st_mtime)
+        for path in [path for path in others if self._is_old(path)]:
+            path.unlink(missing_ok=True)
+            others.remove(path)
+        room = self._quota - sum(path.stat().st_size for path in folder.iterdir())
+        for path in [path for path in others if path.suffix == USED]:
+            if room >= more:
+                break
+            room += path.stat().st_size
+            path.unlink(missing_ok=True)
+        if room < more:
+            raise UploadQuota("this node has as many uploads here as it may")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
