@@ -69,6 +69,11 @@ class Goodput:
         known = self.octets_per_s
         self._measured = (known + min(found, known * RISE_MAX)) / 2
 
+    def failed(self) -> None:
+        """A call was not answered. It was perhaps too much for its time limit, or for the time between two cuts: the next is half as large."""
+        if self._measured is not None:
+            self._measured /= 2
+
     def forget(self) -> None:
         """Another path: nothing is known of it."""
         self._measured, self._ended = None, []
@@ -117,10 +122,12 @@ class Turns:
         self._waiting.pop(lane, None)
 
     def end(self, lane: str, now: float, *, answered: bool, round_trip_s: float = 0.0) -> None:
-        """The call of this lane ended; only one that was answered says anything about the link."""
+        """The call of this lane ended."""
         call = self._calls.pop(lane)
         if answered:
             self.goodput.ended(call, now, round_trip_s)
+        else:
+            self.goodput.failed()
 
     def _is_at_work(self, lane: str) -> bool:
         return lane in self._calls or lane in self._waiting

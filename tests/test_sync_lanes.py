@@ -219,7 +219,21 @@ def test_a_call_that_hangs_keeps_the_other_lane_waiting_for_a_bounded_time_only(
     assert turns.wait_s(BULK, BUSY_WEIGHT_S) == 0.0
 
 
-def test_a_call_that_failed_says_nothing_about_the_link():
+def test_calls_that_fail_shrink_the_quantum_so_that_no_link_is_too_thin_for_it():
+    turns = Turns()
+    turns.begin(BULK, 400_000, 0.0)
+    turns.end(BULK, 1.0, answered=True)
+    was = turns.quantum(BULK)
+    turns.begin(BULK, was, 1.0)
+    turns.end(BULK, 61.0, answered=False)
+    assert turns.quantum(BULK) < was
+    for n in range(12):
+        turns.begin(BULK, 1, 61.0 + n)
+        turns.end(BULK, 62.0 + n, answered=False)
+    assert turns.quantum(BULK) == QUANTUM_WIRE_MIN
+
+
+def test_a_call_that_failed_before_any_was_answered_says_nothing():
     turns = Turns()
     turns.begin(BULK, 8192, 0.0)
     turns.end(BULK, 60.0, answered=False)

@@ -14,6 +14,7 @@ from typing import Any
 PACKET_BYTES = 1400
 QUEUE_PACKETS = 6  # 1 s of 64 kbit/s: a small router's queue, and unkind enough
 RECEIVE_BYTES = 2304  # the kernel's least: what it takes ahead of our queue would be a second queue
+RECEIVE_S = 0.1  # or, at higher rates, so much of the link: a window below what delayed acknowledgements need would be the bottleneck
 
 
 class _Direction:
@@ -50,7 +51,6 @@ class ThinLink:
     def __init__(self, port: int, upstream: int, *, rate: float, delay_s: float) -> None:
         self.port, self.upstream, self.rate, self.delay_s = port, upstream, rate, delay_s
         self.up = True
-        self._open: set[socket.socket] = set()
         self._pumps: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._stop: asyncio.Event
@@ -73,9 +73,9 @@ class ThinLink:
         self._loop.call_soon_threadsafe(self._cut)
 
     def _cut(self) -> None:
-        for sock in list(self._open):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        # closed, not shut down: a socket that is only shut down would go on taking bytes for nobody
+        for task in self._pumps:
+            task.cancel()
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())
@@ -87,7 +87,7 @@ class ThinLink:
         tasks = [asyncio.create_task(way.run()) for way in self._ways]
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, max(RECEIVE_BYTES, int(self.rate * RECEIVE_S)))
         listener.bind(("127.0.0.1", self.port))
         listener.listen(64)
         listener.setblocking(False)
@@ -107,7 +107,7 @@ class ThinLink:
                 near.close()
                 continue
             far = socket.socket()
-            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, max(RECEIVE_BYTES, int(self.rate * RECEIVE_S)))
             for sock in (near, far):
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -117,7 +117,6 @@ class ThinLink:
                 near.close()
                 far.close()
                 continue
-            self._open |= {near, far}
             task = asyncio.create_task(self._carry(near, far))
             self._pumps.add(task)
             task.add_done_callback(self._pumps.discard)
@@ -130,7 +129,6 @@ class ThinLink:
             await asyncio.sleep(2 * self.delay_s)  # what is still on the way
         finally:
             for sock in (near, far):
-                self._open.discard(sock)
                 sock.close()
 
     async def _pump(self, way: _Direction, source: socket.socket, sink: socket.socket) -> None:
