@@ -86,6 +86,14 @@ class UploadQuota(GatewayError):
     retryable = True
 
 
+class TooManyStreams(GatewayError):
+    """A stick brings a further stream of a node that has as many as are taken: nothing of this batch was stored."""
+
+    code = "GWY-07"
+    fault = "site"
+    hint = "Is the node's configuration right? A gateway takes a thousand streams of one node."
+
+
 ALARMS: dict[str, tuple[Fault, str]] = {
     "GWY-10": (
         "centre",

@@ -23,7 +23,10 @@ class SessionCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutCall:
-    """A decoded batch for a log; `stream`, `epoch` and `first` are the address it was sent to."""
+    """A decoded batch for a log; `stream`, `epoch` and `first` are the address it was sent to.
+
+    `log_certificate` (DER, already checked) stands for session and fence where the batch was carried by hand.
+    """
 
     node: str
     stream: str
@@ -31,6 +34,7 @@ class PutCall:
     first: int
     fence: str
     batch: Batch
+    log_certificate: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ import structlog
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
 from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall, SessionOpened
+from gateway.ledger_carried import judged_as, settle
 from gateway.ledger_rows import COSIGN, LOG, Rows
 from sync.agreement import Told
 from sync.keys import Signer
@@ -300,21 +301,26 @@ class SqliteLedger:
     def _put(self, rows: Rows, waiting: _Waiting, call: PutCall) -> None:
         now_us = self._dice.now_us()
         known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
+        found = rows.head(call.node, call.stream)
+        if call.log_certificate:
+            known, verifier, found = judged_as(call, known, found)
         if known is None or verifier is None:
             waiting.answer = _never_admitted()
             return
-        found = rows.head(call.node, call.stream)
         row, held = found or (0, None)
         effects = self._receiver.handle(
             PutAsked(
                 node=call.node, origin_stream=call.stream, epoch=call.epoch, first=call.first, fence=call.fence, known=known, held=held,
                 leaves=rows.table(row), verifier=verifier, batch=call.batch,
                 lacking=rows.lacking(row, call.first, call.first + len(call.batch.records)),
+                carried=bool(call.log_certificate),
             ),
             now_us // 1_000_000,
         )  # fmt: skip
         for effect in effects:
             if isinstance(effect, Append):
+                if call.log_certificate:
+                    row = settle(rows, call, effect.origin, now_us)
                 rows.append(row, effect, fence=known.fence, held=known.held, receipt_at=now_us // 1_000_000)
                 waiting.records = len(effect.records)
             elif isinstance(effect, Fill):

@@ -30,6 +30,7 @@ from node.lanes import Lanes
 from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
+from node.stick import store_receipts, take_inbox
 from node.uplink import EXIT_THREAD
 from node.way_out import make_lanes
 from node.writer import Result, Writer
@@ -135,7 +136,13 @@ class Core:
         self._feeds = [self._make_feed(feed, intake) for feed in self._config.feeds]
         control = ControlServer(
             self._store.parent,
-            {"status": self._status, "probe": self._probe, "metrics": self._metrics, "retry": self._retry},
+            {
+                "status": self._status,
+                "probe": self._probe,
+                "metrics": self._metrics,
+                "retry": self._retry,
+                "carried": self._carried,
+            },
         )
         await control.start()
         for feed in self._feeds:
@@ -253,6 +260,11 @@ class Core:
         if self._uplink is not None:
             self._uplink.retry()
         return "ok"
+
+    async def _carried(self) -> int:
+        """Take the receipts that `wasl export` left for us; how many."""
+        taken, ledger = await asyncio.to_thread(take_inbox, self._config, self._keystore, self._clock)
+        return await asyncio.wrap_future(self._writer.order(lambda outbox: store_receipts(outbox, taken, ledger)))
 
 
 def _answer_all(result: Result) -> None:

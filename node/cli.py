@@ -75,17 +75,61 @@ def web(config_path: Path) -> None:
     run(_load(config_path))
 
 
-@main.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/wasl/gateway.toml"),
-    show_default=True,
-)
-def gateway(config_path: Path) -> NoReturn:
+GATEWAY_CONFIG = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/wasl/gateway.toml"), show_default=True
+)  # fmt: skip
+STICK = click.argument("stick", type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+
+def _become_gateway(*arguments: str) -> NoReturn:
+    os.execv(sys.executable, [sys.executable, "-m", "gateway", *arguments])  # noqa: S606  # our own program, no shell wanted
+
+
+@main.group(invoke_without_command=True)
+@GATEWAY_CONFIG
+@click.pass_context
+def gateway(context: click.Context, config_path: Path) -> None:
     """Run the central gateway."""
-    os.execv(sys.executable, [sys.executable, "-m", "gateway", "--config", str(config_path)])  # noqa: S606  # our own program, no shell wanted
+    if context.invoked_subcommand is None:
+        _become_gateway("--config", str(config_path))
+
+
+@gateway.command("import")
+@GATEWAY_CONFIG
+@STICK
+def import_stick(config_path: Path, stick: Path) -> NoReturn:
+    """Commit what nodes exported onto a stick, and leave their receipts on it."""
+    _become_gateway("import", "--config", str(config_path), str(stick))
+
+
+@main.command()
+@CONFIG
+@click.option("--receipts", "only_receipts", is_flag=True, help="Take the receipts on it and write nothing.")
+@STICK
+def export(config_path: Path, only_receipts: bool, stick: Path) -> None:
+    """Write what waits for the gateway onto a stick, to be carried there by hand; take the receipts that came back on it."""
+    from node.clock import SystemClock
+    from node.errors import NodeError
+    from node.keystore import load as load_keys
+    from node.stick import check_left, take_receipts
+    from node.stick import export as write_stick
+    from sync.errors import SyncError
+
+    config = _load(config_path)
+    try:
+        keystore = load_keys(config)
+        for each in take_receipts(config, keystore, SystemClock(), stick):
+            click.echo(f"receipt: {each.stream} up to {each.size} records")
+        if only_receipts:
+            return
+        written = write_stick(config, keystore, stick)
+        click.echo(
+            f"{written.records} records in {written.batches} batches are on the stick, {written.fresh} batches are new"
+        )
+        check_left(written)
+    except (NodeError, SyncError) as error:
+        click.echo(f"{error.code}: {error}\n{error.hint}", err=True)
+        sys.exit(1)
 
 
 @main.command("check-config")

@@ -76,6 +76,23 @@ class RepairUnfinished(NodeError):
     )
 
 
+class StickFull(NodeError):
+    """The stick has no room for all that waits; what is on it is whole."""
+
+    code = "NOD-20"
+    fault = "site"
+    hint = "The stick is full. Carry it as it is, bring it back with the receipts, and export again: it goes on from there."
+    retryable = True
+
+
+class StickUnreadable(NodeError):
+    """The folder for the stick cannot be read or written."""
+
+    code = "NOD-21"
+    fault = "site"
+    hint = "The stick is not there, is write-protected, or is failing. Try another one; nothing was lost."
+
+
 class LinkError(NodeError):
     """A failure of the path to the gateway: waited for and tried again, never a verdict."""
 

@@ -156,6 +156,16 @@ class EpochNeeded(SyncError):
     hint = "A stream is damaged beyond repair of its present epoch. Nothing was changed; keep the data folder and call the centre for a new epoch."
 
 
+class BadStick(SyncError):
+    """A stick whose manifest, batches or receipts are worn, forged, or somebody else's; the text says which and why."""
+
+    code = "SYN-43"
+    fault = "site"
+    hint = (
+        "Nothing was taken from what is wrong on the stick, and nothing was deleted. Export again onto another stick."
+    )
+
+
 ALARMS: dict[str, tuple[Fault, str]] = {
     "SYN-20": (
         "centre",

@@ -73,6 +73,7 @@ class PutAsked:
     """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `verifier` the node's log key.
 
     `lacking`: those of its positions that are stored, but without what was damaged on the way.
+    `carried`: it came by hand, on a stick; it has no fence, and everything else is judged as ever.
     """
 
     node: str
@@ -86,6 +87,7 @@ class PutAsked:
     verifier: Verifier
     batch: Batch
     lacking: frozenset[int] = frozenset()
+    carried: bool = False
 
 
 # -- effects -----------------------------------------------------------------------------------------------------------
@@ -267,7 +269,8 @@ class Receiver:
 
     def _refuse_early(self, event: PutAsked) -> Refuse | None:
         batch = event.batch
-        if event.known is None or event.fence != event.known.fence:
+        # a node that was only ever carried has no fence yet: an empty one is nobody's
+        if event.known is None or (not event.carried and (not event.fence or event.fence != event.known.fence)):
             return _fenced()
         try:
             named = Origin.parse(f"{batch.node}/{batch.stream}/{batch.epoch}-{batch.tag}")
