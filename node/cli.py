@@ -119,7 +119,7 @@ def export(config_path: Path, only_receipts: bool, stick: Path) -> None:
     try:
         keystore = load_keys(config)
         for each in take_receipts(config, keystore, SystemClock(), stick):
-            click.echo(f"receipt: {each.stream} up to {each.size} records")
+            click.echo(f"receipt: {each.origin.stream} up to {each.size} records")
         if only_receipts:
             return
         written = write_stick(config, keystore, stick)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sync.header import CONTROL_ID, PEER, common_start, encode_particulars
 from sync.keys import FileSigner
 from sync.outbox import Outbox, repeat_key
+from sync.receipt import cosign
 from sync.record import Draft, Kind
 
 
@@ -19,9 +20,8 @@ def written() -> int:
 
 
 def main(folder: Path, group: int, messages: int) -> None:
-    outbox = Outbox(
-        folder / f"written-{group}.db", signer=FileSigner("bench", Ed25519PrivateKey.generate()), random=os.urandom
-    )
+    signer = FileSigner("bench", Ed25519PrivateKey.generate())
+    outbox = Outbox(folder / f"written-{group}.db", signer=signer, random=os.urandom)
     outbox.open_streams({"his": "routine"}, "00000000")
     common = common_start(kind=Kind.MESSAGE, facility="BENCH", feed="his", content_type="application/hl7-v2+er7")
 
@@ -45,7 +45,16 @@ def main(folder: Path, group: int, messages: int) -> None:
     for first in range(0, messages, group):
         outbox.append([draft(first + n) for n in range(group)])
     outbox.close()  # closes the WAL into the database: counted too
-    print(json.dumps({"bytes": (written() - before) / messages, "group": group}))
+    stored = written()
+    outbox = Outbox(folder / f"written-{group}.db", signer=signer, random=os.urandom)
+    note = cosign(outbox.heads["his"].checkpoint, time=1, signer=signer)
+    outbox.keep_receipt(ledger="bench", stream="his", size=messages, receipt=note, at=1)
+    while outbox.trim("his", ledger="bench", received_before_us=2**60):
+        pass
+    outbox.close()
+    print(
+        json.dumps({"bytes": (stored - before) / messages, "group": group, "trimming": (written() - stored) / messages})
+    )
 
 
 if __name__ == "__main__":
