@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import cbor2
 from backports import zstd
@@ -29,7 +29,7 @@ from sync.record import SALT_BYTES, BodyState, Record
 from sync.store import split_hashes
 from sync.upload import Fetch
 
-BATCH_VERSION = 1
+BATCH_VERSION = 2  # version 1 had each salt within its record; it is read, and written no more
 CONTENT_TYPE = "application/vnd.wasl.batch"
 RECORDS_MAX = 512  # a batch's proof of order is one signature; more records gain little and cost memory at the gateway
 RAW_BYTES_MAX = 24 * 1024 * 1024  # the largest frame a feed may take (16 MiB) with room for its header and neighbours
@@ -40,7 +40,7 @@ ITEMS_MAX = (
 WINDOW_LOG_MAX = 25  # 32 MiB covers RAW_BYTES_MAX; a frame may otherwise ask for 128 MiB
 ZSTD_LEVEL = 9  # decision 0015: an eighth fewer bytes than level 3, and still far faster than any link of ours
 
-VERSION, NODE, STREAM, EPOCH, TAG, FIRST, LANE, BASE_US, COMMON, CHECKPOINT, RECORDS = range(1, 12)
+VERSION, NODE, STREAM, EPOCH, TAG, FIRST, LANE, BASE_US, COMMON, CHECKPOINT, RECORDS, SALTS = range(1, 13)
 UPLOADED = 5  # a record's form in a batch where its body went ahead in parts; it stands alone there, so the whole stays bounded
 _OWN = (RECEIVED_US, BODY_BYTES, COMMITMENT)  # header keys that the receiver computes or that each record states
 
@@ -77,14 +77,15 @@ def encode(batch: Batch, shelf: Shelf = EMPTY, uploaded: Mapping[int, bytes] | N
     message = {
         VERSION: BATCH_VERSION, NODE: batch.node, STREAM: batch.stream, EPOCH: batch.epoch, TAG: batch.tag, FIRST: batch.first,
         LANE: batch.lane, BASE_US: base, COMMON: common, CHECKPOINT: batch.checkpoint, RECORDS: items,
+        SALTS: (salts := b"".join([record.salt for record, item in zip(batch.records, items, strict=True) if item[0] == BodyState.PRESENT])),
     }  # fmt: skip
-    raw = cbor2.dumps(message, canonical=True)
+    raw = cbor2.dumps(message, canonical=True)  # the last key's value ends it
     kinds = [
         (found[HEADER_CONTENT_TYPE], found[MESSAGE_TYPE], len(record.body))
         for record, found in zip(batch.records, fields, strict=True)
         if found
     ]
-    return compress(raw, ZSTD_LEVEL, shelf.choose(kinds, len(raw)))
+    return compress(raw, ZSTD_LEVEL, shelf.choose(kinds, len(raw)), apart=len(salts))
 
 
 def _encode_record(
@@ -95,7 +96,7 @@ def _encode_record(
     differs = {key: value for key, value in found.items() if key not in _OWN and common.get(key) != value}
     delta = found[RECEIVED_US] - last_us
     if record.state is BodyState.PRESENT and uploaded is None:
-        return [int(record.state), delta, differs, record.particulars, record.salt, record.body]
+        return [int(record.state), delta, differs, record.particulars, record.body]
     differs |= {BODY_BYTES: found[BODY_BYTES], COMMITMENT: found[COMMITMENT]}
     if uploaded is not None:
         return [UPLOADED, delta, differs, record.particulars, record.salt, uploaded]
@@ -106,7 +107,7 @@ def decode(data: bytes, shelf: Shelf = EMPTY, fetch: Fetch | None = None) -> Bat
     """Read a batch and rebuild its records' exact headers and leaves; `fetch` gives bodies that went ahead. Raises BadBatch, BadUpload, UnknownDictionary."""
     message = _open(data, shelf)
     try:
-        return _read(_whole(message, fetch))
+        return _read(message, fetch)
     except (NotARecord, ValueError, TypeError, KeyError, OverflowError) as error:
         raise BadBatch(f"batch does not hold records: {error}") from error
 
@@ -125,13 +126,12 @@ def _open(data: bytes, shelf: Shelf) -> dict[int, Any]:
         message = cbor2.loads(raw, allow_indefinite=False)
     except (zstd.ZstdError, cbor2.CBORDecodeError, ValueError, RecursionError) as error:
         raise BadBatch("batch does not decode") from error
-    if (
-        not isinstance(message, dict)
-        or set(message) != set(range(VERSION, RECORDS + 1))
-        or message[VERSION] != BATCH_VERSION
-    ):
+    version = message.get(VERSION) if isinstance(message, dict) else None
+    if type(version) is not int or not 1 <= version <= BATCH_VERSION:
+        raise BadBatch("a batch of no version that is known")
+    if set(message) != set(range(VERSION, (RECORDS if version == 1 else SALTS) + 1)):
         raise BadBatch("batch fields are missing or unknown")
-    return message
+    return cast("dict[int, Any]", message)
 
 
 def _check_items(raw: bytes) -> None:
@@ -156,7 +156,7 @@ _SHAPE: tuple[tuple[int, type], ...] = (
 )  # fmt: skip
 
 
-def _read(message: Mapping[int, Any]) -> Batch:
+def _read(message: Mapping[int, Any], fetch: Fetch | None) -> Batch:
     if any(type(message[key]) is not kind for key, kind in _SHAPE):
         raise BadBatch("a batch field has the wrong type")
     if not 0 < message[EPOCH] <= EPOCH_MAX or not 0 <= message[FIRST] <= SIZE_MAX:
@@ -164,6 +164,9 @@ def _read(message: Mapping[int, Any]) -> Batch:
     items = message[RECORDS]
     if not 0 < len(items) <= RECORDS_MAX:
         raise BadBatch("too many records, or none")
+    if message[VERSION] == BATCH_VERSION:
+        items = _with_salts(items, message[SALTS])
+    items = _whole(items, fetch)
     last, rebuilt = message[BASE_US], []
     for item in items:
         last, state, header, parts = _rebuild(item, message[COMMON], last)
@@ -186,16 +189,33 @@ def _read(message: Mapping[int, Any]) -> Batch:
     )  # fmt: skip
 
 
-def _whole(message: dict[int, Any], fetch: Fetch | None) -> dict[int, Any]:
-    """The message with an uploaded body in its record, as if it had come with the batch."""
-    match message[RECORDS]:
+def _whole(items: list[Any], fetch: Fetch | None) -> list[Any]:
+    """The items with an uploaded body in its record, as if it had come with the batch."""
+    match items:
         case [[5, delta, dict() as differs, particulars, salt, bytes() as digest]] if fetch is not None:
             commitment, body_bytes = differs.get(COMMITMENT), differs.get(BODY_BYTES)
             if type(commitment) is not bytes or len(commitment) != HASH_BYTES or type(body_bytes) is not int:
                 raise BadBatch("an uploaded record does not say which body is its own")
-            body = fetch(commitment, digest, body_bytes)
-            return {**message, RECORDS: [[int(BodyState.PRESENT), delta, differs, particulars, salt, body]]}
-    return message
+            return [[int(BodyState.PRESENT), delta, differs, particulars, salt, fetch(commitment, digest, body_bytes)]]
+    return items
+
+
+def _with_salts(items: Sequence[Any], salts: Any) -> list[Any]:
+    """The items as version 1 had them. Raises BadBatch unless each body has its salt and no salt is left over."""
+    bodies = sum(isinstance(item, list) and item[:1] == [BodyState.PRESENT] for item in items)
+    if not isinstance(salts, bytes) or len(salts) != bodies * SALT_BYTES:
+        raise BadBatch("salts and bodies are not as many")
+    given = (salts[at : at + SALT_BYTES] for at in range(0, len(salts), SALT_BYTES))
+    found = []
+    for item in items:
+        match item:
+            case [0, delta, differs, particulars, body]:
+                found.append([0, delta, differs, particulars, next(given), body])
+            case [0, *_]:
+                raise BadBatch("a record of a shape nobody knows")
+            case _:
+                found.append(item)
+    return found
 
 
 _NO_PARTS = (b"", b"", b"")

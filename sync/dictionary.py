@@ -117,11 +117,13 @@ def _read_row(row: dict[str, object], read: Callable[[str], bytes]) -> Dictionar
     return made
 
 
-def compress(raw: bytes, level: int, dictionary: Dictionary | None) -> bytes:
-    """One zstd frame, after the name of its dictionary where it has one."""
-    if dictionary is None:
-        return zstd.compress(raw, level)
-    return NAME_MARK + dictionary.sha256 + zstd.compress(raw, level, zstd_dict=dictionary.zstd)
+def compress(raw: bytes, level: int, dictionary: Dictionary | None, *, apart: int = 0) -> bytes:
+    """One zstd frame, after the name of its dictionary where it has one. The last `apart` bytes, random ones, get blocks of their own."""
+    found = zstd.ZstdCompressor(level, zstd_dict=dictionary.zstd if dictionary else None)
+    found.set_pledged_input_size(len(raw))  # level and window for just this size
+    end = len(raw) - apart
+    frame = found.compress(raw[:end], found.FLUSH_BLOCK) + found.compress(raw[end:], found.FLUSH_FRAME)
+    return NAME_MARK + dictionary.sha256 + frame if dictionary else frame
 
 
 def split_name(data: bytes) -> tuple[bytes, bytes]:

@@ -19,6 +19,7 @@ from sync.batch import (
     RAW_BYTES_MAX,
     RECORDS,
     RECORDS_MAX,
+    SALTS,
     TAG,
     VERSION,
     Batch,
@@ -42,6 +43,21 @@ def batch_of(found: list[Record], first: int = 0) -> Batch:
 def raw(found: Batch) -> dict:
     """A batch's map, to be changed."""
     return cbor2.loads(zstd.decompress(batch.encode(found)))
+
+
+def first_version(found: Batch) -> dict:
+    """The same batch as version 1 had it: each salt within its record."""
+    message = raw(found)
+    salts = message.pop(SALTS)
+    given = (salts[at : at + 16] for at in range(0, len(salts), 16))
+    items = [[*item[:4], next(given), *item[4:]] if item[0] == 0 else item for item in message[RECORDS]]
+    return {**message, VERSION: 1, RECORDS: items}
+
+
+def many(count: int) -> dict:
+    """The first record so many times."""
+    message = raw(batch_of(MADE))
+    return {**message, RECORDS: message[RECORDS][:1] * count, SALTS: message[SALTS][:16] * count}
 
 
 def packed(message) -> bytes:
@@ -90,10 +106,11 @@ def test_present_record_travels_without_what_the_receiver_computes():
 
 
 def test_changed_body_particulars_or_salt_give_another_leaf():
-    for place in (3, 4, 5):
+    for place in (3, 4, SALTS):
         message = raw(batch_of(MADE))
-        part = message[RECORDS][2][place]
-        message[RECORDS][2][place] = bytes([part[0] ^ 1]) + part[1:]
+        parts, at = (message, SALTS) if place == SALTS else (message[RECORDS][2], place)
+        first = 2 * 16 if place == SALTS else 0  # the third record's
+        parts[at] = parts[at][:first] + bytes([parts[at][first] ^ 1]) + parts[at][first + 1 :]
         found = batch.decode(packed(message)).records
         assert [n for n in range(5) if found[n].leaf != MADE[n].leaf] == [2]
 
@@ -131,7 +148,8 @@ def test_random_bytes_are_no_batch_compressed_or_not(data):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (VERSION, 2), (batch.NODE, 1), (batch.STREAM, b"his"), (EPOCH, 0), (EPOCH, 2**31), (EPOCH, True), (EPOCH, 2**70_000), (TAG, None), (FIRST, -1),
+        (VERSION, 3), (VERSION, 1), (VERSION, 0), (VERSION, [1]), (VERSION, 2.0), (VERSION, True), (SALTS, b""), (SALTS, bytes(16 * 6)), (SALTS, [bytes(80)]),
+        (SALTS, bytes(79)), (batch.NODE, 1), (batch.STREAM, b"his"), (EPOCH, 0), (EPOCH, 2**31), (EPOCH, True), (EPOCH, 2**70_000), (TAG, None), (FIRST, -1),
         (FIRST, 2**63), (FIRST, 1.0), (BASE_US, "0"), (BASE_US, 2**80), (COMMON, []), (CHECKPOINT, "note"), (RECORDS, []), (RECORDS, {}), (99, 0),
     ],
     ids=lambda value: hex(value)[:20] if type(value) is int else str(value),
@@ -141,7 +159,7 @@ def test_batch_with_a_field_of_the_wrong_type_or_range_is_refused(key, value):
         batch.decode(changed(key, value))
 
 
-@pytest.mark.parametrize("key", range(VERSION, RECORDS + 1))
+@pytest.mark.parametrize("key", range(VERSION, SALTS + 1))
 def test_batch_without_one_of_its_fields_is_refused(key):
     message = raw(batch_of(MADE))
     del message[key]
@@ -164,16 +182,38 @@ SALT = bytes(16)
     ids=lambda item: str(item)[:40],
 )  # fmt: skip
 def test_record_of_a_shape_nobody_knows_is_refused(item):
-    good = raw(batch_of(MADE))[RECORDS]
+    first = first_version(batch_of(MADE))
     with pytest.raises(BadBatch):
-        batch.decode(changed(RECORDS, [*good, item]))
+        batch.decode(packed({**first, RECORDS: [*first[RECORDS], item]}))
+    message = raw(batch_of(MADE))
+    if isinstance(item, list) and len(item) == 6:
+        salt, item = item[4], [*item[:4], *item[5:]]
+        message[SALTS] += salt if isinstance(salt, bytes) else b""
+    with pytest.raises(BadBatch):
+        batch.decode(packed({**message, RECORDS: [*message[RECORDS], item]}))
+
+
+def test_batch_of_the_first_version_is_read_as_ever():
+    assert batch.decode(packed(first_version(batch_of(MADE)))) == batch_of(MADE)
+
+
+def test_record_of_the_first_version_is_none_of_the_second():
+    message = raw(batch_of(MADE))
+    with pytest.raises(BadBatch):
+        batch.decode(packed({**message, RECORDS: first_version(batch_of(MADE))[RECORDS]}))
+
+
+def test_salts_do_not_cost_the_text_its_compression():
+    sent = batch_of(records([draft(n, body=b"the same words again and again" * 9) for n in range(200)]))
+    without = len(zstd.compress(cbor2.dumps({**raw(sent), SALTS: b""}, canonical=True), batch.ZSTD_LEVEL))
+    assert len(batch.encode(sent)) < without + 200 * 16 + 32
 
 
 def test_as_many_records_as_the_limit_pass_and_one_more_is_refused():
-    item = raw(batch_of(MADE))[RECORDS][0]
-    assert len(batch.decode(changed(RECORDS, [item] * RECORDS_MAX)).records) == RECORDS_MAX
+    most = many(RECORDS_MAX)
+    assert len(batch.decode(packed(most)).records) == RECORDS_MAX
     with pytest.raises(BadBatch):
-        batch.decode(changed(RECORDS, [item] * (RECORDS_MAX + 1)))
+        batch.decode(packed(many(RECORDS_MAX + 1)))
 
 
 def test_leaf_alone_stands_for_a_record_whose_header_is_lost():
@@ -192,7 +232,9 @@ def test_batch_of_nothing_but_lost_headers_arrives():
 
 
 def test_batch_that_decompresses_beyond_its_limit_is_refused():
-    bomb = zstd.compress(cbor2.dumps({**raw(batch_of(MADE)), RECORDS: [[0, 0, {}, b"", SALT, bytes(RAW_BYTES_MAX)]]}))
+    bomb = zstd.compress(
+        cbor2.dumps({**raw(batch_of(MADE)), RECORDS: [[0, 0, {}, b"", bytes(RAW_BYTES_MAX)]], SALTS: SALT})
+    )
     assert len(bomb) < 64 * 1024
     with pytest.raises(BadBatch):
         batch.decode(bomb)
@@ -204,9 +246,8 @@ def test_largest_body_that_a_feed_may_take_passes():
 
 
 def test_long_text_stated_once_for_all_records_is_refused_before_it_multiplies():
-    message = raw(batch_of(MADE))
+    message = many(RECORDS_MAX)
     message[COMMON][FACILITY] = "x" * (8 * 1024 * 1024)
-    message[RECORDS] = [message[RECORDS][0]] * RECORDS_MAX
     with pytest.raises(BadBatch, match="too long"):
         batch.decode(packed(message))
 
@@ -227,10 +268,11 @@ def test_batch_of_millions_of_tiny_items_is_refused():
 def test_hostile_cbor_is_refused_and_nothing_else_is_raised(hostile):
     with pytest.raises(BadBatch):
         batch.decode(zstd.compress(hostile))
-    whole = cbor2.dumps({**raw(batch_of(MADE)), RECORDS: None})
-    assert whole.endswith(b"\x0b\xf6")
-    with pytest.raises(BadBatch):
-        batch.decode(zstd.compress(whole[:-1] + hostile))
+    for key, message in ((RECORDS, first_version(batch_of(MADE))), (SALTS, raw(batch_of(MADE)))):
+        whole = cbor2.dumps({**message, key: None})
+        assert whole.endswith(bytes([key, 0xF6]))
+        with pytest.raises(BadBatch):
+            batch.decode(zstd.compress(whole[:-1] + hostile))
 
 
 def test_damaged_batch_is_refused_or_gives_other_leaves_or_the_same_records():

@@ -99,7 +99,7 @@ def test_note_vectors_verify_under_their_keys():
     assert (receipt.checkpoint, receipt.time) == (checkpoint, found["receipt"]["time"])
 
 
-@pytest.mark.parametrize("case", vector("batch"))
+@pytest.mark.parametrize("case", [*vector("batch"), *vector("batch2")])
 def test_batch_vector_decodes_to_its_headers_and_leaves_and_its_checkpoint_covers_them(case):
     found = batch.decode(zstd.compress(bytes.fromhex(case["cbor"])))
     assert found.first == case["first"]

@@ -176,6 +176,19 @@ def batches() -> list[dict[str, Any]]:
     return made
 
 
+def first_batches() -> list[dict[str, Any]]:
+    """The same batches as version 1 had them, which no code of ours writes any more: each salt in its record."""
+    return [made | {"cbor": _version_1(bytes.fromhex(made["cbor"])).hex()} for made in batches()]
+
+
+def _version_1(raw: bytes) -> bytes:
+    message = cbor2.loads(raw)
+    salts = message.pop(batch.SALTS)
+    given = (salts[at : at + 16] for at in range(0, len(salts), 16))
+    items = [[*item[:4], next(given), item[4]] if item[0] == 0 else item for item in message[batch.RECORDS]]
+    return cbor2.dumps({**message, batch.VERSION: 1, batch.RECORDS: items}, canonical=True)
+
+
 def dictionaries() -> dict[str, Any]:
     """A batch as it travels under each dictionary of this release. Only reading must succeed for ever."""
     sent = batch.Batch(
@@ -244,7 +257,8 @@ VECTORS: dict[str, Callable[[], Any]] = {
     "commitment": commitments,
     "log": log,
     "note": notes,
-    "batch": batches,
+    "batch": first_batches,
+    "batch2": batches,
     "dictionary": dictionaries,
     "session": sessions,
     "opening": openings,
