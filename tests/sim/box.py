@@ -1,0 +1,292 @@
+"""A node: the production writer, outbox, uplink and sender; its uplink's thread is a greenlet that gives way where the thread would wait."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+from node.alarms import Alarms
+from node.gateway_client import GatewayClient, Problem
+from node.errors import AnswerUnreadable, NoAnswer
+from node.uplink import Uplink
+from node.writer import Writer
+from sync.errors import CommitUnknown, NoRoom
+from sync.outbox import Outbox
+from sync.record import Draft
+from tests.sim.agenda import Agenda, Died
+from tests.sim.keys import Identity
+from tests.sim.machine import Machine, broken
+
+QUEUE_RECORDS_MAX = 64  # as a small node's configuration: a burst meets it
+RESTART_S = 2.0  # a process that ended by itself is started again
+TRIM_EVERY_S = 5.0
+FSYNC_S = 0.02  # of a slow card
+
+
+class Gate:
+    """Stands where the uplink has a threading.Event: waiting gives way to virtual time."""
+
+    def __init__(self, box: "Box") -> None:
+        self._box, self._set, self._waits = box, False, False
+
+    def set(self) -> None:
+        self._set = True
+        if self._waits:
+            self._waits = False
+            self._box.after(0.0, self._box.resume, self._box.ticket, None)
+
+    def clear(self) -> None:
+        self._set = False
+
+    def wait(self, timeout: float) -> bool:
+        if not self._set:
+            self._waits = True
+            self._box.pause(timeout)
+            self._waits = False
+        return self._set
+
+
+class BoxWriter(Writer):
+    """The production writer; its turns come from the agenda."""
+
+    box: "Box"
+
+    def submit(self, draft: Draft, done: Callable[[Any], None]) -> bool:
+        taken = super().submit(draft, done)
+        if taken:
+            self.box.turn_soon()
+        return taken
+
+    def order(self, work: Callable[[Outbox], Any]) -> Future[Any]:
+        future = super().order(work)
+        self.box.turn()
+        return future
+
+
+class BoxUplink(Uplink):
+    """The production uplink; a crash may come between any two effects."""
+
+    box: "Box"
+
+    def _perform(self, effect: Any, view: Any) -> Any:
+        self.box.effect()
+        self.box.truth.performs(self.box, self, effect)
+        return super()._perform(effect, view)
+
+
+class BoxAlarms(Alarms):
+    """The production alarms, and which were ever raised."""
+
+    def __init__(self, now_us: Callable[[], int], ever: set[tuple[str, str]]) -> None:
+        super().__init__(now_us)
+        self._ever = ever
+
+    def raised(self, code: str, subject: str = "") -> None:
+        self._ever.add((code, subject))
+        super().raised(code, subject)
+
+
+class BoxClient(GatewayClient):
+    """The production calls over a simulated link: one connection, kept until a call fails."""
+
+    def __init__(self, box: "Box") -> None:
+        self._box = box
+        self.connected_at: float | None = None
+
+    def close(self) -> None:
+        self.connected_at = None
+
+    def _call(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes | Problem:
+        box = self._box
+        if self.connected_at is None:
+            self.connected_at = box.monotonic()
+        box.truth.sends(box, method, path)
+        box.link.ask(box, method, path, body, headers, self.connected_at)
+        answer = box.pause(box.answer_s_max)
+        if isinstance(answer, (bytes, Problem)):
+            return answer
+        self.connected_at = None
+        if answer == "junk":
+            raise AnswerUnreadable("status 200 from a stranger")
+        raise NoAnswer("nothing came")
+
+
+class Keystore:
+    """What the uplink asks of the production keystore."""
+
+    def __init__(self, log: Identity, anchor: Any) -> None:
+        self.signer, self.anchor, self._pem = log.signer, anchor, log.pem
+
+    def log_certificate_pem(self) -> str:
+        return self._pem
+
+
+class Box(Machine):
+    """One node on one disk. `lanes`: its streams; `log`: its key and certificate, which may be renewed."""
+
+    def __init__(
+        self, agenda: Agenda, disk: Any, counts: dict[str, int], *, node: str, gateway: str, lanes: dict[str, str], log: Identity, anchor: Any,
+        dice: Random, quota_bytes: int, answer_s_max: float, retention_s: float,
+    ) -> None:  # fmt: skip
+        super().__init__(agenda, disk, counts)
+        self.node, self.gateway, self.lanes, self.log, self.anchor, self.dice = node, gateway, lanes, log, anchor, dice
+        self.quota_bytes, self.answer_s_max, self.retention_s = quota_bytes, answer_s_max, retention_s
+        self.truth: Any = None
+        self.link: Any = None
+        self.sources: list[Any] = []
+        self.path = Path(disk.path)
+        self.ever: set[tuple[str, str]] = set()
+        self.retired = False  # a person took it out of service
+        self.ticket = 0
+        self.turning = self.turn_asked = False
+        self.refused_at = float("-inf")
+        self.boot = b""
+        self.read: dict[int, Any] = {}  # frontiers that the oracle has read in this life
+        self.thread: greenlet | None = None
+        self.writer: Any = None
+        self.uplink: Any = None
+        self.outbox: Any = None
+
+    def trust(self) -> Any:
+        raise NotImplementedError
+
+    # -- a process's life ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """As node/app.py starts the core: store the boot, verify, take messages, then talk to the gateway."""
+        if self.up or self.retired:
+            return
+        self.life += 1
+        self.up, self.ticket = True, self.ticket + 1
+        self.counts["starts"] += 1
+        self.guarded(self.life, self._start)
+
+    def _start(self) -> None:
+        self.boot, self.read = self.new_boot(), {}
+        alarms = BoxAlarms(self.now_us, self.ever)
+        self.writer = writer = BoxWriter(
+            self._open, queue_records_max=QUEUE_RECORDS_MAX, deliver=self._deliver, room=lambda: True, grown=self._grown
+        )
+        writer.box = self
+        try:
+            self.outbox = writer._open()
+        except (NoRoom, CommitUnknown):
+            self.fall()
+            return
+        self.alarms = alarms
+        self.uplink = uplink = BoxUplink(
+            node=self.node, gateway=self.gateway, store=self.path, client=BoxClient(self), keystore=Keystore(self.log, self.anchor),
+            writer=writer, clock=self, alarms=alarms, boot=self.boot, dice=self.dice.random,
+        )  # fmt: skip
+        uplink.box, uplink._wake = self, Gate(self)
+        self.truth.started(self)
+        self.thread = greenlet(uplink.run)
+        self.after(TRIM_EVERY_S, self._trim)
+        for source in self.sources:
+            source.connected()
+        self.resume_thread(None)
+
+    def new_boot(self) -> bytes:
+        return self.dice.randbytes(16)
+
+    def _open(self) -> Outbox:
+        outbox = Outbox(
+            self.path, signer=self.log.signer, random=self.dice.randbytes, quota_bytes=self.quota_bytes, recent_max=1024
+        )
+        self.watch()
+        outbox.start_boot(self.boot, self.now_us())
+        outbox.open_streams(self.lanes, self.boot.hex()[:8])
+        outbox.verify_heads()
+        return outbox
+
+    def fall(self) -> None:
+        if not self.up:
+            return
+        self.up, self.fuse, self.turning, self.turn_asked = False, -1, False, False
+        self.life += 1
+        thread, self.thread = self.thread, None
+        if thread is not None and not thread.dead and thread is not getcurrent():
+            try:
+                thread.throw(Died)
+            except Died:
+                pass
+        self.disk.fall()
+        for source in self.sources:
+            source.lost()
+        self.agenda.after(RESTART_S + self.dice.random() * 3, self.start)
+
+    # -- the uplink's thread ---------------------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> Any:
+        """In the uplink's thread: wait for an answer, a wake-up or this long."""
+        self.ticket += 1
+        self.after(seconds, self.resume, self.ticket, None)
+        return getcurrent().parent.switch()
+
+    def resume(self, ticket: int, value: Any) -> None:
+        if ticket == self.ticket:
+            self.ticket += 1
+            self.resume_thread(value)
+
+    def resume_thread(self, value: Any) -> None:
+        try:
+            if self.thread is not None:
+                self.thread.switch() if not self.thread else self.thread.switch(value)
+        except CommitUnknown:
+            self.fall()
+            return
+        if self.thread is not None and self.thread.dead:
+            broken("the uplink's thread ended")
+
+    # -- the writer's thread ---------------------------------------------------------------------------------------
+
+    def turn_soon(self) -> None:
+        if not self.turn_asked:
+            self.turn_asked = True
+            self.after(FSYNC_S * (0.2 + self.dice.random()), self.turn)
+
+    def turn(self) -> None:
+        """One turn of the writer: the orders, then the group that queued meanwhile."""
+        if self.turning:
+            return
+        self.turn_asked, self.turning = False, True
+        try:
+            if self.writer._queue or self.writer._orders:
+                self.writer._next_turn(self.outbox)
+        except CommitUnknown:
+            raise Died from None
+        finally:
+            self.turning = False
+        if self.writer._queue:
+            self.turn_soon()
+
+    def _deliver(self, result: Any) -> None:
+        self.effect()  # the group's write
+        self.effect()  # its sync
+        for done, outcome in result:
+            self.effect()
+            if isinstance(outcome, NoRoom):
+                self.refused_at = self.agenda.now
+            done(outcome)
+
+    def _grown(self, stream: str, size: int) -> None:
+        self.point()
+        self.uplink.grown(stream, size)
+
+    def _trim(self) -> None:
+        refused = self.agenda.now - self.refused_at < 60.0
+        before_us = self.now_us() - (0 if refused else int(self.retention_s * 1e6))
+        for stream in self.lanes:
+            ledger = self.outbox.ledger()
+            if ledger:
+                try:
+                    self.outbox.trim(stream, ledger=ledger, received_before_us=before_us)
+                except NoRoom:
+                    pass
+                except CommitUnknown:
+                    raise Died from None
+                self.truth.trimmed(self, stream)
+        self.after(TRIM_EVERY_S, self._trim)

@@ -1,0 +1,217 @@
+"""A gateway: the production ledger and receiver behind the few lines of gateway/api.py that need no judgement."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
+from gateway.ledger import PutCall, SessionCall
+from gateway.ledger_rows import Rows
+from gateway.ledger_sqlite import FREE_BYTES_MIN, SCHEMA, Dice, SqliteLedger
+from node.gateway_client import FENCE_HEADER, Problem
+from sync.batch import decode
+from sync.certificates import der, read
+from sync.errors import BadBatch
+from sync.receiver import Receipt, Receiver, Refuse, rewind_members
+from sync.session import SessionAnswer, TheirStream, read_request
+from tests.sim.agenda import Agenda, Died
+from tests.sim.keys import Identity
+from tests.sim.machine import Machine, broken
+
+COMMIT_S = 0.03  # of the centre's disk
+RESTART_S = 3.0
+
+
+@dataclass(slots=True)
+class Asked:
+    """A call under way at the gateway, and where its answer goes."""
+
+    node: str
+    method: str
+    path: str
+    body: bytes
+    headers: dict[str, str]
+    connected_at: float
+    whole: bool
+    reply: Callable[[Any], None]
+
+
+class Effects(list[Any]):
+    """A receiver's effects: performing each is counted, and a point at which the process may die."""
+
+    def __init__(self, centre: "Centre", effects: list[Any]) -> None:
+        super().__init__(effects)
+        self._centre = centre
+
+    def __iter__(self) -> Iterator[Any]:
+        for effect in super().__iter__():
+            self._centre.effect()
+            yield effect
+
+
+class CountingReceiver(Receiver):
+    """The production receiver; a crash may come between any two of its effects, before or after the driver performed them."""
+
+    centre: "Centre"
+
+    def handle(self, event: Any, now: int) -> Any:
+        return self.centre.performed(super().handle(event, now))
+
+
+class Centre(Machine):
+    """One gateway on one disk. `cosign`: its key and certificate, which may be renewed at a start."""
+
+    def __init__(
+        self, agenda: Agenda, disk: Any, counts: dict[str, int], *, cosign: Identity, dice: Random
+    ) -> None:
+        super().__init__(agenda, disk, counts)
+        self.cosign, self.dice = cosign, dice
+        self.path = Path(disk.path)
+        self.truth: Any = None
+        self.ledger: Any = None
+        self.rows: Any = None
+        self.connection: Any = None
+        self.turn_asked = False
+        self.busy_until = 0.0
+        self.nearly_full_until = 0.0
+
+    # -- a process's life ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        if not self.up:
+            self.life += 1
+            self.up, self.turn_asked = True, False
+            self.counts["starts"] += 1
+            self.guarded(self.life, self._start)
+
+    def _start(self) -> None:
+        self.ledger = ledger = SqliteLedger(
+            self.path, cosigner=self.cosign.signer, cosign_certificate=self.cosign.der,
+            dice=Dice(now_us=self.now_us, monotonic=self.monotonic, random=self.dice.randbytes, free_bytes=self._free), meter=self, on_death=print,
+        )  # fmt: skip
+        ledger._receiver = receiver = CountingReceiver(self.cosign.signer)
+        receiver.centre = self
+        # as SqliteLedger._run begins
+        from gateway import ledger_sqlite  # noqa: PLC0415  # the name that the bench replaced
+
+        self.connection = ledger_sqlite.create(self.path, SCHEMA).raw()
+        self.rows = Rows(self.connection)
+        self.watch()
+
+    def fall(self) -> None:
+        if not self.up:
+            return
+        self.up, self.fuse = False, -1
+        self.life += 1
+        self.disk.fall()
+        self.agenda.after(RESTART_S + self.dice.random() * 5, self.start)
+
+    def _free(self) -> int:
+        return 0 if self.nearly_full_until > self.agenda.now else FREE_BYTES_MIN
+
+    # -- what the ledger tells -------------------------------------------------------------------------------------
+
+    def committed(self, *, calls: int, records: int, seconds: float) -> None:
+        """Meter."""
+
+    def alarm(self, code: str, node: str, stream: str) -> None:
+        """Meter."""
+        self.truth.centre_alarm(code, stream)
+
+    def performed(self, effects: Any) -> Any:
+        """The receiver's effects, given one by one as the ledger asks for them and for the last: a crash may come before any."""
+        if not effects:
+            broken("the receiver gave no answer")
+        return Effects(self, effects)
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def arrive(self, asked: Asked) -> None:
+        """A request is here, whole or not."""
+        life = self.life
+        if not asked.whole:
+            # Content-Length says that something is missing: no answer. And what is left must never pass for a batch
+            if asked.method == "PUT":
+                try:
+                    decode(asked.body)
+                except BadBatch:
+                    return
+                broken("a cut body was taken for a batch")
+            return
+        if self.busy_until > self.agenda.now:
+            asked.reply(Problem("busy", {"window": 4096}, 1.0))
+            return
+        try:
+            future = self.ledger.session(self._session(asked)) if asked.method == "POST" else self.ledger.put(self._put(asked))
+        except BadBatch:
+            asked.reply(Problem("bad-batch", {}, 0.0))
+            return
+        except Busy:
+            asked.reply(Problem("busy", {}, 1.0))
+            return
+        future.add_done_callback(lambda done: self._done(life, asked, done))
+        if not self.turn_asked:
+            self.turn_asked = True
+            self.after(COMMIT_S * (0.2 + self.dice.random()), self._turn)
+
+    def _session(self, asked: Asked) -> SessionCall:
+        request = read_request(asked.body)
+        found = der(read(request.log_certificate.encode()))
+        return SessionCall(node=asked.node, request=request, log_certificate=found, connected_at=asked.connected_at)
+
+    @staticmethod
+    def _put(asked: Asked) -> PutCall:
+        _, _, _, stream, epoch, first = asked.path.split("/")
+        return PutCall(
+            node=asked.node, stream=stream, epoch=int(epoch), first=int(first), fence=asked.headers[FENCE_HEADER], batch=decode(asked.body)
+        )  # fmt: skip
+
+    def _turn(self) -> None:
+        """One transaction of the ledger, as its thread makes it."""
+        self.turn_asked = False
+        ledger, before = self.ledger, self.truth.fence_of(self)
+        group = ledger._with_room(ledger._take())
+        if group:
+            try:
+                ledger._commit(self.connection, self.rows, group)
+            except LedgerLost:
+                raise Died from None
+        self.truth.committed(self, group, before)
+
+    def _done(self, life: int, asked: Asked, future: Any) -> None:
+        """The ledger answered: what the answer says must be true now."""
+        if life != self.life:
+            return
+        self.point()
+        try:
+            self._settle(asked, future)
+        except Exception as error:  # noqa: BLE001  # a Future keeps to itself what its callbacks raise
+            broken(f"{type(error).__name__}: {error}")
+
+    def _settle(self, asked: Asked, future: Any) -> None:
+        error = future.exception()
+        if isinstance(error, GatewayFull | Busy | SwapLost):
+            asked.reply(Problem("busy", {}, 5.0 if isinstance(error, GatewayFull) else 1.0))
+        elif error is not None:
+            broken(f"the ledger failed: {error!r}")
+        else:
+            asked.reply(self._answer(asked, future.result()))
+
+    def _answer(self, asked: Asked, found: Any) -> Any:
+        if isinstance(found, Receipt):
+            self.truth.receipted(self, found.note)
+            return found.note
+        if isinstance(found, Refuse):
+            members = rewind_members(found.held) if found.code == "rewind" else {}
+            return Problem(found.code, json.loads(json.dumps(members)), 0.0)
+        self.truth.admitted(self, asked, found)
+        return SessionAnswer(
+            fence=found.fence, ledger=self.ledger.id, cosign_certificate=self.cosign.pem, held=found.held,
+            streams=tuple(
+                TheirStream(stream=log.origin.stream, epoch=log.origin.epoch, tag=log.origin.tag, size=log.frontier.size, root=log.frontier.root)
+                for log in found.logs
+            ),
+        ).encode()  # fmt: skip

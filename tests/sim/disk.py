@@ -1,0 +1,141 @@
+"""A machine's disk as SQLite sees it: in memory, where COMMIT is durable and costs nothing, or real files. Both can be copied."""
+
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from sync import store
+
+MOUNTS: dict[str, "MemoryDisk | FileDisk"] = {}  # the disks of the present world, by the path that the product opens
+WAL_MARK = slice(18, 20)  # SQLite file format: the bytes that ask for a WAL, which memory has not
+REAL = (store.create, store.SafeDatabase)  # in a tuple: the bench replaces what stands under a name of its own
+
+
+@cache
+def template(schema: Path) -> bytes:
+    """An empty database of this schema, as the product makes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = REAL[0](Path(folder) / "made.db", schema)
+        image = bytearray(made.raw().serialize("main"))
+        made.close()
+    image[WAL_MARK] = b"\1\1"
+    return bytes(image)
+
+
+class MemoryDisk:
+    """One database in memory. `image` is what is durable while nothing is open."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.image = b""
+        self.connection: apsw.Connection | None = None
+        MOUNTS[path] = self
+
+    def create(self, schema: Path) -> "MemoryDisk":
+        if self.connection is None:
+            self.connection = apsw.Connection(":memory:")
+            self.connection.deserialize("main", self.image or template(schema))
+            self.connection.execute("PRAGMA locking_mode = exclusive")
+            self.connection.execute("PRAGMA synchronous = off")
+        return self
+
+    def raw(self) -> apsw.Connection:
+        if self.connection is None:
+            raise apsw.CantOpenError
+        return self.connection
+
+    def close(self) -> None:
+        """The product's close: what is committed stays."""
+
+    def fall(self) -> None:
+        """The process is gone: what was not committed is too."""
+        made = self.connection
+        if made is not None:
+            made.exec_trace = None
+            if not made.get_autocommit():
+                made.execute("ROLLBACK")
+            self.image = made.serialize("main")
+            made.close(True)
+            self.connection = None
+
+    def copy(self) -> Any:
+        return self.image if self.connection is None else self.connection.serialize("main")
+
+    def restore(self, copied: Any) -> None:
+        self.fall()
+        self.image = copied
+
+
+class FileDisk:
+    """One database in files, opened as the product opens it: WAL, synchronous=FULL."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.folder = Path(tempfile.mkdtemp(prefix="wasl-sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        self.file = self.folder / "store.db"
+        self.connection: apsw.Connection | None = None
+        self.opened: list[Any] = []
+        MOUNTS[path] = self
+
+    def create(self, schema: Path) -> Any:
+        made = REAL[0](self.file, schema)
+        self.opened.append(made)
+        self.connection = made.raw()
+        return made
+
+    def reader(self) -> Any:
+        made = REAL[1](self.file, readonly=True)
+        self.opened.append(made)
+        return made
+
+    def fall(self) -> None:
+        for made in self.opened:
+            found = made.raw()
+            found.exec_trace = None
+            if not found.get_autocommit():
+                found.execute("ROLLBACK")
+            made.close()
+        self.opened, self.connection = [], None
+
+    def copy(self) -> Any:
+        return {
+            file.name: file.read_bytes() for file in sorted(self.folder.iterdir()) if not file.name.endswith("-shm")
+        }
+
+    def restore(self, copied: Any) -> None:
+        self.fall()
+        for file in self.folder.iterdir():
+            file.unlink()
+        for name, data in copied.items():
+            (self.folder / name).write_bytes(data)
+
+    def discard(self) -> None:
+        self.fall()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def create(path: Path, schema: Path, *, vfs: str | None = None) -> Any:
+    """Stands where the product calls `sync.store.create`."""
+    return MOUNTS[str(path)].create(schema)
+
+
+def safe_database(path: Path, *, readonly: bool = False, vfs: str | None = None) -> Any:
+    """Stands where the product's readers call `sync.store.SafeDatabase`."""
+    mounted = MOUNTS.get(str(path))
+    if mounted is None:  # a real file, which the real `create` opens
+        return REAL[1](path, readonly=readonly, vfs=vfs)
+    return mounted if isinstance(mounted, MemoryDisk) else mounted.reader()
+
+
+def unmount_all() -> None:
+    """Forget the disks of a world."""
+    for mounted in MOUNTS.values():
+        if isinstance(mounted, FileDisk):
+            mounted.discard()
+        elif mounted.connection is not None:
+            mounted.connection.close(True)
+    MOUNTS.clear()

@@ -1,0 +1,98 @@
+"""The way between nodes and gateway: it loses, doubles, delays, cuts short and answers with old news, as the weather says."""
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from sync.checkpoint import parse_checkpoint, parse_note, sign_checkpoint
+from sync.receipt import cosign
+from tests.sim.agenda import Agenda
+from tests.sim.centre import Asked
+from tests.sim.keys import HashSigner
+
+TRIP_S = 0.02  # one way, on a good day
+LATE_S_MAX = 12.0  # a late request arrives after its sender gave up
+
+
+class Weather:
+    """Rates from 0 to 1, and until when each holds."""
+
+    KINDS = ("lose", "double", "delay", "cut-up", "cut-down", "truncate", "junk", "stale", "forge")
+
+    def __init__(self) -> None:
+        self.until = dict.fromkeys(self.KINDS, 0.0)
+        self.rate = dict.fromkeys(self.KINDS, 0.0)
+
+    def set(self, kind: str, until: float, rate: float) -> None:
+        self.until[kind], self.rate[kind] = until, rate
+
+    def clear(self) -> None:
+        self.until = dict.fromkeys(self.KINDS, 0.0)
+
+
+class Link:
+    """All nodes' way to one gateway."""
+
+    def __init__(self, agenda: Agenda, dice: Random, counts: dict[str, int]) -> None:
+        self.agenda, self.dice, self.counts = agenda, dice, counts
+        self.weather = Weather()
+        self.centre: Any = None
+        self.calm = True
+        self.old: list[tuple[str, bytes]] = []  # receipts given before, to be given again by a broken box in between
+
+    def _is(self, kind: str) -> bool:
+        weather = self.weather
+        if weather.until[kind] <= self.agenda.now or self.dice.random() >= weather.rate[kind]:
+            return False
+        self.counts[kind] += 1
+        return True
+
+    def _trip_s(self) -> float:
+        return LATE_S_MAX * self.dice.random() if self._is("delay") else TRIP_S * (0.5 + self.dice.random())
+
+    def ask(self, box: Any, method: str, path: str, body: bytes, headers: dict[str, str], connected_at: float) -> None:
+        """A request leaves."""
+        ticket, life = box.ticket + 1, box.life  # the wait that follows takes this ticket
+        if self._is("cut-up") or self._is("lose"):
+            return
+
+        def reply(answer: Any) -> None:
+            self._answer(box, life, ticket, path, answer)
+
+        cut = len(body) > 1 and self._is("truncate")
+        sent = body[: self.dice.randrange(1, len(body))] if cut else body
+        asked = Asked(box.node, method, path, sent, headers, connected_at, not cut, reply)
+        for _ in range(2 if self._is("double") else 1):
+            self.agenda.after(self._trip_s(), self._arrive, asked)
+
+    def _arrive(self, asked: Asked) -> None:
+        self.centre.guarded(self.centre.life, self.centre.arrive, asked)
+
+    def _answer(self, box: Any, life: int, ticket: int, path: str, answer: Any) -> None:
+        """An answer leaves the gateway."""
+        if self._is("cut-down") or self._is("lose"):
+            return
+        if isinstance(answer, bytes) and path != "/v1/session":
+            if self.old and self._is("stale"):
+                answer = self.dice.choice(self.old)[1]
+            else:
+                self.old = [*self.old[-7:], (path, answer)]
+            if self._is("forge"):
+                answer = self._forged(answer)
+        if self._is("junk"):
+            answer = "junk"
+        self.agenda.after(self._trip_s(), box.guarded, life, box.resume, ticket, answer)
+
+
+
+    def _forged(self, note: bytes) -> bytes:
+        """A receipt that a faulty or false centre could give: of another root, of more than there is, or by another key."""
+        found = parse_checkpoint(parse_note(note).text)
+        kind, signer = self.dice.randrange(3), self.centre.cosign.signer
+        if kind == 0:
+            found = replace(found, root=self.dice.randbytes(32))
+        elif kind == 1:
+            found = replace(found, size=found.size + 1)
+        else:
+            signer = HashSigner(signer.name, self.dice.randbytes(32))
+        return cosign(sign_checkpoint(found, HashSigner("stranger", bytes(32))), time=1, signer=signer)

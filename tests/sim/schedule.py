@@ -1,0 +1,69 @@
+"""What a seed means: the shape of a world and the faults that come over it. Values, so that a failing one can be cut down."""
+
+from dataclasses import dataclass
+from random import Random
+
+FAULTS_S = 60.0  # virtual: within this time all faults begin and end
+OPS_MIN, OPS_MAX = 2, 9
+
+# kind: (weight, longest span in virtual seconds)
+KINDS: dict[str, tuple[int, float]] = {
+    "lose": (6, 20.0), "double": (5, 20.0), "delay": (5, 20.0), "cut-up": (4, 20.0), "cut-down": (5, 15.0), "truncate": (3, 10.0),
+    "junk": (2, 10.0), "stale": (4, 15.0), "forge": (3, 10.0),
+    "crash-node": (14, 0.0), "crash-centre": (12, 0.0), "full-node": (4, 10.0), "full-centre": (4, 10.0), "nearly-full": (1, 8.0), "busy": (3, 8.0),
+    "restore-node": (5, 20.0), "restore-centre": (4, 20.0), "clone": (6, 20.0), "new-ledger": (2, 0.0),
+    "clock-node": (3, 20.0), "clock-centre": (3, 20.0), "renew-log": (2, 0.0), "renew-cosign": (4, 0.0), "deaf": (6, 10.0),
+}  # fmt: skip
+PASTS = (2**31, 2**32, 2**63 - 2**12)  # the last leaves room below SQLite's largest integer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """One fault: what, when, how long, and a number from 0 to 1 that says how exactly."""
+
+    kind: str
+    at: float
+    span: float
+    much: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.at:.3f} s for {self.span:.3f} s, {self.much:.3f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A world and its faults. `past`: the size at which every log begins."""
+
+    seed: int
+    streams: int
+    feeds: int
+    past: int
+    every_s: float
+    octets: int
+    quota_bytes: int
+    answer_s_max: float
+    retention_s: float
+    real_keys: bool
+    files: bool
+    ops: tuple[Op, ...]
+
+
+def schedule_of(seed: int) -> Schedule:
+    """The schedule of a seed. A tenth has real keys, one in fifty real files."""
+    dice = Random(f"schedule {seed}")
+    kinds = dice.choices(list(KINDS), [weight for weight, _ in KINDS.values()], k=dice.randint(OPS_MIN, OPS_MAX))
+    past = dice.choice(PASTS) - dice.randrange(1, 40) if dice.random() < 0.15 else 0
+    if past:  # what came before lies nowhere: another ledger could never be told
+        kinds = ["cut-down" if kind == "new-ledger" else kind for kind in kinds]
+    big = dice.random() < 0.25
+    return Schedule(
+        seed=seed, streams=dice.randint(1, 3), feeds=dice.randint(1, 3), past=past, every_s=dice.choice((0.1, 0.2, 0.4)),
+        octets=3000 if big else 200, quota_bytes=64 * 4096 if big else 0, answer_s_max=dice.choice((2.0, 5.0)),
+        retention_s=dice.choice((0.0, 5.0, 1000.0)), real_keys=seed % 10 == 9, files=seed % 50 == 25,
+        ops=tuple(sorted((_op(kind, dice) for kind in kinds), key=lambda op: op.at)),
+    )  # fmt: skip
+
+
+def _op(kind: str, dice: Random) -> Op:
+    at = dice.uniform(0.5, FAULTS_S - 22.0)
+    return Op(kind=kind, at=at, span=dice.uniform(0.2, max(0.2, KINDS[kind][1])), much=dice.random())

@@ -1,0 +1,244 @@
+"""What must hold at every step, and what the world knows to judge it: every message, every head that was ever committed, every fence."""
+
+from typing import Any
+
+from gateway.ledger import PutCall, SessionOpened
+from sync.checkpoint import parse_checkpoint, parse_note
+from sync.log import Frontier
+from sync.outbox import Stored
+from sync.receiver import Receipt
+from sync.sender import KeepFence, KeepReceipt
+from sync.session import SessionRequest, read_request
+from tests.sim.bench import Past
+from tests.sim.machine import broken
+
+Message = tuple[str, int]  # feed and number
+
+_LOG = "SELECT id, size, checkpoint, trimmed FROM log WHERE stream = ? AND epoch = ?"
+_ROW = "SELECT id FROM header WHERE log = ? AND seq = ?"
+_BODY = "SELECT body FROM body WHERE id = ?"
+_HEADS = "SELECT id, stream, epoch, tag, size, peaks FROM log WHERE node = ? ORDER BY stream, epoch"
+_RECORDS = "SELECT seq, leaf, body FROM header LEFT JOIN body USING (id) WHERE log = ? AND seq >= ? ORDER BY seq"
+
+
+def read_message(body: bytes) -> Message:
+    """Which message these bytes are."""
+    parts = body.split(b"|", 5)
+    return parts[3].decode(), int(parts[4])
+
+
+class Truth:
+    """The oracle of one world."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.acknowledged_ids: set[Message] = set()
+        self.heads: set[tuple[str, int, bytes]] = set()  # (origin, size, root) that a gateway ever held durably
+        self.high: dict[str, int] = {}  # origin -> largest such size
+        self.by_leaf: dict[bytes, Message] = {}  # leaves whose bodies a gateway has had
+        self.positions: dict[Message, tuple[str, int]] = {}  # where a message stands first
+        self.lost: set[Message] = set()  # on a disk that was rolled back
+        self.twice: set[Message] = set()  # waited for their answer when a disk was rolled back
+        self.fences: dict[str, tuple[Any, int]] = {}  # fence -> the start that got it
+        self.alarms: set[tuple[str, str]] = set()  # of the centre
+        self.forget()
+
+    def forget(self) -> None:
+        """The gateway's disk was rolled back or replaced: look at it anew."""
+        self.known: dict[int, Frontier] = {}
+        self.next: dict[str, int] = {}
+        self.boots: list[str] = []
+        self.held = False
+        self.scanned: Any = None
+        self.anew = True  # what is found now came earlier
+
+    # -- the node's side -------------------------------------------------------------------------------------------
+
+    def started(self, box: Any) -> None:
+        """A start is up; nothing to check yet."""
+
+    def sends(self, box: Any, method: str, path: str) -> None:
+        """A request leaves: never while a transaction is open."""
+        if not box.disk.connection.get_autocommit():
+            broken("a call was made inside a transaction")
+
+    def acknowledged(self, box: Any, source: Any, n: int, outcome: Stored) -> None:
+        """I1: what a reply says is durable, whole, and under a signed checkpoint."""
+        connection = box.disk.connection
+        if not connection.get_autocommit():
+            broken("acknowledged inside a transaction")
+        log = connection.execute(_LOG, (outcome.stream, outcome.epoch)).get
+        if log is None:
+            broken(f"acknowledged in a log that is not there: {outcome}")
+        number, size, checkpoint, trimmed = log
+        signed = parse_checkpoint(parse_note(checkpoint).text)
+        if not (outcome.seq < size == signed.size):
+            broken(f"acknowledged {outcome.seq}, the checkpoint covers {signed.size} of {size}")
+        row = connection.execute(_ROW, (number, outcome.seq)).get
+        body = None if row is None else connection.execute(_BODY, (row,)).get
+        if outcome.stream != source.stream or row is None or (body is None and outcome.seq >= trimmed):
+            broken(f"acknowledged {outcome}, but the body is not there")
+        if body is not None and body != source.body(n):
+            broken(f"acknowledged {source.name} {n} with other bytes at {outcome.seq}")
+        self.acknowledged_ids.add((source.name, n))
+
+    def performs(self, box: Any, uplink: Any, effect: Any) -> None:
+        """The sender asks for something durable: a receipt must be true, a fence must be this start's own."""
+        if isinstance(effect, KeepReceipt):
+            self.world.counts["effects"] += 1  # its sync
+            said = parse_checkpoint(parse_note(effect.note).text)
+            if (str(effect.origin), effect.size, said.root) not in self.heads or said.size != effect.size:
+                broken(f"kept a receipt of {effect.size} that no gateway gave")
+            if own_root(box, uplink._views[effect.origin.stream].log, effect.size) != said.root:
+                broken(f"kept a receipt of another root at {effect.size}")
+        elif isinstance(effect, KeepFence):
+            start = (box, box.life)
+            if self.fences.setdefault(effect.fence, start) != start:
+                broken("two starts have one fence")
+
+    def trimmed(self, box: Any, stream: str) -> None:
+        """I6: a body goes only when a gateway has it."""
+        head = box.outbox.heads[stream]
+        if head.trimmed > max(self.high.get(str(head.origin), 0), Past.frontier.size):
+            broken(f"trimmed to {head.trimmed}, no gateway ever held more than {self.high.get(str(head.origin), 0)}")
+        if box.quota_bytes:
+            pages = box.disk.connection.pragma("page_count")
+            if pages * 4096 > box.quota_bytes + 300 * 4096:
+                broken(f"the outbox has {pages} pages")
+        if box.writer.queued() > box.writer._queue_max:
+            broken("the queue before the writer has no bound")
+
+    # -- the gateway's side ----------------------------------------------------------------------------------------
+
+    def fence_of(self, centre: Any) -> str:
+        """The fence last admitted, as it is on disk."""
+        rows = list(centre.connection.execute("SELECT fence, held FROM node WHERE name = ?", (self.world.node,)))
+        if rows:
+            self.held = bool(rows[0][1])
+        return rows[0][0] if rows else ""
+
+    def committed(self, centre: Any, group: Any, before: str) -> None:
+        """A transaction of the ledger is over."""
+        fence = before
+        for waiting in group:
+            if isinstance(waiting.answer, SessionOpened):
+                fence = waiting.answer.fence
+            elif isinstance(waiting.call, PutCall) and isinstance(waiting.answer, Receipt) and waiting.call.fence != fence:
+                broken("a batch of an older fence was taken")
+        self.world.counts["effects"] += 1  # its sync
+        self.scan(centre)
+
+    def receipted(self, centre: Any, note: bytes) -> None:
+        """I7: what a receipt says is durable in the ledger when it leaves."""
+        if not centre.connection.get_autocommit():
+            broken("receipted inside a transaction")
+        self.scan(centre)
+        said = parse_checkpoint(parse_note(note).text)
+        if (str(said.origin), said.size, said.root) not in self.heads:
+            broken(f"receipted {said.size}, which the ledger does not hold")
+
+    def admitted(self, centre: Any, asked: Any, found: SessionOpened) -> None:
+        """I10: starts are admitted in one direction, and one that does not continue the last is held."""
+        if not centre.connection.get_autocommit():
+            broken("admitted inside a transaction")
+        request: SessionRequest = read_request(asked.body)
+        rows = list(centre.connection.execute("SELECT boot, fence, held FROM node WHERE name = ?", (asked.node,)))
+        if not rows or (found.fence == rows[0][1]) != (request.boot == rows[0][0]):
+            broken("admitted with another fence than the ledger keeps")
+        if not self.boots or self.boots[-1] != request.boot:
+            if request.boot in self.boots:
+                broken("an older start was admitted again")
+            self._check_held(request, found)
+            self.boots.append(request.boot)
+            self.last_fence = found.fence
+
+    def _check_held(self, request: SessionRequest, found: SessionOpened) -> None:
+        if self.boots:
+            continues = request.fence == self.last_fence or self.boots[-1] in request.boots
+            if (self.held or not continues) and not found.held:
+                broken("a start that does not continue the last one is not held")
+            if not continues and ("GWY-10", "") not in self.alarms:
+                broken("a copy was admitted without an alarm at the centre")
+        self.held = self.held or found.held
+
+    def centre_alarm(self, code: str, stream: str) -> None:
+        """The centre was told."""
+        self.alarms.add((code, stream))
+        if code == "GWY-16":
+            broken("a call failed inside the ledger")
+
+    def scan(self, centre: Any) -> None:
+        """I3, I4: what is new in the ledger continues what was there, in the source's order, byte for byte."""
+        changes = centre.connection.total_changes()
+        if (centre.connection, changes) == self.scanned:
+            return
+        self.scanned = (centre.connection, changes)
+        for row, stream, epoch, tag, size, peaks in list(centre.connection.execute(_HEADS, (self.world.node,))):
+            known = self.known.get(row)
+            if known is None:
+                known = self.known[row] = Past.frontier if size >= Past.frontier.size else Frontier()
+            if (size, peaks) == (known.size, known.peaks):
+                continue
+            origin = f"{self.world.node}/{stream}/{epoch}-{tag}"
+            self._scan_log(centre, row, origin, known, Frontier(size, peaks))
+        self.anew = False
+
+    def _scan_log(self, centre: Any, row: int, origin: str, known: Frontier, head: Frontier) -> None:
+        found = list(centre.connection.execute(_RECORDS, (row, known.size)))
+        if [seq for seq, _, _ in found] != list(range(known.size, head.size)):
+            broken(f"{origin} has a gap or too much between {known.size} and {head.size}")
+        after = known.append(b"".join([leaf for _, leaf, _ in found]))
+        if after != head:
+            broken(f"{origin}: the head at {head.size} is not that of its records")
+        for seq, leaf, body in found:
+            self._take(origin, seq, leaf, body)
+        if self.held and found and not self.anew:
+            self._check_hold(centre, row, known.size, head.size)
+        self.known[row] = head
+        self.heads.add((origin, head.size, head.root))
+        self.high[origin] = max(self.high.get(origin, 0), head.size)
+
+    def _take(self, origin: str, seq: int, leaf: bytes, body: bytes | None) -> None:
+        """One record: the next of its feed."""
+        if body is None:
+            if leaf not in self.by_leaf:
+                broken(f"{origin} {seq} came without its body, and no gateway ever had it")
+            message = self.by_leaf[leaf]
+        else:
+            message = self.by_leaf[leaf] = read_message(body)
+        feed, n = message
+        source = self.world.feeds.get(feed)
+        if source is None or f"/{source.stream}/" not in origin or (body is not None and source.body(n) != body):
+            broken(f"{origin} {seq} is no message of {feed}")
+        expected = self.next.get(feed, 0)
+        first = self.positions.setdefault(message, (origin, seq))
+        if n < expected and message not in self.twice and not self._forgotten(source, *first):
+            broken(f"{origin} {seq}: {feed} {n} a second time or too late, {expected} was next")
+        gap = [each for each in range(expected, n) if (feed, each) not in self.lost]
+        if gap:
+            broken(f"{origin} {seq}: {feed} {gap[0]} is missing before {n}")
+        self.next[feed] = max(expected, n + 1)
+
+    def _forgotten(self, source: Any, origin: str, seq: int) -> bool:
+        """Known and reported: a repeat whose first arrival was trimmed meanwhile is stored again."""
+        head = source.box.outbox.heads[source.stream]
+        found = str(head.origin) == origin and seq < head.trimmed
+        self.world.counts["repeated after trim"] += found
+        return found
+
+    def _check_hold(self, centre: Any, log: int, first: int, end: int) -> None:
+        ranges = list(centre.connection.execute("SELECT first, end FROM hold WHERE log = ?", (log,)))
+        if not any(low <= first and end <= high for low, high in ranges):
+            broken(f"records {first} to {end} came while the node was held, and are not")
+
+
+def own_root(box: Any, log: int, size: int) -> bytes:
+    """The node's own root, from its stored leaves; what one life has read it need not read again."""
+    known = box.read.get(log, Past.frontier)
+    if known.size > size:
+        known = Past.frontier
+    leaves = box.disk.connection.execute(
+        "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq", (log, known.size, size)
+    ).fetchall()
+    box.read[log] = known = known.append(b"".join([leaf for (leaf,) in leaves]))
+    return known.root

@@ -1,0 +1,279 @@
+"""One schedule, from the first start to the last receipt: builds the machines, lets the faults come, heals, and asks for convergence."""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from native import frontier_append
+from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.log import HASH_BYTES, Frontier
+from sync.names import Origin
+from sync.outbox_heads import write_head
+from sync.receipt import cosign
+from tests import sim_realm
+from tests.sim.agenda import Agenda, Broken
+from tests.sim.bench import Past
+from tests.sim.box import Box
+from tests.sim.centre import Centre
+from tests.sim.disk import FileDisk, MemoryDisk, unmount_all
+from tests.sim.faults import Faults
+from tests.sim.keys import identity
+from tests.sim.link import Link
+from tests.sim.schedule import FAULTS_S, Op, Schedule
+from tests.sim.source import Source
+from tests.sim.truth import Truth
+
+EFFECTS_MIN = 300
+MESSAGES_MAX = 120  # of one feed: bounds a run
+AFTER = 3  # messages of each source when the faults are over
+CONVERGE_S = 900.0  # virtual, after the last fault: a dozen of the longest waits (60 s of back-off, 60 s of a full centre)
+LANES = ("critical", "routine", "bulk")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a schedule went. `why` is empty where every invariant held."""
+
+    seed: int
+    why: str
+    effects: int
+    faults: int
+    counts: dict[str, int]
+    virtual_s: float
+    trace: list[str]
+
+
+class World:
+    """The machines of one schedule. `drop` leaves out these operations by number."""
+
+    def __init__(self, schedule: Schedule, drop: Collection[int] = ()) -> None:
+        self.schedule = schedule
+        self.ops = [op for n, op in enumerate(schedule.ops) if n not in drop]
+        self.dice = Random(f"world {schedule.seed}")
+        self.agenda = Agenda()
+        self.counts: dict[str, int] = defaultdict(int)
+        self.node, self.gateway = sim_realm.NODE, sim_realm.GATEWAY
+        self.feeds: dict[str, Source] = {}
+        self.boxes: list[Box] = []
+        self.trace: list[str] = []
+        self.renewed = {"log": 0, "cosign": 0}
+        self.streams = {f"s{n}": LANES[n % 3] for n in range(schedule.streams)}
+        self.truth = Truth(self)
+        self.link = Link(self.agenda, self.dice, self.counts)
+        self.copied = False  # a disk of the node was rolled back or copied
+        self.centre_rolled_back = False
+        self.centre = Centre(
+            self.agenda, self.new_disk("/sim/centre"), self.counts, cosign=self.identity("cosign"), dice=self.dice
+        )  # fmt: skip
+        self.centre.truth, self.link.centre = self.truth, self.centre
+        self.box(self.new_disk("/sim/node"))
+        Past.frontier = self._past()
+        self.faults = Faults(self)
+
+    def new_disk(self, path: str) -> Any:
+        return FileDisk(path) if self.schedule.files else MemoryDisk(path)
+
+    def identity(self, role: str) -> Any:
+        """Log identity: renewals keep the key. Cosigning identity: renewals bring a new one."""
+        n = self.renewed[role]
+        if role == "log":
+            return identity(f"urn:wasl:node:{self.node}:log", "log key", n, real=self.schedule.real_keys)
+        return identity(f"urn:wasl:gateway:{self.gateway}:cosign", f"cosign key {n}", n, real=self.schedule.real_keys)
+
+    def box(self, disk: Any) -> Box:
+        """Another machine with the node's name, its disk, and sources of its own."""
+        schedule, number = self.schedule, len(self.boxes)
+        made = Box(
+            self.agenda, disk, self.counts, node=self.node, gateway=self.gateway, lanes=self.streams, log=self.identity("log"),
+            anchor=sim_realm.AUTHORITY.certificate, dice=self.dice, quota_bytes=schedule.quota_bytes,
+            answer_s_max=schedule.answer_s_max, retention_s=schedule.retention_s,
+        )  # fmt: skip
+        made.truth, made.link = self.truth, self.link
+        for stream in self.streams:
+            for n in range(schedule.feeds):
+                name = f"b{number}-{stream}-{n}"
+                dice = Random(f"source {schedule.seed} {name}")
+                self.feeds[name] = source = Source(
+                    self, made, name=name, stream=stream, dice=dice, every_s=schedule.every_s * len(self.streams), octets=schedule.octets
+                )  # fmt: skip
+                made.sources.append(source)
+        self.boxes.append(made)
+        return made
+
+    def sated(self, source: Source) -> bool:
+        """Whether a source has sent its share: enough before the faults are over, and some after. An idle node would never call again."""
+        enough = self.counts["effects"] >= EFFECTS_MIN
+        if self.agenda.now < FAULTS_S:
+            return source.next >= MESSAGES_MAX and enough
+        source.goal = source.goal or source.next + AFTER
+        return source.next >= source.goal and enough
+
+    # -- a log's past ----------------------------------------------------------------------------------------------
+
+    def _past(self) -> Frontier:
+        size = self.schedule.past
+        return Frontier(size, self.dice.randbytes(HASH_BYTES * size.bit_count()))
+
+    def _begin_late(self) -> None:
+        """Write the logs' past into both disks: heads of a huge size, receipted."""
+        past, box, centre = Past.frontier, self.boxes[0], self.centre
+        assert len(frontier_append(past.size, past.peaks, b"")) == len(past.peaks)
+        for stream, head in list(box.outbox.heads.items()):
+            note = sign_checkpoint(Checkpoint(head.origin, past.size, past.root), box.log.signer)
+            late = replace(head, frontier=past, trimmed=past.size, group_first=past.size, checkpoint=note)
+            receipt = cosign(note, time=sim_realm.NOW_S, signer=centre.cosign.signer)
+            with box.outbox.transaction():
+                write_head(box.disk.connection, late)
+                box.outbox.set_fact("ledger", centre.ledger.id.encode())
+            box.outbox.heads[stream] = late
+            box.outbox.keep_receipt(
+                ledger=centre.ledger.id, stream=stream, size=past.size, receipt=receipt, at=sim_realm.NOW_S
+            )
+            centre.connection.execute(
+                "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at) VALUES (?, ?, 1, ?, ?, '', ?, ?, 0, ?, 0)",
+                (self.node, stream, head.origin.tag, head.lane, past.size, past.peaks, receipt),
+            )
+            origin = str(Origin(self.node, stream, 1, head.origin.tag))
+            self.truth.heads.add((origin, past.size, past.root))
+            self.truth.high[origin] = past.size
+
+    # -- the run ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """Everything. Gives what broke, never raises for it."""
+        why = ""
+        try:
+            self._run()
+        except Broken as error:
+            why = str(error)
+        except Exception as error:  # noqa: BLE001  # whatever the product raises where nothing may
+            why = f"{type(error).__name__}: {error}"
+            self.error = error
+        finally:
+            self._end()
+        return Outcome(
+            self.schedule.seed, why, self.counts["effects"], len(self.ops), dict(self.counts), self.agenda.now, self.trace
+        )  # fmt: skip
+
+    def _end(self) -> None:
+        for box in self.boxes:
+            box.retired = True
+            box.fall()
+        self.centre.fall()
+        unmount_all()
+
+    def _run(self) -> None:
+        self.centre.start()
+        box = self.boxes[0]
+        box.start()
+        if self.schedule.past:
+            # the first start made the logs; they get their past before the second one looks
+            self._begin_late()
+            box.fall()
+        for op in self.ops:
+            self.agenda.after(op.at, self._apply, op)
+        self.agenda.run(FAULTS_S, lambda: False)
+        self.say("the faults are over")
+        self.faults.heal()
+        end = self.agenda.now + CONVERGE_S
+        while not self.agenda.run(end, self.converged):
+            if self.agenda.now >= end:
+                raise Broken(f"no convergence: {self.unconverged()}")
+        self.final()
+
+    def say(self, text: str) -> None:
+        self.trace.append(f"{self.agenda.now:9.3f}  {text}")
+
+    def _apply(self, op: Op) -> None:
+        self.say(str(op))
+        self.counts[f"op {op.kind}"] += 1
+        self.faults.apply(op)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def converged(self) -> bool:
+        return self.counts["effects"] >= EFFECTS_MIN and not self.unconverged()
+
+    def unconverged(self) -> str:
+        """What is not yet as it must become; empty: all is drained."""
+        if not self.centre.up:
+            return "the centre is down"
+        for box in self.boxes:
+            if not box.retired:
+                found = self._undrained(box)
+                if found:
+                    return found
+        return ""
+
+    def _undrained(self, box: Box) -> str:
+        if not box.up:
+            return "a box is down"
+        standing = {(alarm["code"], alarm["subject"]) for alarm in box.alarms.standing()}
+        if ("SYN-27", "") in standing:
+            return "a box is fenced"
+        stands = any(self.halted(standing, stream) for stream in self.streams)
+        for source in box.sources:
+            # what stands still fills a small disk, and then its sources are refused, as is right
+            if (source.busy or not self.sated(source)) and not (stands and box.quota_bytes):
+                return f"{source.name} has not sent all: {source.next}"
+        held = self._gateway_sizes()
+        for stream, head in box.outbox.heads.items():
+            if self.halted(standing, stream):
+                continue
+            size, origin = head.frontier.size, str(head.origin)
+            if held.get(origin) != size:
+                return f"{origin}: the node has {size}, the gateway {held.get(origin)}"
+            ledger = box.outbox.ledger()
+            if box.outbox._cursor(ledger, head)[0] != size:
+                return f"{origin}: receipted {box.outbox._cursor(ledger, head)[0]} of {size}"
+        return ""
+
+    def halted(self, standing: set[tuple[str, str]], stream: str) -> bool:
+        """A stream stands still with an alarm: allowed only where a disk was rolled back or copied."""
+        codes = {code for code, subject in standing if subject == stream} & {"SYN-20", "SYN-21", "SYN-22"}
+        if codes and not (self.copied or self.centre_rolled_back):
+            raise Broken(f"{stream} stands still without a cause: {codes}")
+        return bool(codes)
+
+    def _gateway_sizes(self) -> dict[str, int]:
+        rows = self.centre.connection.execute("SELECT stream, epoch, tag, size FROM log WHERE node = ?", (self.node,))
+        return {f"{self.node}/{stream}/{epoch}-{tag}": size for stream, epoch, tag, size in rows}
+
+    def final(self) -> None:
+        """After convergence: nothing acknowledged is missing, and no fork went unnoticed."""
+        truth = self.truth
+        truth.forget()
+        truth.scan(self.centre)
+        standing = {stream for box in self.boxes for stream in self.streams if self._stood(box, stream)}
+        for feed, n in truth.acknowledged_ids:
+            source = self.feeds[feed]
+            if n >= truth.next.get(feed, 0) and (feed, n) not in truth.lost and source.stream not in standing:
+                raise Broken(f"{feed} {n} was acknowledged and is not at the gateway")
+        for box in self.boxes:
+            self._check_forks(box)
+
+    def _stood(self, box: Box, stream: str) -> bool:
+        return box.retired or any((code, stream) in box.ever for code in ("SYN-20", "SYN-21", "SYN-22"))
+
+    def _check_forks(self, box: Box) -> None:
+        """Where box and gateway hold other records at one position, the box alarms."""
+        if box.retired or not box.up:
+            return
+        for stream, head in box.outbox.heads.items():
+            theirs = self.centre.rows.head(self.node, stream)
+            if theirs is None:
+                continue
+            row, held = theirs
+            both = min(held.frontier.size, head.frontier.size)
+            mine, other = (
+                disk.connection.execute(
+                    "SELECT leaf FROM header WHERE log = ? AND seq < ? ORDER BY seq", (log, both)
+                ).fetchall()
+                for disk, log in ((box.disk, head.log), (self.centre.disk, row))
+            )
+            if (mine != other or held.origin != head.origin) and not self._stood(box, stream):
+                raise Broken(f"{stream}: node and gateway differ, and nobody was told")
+
+
