@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from hashlib import shake_256
 from typing import Any
 
 import structlog
@@ -13,10 +14,11 @@ import structlog
 import gateway.ledger_sqlite  # noqa: F401  # so that its names are there to be replaced
 import node.uplink  # noqa: F401
 import sync.outbox  # noqa: F401
-import sync.outbox_view  # noqa: F401
 from sync import batch, certificates, checkpoint, header, log, store
 from sync.keys import Verifier
-from sync.log import Frontier
+from sync.log import HASH_BYTES, Frontier
+from sync.outbox_view import OutboxView
+from sync.store import LogTable
 from tests.sim import disk, keys, parcel
 
 ROOMS = ("sync.", "node.", "gateway.", "tests.sim.")
@@ -29,7 +31,7 @@ class Past:
     frontier = Frontier()
 
 
-REAL = (log.range_frontier,)  # in a tuple: what stands under a name of its own is replaced here too
+REAL = (log.range_frontier, OutboxView.run_root)  # in a tuple: what stands under a name of its own is replaced here too
 REMEMBERED = 4096  # results of pure functions: a few schedules' worth
 
 
@@ -75,11 +77,24 @@ def range_frontier(table: Any, first: int, end: int) -> Frontier:
     """As the product's, with the past taken from where it is known: nobody stores 2^63 leaves."""
     past = Past.frontier
     if not past.size or first or end < past.size:
-        return REAL[0](table, first, end)
+        try:
+            return REAL[0](table, first, end)
+        except IndexError:
+            if not past.size or first:
+                raise
+            # an earlier size of the past, which a search for what is common may ask for: any peaks, but always the same
+            return Frontier(end, shake_256(end.to_bytes(8)).digest(HASH_BYTES * end.bit_count()))
     found = past.append(table.leaves(past.size, end - past.size))
     if found.size != end:
         raise IndexError("leaves are missing")
     return found
+
+
+def run_root(view: OutboxView, run: int, start: int, size: int) -> bytes:
+    """As the product's, with the past taken from where it is known."""
+    if start or not Past.frontier.size:
+        return REAL[1](view, run, start, size)
+    return range_frontier(LogTable(view._database.raw(), run), 0, size).root
 
 
 def replace_everywhere(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:
@@ -109,7 +124,8 @@ def bench(*, real_keys: bool) -> Iterator[None]:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=False
     )
-    done = replace_everywhere(pairs)
+    done = [(OutboxView, "run_root", OutboxView.run_root), *replace_everywhere(pairs)]
+    OutboxView.run_root = run_root
     try:
         yield
     finally:

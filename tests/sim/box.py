@@ -99,12 +99,12 @@ class BoxClient(GatewayClient):
     def close(self) -> None:
         self.connected_at = None
 
-    def _call(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes | Problem:
+    def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes | Problem:
         box = self._box
         if self.connected_at is None:
             self.connected_at = box.monotonic()
         box.truth.sends(box, method, path)
-        box.link.ask(box, method, path, body, headers, self.connected_at)
+        box.link.ask(box, method, path, body or b"", headers, self.connected_at)
         answer = box.pause(box.answer_s_max)
         if isinstance(answer, (bytes, Problem)):
             return answer
@@ -144,7 +144,8 @@ class Box(Machine):
         self.turning = self.turn_asked = False
         self.refused_at = float("-inf")
         self.boot = b""
-        self.read: dict[int, Any] = {}  # frontiers that the oracle has read in this life
+        self.read: dict[Any, Any] = {}  # frontiers that the oracle has read in this life
+        self.trim_seen: dict[int, int] = {}  # how far the oracle has looked at what was trimmed, by log
         self.thread: greenlet | None = None
         self.writer: Any = None
         self.uplink: Any = None
@@ -165,7 +166,7 @@ class Box(Machine):
         self.guarded(self.life, self._start)
 
     def _start(self) -> None:
-        self.boot, self.read = self.new_boot(), {}
+        self.boot, self.read, self.trim_seen = self.new_boot(), {}, {}
         alarms = BoxAlarms(self.now_us, self.ever)
         self.writer = writer = BoxWriter(
             self._open, queue_records_max=QUEUE_RECORDS_MAX, deliver=self._deliver, room=lambda: True, grown=self._grown
@@ -272,9 +273,9 @@ class Box(Machine):
                 self.refused_at = self.agenda.now
             done(outcome)
 
-    def _grown(self, stream: str, size: int) -> None:
+    def _grown(self, origin: Any, size: int) -> None:
         self.point()
-        self.uplink.grown(stream, size)
+        self.uplink.grown(origin, size)
 
     def _trim(self) -> None:
         refused = self.agenda.now - self.refused_at < 60.0

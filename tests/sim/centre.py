@@ -8,14 +8,15 @@ from random import Random
 from typing import Any
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
-from gateway.ledger import PutCall, SessionCall
+from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall
 from gateway.ledger_rows import Rows
 from gateway.ledger_sqlite import FREE_BYTES_MIN, SCHEMA, Dice, SqliteLedger
 from node.gateway_client import FENCE_HEADER, Problem
+from sync.agreement import Told
 from sync.batch import decode
 from sync.certificates import der, read
 from sync.errors import BadBatch
-from sync.receiver import Receipt, Receiver, Refuse, rewind_members
+from sync.receiver import Receipt, Receiver, Refuse, Taken, rewind_members
 from sync.session import SessionAnswer, TheirStream, read_request
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
@@ -145,7 +146,7 @@ class Centre(Machine):
             asked.reply(Problem("busy", {"window": 4096}, 1.0))
             return
         try:
-            future = self.ledger.session(self._session(asked)) if asked.method == "POST" else self.ledger.put(self._put(asked))
+            future = self._call(asked)
         except BadBatch:
             asked.reply(Problem("bad-batch", {}, 0.0))
             return
@@ -156,6 +157,19 @@ class Centre(Machine):
         if not self.turn_asked:
             self.turn_asked = True
             self.after(COMMIT_S * (0.2 + self.dice.random()), self._turn)
+
+    def _call(self, asked: Asked) -> Any:
+        """The endpoints of gateway/api.py."""
+        match asked.method, asked.path.split("/")[2:]:
+            case "POST", ["session"]:
+                return self.ledger.session(self._session(asked))
+            case "POST", ["streams", stream, "epochs"]:
+                fence = asked.headers[FENCE_HEADER]
+                return self.ledger.epoch(EpochCall(node=asked.node, stream=stream, fence=fence, statement=asked.body))
+            case "GET", ["streams", stream, question]:
+                epoch, _, size = question.partition("?size=")
+                return self.ledger.root(RootCall(node=asked.node, stream=stream, epoch=int(epoch), size=int(size)))
+        return self.ledger.put(self._put(asked))
 
     def _session(self, asked: Asked) -> SessionCall:
         request = read_request(asked.body)
@@ -168,6 +182,13 @@ class Centre(Machine):
         return PutCall(
             node=asked.node, stream=stream, epoch=int(epoch), first=int(first), fence=asked.headers[FENCE_HEADER], batch=decode(asked.body)
         )  # fmt: skip
+
+    def release(self) -> None:
+        """A person releases what is held."""
+        self.ledger.release(ReleaseCall(node=self.truth.world.node, operator="simulated", statement=b"released"))
+        if not self.turn_asked:
+            self.turn_asked = True
+            self.after(COMMIT_S, self._turn)
 
     def _turn(self) -> None:
         """One transaction of the ledger, as its thread makes it."""
@@ -207,6 +228,10 @@ class Centre(Machine):
         if isinstance(found, Refuse):
             members = rewind_members(found.held) if found.code == "rewind" else {}
             return Problem(found.code, json.loads(json.dumps(members)), 0.0)
+        if isinstance(found, Taken):
+            return json.dumps(rewind_members(found.held)).encode()
+        if isinstance(found, Told):
+            return json.dumps({"tag": found.tag, "size": found.size, "root": found.root.hex()}).encode()
         self.truth.admitted(self, asked, found)
         return SessionAnswer(
             fence=found.fence, ledger=self.ledger.id, cosign_certificate=self.cosign.pem, held=found.held,

@@ -42,8 +42,11 @@ class Faults:
         self._mind()
 
     def _mind(self) -> None:
-        """A person restarts a node that says it is fenced: once a minute somebody looks."""
+        """A person restarts a node that says it is fenced, and releases what is held: once a minute somebody looks."""
         world = self.world
+        if world.centre.up and world.truth.held:
+            world.counts["released"] += 1
+            world.centre.guarded(world.centre.life, world.centre.release)
         for box in world.boxes:
             if box.up and any(alarm["code"] == "SYN-27" for alarm in box.alarms.standing()):
                 world.say("a person restarts a fenced node")

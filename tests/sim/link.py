@@ -38,7 +38,7 @@ class Link:
         self.weather = Weather()
         self.centre: Any = None
         self.calm = True
-        self.old: list[tuple[str, bytes]] = []  # receipts given before, to be given again by a broken box in between
+        self.old: list[bytes] = []  # receipts given before, to be given again by a broken box in between
 
     def _is(self, kind: str) -> bool:
         weather = self.weather
@@ -57,7 +57,7 @@ class Link:
             return
 
         def reply(answer: Any) -> None:
-            self._answer(box, life, ticket, path, answer)
+            self._answer(box, life, ticket, method, answer)
 
         cut = len(body) > 1 and self._is("truncate")
         sent = body[: self.dice.randrange(1, len(body))] if cut else body
@@ -68,15 +68,15 @@ class Link:
     def _arrive(self, asked: Asked) -> None:
         self.centre.guarded(self.centre.life, self.centre.arrive, asked)
 
-    def _answer(self, box: Any, life: int, ticket: int, path: str, answer: Any) -> None:
+    def _answer(self, box: Any, life: int, ticket: int, method: str, answer: Any) -> None:
         """An answer leaves the gateway."""
         if self._is("cut-down") or self._is("lose"):
             return
-        if isinstance(answer, bytes) and path != "/v1/session":
+        if isinstance(answer, bytes) and method == "PUT":
             if self.old and self._is("stale"):
-                answer = self.dice.choice(self.old)[1]
+                answer = self.dice.choice(self.old)
             else:
-                self.old = [*self.old[-7:], (path, answer)]
+                self.old = [*self.old[-7:], answer]
             if self._is("forge"):
                 answer = self._forged(answer)
         if self._is("junk"):

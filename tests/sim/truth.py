@@ -14,7 +14,7 @@ from tests.sim.machine import broken
 
 Message = tuple[str, int]  # feed and number
 
-_LOG = "SELECT id, size, checkpoint, trimmed FROM log WHERE stream = ? AND epoch = ?"
+_LOG = "SELECT CASE run WHEN 0 THEN id ELSE run END, start, size, checkpoint, trimmed FROM log WHERE stream = ? AND epoch = ?"
 _ROW = "SELECT id FROM header WHERE log = ? AND seq = ?"
 _BODY = "SELECT body FROM body WHERE id = ?"
 _HEADS = "SELECT id, stream, epoch, tag, size, peaks FROM log WHERE node = ? ORDER BY stream, epoch"
@@ -34,7 +34,6 @@ class Truth:
         self.world = world
         self.acknowledged_ids: set[Message] = set()
         self.heads: set[tuple[str, int, bytes]] = set()  # (origin, size, root) that a gateway ever held durably
-        self.high: dict[str, int] = {}  # origin -> largest such size
         self.by_leaf: dict[bytes, Message] = {}  # leaves whose bodies a gateway has had
         self.positions: dict[Message, tuple[str, int]] = {}  # where a message stands first
         self.lost: set[Message] = set()  # on a disk that was rolled back
@@ -70,11 +69,11 @@ class Truth:
         log = connection.execute(_LOG, (outcome.stream, outcome.epoch)).get
         if log is None:
             broken(f"acknowledged in a log that is not there: {outcome}")
-        number, size, checkpoint, trimmed = log
+        run, start, size, checkpoint, trimmed = log
         signed = parse_checkpoint(parse_note(checkpoint).text)
         if not (outcome.seq < size == signed.size):
             broken(f"acknowledged {outcome.seq}, the checkpoint covers {signed.size} of {size}")
-        row = connection.execute(_ROW, (number, outcome.seq)).get
+        row = connection.execute(_ROW, (run, start + outcome.seq)).get
         body = None if row is None else connection.execute(_BODY, (row,)).get
         if outcome.stream != source.stream or row is None or (body is None and outcome.seq >= trimmed):
             broken(f"acknowledged {outcome}, but the body is not there")
@@ -89,7 +88,7 @@ class Truth:
             said = parse_checkpoint(parse_note(effect.note).text)
             if (str(effect.origin), effect.size, said.root) not in self.heads or said.size != effect.size:
                 broken(f"kept a receipt of {effect.size} that no gateway gave")
-            if own_root(box, uplink._views[effect.origin.stream].log, effect.size) != said.root:
+            if own_root(box, uplink._views[effect.origin], effect.size) != said.root:
                 broken(f"kept a receipt of another root at {effect.size}")
         elif isinstance(effect, KeepFence):
             start = (box, box.life)
@@ -98,9 +97,16 @@ class Truth:
 
     def trimmed(self, box: Any, stream: str) -> None:
         """I6: a body goes only when a gateway has it."""
-        head = box.outbox.heads[stream]
-        if head.trimmed > max(self.high.get(str(head.origin), 0), Past.frontier.size):
-            broken(f"trimmed to {head.trimmed}, no gateway ever held more than {self.high.get(str(head.origin), 0)}")
+        for head in box.outbox.logs(stream):
+            seen = box.trim_seen.get(head.log, Past.frontier.size if not head.opening else 0)
+            if head.trimmed > seen:
+                box.trim_seen[head.log] = head.trimmed
+                for (leaf,) in box.disk.connection.execute(
+                    "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ?",
+                    (head.run, head.start + seen, head.start + head.trimmed),
+                ):
+                    if leaf not in self.by_leaf:
+                        broken(f"{head.origin}: trimmed to {head.trimmed}, and no gateway ever had the body")
         if box.quota_bytes:
             pages = box.disk.connection.pragma("page_count")
             if pages * 4096 > box.quota_bytes + 300 * 4096:
@@ -196,7 +202,6 @@ class Truth:
             self._check_hold(centre, row, known.size, head.size)
         self.known[row] = head
         self.heads.add((origin, head.size, head.root))
-        self.high[origin] = max(self.high.get(origin, 0), head.size)
 
     def _take(self, origin: str, seq: int, leaf: bytes, body: bytes | None) -> None:
         """One record: the next of its feed."""
@@ -221,24 +226,27 @@ class Truth:
 
     def _forgotten(self, source: Any, origin: str, seq: int) -> bool:
         """Known and reported: a repeat whose first arrival was trimmed meanwhile is stored again."""
-        head = source.box.outbox.heads[source.stream]
-        found = str(head.origin) == origin and seq < head.trimmed
+        found = any(str(head.origin) == origin and seq < head.trimmed for head in source.box.outbox.logs(source.stream))
         self.world.counts["repeated after trim"] += found
         return found
 
     def _check_hold(self, centre: Any, log: int, first: int, end: int) -> None:
+        if not centre.connection.execute("SELECT held FROM node WHERE name = ?", (self.world.node,)).get:
+            return  # released in this very transaction
         ranges = list(centre.connection.execute("SELECT first, end FROM hold WHERE log = ?", (log,)))
         if not any(low <= first and end <= high for low, high in ranges):
             broken(f"records {first} to {end} came while the node was held, and are not")
 
 
-def own_root(box: Any, log: int, size: int) -> bytes:
-    """The node's own root, from its stored leaves; what one life has read it need not read again."""
-    known = box.read.get(log, Past.frontier)
+def own_root(box: Any, log: Any, size: int) -> bytes:
+    """The node's own root of a log, from its stored leaves; what one life has read it need not read again."""
+    beginning = Frontier() if log.start else Past.frontier
+    known = box.read.get(log.origin, beginning)
     if known.size > size:
-        known = Past.frontier
+        known = beginning
     leaves = box.disk.connection.execute(
-        "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq", (log, known.size, size)
+        "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
+        (log.run, log.start + known.size, log.start + size),
     ).fetchall()
-    box.read[log] = known = known.append(b"".join([leaf for (leaf,) in leaves]))
+    box.read[log.origin] = known = known.append(b"".join([leaf for (leaf,) in leaves]))
     return known.root
