@@ -1,4 +1,4 @@
-"""A node: the production writer, outbox, uplink and sender; its uplink's thread is a greenlet that gives way where the thread would wait."""
+"""A node: the production writer, outbox, lanes, uplinks and senders, started as node/app.py starts them, on one simulated disk."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -6,11 +6,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from greenlet import getcurrent, greenlet
-
 from node.alarms import Alarms
-from node.gateway_client import GatewayClient, Problem
 from node.errors import AnswerUnreadable, NoAnswer
+from node.gateway_client import GatewayClient, Problem
+from node.lane import Lane
+from node.lanes import Lanes
+from node.link_turns import LinkTurns, SessionDesk
+from node.sockets import Way
 from node.uplink import Uplink
 from node.writer import Writer
 from sync.errors import CommitUnknown, NoRoom
@@ -18,35 +20,14 @@ from sync.outbox import Outbox
 from sync.record import Draft
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
+from tests.sim.link import TRIP_S
 from tests.sim.machine import Machine, broken
+from tests.sim.strand import Condition, Event, Lock, Strand, current
 
 QUEUE_RECORDS_MAX = 64  # as a small node's configuration: a burst meets it
 RESTART_S = 2.0  # a process that ended by itself is started again
 TRIM_EVERY_S = 5.0
 FSYNC_S = 0.02  # of a slow card
-
-
-class Gate:
-    """Stands where the uplink has a threading.Event: waiting gives way to virtual time."""
-
-    def __init__(self, box: "Box") -> None:
-        self._box, self._set, self._waits = box, False, False
-
-    def set(self) -> None:
-        self._set = True
-        if self._waits:
-            self._waits = False
-            self._box.after(0.0, self._box.resume, self._box.ticket, None)
-
-    def clear(self) -> None:
-        self._set = False
-
-    def wait(self, timeout: float) -> bool:
-        if not self._set:
-            self._waits = True
-            self._box.pause(timeout)
-            self._waits = False
-        return self._set
 
 
 class BoxWriter(Writer):
@@ -95,18 +76,22 @@ class BoxClient(GatewayClient):
     def __init__(self, box: "Box") -> None:
         self._box = box
         self.connected_at: float | None = None
+        self.way, self.seen_dscp = Way(), None
 
     def close(self) -> None:
         self.connected_at = None
 
+    def round_trip_s(self) -> float:
+        return 2 * TRIP_S
+
     def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes | Problem:
-        box = self._box
+        box, strand = self._box, current()
         if self.connected_at is None:
             self.connected_at = box.monotonic()
         box.truth.sends(box, method, path)
-        box.link.ask(box, method, path, body or b"", headers, self.connected_at)
-        answer = box.pause(box.answer_s_max)
-        if isinstance(answer, (bytes, Problem)):
+        box.link.ask(box, strand, method, path, body or b"", headers, self.connected_at)
+        answer = strand.pause(box.answer_s_max)
+        if isinstance(answer, bytes | Problem):
             return answer
         self.connected_at = None
         if answer == "junk":
@@ -140,15 +125,14 @@ class Box(Machine):
         self.path = Path(disk.path)
         self.ever: set[tuple[str, str]] = set()
         self.retired = False  # a person took it out of service
-        self.ticket = 0
         self.turning = self.turn_asked = False
         self.refused_at = float("-inf")
         self.boot = b""
         self.read: dict[Any, Any] = {}  # frontiers that the oracle has read in this life
         self.trim_seen: dict[int, int] = {}  # how far the oracle has looked at what was trimmed, by log
-        self.thread: greenlet | None = None
+        self.strands: list[Strand] = []
         self.writer: Any = None
-        self.uplink: Any = None
+        self.lanes_up: Any = None
         self.outbox: Any = None
 
     def trust(self) -> Any:
@@ -161,7 +145,7 @@ class Box(Machine):
         if self.up or self.retired:
             return
         self.life += 1
-        self.up, self.ticket = True, self.ticket + 1
+        self.up = True
         self.counts["starts"] += 1
         self.guarded(self.life, self._start)
 
@@ -169,7 +153,7 @@ class Box(Machine):
         self.boot, self.read, self.trim_seen = self.new_boot(), {}, {}
         alarms = BoxAlarms(self.now_us, self.ever)
         self.writer = writer = BoxWriter(
-            self._open, queue_records_max=QUEUE_RECORDS_MAX, deliver=self._deliver, room=lambda: True, grown=self._grown
+            self._open, queue_records_max=QUEUE_RECORDS_MAX, deliver=self._deliver, refused=lambda _outbox, _bodies: frozenset(), grown=self._grown
         )
         writer.box = self
         try:
@@ -178,17 +162,28 @@ class Box(Machine):
             self.fall()
             return
         self.alarms = alarms
-        self.uplink = uplink = BoxUplink(
-            node=self.node, gateway=self.gateway, store=self.path, client=BoxClient(self), keystore=Keystore(self.log, self.anchor),
-            writer=writer, clock=self, alarms=alarms, boot=self.boot, dice=self.dice.random,
-        )  # fmt: skip
-        uplink.box, uplink._wake = self, Gate(self)
+        turns, desk = LinkTurns(self.monotonic), SessionDesk(self.monotonic)
+        turns._changed, desk._lock = Condition(), Lock()
+        uplinks = [self._uplink(lane, turns, desk) for lane in dict.fromkeys(self.lanes.values())]
+        self.lanes_up = Lanes(uplinks, turns, self.lanes.__getitem__)
         self.truth.started(self)
-        self.thread = greenlet(uplink.run)
+        self.strands = [uplink._wake.strand for uplink in uplinks]
         self.after(TRIM_EVERY_S, self._trim)
         for source in self.sources:
             source.connected()
-        self.resume_thread(None)
+        for strand in self.strands:
+            strand.go()
+
+    def _uplink(self, name: str, turns: LinkTurns, desk: SessionDesk) -> BoxUplink:
+        """One lane, as node/way_out.py makes it."""
+        lane = Lane(name, BoxClient(self), turns, desk, self.monotonic)
+        uplink = BoxUplink(
+            node=self.node, gateway=self.gateway, store=self.path, lane=lane, keystore=Keystore(self.log, self.anchor), writer=self.writer,
+            clock=self, alarms=self.alarms, boot=self.boot, dice=self.dice.random,
+        )  # fmt: skip
+        uplink.box, uplink._wake = self, Event()
+        uplink._wake.strand = Strand(self, uplink.run)
+        return uplink
 
     def new_boot(self) -> bytes:
         return self.dice.randbytes(16)
@@ -208,39 +203,13 @@ class Box(Machine):
             return
         self.up, self.fuse, self.turning, self.turn_asked = False, -1, False, False
         self.life += 1
-        thread, self.thread = self.thread, None
-        if thread is not None and not thread.dead and thread is not getcurrent():
-            try:
-                thread.throw(Died)
-            except Died:
-                pass
+        strands, self.strands = self.strands, []
+        for strand in strands:
+            strand.die()
         self.disk.fall()
         for source in self.sources:
             source.lost()
         self.agenda.after(RESTART_S + self.dice.random() * 3, self.start)
-
-    # -- the uplink's thread ---------------------------------------------------------------------------------------
-
-    def pause(self, seconds: float) -> Any:
-        """In the uplink's thread: wait for an answer, a wake-up or this long."""
-        self.ticket += 1
-        self.after(seconds, self.resume, self.ticket, None)
-        return getcurrent().parent.switch()
-
-    def resume(self, ticket: int, value: Any) -> None:
-        if ticket == self.ticket:
-            self.ticket += 1
-            self.resume_thread(value)
-
-    def resume_thread(self, value: Any) -> None:
-        try:
-            if self.thread is not None:
-                self.thread.switch() if not self.thread else self.thread.switch(value)
-        except CommitUnknown:
-            self.fall()
-            return
-        if self.thread is not None and self.thread.dead:
-            broken("the uplink's thread ended")
 
     # -- the writer's thread ---------------------------------------------------------------------------------------
 
@@ -275,7 +244,7 @@ class Box(Machine):
 
     def _grown(self, origin: Any, size: int) -> None:
         self.point()
-        self.uplink.grown(origin, size)
+        self.lanes_up.grown(origin, size)
 
     def _trim(self) -> None:
         refused = self.agenda.now - self.refused_at < 60.0

@@ -50,14 +50,14 @@ class Link:
     def _trip_s(self) -> float:
         return LATE_S_MAX * self.dice.random() if self._is("delay") else TRIP_S * (0.5 + self.dice.random())
 
-    def ask(self, box: Any, method: str, path: str, body: bytes, headers: dict[str, str], connected_at: float) -> None:
+    def ask(self, box: Any, strand: Any, method: str, path: str, body: bytes, headers: dict[str, str], connected_at: float) -> None:
         """A request leaves."""
-        ticket, life = box.ticket + 1, box.life  # the wait that follows takes this ticket
+        ticket, life = strand.ticket + 1, box.life  # the wait that follows takes this ticket
         if self._is("cut-up") or self._is("lose"):
             return
 
         def reply(answer: Any) -> None:
-            self._answer(box, life, ticket, method, answer)
+            self._answer(box, strand, life, ticket, method, answer)
 
         cut = len(body) > 1 and self._is("truncate")
         sent = body[: self.dice.randrange(1, len(body))] if cut else body
@@ -68,7 +68,7 @@ class Link:
     def _arrive(self, asked: Asked) -> None:
         self.centre.guarded(self.centre.life, self.centre.arrive, asked)
 
-    def _answer(self, box: Any, life: int, ticket: int, method: str, answer: Any) -> None:
+    def _answer(self, box: Any, strand: Any, life: int, ticket: int, method: str, answer: Any) -> None:
         """An answer leaves the gateway."""
         if self._is("cut-down") or self._is("lose"):
             return
@@ -81,7 +81,7 @@ class Link:
                 answer = self._forged(answer)
         if self._is("junk"):
             answer = "junk"
-        self.agenda.after(self._trip_s(), box.guarded, life, box.resume, ticket, answer)
+        self.agenda.after(self._trip_s(), box.guarded, life, strand.resume, ticket, answer)
 
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from native import body_commitment, leaf_hashes
 from sync.batch import Batch
+from sync.dictionary import EMPTY, Shelf
 from sync.errors import BadBatch
 from sync.header import COMMITMENT, decode_fields
 from sync.record import BodyState, Record
@@ -15,13 +16,13 @@ class Parcel(bytes):
     batch: Batch
 
 
-def encode(batch: Batch) -> bytes:
+def encode(batch: Batch, shelf: Shelf = EMPTY) -> bytes:
     made = Parcel(batch.checkpoint)
     made.batch = batch
     return made
 
 
-def decode(data: bytes) -> Batch:
+def decode(data: bytes, shelf: Shelf = EMPTY) -> Batch:
     """As the production decode: leaves are computed from headers, and bodies must be what their headers commit to."""
     if not isinstance(data, Parcel):
         raise BadBatch("cut off")
