@@ -18,6 +18,7 @@ from node.gateway_client import Problem
 from node.highwater import HighWater
 from node.keystore import Keystore
 from node.lane import Lane
+from node.own_logs import OwnLogs
 from node.writer import Writer
 from sync.batch import Batch, encode
 from sync.checkpoint import Checkpoint, sign_checkpoint
@@ -27,7 +28,7 @@ from sync.log import Frontier
 from sync.names import Origin
 from sync.opening import End
 from sync.outbox import Outbox
-from sync.outbox_view import OutboxView, StreamView
+from sync.outbox_view import OutboxView
 from sync.record import BodyState, Record
 from sync.sender import Phase, Sender
 from sync.sender_events import (
@@ -41,7 +42,6 @@ from sync.sender_events import (
     KeepFence,
     KeepReceipt,
     OpenEpoch,
-    OwnLog,
     PartSent,
     PathFailed,
     PostEpoch,
@@ -105,8 +105,7 @@ class Uplink(threading.Thread):
         self._hungry = False  # a session is open and all is sent: the next record is wanted at once
         self._fence = ""
         self._ledger = ""
-        self._views: dict[Origin, StreamView] = {}
-        self._frontiers: dict[Origin, Frontier] = {}
+        self._streams: set[str] = set()
         self.lane = lane
         self.link = LinkState(since_us=clock.now_us())
 
@@ -135,15 +134,13 @@ class Uplink(threading.Thread):
     def run(self) -> None:
         """Send until stopped. Whatever is not a failure of the path ends the process: the supervisor starts it again."""
         view = OutboxView(self._store, self._node)
-        sender = Sender(
-            root_at=lambda origin, size: self._root_at(view, origin, size),
-            root_of=lambda stream, start, size: self._root_of(view, stream, start, size),
-            dice=self._dice,
-        )
-        started = Started(tuple(self._own_logs(view)), ledger=(view.fact("ledger") or b"").decode())
+        logs = OwnLogs(view, self.lane.streams, self._alarms)
+        sender = Sender(root_at=logs.root_at, root_of=logs.root_of, dice=self._dice)
+        started = Started(tuple(logs.read()), ledger=(view.fact("ledger") or b"").decode())
+        self._streams = logs.names()
         effects = sender.handle(started, self._clock.monotonic())
         while not self._stopping:
-            events = [event for effect in effects if (event := self._perform(effect, view)) is not None]
+            events = [event for effect in effects if (event := self._perform(effect, logs)) is not None]
             events += self._growth()
             effects = [
                 effect for event in events or [Tick()] for effect in sender.handle(event, self._clock.monotonic())
@@ -166,16 +163,16 @@ class Uplink(threading.Thread):
             events.append(Retry())
         return events
 
-    def _perform(self, effect: Effect, view: OutboxView) -> Event | None:
+    def _perform(self, effect: Effect, logs: OwnLogs) -> Event | None:
         match effect:
             case AskSession():
-                return self._call(lambda: self._session(view))
+                return self._call(lambda: self._session(logs))
             case Put():
-                return self._call(lambda: self._put(effect, view))
+                return self._call(lambda: self._put(effect, logs))
             case AskRoot() | PostEpoch():
                 return self._call(lambda: self._calls.ask(effect, self._fence))
             case OpenEpoch():
-                return self._open_epoch(effect, view)
+                return self._open_epoch(effect, logs)
             case KeepReceipt():
                 self._keep_receipt(effect)
             case KeepFence():
@@ -208,8 +205,8 @@ class Uplink(threading.Thread):
         for code in ("SYN-27", "SYN-28", "SYN-23"):
             self._alarms.cleared(code)
         if not kept.held:  # a person has looked at it
-            for code, origin in product((*PARTED, "NOD-31"), self._views):
-                self._alarms.cleared(code, origin.stream)
+            for code, stream in product((*PARTED, "NOD-31"), self._streams):
+                self._alarms.cleared(code, stream)
 
     def _have_written(self, work: Callable[[Outbox], None]) -> None:
         """Have the writer store it and wait. Where it cannot (full, or stopping) the gateway will say it again."""
@@ -258,17 +255,12 @@ class Uplink(threading.Thread):
             self.link = replace(self.link, state=state, since_us=self._clock.now_us())
             log.info("link", state=state)
 
-    def _session(self, view: OutboxView) -> Event:
-        return self.lane.session(lambda: self._calls.session(view, self._boot))
+    def _session(self, logs: OwnLogs) -> Event:
+        return self.lane.session(lambda: self._calls.session(logs.view, self._boot))
 
     # -- epochs -----------------------------------------------------------------------------------------------------
 
-    def _own_logs(self, view: OutboxView) -> list[OwnLog]:
-        """All logs, those of a stream oldest first; read anew after one was opened."""
-        self._views = {stream.origin: stream for stream in self.lane.streams(view.streams())}
-        return [OwnLog(s.origin, s.size, s.receipted, s.start, s.opening) for s in self._views.values()]
-
-    def _open_epoch(self, order: OpenEpoch, view: OutboxView) -> Event:
+    def _open_epoch(self, order: OpenEpoch, logs: OwnLogs) -> Event:
         """Have the epoch stored; where there is no room even for that, a later session comes to it again."""
         found, tag = order.theirs, self._boot.hex()[:8]
         theirs = End(Origin(self._node, order.stream, found.epoch, found.tag), found.size, found.root)
@@ -281,36 +273,21 @@ class Uplink(threading.Thread):
         except NoRoom as error:
             return PathFailed(error.code)
         log.warning("epoch.opened", stream=order.stream, epoch=order.epoch)
-        self._frontiers = {}
-        return EpochOpened(
-            order.stream, tuple(own for own in self._own_logs(view) if own.origin.stream == order.stream)
-        )
-
-    def _root_of(self, view: OutboxView, stream: str, start: int, size: int) -> bytes:
-        """The root over rows start..start+size-1 of a stream's run."""
-        logs = [each for each in self._views.values() if each.origin.stream == stream]
-        whole = next((each for each in logs if each.start == start and each.size >= size), None)
-        if whole is not None:
-            return self._root_at(view, whole.origin, size)
-        try:
-            return view.run_root(logs[-1].run, start, size)
-        except Exception as error:  # noqa: BLE001  # as in _root_at
-            self._unreadable(stream, error)
-            return b""
+        return EpochOpened(order.stream, tuple(own for own in logs.read() if own.origin.stream == order.stream))
 
     # -- batches ----------------------------------------------------------------------------------------------------
 
-    def _put(self, put: Put, view: OutboxView) -> Event:
+    def _put(self, put: Put, logs: OwnLogs) -> Event:
         origin = put.origin
         if self.lane.is_behind(self._fence):
-            return self._session(view)
+            return self._session(logs)
         if not put.bare and self._uploads.is_under_way(origin.stream, put.first):
             return self._send_part(origin.stream)
         try:
-            records, frontier, body = self._fitting(put, view)
+            records, frontier, body = self._fitting(put, logs)
         except Exception as error:  # noqa: BLE001  # pages that cannot be read, in whatever way
             # halved like a batch that the gateway could not take: all before the damage goes, then this stream alone stands still
-            self._unreadable(origin.stream, error)
+            logs.unreadable(origin.stream, error)
             return Refused(origin.stream, "bad-batch")
         if self._uploads.is_wanted(records, len(body)):
             self._uploads.begin(origin.stream, records[0])
@@ -326,35 +303,35 @@ class Uplink(threading.Thread):
         if isinstance(found, Problem):
             if found.code == "fenced" and self.lane.is_behind(fence):
                 # another lane opened a session while this call was under way: we are late, not superseded
-                return self._session(view)
+                return self._session(logs)
             if found.code == "bad-upload":
                 again = self._uploads.spoilt(origin.stream)
                 return PartSent(origin.stream) if again else Refused(origin.stream, "bad-batch")
             return refused(origin.stream, found)
         self._uploads.done(origin.stream)
-        self._frontiers[origin] = frontier
+        logs.keep(origin, frontier)
         return Receipted(origin.stream, found)
 
     def _send_part(self, stream: str) -> Event:
         return self._uploads.send_part(stream, refused)
 
-    def _fitting(self, put: Put, view: OutboxView) -> tuple[list[Record], Frontier, bytes]:
+    def _fitting(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes]:
         """The batch of a call, cut again where its bytes are more than the lane's quantum."""
-        made = self._batch(put, view)
+        made = self._batch(put, logs)
         count, octets = len(made[0]), sum(len(record.body) + HEADER_OCTETS for record in made[0])
         most = self.lane.records_max(count, octets, len(made[2]))
-        return made if most >= count else self._batch(replace(put, records_max=most), view)
+        return made if most >= count else self._batch(replace(put, records_max=most), logs)
 
-    def _batch(self, put: Put, view: OutboxView) -> tuple[list[Record], Frontier, bytes]:
+    def _batch(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes]:
         """The records of a call, the frontier after them, and their bytes under a checkpoint of just that size."""
-        origin, stream = put.origin, self._views[put.origin]
+        origin = put.origin
         uploaded = {} if put.bare else self._uploads.whole(origin.stream, put.first)
-        records = self._records(replace(put, records_max=1) if uploaded else put, view, stream)
-        frontier = self._frontier(view, origin, put.first).append(b"".join(record.leaf for record in records))
+        records = self._records(replace(put, records_max=1) if uploaded else put, logs)
+        frontier = logs.frontier(origin, put.first).append(b"".join(record.leaf for record in records))
         note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), self._keystore.signer)
         body = encode(
             Batch(
-                node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=put.first, lane=stream.lane,
+                node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=put.first, lane=logs.lane(origin),
                 checkpoint=note, records=records,
             ),
             EMPTY if put.plain else self._shelf,
@@ -362,11 +339,11 @@ class Uplink(threading.Thread):
         )  # fmt: skip
         return records, frontier, body
 
-    def _records(self, put: Put, view: OutboxView, stream: StreamView) -> list[Record]:
+    def _records(self, put: Put, logs: OwnLogs) -> list[Record]:
         """The next records, each verified again; what no longer verifies travels as damaged, and alarms."""
         taken: list[Record] = []
         octets, octets_max = 0, self.lane.octets_max(put.octets_max)
-        for record in view.table(stream.log).records(put.first, put.records_max):
+        for record in logs.table(put.origin).records(put.first, put.records_max):
             octets += len(record.body) + HEADER_OCTETS
             if taken and octets > octets_max:
                 break
@@ -379,23 +356,6 @@ class Uplink(threading.Thread):
         if not taken:
             raise LogBroken("the outbox has no record to send")
         return taken
-
-    def _frontier(self, view: OutboxView, origin: Origin, size: int) -> Frontier:
-        kept = self._frontiers.get(origin)
-        if kept is None or kept.size != size:
-            kept = view.table(self._views[origin].log).frontier(size)
-        return kept
-
-    def _root_at(self, view: OutboxView, origin: Origin, size: int) -> bytes:
-        try:
-            return self._frontier(view, origin, size).root
-        except Exception as error:  # noqa: BLE001  # leaves that cannot be read, in whatever way: no root is equal to none
-            self._unreadable(origin.stream, error)
-            return b""
-
-    def _unreadable(self, stream: str, error: Exception) -> None:
-        log.error("store.unreadable", code="SYN-30", stream=stream, error=type(error).__name__)
-        self._alarms.raised("SYN-30", stream)
 
 
 def _without_body(record: Record, state: BodyState) -> Record:

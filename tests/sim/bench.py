@@ -62,7 +62,10 @@ _known_fields = lru_cache(REMEMBERED)(header.decode_fields)
 QUICK: list[tuple[Any, Any]] = [
     (dataclasses.replace, quick_replace),
     (header.decode_fields, _fields),
-    *((each, lru_cache(REMEMBERED)(each)) for each in (header.decode, checkpoint.parse_note, checkpoint.parse_checkpoint)),
+    *(
+        (each, lru_cache(REMEMBERED)(each))
+        for each in (header.decode, checkpoint.parse_note, checkpoint.parse_checkpoint)
+    ),
     (batch.encode, parcel.encode),
     (batch.decode, parcel.decode),
     (Verifier, keys.HashVerifier),
@@ -121,9 +124,7 @@ def bench(*, real_keys: bool) -> Iterator[None]:
     if not real_keys:
         pairs += QUICK
     kept = structlog.get_config()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=False
-    )
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=False)
     done = [(OutboxView, "run_root", OutboxView.run_root), *replace_everywhere(pairs)]
     OutboxView.run_root = run_root
     try:

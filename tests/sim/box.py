@@ -21,7 +21,7 @@ from sync.record import Draft
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
 from tests.sim.link import TRIP_S
-from tests.sim.machine import Machine, broken
+from tests.sim.machine import Machine
 from tests.sim.strand import Condition, Event, Lock, Strand, current
 
 QUEUE_RECORDS_MAX = 64  # as a small node's configuration: a burst meets it
@@ -153,7 +153,11 @@ class Box(Machine):
         self.boot, self.read, self.trim_seen = self.new_boot(), {}, {}
         alarms = BoxAlarms(self.now_us, self.ever)
         self.writer = writer = BoxWriter(
-            self._open, queue_records_max=QUEUE_RECORDS_MAX, deliver=self._deliver, refused=lambda _outbox, _bodies: frozenset(), grown=self._grown
+            self._open,
+            queue_records_max=QUEUE_RECORDS_MAX,
+            deliver=self._deliver,
+            refused=lambda _outbox, _bodies: frozenset(),
+            grown=self._grown,
         )
         writer.box = self
         try:

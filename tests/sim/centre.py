@@ -65,9 +65,7 @@ class CountingReceiver(Receiver):
 class Centre(Machine):
     """One gateway on one disk. `cosign`: its key and certificate, which may be renewed at a start."""
 
-    def __init__(
-        self, agenda: Agenda, disk: Any, counts: dict[str, int], *, cosign: Identity, dice: Random
-    ) -> None:
+    def __init__(self, agenda: Agenda, disk: Any, counts: dict[str, int], *, cosign: Identity, dice: Random) -> None:
         super().__init__(agenda, disk, counts)
         self.cosign, self.dice = cosign, dice
         self.path = Path(disk.path)
@@ -96,7 +94,7 @@ class Centre(Machine):
         ledger._receiver = receiver = CountingReceiver(self.cosign.signer)
         receiver.centre = self
         # as SqliteLedger._run begins
-        from gateway import ledger_sqlite  # noqa: PLC0415  # the name that the bench replaced
+        from gateway import ledger_sqlite  # the name that the bench replaced
 
         self.connection = ledger_sqlite.create(self.path, SCHEMA).raw()
         self.rows = Rows(self.connection)
@@ -209,7 +207,7 @@ class Centre(Machine):
         self.point()
         try:
             self._settle(asked, future)
-        except Exception as error:  # noqa: BLE001  # a Future keeps to itself what its callbacks raise
+        except Exception as error:  # a Future keeps to itself what its callbacks raise
             broken(f"{type(error).__name__}: {error}")
 
     def _settle(self, asked: Asked, future: Any) -> None:

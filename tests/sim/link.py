@@ -50,7 +50,9 @@ class Link:
     def _trip_s(self) -> float:
         return LATE_S_MAX * self.dice.random() if self._is("delay") else TRIP_S * (0.5 + self.dice.random())
 
-    def ask(self, box: Any, strand: Any, method: str, path: str, body: bytes, headers: dict[str, str], connected_at: float) -> None:
+    def ask(
+        self, box: Any, strand: Any, method: str, path: str, body: bytes, headers: dict[str, str], connected_at: float
+    ) -> None:
         """A request leaves."""
         ticket, life = strand.ticket + 1, box.life  # the wait that follows takes this ticket
         if self._is("cut-up") or self._is("lose"):
@@ -82,8 +84,6 @@ class Link:
         if self._is("junk"):
             answer = "junk"
         self.agenda.after(self._trip_s(), box.guarded, life, strand.resume, ticket, answer)
-
-
 
     def _forged(self, note: bytes) -> bytes:
         """A receipt that a faulty or false centre could give: of another root, of more than there is, or by another key."""

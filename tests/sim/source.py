@@ -16,7 +16,9 @@ REFUSED_S = 1.0
 class Source:
     """One feed of a box into one stream. `deaf_until`: replies sent before then are lost."""
 
-    def __init__(self, world: Any, box: Any, *, name: str, stream: str, dice: Random, every_s: float, octets: int) -> None:
+    def __init__(
+        self, world: Any, box: Any, *, name: str, stream: str, dice: Random, every_s: float, octets: int
+    ) -> None:
         self.world, self.box, self.name, self.stream, self.dice = world, box, name, stream, dice
         self.every_s, self.octets = every_s, octets
         self.next = 0  # the message that waits for its answer, or will be sent next

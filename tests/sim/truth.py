@@ -129,7 +129,11 @@ class Truth:
         for waiting in group:
             if isinstance(waiting.answer, SessionOpened):
                 fence = waiting.answer.fence
-            elif isinstance(waiting.call, PutCall) and isinstance(waiting.answer, Receipt) and waiting.call.fence != fence:
+            elif (
+                isinstance(waiting.call, PutCall)
+                and isinstance(waiting.answer, Receipt)
+                and waiting.call.fence != fence
+            ):
                 broken("a batch of an older fence was taken")
         self.world.counts["effects"] += 1  # its sync
         self.scan(centre)

@@ -8,12 +8,12 @@ from typing import Any
 
 from native import frontier_append
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.log import HASH_BYTES, Frontier, root_at
 from sync.keys import Verifier
+from sync.log import HASH_BYTES, Frontier, root_at
 from sync.names import Origin
-from sync.outbox_heads import write_head
 from sync.opening import open_opening
 from sync.outbox_bodies import receipted
+from sync.outbox_heads import write_head
 from sync.receipt import cosign
 from tests import sim_realm
 from tests.sim.agenda import Agenda, Broken
@@ -31,7 +31,9 @@ from tests.sim.truth import Truth
 EFFECTS_MIN = 300
 MESSAGES_MAX = 120  # of one feed: bounds a run
 AFTER = 3  # messages of each source when the faults are over
-CONVERGE_S = 900.0  # virtual, after the last fault: a dozen of the longest waits (60 s of back-off, 60 s of a full centre)
+CONVERGE_S = (
+    900.0  # virtual, after the last fault: a dozen of the longest waits (60 s of back-off, 60 s of a full centre)
+)
 HALTS = {"SYN-24", "SYN-28", "SYN-29", "SYN-30", "SYN-31"}  # none of these may come of what a schedule does
 PARTED = ("SYN-20", "SYN-21", "SYN-22")
 LANES = ("critical", "routine", "bulk")
@@ -152,7 +154,7 @@ class World:
             self._run()
         except Broken as error:
             why = str(error)
-        except Exception as error:  # noqa: BLE001  # whatever the product raises where nothing may
+        except Exception as error:  # whatever the product raises where nothing may
             why = f"{type(error).__name__}: {error}"
             self.error = error
         finally:
@@ -260,9 +262,17 @@ class World:
         if str(said.opened) != origin:
             raise Broken(f"{origin} was opened by a statement of {said.opened}")
         theirs, common = said.theirs, self.centre.rows.find(said.common.origin)
-        if theirs is not None and theirs.size and (str(theirs.origin), theirs.size, theirs.root) not in self.truth.heads:
+        if (
+            theirs is not None
+            and theirs.size
+            and (str(theirs.origin), theirs.size, theirs.root) not in self.truth.heads
+        ):
             raise Broken(f"{origin}: the statement names {theirs.origin} at {theirs.size}, which no gateway held")
-        if common is not None and said.common.size <= common[0] and root_at(common[1], said.common.size) != said.common.root:
+        if (
+            common is not None
+            and said.common.size <= common[0]
+            and root_at(common[1], said.common.size) != said.common.root
+        ):
             raise Broken(f"{origin}: what the statement calls common is not")
         if not any((code, stream) in box.ever for box in self.boxes for code in PARTED):
             raise Broken(f"{origin} was opened, and no node alarmed")
