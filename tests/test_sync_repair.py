@@ -37,7 +37,7 @@ def whole(tmp_path_factory):
         head = made.heads["his"]
         root = root_at(OutboxTable(made._connection, head.log), TRIMMED)
         note = cosign(sign_checkpoint(Checkpoint(head.origin, TRIMMED, root), LOG_SIGNER), time=1, signer=COSIGNER)
-        made.keep_receipt(ledger=LEDGER, stream="his", size=TRIMMED, receipt=note, at=1)
+        made.keep_receipt(ledger=LEDGER, origin=made.heads["his"].origin, size=TRIMMED, receipt=note, at=1)
         assert made.trim("his", ledger=LEDGER, received_before_us=FAR) == TRIMMED
         found = {stream: stored(made, stream) for stream in STREAMS}
     return folder / "outbox.db", found
