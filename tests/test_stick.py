@@ -334,6 +334,34 @@ def test_stick_whose_certificate_is_not_the_nodes_is_refused_whole(site, realm, 
     assert site.ledger("his") == []
 
 
+def test_stick_of_a_node_whose_log_certificate_was_revoked_is_refused_whole(tmp_path):
+    made = Site(Realm.make(tmp_path / "own"), tmp_path)
+    made.node.add([message(1)])
+    made.export()
+    made.gateway.realm.revoke(made.gateway.realm.node(NAME) / "log.pem")
+    with pytest.raises(BadStick, match="validity list"):
+        made.bring()
+    made.close()
+
+
+def test_stick_opens_no_log_of_a_later_epoch(site):
+    def second_epoch(batch):
+        said = parse_checkpoint(parse_note(batch.checkpoint).text)
+        origin = replace(said.origin, epoch=2)
+        return replace(batch, epoch=2, checkpoint=sign_checkpoint(replace(said, origin=origin), site.keystore.signer))
+
+    site.export()
+    rows = [replace(each, epoch=2) if each.stream == "his" else each for each in site.manifest().batches]
+    for at, each in enumerate(rows):
+        if each.stream == "his":
+            data = encode(second_epoch(decode((site.folder / each.file).read_bytes())))
+            (site.folder / each.file).write_bytes(data)
+            rows[at] = replace(each, bytes=len(data), sha256=sha256(data).hexdigest())
+    site.forge(batches=tuple(rows))
+    assert site.bring()[0].refused == {"his": "rewind"}
+    assert site.ledger("his") == []
+
+
 @pytest.mark.parametrize(
     "rows",
     [
