@@ -43,6 +43,10 @@ class OwnLogs:
         """A log's leaves, tiles and records."""
         return self.view.table(self._streams[origin].log)
 
+    def head(self, origin: Origin) -> Frontier:
+        """The frontier that a log's head row states now."""
+        return self.view.head(self._streams[origin].log)
+
     def frontier(self, origin: Origin, size: int) -> Frontier:
         """A log's frontier at a size; the one that was kept costs nothing. Raises what a damaged store raises."""
         kept = self._frontiers.get(origin)

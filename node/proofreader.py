@@ -34,10 +34,14 @@ class Proofreader(threading.Thread):
         """Read until stopped."""
         view = OutboxView(self._store, self._node)
         while not self._stop.is_set():
-            for stream in view.streams():
-                self._read_log(view, stream.log, stream.origin.stream, stream.size)
+            self.read_once(view)
             self._stop.wait(AGAIN_S)
         view.close()
+
+    def read_once(self, view: OutboxView) -> None:
+        """Read every log from its first record to its last."""
+        for stream in view.streams():
+            self._read_log(view, stream.log, stream.origin.stream, stream.size)
 
     def _read_log(self, view: OutboxView, log_id: int, stream: str, size: int) -> None:
         for first in range(0, size, CHUNK_RECORDS):

@@ -29,6 +29,7 @@ from sync.names import Origin
 from sync.opening import End
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView
+from sync.proven import is_proven, mended
 from sync.record import BodyState, Record
 from sync.sender import Phase, Sender
 from sync.sender_events import (
@@ -326,8 +327,11 @@ class Uplink(threading.Thread):
         """The records of a call, the frontier after them, and their bytes under a checkpoint of just that size."""
         origin = put.origin
         uploaded = {} if put.bare else self._uploads.whole(origin.stream, put.first)
-        records = self._records(replace(put, records_max=1) if uploaded else put, logs)
-        frontier = logs.frontier(origin, put.first).append(b"".join(record.leaf for record in records))
+        before = logs.frontier(origin, put.first)
+        records = self._proven(
+            before, self._records(replace(put, records_max=1) if uploaded else put, logs), logs, origin
+        )
+        frontier = before.append(b"".join(record.leaf for record in records))
         note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), self._keystore.signer)
         body = encode(
             Batch(
@@ -339,23 +343,39 @@ class Uplink(threading.Thread):
         )  # fmt: skip
         return records, frontier, body
 
-    def _records(self, put: Put, logs: OwnLogs) -> list[Record]:
-        """The next records, each verified again; what no longer verifies travels as damaged, and alarms."""
-        taken: list[Record] = []
+    def _proven(
+        self, before: Frontier, taken: list[tuple[Record, Record]], logs: OwnLogs, origin: Origin
+    ) -> list[Record]:  # fmt: skip
+        """The records whose leaves are those that were signed. LogBroken where none of the ways to read them gives the root."""
+        table, head = logs.table(origin), logs.head(origin)
+        stored = [record for record, _ in taken]
+        for records in mended([record for _, record in taken], stored):
+            if is_proven(table, before, [record.leaf for record in records], head):
+                return [self._checked(record, origin.stream) for record in records]
+        raise LogBroken("the leaves that were read are not those that were signed")
+
+    def _records(self, put: Put, logs: OwnLogs) -> list[tuple[Record, Record]]:
+        """The next records as they are stored and as they are sent: what no longer verifies travels as damaged, and alarms."""
+        taken: list[tuple[Record, Record]] = []
         octets, octets_max = 0, self.lane.octets_max(put.octets_max)
         for record in logs.table(put.origin).records(put.first, put.records_max):
             octets += len(record.body) + HEADER_OCTETS
             if taken and octets > octets_max:
                 break
-            found = damage(record)
-            if found is not None:
-                self._alarms.raised("SYN-30", put.origin.stream)
-            elif put.bare and record.state is BodyState.PRESENT:
-                found = BodyState.DAMAGED
-            taken.append(record if found is None else _without_body(record, found))
+            sent = self._checked(record, put.origin.stream)
+            if put.bare and sent.state is BodyState.PRESENT:
+                sent = _without_body(sent, BodyState.DAMAGED)
+            taken.append((record, sent))
         if not taken:
             raise LogBroken("the outbox has no record to send")
         return taken
+
+    def _checked(self, record: Record, stream: str) -> Record:
+        found = damage(record)
+        if found is None:
+            return record
+        self._alarms.raised("SYN-30", stream)
+        return _without_body(record, found)
 
 
 def _without_body(record: Record, state: BodyState) -> Record:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sync.errors import LogBroken
 from sync.header import decode
 from sync.log import Frontier
 from sync.names import Origin
+from sync.outbox_heads import read_heads
 from sync.record import Record
 from sync.store import READ_ROWS_MAX, LogTable, OutboxTable, SafeDatabase, damage
 from sync.transaction import Pages, pages_of
@@ -108,6 +110,13 @@ class OutboxView:
                 raise IndexError("rows of the run are missing")
             frontier = frontier.append(leaves)
         return frontier.root
+
+    def head(self, log: int) -> Frontier:
+        """The end of a log at this moment, as its row says it. Raises LogBroken for a row that is not as it was written."""
+        for head in read_heads(self._database.raw(), self._node):
+            if head.log == log:
+                return head.frontier
+        raise LogBroken("the log has no head")
 
     def received_at_us(self, log: int, seq: int) -> int | None:
         """When that record was received, UTC microseconds; None where there is none or its header is lost."""

@@ -48,7 +48,7 @@ def main(folder: Path, group: int, messages: int) -> None:
     stored = written()
     outbox = Outbox(folder / f"written-{group}.db", signer=signer, random=os.urandom)
     note = cosign(outbox.heads["his"].checkpoint, time=1, signer=signer)
-    outbox.keep_receipt(ledger="bench", stream="his", size=messages, receipt=note, at=1)
+    outbox.keep_receipt(ledger="bench", origin=outbox.heads["his"].origin, size=messages, receipt=note, at=1)
     while outbox.trim("his", ledger="bench", received_before_us=2**60):
         pass
     outbox.close()

@@ -1,0 +1,56 @@
+"""Whether what was read from a log is what was signed: a flipped bit in a leaf, or in the index that leads to it, must not be signed anew."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+
+from native import leaf_hashes
+from sync.log import TILE_LEAVES, Frontier, Leaves, tile_root
+from sync.record import BodyState, Record
+
+MENDED_MAX = (
+    8  # leaves of a batch that are read in two ways: one bad page has some twenty rows, and 256 choices take a second
+)
+
+
+def is_proven(log: Leaves, before: Frontier, leaves: Sequence[bytes], head: Frontier) -> bool:
+    """Whether these leaves stand in the log from `before` on: by the roots of their tiles, or by going on from them to its head."""
+    after = before.append(b"".join(leaves))
+    if after.size == head.size:
+        return after == head
+    first, end = before.size // TILE_LEAVES, -(-after.size // TILE_LEAVES)
+    return all(_in_tile(log, tile, before.size, leaves) for tile in range(first, end)) or _continues(log, after, head)
+
+
+def _in_tile(log: Leaves, tile: int, first: int, leaves: Sequence[bytes]) -> bool:
+    start = tile * TILE_LEAVES
+    stored = [log.leaves(start, max(0, first - start)), *leaves[max(0, start - first) : start + TILE_LEAVES - first]]
+    end = min(start + TILE_LEAVES, first + len(leaves))
+    whole = b"".join([*stored, log.leaves(end, start + TILE_LEAVES - end)])
+    return log.tiles(tile, 1) == tile_root(whole)
+
+
+def _continues(log: Leaves, after: Frontier, head: Frontier) -> bool:
+    boundary = min(head.size, -(-after.size // TILE_LEAVES) * TILE_LEAVES)
+    found = after.append(log.leaves(after.size, boundary - after.size))
+    tiles = head.size // TILE_LEAVES
+    if boundary % TILE_LEAVES == 0 and tiles * TILE_LEAVES > boundary:
+        # as in range_frontier: the peaks over tile roots are the peaks over their leaves, counted ten levels up
+        over = Frontier(boundary // TILE_LEAVES, found.peaks).append(
+            log.tiles(boundary // TILE_LEAVES, tiles - boundary // TILE_LEAVES)
+        )
+        found = Frontier(over.size * TILE_LEAVES, over.peaks)
+    return found.append(log.leaves(found.size, head.size - found.size)) == head
+
+
+def mended(records: Sequence[Record], stored: Sequence[Record]) -> Iterator[list[Record]]:
+    """The ways to read `records` where a header lost its leaf: perhaps it is the leaf that changed. `stored`: the same as they were read."""
+    doubtful = [n for n, record in enumerate(records) if record.state is BodyState.LEAF_ONLY and stored[n].header]
+    if len(doubtful) > MENDED_MAX:
+        return
+    for choice in product((False, True), repeat=len(doubtful)):
+        found = list(records)
+        for n, changed in zip(doubtful, choice, strict=True):
+            if changed:
+                found[n] = replace(stored[n], leaf=leaf_hashes([stored[n].header]))
+        yield found

@@ -1,0 +1,326 @@
+"""Bit rot as a campaign: one bit of a real outbox or its WAL is flipped, then the node starts, proofreads and sends. Nothing altered may arrive.
+
+    python tests/sim_bits.py --flips 100000 [--seed 1]      one line at the end; a violation names its flip
+    python tests/sim_bits.py --only db:123456:3             that flip alone: file, byte, bit
+
+What arrives is judged by the gateway's own receiver. A flip is noticed where the start refuses, the proofreader or the sender alarms,
+or a stream stands still; it is in live data where any row that SQL gives differs. What nobody noticed must be without effect: every record arrived
+whole. The WAL is the exception: SQLite drops the group that no longer fits its checksum, and all after it, as after a power cut ("wal cut").
+"""
+
+# ruff: noqa: E402  # the size of a tile must be another before anybody takes it over
+
+import argparse
+import collections
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import sync.log
+
+sync.log.TILE_LEAVES = 8  # so that a small outbox has full tiles
+
+import apsw
+import structlog
+
+from node.alarms import Alarms
+from node.gateway_client import Problem
+from node.proofreader import Proofreader
+from node.uplink import Uplink
+from sync import batch
+from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.errors import BadBatch, LogBroken
+from sync.keys import Verifier
+from sync.log import Frontier
+from sync.outbox import Outbox
+from sync.outbox_view import OutboxView
+from sync.receipt import cosign
+from sync.receiver import Admitted, Append, HeldLog, PutAsked, Receipt, Receiver, Refuse, rewind_members
+from sync.record import BodyState
+from sync.sender import Alarm, Put, Sender, SessionOpened, Started
+from sync.session import SessionAnswer, TheirStream
+from sync.store import OutboxTable
+from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, TAG, MemoryLog, draft
+
+STREAMS = {"his": 21, "lab": 5, "adt": 2}  # two full tiles and a part, a part, and hardly anything
+RECEIPTED = 4
+VERIFIER = Verifier(NODE, LOG_SIGNER.public)
+COSIGNER_KEY = Verifier(COSIGNER.name, COSIGNER.public)
+KNOWN = Admitted(boot="1" * 32, fence="fence", earlier=frozenset(), held=False)
+TURNS_MAX = 400  # calls of one sender: halving each of the batches down to one record takes far fewer
+ALWAYS = 0.1  # of the flips that the sender has noticed already, the part that proofreader and start are shown too
+TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact")
+RECORDS = {"log", "header", "body", "tile", "header_position"}  # the others are facts beside the records
+
+
+class Violation(Exception):
+    """Something that must never be."""
+
+
+class Centre:
+    """The gateway's judge over logs in memory; compares what it takes with what was stored."""
+
+    def __init__(self, truth) -> None:
+        self._receiver, self._truth = Receiver(COSIGNER), truth
+        self.held = {name: HeldLog(origin=made.origin, frontier=Frontier(), note=b"") for name, made in truth.items()}
+        self._leaves = {name: MemoryLog() for name in truth}
+        self.bodies = 0
+
+    def put(self, *, stream, epoch, first, fence, body):
+        try:
+            made = batch.decode(body)
+        except BadBatch:
+            return Problem("bad-batch", {}, 0.0)
+        event = PutAsked(
+            node=NODE, origin_stream=stream, epoch=epoch, first=first, fence=fence, known=KNOWN, held=self.held.get(stream),
+            leaves=self._leaves.get(stream, MemoryLog()), verifier=VERIFIER, batch=made,
+        )  # fmt: skip
+        for effect in self._receiver.handle(event, 1):
+            match effect:
+                case Append():
+                    self._compare(stream, effect.records)
+                    self.held[stream] = HeldLog(origin=effect.origin, frontier=effect.after, note=effect.note)
+                    self._leaves[stream].hashes += [record.leaf for record in effect.records]
+                case Receipt(note):
+                    return note
+                case Refuse():
+                    members = rewind_members(effect.held) if effect.code == "rewind" else {}
+                    return Problem(effect.code, members, 0.0)
+        raise AssertionError("no answer")
+
+    def close(self) -> None:
+        """As a client."""
+
+    def _compare(self, stream, records) -> None:
+        for record in records:
+            true = self._truth[stream].records[record.seq]
+            if record.leaf != true.leaf:
+                raise Violation(f"{stream} {record.seq}: another leaf was receipted")
+            if record.state is BodyState.PRESENT and record != true:
+                raise Violation(f"{stream} {record.seq}: an altered record was receipted")
+            self.bodies += record.state is BodyState.PRESENT
+
+
+class Campaign:
+    """One outbox, closed and as a crash left it, and the flips of a seed."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.dice, self.counts = folder, Random(seed), collections.Counter()
+        self.path = folder / "work" / "outbox.db"
+        self.complete = True
+        (folder / "work").mkdir()
+        self.truth, self.images = {}, {}
+        self._build()
+
+    def _build(self) -> None:
+        made = open_outbox(self.folder / "outbox.db", self.dice)
+        with closing(made):
+            made.open_streams({"his": "routine", "lab": "critical", "adt": "bulk"}, TAG)
+            made.start_boot(b"b" * 16, 1)
+            made.admitted(boot=b"b" * 16, ledger="ledger-1", fence="fence")
+            for stream, count in STREAMS.items():
+                for first in range(0, count, 7):
+                    group = [draft(n, stream=stream, body=self._body(n)) for n in range(first, min(first + 7, count))]
+                    made.append(group)
+            head = made.heads["his"]
+            root = sync.log.root_at(OutboxTable(made._connection, head.log), RECEIPTED)
+            note = cosign(
+                sign_checkpoint(Checkpoint(head.origin, RECEIPTED, root), LOG_SIGNER), time=1, signer=COSIGNER
+            )
+            made.keep_receipt(ledger="ledger-1", stream="his", size=RECEIPTED, receipt=note, at=1)
+            self.truth = {name: truth_of(made, name) for name in STREAMS}
+            made.trim("his", ledger="ledger-1", received_before_us=2**60)
+            self.images["wal"] = {f.name: f.read_bytes() for f in self.folder.glob("outbox.db*") if "shm" not in f.name}
+        self.images["db"] = {"outbox.db": (self.folder / "outbox.db").read_bytes()}
+        self.whole = {kind: self._dump(kind) for kind in self.images}
+
+    def _body(self, n: int) -> bytes:
+        return b"MSH|^~\\&|SYNTHETIC|%d|" % n + self.dice.randbytes(self.dice.choice([40, 300, 300, 300, 6000]))
+
+    def _lay(self, kind: str, at: int = 0, bit: int | None = None) -> None:
+        for file in self.path.parent.iterdir():
+            file.unlink()
+        for name, data in self.images[kind].items():
+            (self.path.parent / name).write_bytes(data)
+        if bit is not None:
+            name = "outbox.db-wal" if kind == "wal" else "outbox.db"
+            with (self.path.parent / name).open("r+b") as file:
+                file.seek(at)
+                file.write(bytes([self.images[kind][name][at] ^ 1 << bit]))
+
+    def _dump(self, kind: str):
+        """All rows as SQL gives them, and the index's; None where it cannot."""
+        connection = apsw.Connection(str(self.path)) if self.path.exists() else None
+        if connection is None:
+            self._lay(kind)
+            connection = apsw.Connection(str(self.path))
+        try:
+            found = {table: connection.execute(f"SELECT * FROM {table} NOT INDEXED").fetchall() for table in TABLES}
+            found["header_position"] = connection.execute(
+                "SELECT log, seq, id FROM header INDEXED BY header_position ORDER BY log, seq"
+            ).fetchall()
+            return found
+        except (apsw.Error, ValueError):
+            return None
+        finally:
+            connection.close()
+
+    # -- one flip -------------------------------------------------------------------------------------------------
+
+    def run(self, flips: int, *, keep_going: bool) -> None:
+        for _ in range(flips):
+            kind = "wal" if self.dice.random() < 0.25 else "db"
+            size = len(self.images[kind]["outbox.db-wal" if kind == "wal" else "outbox.db"])
+            try:
+                self.flip(kind, self.dice.randrange(size), self.dice.randrange(8))
+            except Violation as violation:
+                if not keep_going:
+                    raise
+                self.counts["violations"] += 1
+                print(violation, flush=True)
+
+    def flip(self, kind: str, at: int, bit: int) -> None:
+        """Flip it, and see what comes of it. Raises Violation."""
+        try:
+            self.counts["flips"] += 1
+            self._lay(kind, at, bit)
+            noticed, always = self._send(), self.dice.random() < ALWAYS
+            if not noticed or always:
+                noticed |= self._proofread()
+            live = set() if noticed else self._live(kind)
+            if not noticed or always:
+                self._lay(kind, at, bit)
+                noticed |= self._start()
+            self._count(kind, live, noticed)
+        except Violation as violation:
+            raise Violation(f"{kind}:{at}:{bit}: {violation}") from violation
+        except Exception as error:
+            raise Violation(f"{kind}:{at}:{bit}: {type(error).__name__}: {error}") from error
+
+    def _count(self, kind: str, live: set[str], noticed: bool) -> None:
+        if noticed:
+            self.counts[f"{kind} noticed"] += 1
+        elif live & RECORDS and self.complete:
+            self.counts[f"{kind} without effect"] += (
+                1  # a column that nobody reads where it was flipped: all arrived whole
+            )
+        elif live & RECORDS:
+            if kind == "wal":
+                self.counts["wal cut"] += 1  # SQLite drops the group and all after it, as after a power cut
+                return
+            raise Violation(f"nobody noticed, and the rows of {sorted(live)} differ")
+        elif live:
+            self.counts["facts unnoticed"] += 1
+        else:
+            self.counts[f"{kind} idle"] += 1
+
+    def _live(self, kind: str) -> set[str]:
+        found = self._dump(kind)
+        if found is None:
+            return set(RECORDS)
+        return {name for name, rows in found.items() if rows != self.whole[kind][name]}
+
+    def _start(self) -> bool:
+        try:
+            with closing(open_outbox(self.path, Random(1))) as made:
+                made.verify_heads()
+        except LogBroken:
+            return True
+        return False
+
+    def _proofread(self) -> bool:
+        alarms = Alarms(lambda: 0)
+        reader = Proofreader(store=self.path, node=NODE, alarms=alarms)
+        reader._stop.wait = lambda _seconds: False
+        with suppress(apsw.Error, LogBroken, ValueError):
+            view = OutboxView(self.path, NODE)
+            with closing(view):
+                reader.read_once(view)
+            return bool(alarms.standing())
+        return True
+
+    def _send(self) -> bool:
+        """Drive the real sender and uplink against the judge. Whether anybody was told of anything."""
+        centre, alarms = Centre(self.truth), Alarms(lambda: 0)
+        clock = SimpleNamespace(now_us=lambda: 0, monotonic=time.monotonic)
+        uplink = Uplink(
+            node=NODE, gateway=COSIGNER.name, store=self.path, client=centre, keystore=SimpleNamespace(signer=LOG_SIGNER), writer=None,
+            clock=clock, alarms=alarms, boot=b"", dice=lambda: 0.5,
+        )  # fmt: skip
+        try:
+            view = OutboxView(self.path, NODE)
+            streams = view.streams()
+        except (apsw.Error, LogBroken, ValueError):
+            return True  # the process ends with it, and the start that follows judges the file
+        with closing(view):
+            uplink._views = {stream.origin.stream: stream for stream in streams}
+            uplink._fence = "fence"
+            sender = Sender(root_at=lambda origin, size: uplink._root_at(view, origin, size), dice=lambda: 0.5)
+            sender.handle(Started(tuple((s.origin, s.size) for s in streams)), 0.0)
+            theirs = tuple(
+                TheirStream(stream=name, epoch=1, tag=TAG, size=0, root=sync.log.EMPTY_ROOT) for name in self.truth
+            )
+            answer = SessionAnswer(fence="fence", ledger="l", cosign_certificate="", held=False, streams=theirs)
+            effects = sender.handle(SessionOpened(answer, COSIGNER_KEY), 0.0)
+            told = self._converse(uplink, sender, view, effects)
+        self.complete = centre.bodies >= sum(STREAMS.values()) - RECEIPTED  # all that was not trimmed
+        return told or bool(alarms.standing())
+
+    def _converse(self, uplink, sender, view, effects) -> bool:
+        told = False
+        for _ in range(TURNS_MAX):
+            told |= any(isinstance(effect, Alarm) for effect in effects)
+            put = next((effect for effect in effects if isinstance(effect, Put)), None)
+            if put is None:
+                return told
+            effects = sender.handle(uplink._put(put, view), 0.0)
+        raise Violation("the sender turns in circles")
+
+
+def open_outbox(path: Path, dice: Random) -> Outbox:
+    """As the node opens it."""
+    return Outbox(path, signer=LOG_SIGNER, random=dice.randbytes)
+
+
+def truth_of(made: Outbox, stream: str):
+    """Origin and records of a log that nothing has happened to."""
+    head = made.heads[stream]
+    return SimpleNamespace(origin=head.origin, records=list(OutboxTable(made._connection, head.log).records(0, 4000)))
+
+
+def main() -> int:
+    """Run the campaign; 1 where a flip broke a promise."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--flips", type=int, default=100_000)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--only", default="")
+    options.add_argument("--keep-going", action="store_true")
+    args = options.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))  # each flip would say so
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    began = time.monotonic()
+    try:
+        campaign = Campaign(folder, args.seed)
+        if args.only:
+            kind, at, bit = args.only.split(":")
+            campaign.flip(kind, int(at), int(bit))
+        else:
+            campaign.run(args.flips, keep_going=args.keep_going)
+    except Violation as violation:
+        print(f"VIOLATION seed {args.seed} {violation}")
+        return 1
+    finally:
+        shutil.rmtree(folder)
+    rate = round(campaign.counts["flips"] / (time.monotonic() - began) * 60)
+    print(f"bit rot, seed {args.seed}: {dict(campaign.counts)}, 0 altered records, {rate} flips a minute")
+    return int(campaign.counts["violations"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

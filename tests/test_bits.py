@@ -1,0 +1,43 @@
+"""A slice of the bit-rot campaign, in a process of its own. `make sim` flips a hundred thousand."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests.warm_start import ROOT
+
+FLIPS = 200
+
+
+def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "tests/sim_bits.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_of_two_hundred_flipped_bits_none_delivers_an_altered_record_stops_the_process_or_goes_unnoticed(capsys):
+    seed = random.SystemRandom().randrange(2**32)
+    done = campaign("--flips", str(FLIPS), "--seed", str(seed))
+    assert done.returncode == 0, done.stdout + done.stderr
+    with capsys.disabled():
+        print(f"\n{done.stdout.strip()}")
+
+
+BROKEN = {
+    "nobody is told": ("node.alarms", "Alarms.raised", "lambda *_: None"),
+    "leaves are signed as they are read": ("node.uplink", "is_proven", "lambda *_: True"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_the_campaign_finds_it_when(what):
+    module, target, broken = BROKEN[what]
+    code = (
+        "import sys, runpy; sys.path.insert(0, '.'); import sync.log; sync.log.TILE_LEAVES = 8\n"
+        f"import {module} as module; module.{target} = {broken}\n"
+        "sys.argv = ['sim_bits.py', '--flips', '3000']; runpy.run_path('tests/sim_bits.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, "VIOLATION" in done.stdout) == (1, True), done.stdout + done.stderr
