@@ -10,7 +10,7 @@ import pytest
 from backports import zstd
 
 from native import body_commitment, leaf_hashes
-from sync import batch, evidence, header
+from sync import batch, control, evidence, header
 from sync.checkpoint import open_checkpoint
 from sync.dictionary import Shelf
 from sync.dictionary import make as make_dictionary
@@ -163,3 +163,13 @@ def test_opening_and_release_vectors_verify_and_say_what_they_say():
     assert (alone.theirs, alone.hole, alone.carried) == (None, (0, 0), 0)
     release = open_release(found["release"].encode(), Verifier("amal", bytes.fromhex(found["operator_public"])))
     assert (release.node, release.logs) == (make.NODE, (linked.opened,))
+
+
+@pytest.mark.parametrize("case", vector("control"), ids=lambda case: case["says"])
+def test_control_records_read_back(case):
+    made = header.decode(bytes.fromhex(case["header"]))
+    kind, members = control.decode(made, case["says"].encode())
+    assert kind == case["kind"]
+    assert json.loads(case["says"]) == dict(control.read_hole(members).members())
+    committed = body_commitment(*(bytes.fromhex(case[name]) for name in ("salt", "particulars")), case["says"].encode())
+    assert (made.commitment, leaf_hashes([bytes.fromhex(case["header"])]).hex()) == (committed, case["leaf"])

@@ -15,7 +15,7 @@ import cbor2
 from backports import zstd
 
 from native import body_commitment, leaf_hashes
-from sync import batch, header
+from sync import batch, control, header
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.dictionary import compress, read_index
 from sync.keys import COSIGNATURE_V1, ED25519, FileSigner, key_id
@@ -250,6 +250,21 @@ def openings() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def controls() -> list[dict[str, str]]:
+    """Control records: kind and body to leaf."""
+    at = control.Moment(received_us=NOW_S * 1_000_000, clock_state=1, clock_error_us=5000)
+    holes = [
+        control.Hole(stream=STREAM, epoch=1, first=17, last=19, lost="body", why="changed"),
+        control.Hole(stream=STREAM, epoch=2, first=0, last=2**62, lost="all", why="unreadable"),
+    ]
+    made = records([hole.draft(facility="rawdah", at=at) for hole in holes])
+    return [
+        {"kind": control.HOLE, "says": record.body.decode(), "header": record.header.hex(), "particulars": record.particulars.hex(),
+         "salt": record.salt.hex(), "leaf": record.leaf.hex()}
+        for record in made
+    ]  # fmt: skip
+
+
 VECTORS: dict[str, Callable[[], Any]] = {
     "cbor": cbor,
     "header": headers,
@@ -263,6 +278,7 @@ VECTORS: dict[str, Callable[[], Any]] = {
     "session": sessions,
     "opening": openings,
     "evidence": files,
+    "control": controls,
 }
 
 
