@@ -108,6 +108,7 @@ class Uplink(threading.Thread):
         self._ledger = ""
         self._streams: set[str] = set()
         self.lane = lane
+        self._tiles: dict[Origin, dict[int, bytes]] = {}  # of each log the leaves of the tile that was proven last
         self.link = LinkState(since_us=clock.now_us())
 
     # -- called from other threads ----------------------------------------------------------------------------------
@@ -348,9 +349,9 @@ class Uplink(threading.Thread):
     ) -> list[Record]:  # fmt: skip
         """The records whose leaves are those that were signed. LogBroken where none of the ways to read them gives the root."""
         table, head = logs.table(origin), logs.head(origin)
-        stored = [record for record, _ in taken]
+        stored, kept = [record for record, _ in taken], self._tiles.setdefault(origin, {})
         for records in mended([record for _, record in taken], stored):
-            if is_proven(table, before, [record.leaf for record in records], head):
+            if is_proven(table, before, [record.leaf for record in records], head, kept):
                 return [self._checked(record, origin.stream) for record in records]
         raise LogBroken("the leaves that were read are not those that were signed")
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 from native import leaf_hashes
-from sync.log import TILE_LEAVES, Frontier, Leaves, tile_root
+from sync.log import HASH_BYTES, TILE_LEAVES, Frontier, Leaves, tile_root
 from sync.record import BodyState, Record
 
 MENDED_MAX = (
@@ -13,21 +13,35 @@ MENDED_MAX = (
 )
 
 
-def is_proven(log: Leaves, before: Frontier, leaves: Sequence[bytes], head: Frontier) -> bool:
-    """Whether these leaves stand in the log from `before` on: by the roots of their tiles, or by going on from them to its head."""
+def is_proven(
+    log: Leaves, before: Frontier, leaves: Sequence[bytes], head: Frontier, kept: dict[int, bytes] | None = None
+) -> bool:  # fmt: skip
+    """Whether these leaves stand in the log from `before` on: by the roots of their tiles, or by going on from them to its head.
+
+    `kept` holds the leaves of the tile that was proven last, for the next call on this log: batches follow each other within one.
+    """
     after = before.append(b"".join(leaves))
     if after.size == head.size:
         return after == head
+    kept = {} if kept is None else kept
     first, end = before.size // TILE_LEAVES, -(-after.size // TILE_LEAVES)
-    return all(_in_tile(log, tile, before.size, leaves) for tile in range(first, end)) or _continues(log, after, head)
+    return all(_in_tile(log, tile, before.size, leaves, kept) for tile in range(first, end)) or _continues(
+        log, after, head
+    )
 
 
-def _in_tile(log: Leaves, tile: int, first: int, leaves: Sequence[bytes]) -> bool:
+def _in_tile(log: Leaves, tile: int, first: int, leaves: Sequence[bytes], kept: dict[int, bytes]) -> bool:
     start = tile * TILE_LEAVES
-    stored = [log.leaves(start, max(0, first - start)), *leaves[max(0, start - first) : start + TILE_LEAVES - first]]
-    end = min(start + TILE_LEAVES, first + len(leaves))
-    whole = b"".join([*stored, log.leaves(end, start + TILE_LEAVES - end)])
-    return log.tiles(tile, 1) == tile_root(whole)
+    mine = b"".join(leaves[max(0, start - first) : start + TILE_LEAVES - first])
+    at = max(0, first - start)
+    if tile not in kept:
+        end = start + at + len(mine) // HASH_BYTES
+        whole = log.leaves(start, at) + mine + log.leaves(end, start + TILE_LEAVES - end)
+        if log.tiles(tile, 1) != tile_root(whole):
+            return False
+        kept.clear()
+        kept[tile] = whole
+    return kept[tile][at * HASH_BYTES : at * HASH_BYTES + len(mine)] == mine
 
 
 def _continues(log: Leaves, after: Frontier, head: Frontier) -> bool:

@@ -37,6 +37,18 @@ def test_a_tile_whose_stored_root_was_changed_costs_nothing_where_the_head_still
     assert is_proven(log, frontier(first), LEAVES[first:end], frontier(len(LEAVES)))
 
 
+def test_a_tile_that_was_proven_is_not_read_again_and_still_proves_no_other_leaf():
+    log, head, kept = MemoryLog(LEAVES), frontier(len(LEAVES)), {}
+    assert is_proven(log, frontier(100), LEAVES[100:200], head, kept)
+    read = log.reads
+    assert is_proven(log, frontier(200), LEAVES[200:300], head, kept)
+    assert log.reads == read
+    log.hashes[305] = secret("another")
+    assert not is_proven(log, frontier(300), log.hashes[300:310], head, kept)
+    assert is_proven(log, frontier(1000), LEAVES[1000:1100], head, kept)
+    assert list(kept) == [1]
+
+
 def test_damage_further_on_does_not_hold_up_a_tile_that_is_whole():
     log = MemoryLog([*LEAVES[:2000], secret("another"), *LEAVES[2001:]])
     roots = b"".join(tile_root(b"".join(LEAVES[at : at + TILE_LEAVES])) for at in (0, TILE_LEAVES))
