@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.errors import AnswerUnreadable
-from node.gateway_client import GatewayClient, Problem
+from node.gateway_client import Problem
 from node.lane import Lane
 from sync.header import decode
 from sync.record import BodyState, Record
@@ -65,9 +65,9 @@ class BodyUploads:
 
     def send_part(self, stream: str, refused: Callable[[str, Problem], Event]) -> Event:
         """The next part, as an event for the sender: PartSent, or what `refused` makes of a verdict. Raises LinkError."""
-        going, client = self._going[stream], self._lane.client
+        going = self._going[stream]
         if going.held is None:
-            going.held = self._ask(client, going.upload.id)
+            going.held = self._ask(going.upload.id)
             if going.held is None:
                 self._is_taken = False
                 self.done(stream)
@@ -75,14 +75,14 @@ class BodyUploads:
         part = going.upload.packed[going.held : going.held + self._lane.quantum]
         if part:
             at = going.held
-            found = self._lane.put(len(part), lambda: client.upload(going.upload.id, at, part))
+            found = self._lane.put(len(part), lambda: self._lane.client.upload(going.upload.id, at, part))
             if isinstance(found, Problem) and found.code != "rewind":
                 return refused(stream, found)
             going.held = _size(found.members.get("size") if isinstance(found, Problem) else _answered(found))
         return PartSent(stream)
 
-    def _ask(self, client: GatewayClient, name: str) -> int | None:
-        return self._lane.put(0, lambda: client.upload_size(name))
+    def _ask(self, name: str) -> int | None:
+        return self._lane.put(0, lambda: self._lane.client.upload_size(name))
 
     def spoilt(self, stream: str) -> bool:
         """The gateway holds other bytes and forgot them: start over. False where that happened too often."""

@@ -22,11 +22,13 @@ from node.config_kinds import (
     FilePath,
     GatewayUrl,
     Hl7Path,
+    Interface,
     Listen,
     MessageType,
     Name,
     ProcessingId,
     Sender,
+    SourceAddress,
     Text,
     Version,
     not_empty,
@@ -93,6 +95,25 @@ class Dscp(Table):
         return {"critical": self.critical, "routine": self.routine}.get(lane, self.bulk)
 
 
+class PathOut(Table):
+    """One way out. The first of the list is the best; without a list there is one, as the system routes it."""
+
+    name: Name
+    # Empty = the gateway's own: another where the centre has another address on that carrier.
+    url: GatewayUrl | Literal[""] = ""
+    interface: Interface = ""
+    source: SourceAddress = ""
+    # Every byte costs: only the critical lane goes there, the others wait.
+    metered: bool = False
+    mss_max: Annotated[int, whole(0, 9000)] = 0
+
+
+def _each_once(paths: tuple[PathOut, ...]) -> tuple[PathOut, ...]:
+    if len({path.name for path in paths}) < len(paths):
+        raise ValueError("must not name a path twice")
+    return paths
+
+
 class Gateway(Table):
     """Where the records go. Without this table the link is off, and the node keeps what it takes."""
 
@@ -105,6 +126,7 @@ class Gateway(Table):
     dscp: Dscp = Dscp()
     # 0 = as the interface says. Each MPLS label takes 4 bytes of a packet: where large ones vanish, `wasl doctor` names the value.
     mss_max: Annotated[int, whole(0, 9000)] = 0
+    paths: Annotated[tuple[PathOut, ...], AfterValidator(_each_once)] = ()
 
 
 class Outbox(Table):

@@ -1,5 +1,6 @@
 """What one value of the configuration may be: names, paths, addresses, HL7 patterns. Each says no in a technician's words."""
 
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,22 @@ def _dscp(value: object) -> object:
     raise ValueError('must be a class such as "AF31", "CS1" or "LE", or a number from 0 to 63')
 
 
+def _interface(text: str) -> str:
+    # IFNAMSIZ of linux/if.h: 16 bytes with the closing zero
+    if text and not re.fullmatch(r"[A-Za-z0-9_.:-]{1,15}", text):
+        raise ValueError('must be the name of an interface such as "eth1", or empty')
+    return text
+
+
+def _source(text: str) -> str:
+    if text:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError('must be an address of this machine such as "192.0.2.7", or empty') from None
+    return text
+
+
 Name = Annotated[str, from_text(str, _name)]
 Text = Annotated[str, from_text(str, _text)]
 FilePath = Annotated[Path, BeforeValidator(_resolve)]
@@ -135,3 +152,5 @@ Version = Annotated[str, from_text(str, _version)]
 ProcessingId = Annotated[str, from_text(str, _processing_id)]
 Hl7Path = Annotated[str, from_text(str, _hl7_path)]
 DscpClass = Annotated[int, BeforeValidator(_dscp)]
+Interface = Annotated[str, from_text(str, _interface)]
+SourceAddress = Annotated[str, from_text(str, _source)]

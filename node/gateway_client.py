@@ -144,8 +144,13 @@ class GatewayClient:
         headers = {"Content-Type": "application/octet-stream", **_SHORT}
         return self._call("PUT", f"/v1/uploads/{name}/{offset}", part, headers)
 
+    def drop(self) -> None:
+        """Close the connection; the next call opens another."""
+        for each in self._opened:
+            each.close()
+
     def close(self) -> None:
-        """Drop the connection."""
+        """Close for good."""
         self._pool.close()
 
     def round_trip_s(self) -> float:

@@ -1,10 +1,12 @@
 """One lane's seat on the link: its connection, how much it may send at once, and its part in the common session."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from node.errors import LinkError
 from node.gateway_client import GatewayClient
 from node.link_turns import LinkTurns, SessionDesk
+from node.path_switch import PathSwitch
 from sync.outbox_view import StreamView
 from sync.sender_events import Event
 
@@ -19,9 +21,10 @@ class Lane:
     """What one uplink thread needs of the link. One thread only, `wants` excepted."""
 
     def __init__(
-        self, name: str, client: GatewayClient, turns: LinkTurns, desk: SessionDesk, now: Callable[[], float]
-    ) -> None:
-        self.name, self.client = name, client
+        self, name: str, clients: Mapping[str, GatewayClient], turns: LinkTurns, desk: SessionDesk, switch: PathSwitch, now: Callable[[], float]
+    ) -> None:  # fmt: skip
+        self.name, self._clients, self._switch = name, clients, switch
+        self._path = switch.current
         self.took_s = 0.0  # the last call itself, without waiting for its turn
         self._turns, self._desk, self._now = turns, desk, now
         self._since = float("-inf")  # a session asked for before this knows less than we were told since
@@ -31,10 +34,19 @@ class Lane:
         """Those of this lane."""
         return [each for each in all_streams if each.lane == self.name]
 
+    @property
+    def client(self) -> GatewayClient:
+        """Calls on the path in use. The connection on another path is closed when it is no longer the one."""
+        if (current := self._switch.current) != self._path:
+            self._clients[self._path].drop()
+            self._path = current
+        return self._clients[self._path]
+
     # -- session --------------------------------------------------------------------------------------------------
 
     def session(self, call: Callable[[], Event]) -> Event:
         """The common session, asked for after our last call: another lane's answer where there is one."""
+        self._switch.await_leave(self.name)
         began, event = self._desk.ask(self._since, lambda: self._timed(call))
         self._since = max(self._since, began)
         return event
@@ -63,6 +75,7 @@ class Lane:
 
     def put(self, octets: int, call: Callable[[], T], *, above: bool = False) -> T:
         """Make a call of so many bytes when it is this lane's turn. Raises LinkError."""
+        self._switch.await_leave(self.name)
         with self._turns.turn(self.name, octets, self.client.round_trip_s, above=above):
             try:
                 return self._timed(call)
@@ -76,7 +89,8 @@ class Lane:
 
     def document(self) -> dict[str, Any]:
         """Mark and quantum, for the status document."""
-        return {"dscp": self.client.way.dscp, "dscp_seen": self.client.seen_dscp, "quantum_bytes": self.quantum}
+        client = self._clients[self._path]  # asked from another thread: only looked at, never closed
+        return {"dscp": client.way.dscp, "dscp_seen": client.seen_dscp, "quantum_bytes": self.quantum}
 
     def wants(self) -> None:
         """A record came that can be sent now."""
@@ -87,8 +101,13 @@ class Lane:
         self._turns.rests(self.name)
 
     def _timed(self, call: Callable[[], T]) -> T:
-        began = self._now()
+        began, path = self._now(), self._switch.current
         try:
-            return call()
+            found = call()
+        except LinkError:
+            self._switch.failed(path, began)
+            raise
         finally:
             self.took_s = self._now() - began
+        self._switch.answered(path)
+        return found

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from node.link_turns import LinkTurns
+from node.path_switch import PathSwitch
 from node.uplink import LinkState, Uplink
 from sync.names import Origin
 
@@ -15,9 +16,11 @@ STATES = ("fenced", "revoked", "down", "up", "unproven")
 class Lanes:
     """The uplink's threads, by lane."""
 
-    def __init__(self, uplinks: Sequence[Uplink], turns: LinkTurns, lane_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, uplinks: Sequence[Uplink], turns: LinkTurns, switch: PathSwitch, lane_of: Callable[[str], str]
+    ) -> None:
         self._uplinks = {each.lane.name: each for each in uplinks}
-        self._turns, self._lane_of = turns, lane_of
+        self._turns, self._switch, self._lane_of = turns, switch, lane_of
 
     def start(self) -> None:
         """Start every lane."""
@@ -38,6 +41,7 @@ class Lanes:
         for each in self._uplinks.values():
             each.stop()
         self._turns.stop()
+        self._switch.stop()
 
     @property
     def link(self) -> LinkState:
@@ -64,11 +68,16 @@ class Lanes:
         """Measured bytes a second of the link; None before there is a measurement."""
         return self._turns.goodput
 
+    def paths(self) -> dict[str, bool]:
+        """Every path by name, and whether it is the one in use."""
+        return {path["name"]: path["in_use"] for path in self._switch.document()}
+
     def document(self) -> dict[str, Any]:
         """The link for the status document."""
         return {
             **asdict(self.link),
             "goodput_bytes_per_s": None if self.goodput() is None else round(self.goodput() or 0),
+            "paths": self._switch.document(),
             "lanes": {
                 name: {
                     "state": each.link.state,

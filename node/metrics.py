@@ -13,7 +13,7 @@ from node.writer import Writer
 
 
 class CoreMetrics(Collector):
-    """Feeds, writer and uplink as Prometheus metrics. Labels: feed, outcome, lane."""
+    """Feeds, writer and uplink as Prometheus metrics. Labels: feed, outcome, lane, path."""
 
     def __init__(self, feeds: Iterable[MllpFeed], writer: Writer, uplink: Lanes | None) -> None:
         self._feeds, self._writer, self._uplink = list(feeds), writer, uplink
@@ -55,6 +55,9 @@ class CoreMetrics(Collector):
         for name, link in uplink.lanes().items():
             up.add_metric([name], int(link.state == "up"))
             octets.add_metric([name], link.octets_sent)
-        yield from (up, octets)
+        paths = GaugeMetricFamily("wasl_path_in_use", "1 for the path in use", labels=["path"])
+        for name, in_use in uplink.paths().items():
+            paths.add_metric([name], int(in_use))
+        yield from (up, octets, paths)
         if (goodput := uplink.goodput()) is not None:
             yield GaugeMetricFamily("wasl_link_goodput_bytes_per_second", "Measured width of the link", value=goodput)

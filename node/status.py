@@ -102,11 +102,12 @@ class Status:
                 "round_trip_ms": None,
                 "goodput_bytes_per_s": None,
                 "lanes": {},
+                "paths": [],
             }
         error = link["last_error"]
         return {
             "state": link["state"], "gateway": url, "since": iso(link["since_us"]), "round_trip_ms": link["round_trip_ms"],
-            "goodput_bytes_per_s": link["goodput_bytes_per_s"], "lanes": link["lanes"],
+            "goodput_bytes_per_s": link["goodput_bytes_per_s"], "lanes": link["lanes"], "paths": link["paths"],
             "last_error": None if error is None else {"code": error[0], "at": iso(error[1]), "detail": error[2]},
         }  # fmt: skip
 

@@ -294,10 +294,12 @@ class Uplink(threading.Thread):
         if self._uploads.is_wanted(records, len(body)):
             self._uploads.begin(origin.stream, records[0])
             return self._send_part(origin.stream)
-        client, fence = self.lane.client, self._fence
+        fence = self._fence
         found = self.lane.put(
             len(body),
-            lambda: client.put(stream=origin.stream, epoch=origin.epoch, first=put.first, fence=fence, body=body),
+            lambda: self.lane.client.put(
+                stream=origin.stream, epoch=origin.epoch, first=put.first, fence=fence, body=body
+            ),
         )
         self.link = replace(
             self.link, octets_sent=self.link.octets_sent + len(body), records_sent=self.link.records_sent + len(records)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from node.alarms import Alarms
 from node.clock import Clock
-from node.config import Config, Gateway
+from node.config import Config, Gateway, PathOut
 from node.dictionaries import shipped
 from node.gateway_client import GatewayClient
 from node.highwater import HighWater
@@ -13,11 +13,15 @@ from node.keystore import Keystore
 from node.lane import Lane
 from node.lanes import Lanes
 from node.link_turns import LinkTurns, SessionDesk
+from node.path_switch import PathSwitch
 from node.sockets import Way
 from node.uplink import Uplink
 from node.writer import Writer
 from sync.lanes import ROUTINE
 from sync.outbox_view import OutboxView
+from sync.paths import Path as Route
+
+DIRECT = "direct"  # the one path of a configuration without a list
 
 
 def make_lanes(
@@ -39,20 +43,30 @@ def make_lanes(
     lane_of = {stream.origin.stream: stream.lane for stream in view.streams()}
     view.close()
     turns, desk = LinkTurns(clock.monotonic), SessionDesk(clock.monotonic)
+    paths = gateway.paths or (PathOut(name=DIRECT),)
+    switch = PathSwitch(
+        [Route(name=path.name, metered=path.metered) for path in paths], clock.monotonic, on_change=turns.forget
+    )
+
+    def clients(lane: str) -> dict[str, GatewayClient]:
+        return {path.name: _client(gateway, path, lane, keystore) for path in paths}
+
     uplinks = [
         Uplink(
-            node=config.node.name, gateway=gateway.name, store=store,
-            lane=Lane(name, _client(gateway, name, keystore), turns, desk, clock.monotonic),
+            node=config.node.name, gateway=gateway.name, store=store, lane=Lane(name, clients(name), turns, desk, switch, clock.monotonic),
             keystore=keystore, writer=writer, clock=clock, alarms=alarms, boot=boot, dice=random.SystemRandom().random,
             shelf=shipped(), highwater=highwater,
         )
         for name in sorted(set(lane_of.values()) or {ROUTINE})
     ]  # fmt: skip
-    return Lanes(uplinks, turns, lane_of.__getitem__)
+    switch.start_probing(clients(ROUTINE))
+    return Lanes(uplinks, turns, switch, lane_of.__getitem__)
 
 
-def _client(gateway: Gateway, lane: str, keystore: Keystore) -> GatewayClient:
+def _client(gateway: Gateway, path: PathOut, lane: str, keystore: Keystore) -> GatewayClient:
+    way = Way(
+        dscp=gateway.dscp.of(lane), interface=path.interface, source=path.source, mss=path.mss_max or gateway.mss_max
+    )
     return GatewayClient(
-        gateway.url, gateway.name, keystore.tls(), connect_s_max=gateway.connect_s_max, answer_s_max=gateway.answer_s_max,
-        way=Way(dscp=gateway.dscp.of(lane), mss=gateway.mss_max),
+        path.url or gateway.url, gateway.name, keystore.tls(), connect_s_max=gateway.connect_s_max, answer_s_max=gateway.answer_s_max, way=way
     )  # fmt: skip

@@ -112,6 +112,8 @@ class SimGateway:
     # -- honest answers ------------------------------------------------------------------------------------------
 
     def honest(self, request: Request) -> bytes:
+        if request.method == "HEAD":
+            return http(404)  # it takes no uploads
         with self._lock:
             if request.is_session:
                 return self._open_session(request)

@@ -1,0 +1,87 @@
+"""Ways out of a running node: the next one after several failures, the better one again when it is back, and only what is critical where bytes cost."""
+
+import pytest
+
+from tests.bench.thin_link import ThinLink
+from tests.node_rig import Feed, Node, Realm, free_port, message, running, wait_until
+from tests.sim_gateway import sim_gateway
+
+EAGER = (
+    "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05\n"
+    "import sync.paths as p, node.path_switch as s; p.HOLD_DOWN_S = p.PROBE_EACH_S = s.PROBE_EACH_S = 0.2"
+)
+STREAMS = '[[streams]]\nname = "alarm"\nlane = "critical"'
+NUMBERS = iter(range(1_000_000))
+
+
+@pytest.fixture(scope="module")
+def realm(tmp_path_factory):
+    return Realm.make(tmp_path_factory.mktemp("realm"))
+
+
+@pytest.fixture
+def fake(realm):
+    with sim_gateway(realm) as found:
+        yield found
+
+
+def send_one(node, feed):
+    assert node.send(message(f"PATH-{next(NUMBERS)}"), feed=feed)[0].code == "AA"
+
+
+def made(realm, folder, fake, *, port, more=""):
+    paths = (
+        f'[[gateway.paths]]\nname = "mpls"\nurl = "https://127.0.0.1:{port}"\nsource = "127.0.0.1"\n'
+        f'[[gateway.paths]]\nname = "lte"\n{more}\n'
+    )
+    link = f"connect_s_max = 1\nanswer_s_max = 5\n{paths}"
+    return Node(realm, folder, feeds=[Feed("his"), Feed("alarm")], gateway=fake.url, link=link, more=STREAMS)
+
+
+def in_use(node):
+    return [path["name"] for path in node.ask("status")["link"]["paths"] if path["in_use"]]
+
+
+def test_a_dead_path_is_left_for_the_next_and_taken_back_when_it_is_there_again(realm, fake, tmp_path):
+    port = free_port()
+    node = made(realm, tmp_path, fake, port=port)
+    with running(node, before=EAGER):
+        send_one(node, "his")
+        node.wait_receipted("his", size=1)
+        assert in_use(node) == ["lte"]
+        link = ThinLink(port, int(fake.url.rpartition(":")[2]), rate=1e6, delay_s=0.001)
+        wait_until("the better path", lambda: in_use(node) == ["mpls"])
+        send_one(node, "his")
+        node.wait_receipted("his", size=2)
+        assert fake.bodies("his") == node.bodies("his")
+        link.close()
+        wait_until("the next path", lambda: send_one(node, "his") or in_use(node) == ["lte"])
+        node.wait_receipted("his")
+        assert fake.bodies("his") == node.bodies("his")
+
+
+def test_on_a_metered_path_only_the_critical_lane_sends_and_the_others_follow_on_a_free_one(realm, fake, tmp_path):
+    port = free_port()
+    node = made(realm, tmp_path, fake, port=port, more="metered = true")
+    with running(node, before=EAGER):
+        for feed in ("his", "alarm"):
+            send_one(node, feed)
+        node.wait_receipted("alarm", size=1)
+        assert in_use(node) == ["lte"]
+        send_one(node, "alarm")
+        node.wait_receipted("alarm", size=2)
+        assert node.stream("his").receipted == 0
+        assert fake.bodies("his") == []
+        link = ThinLink(port, int(fake.url.rpartition(":")[2]), rate=1e6, delay_s=0.001)
+        node.wait_receipted("his", size=1)
+        assert in_use(node) == ["mpls"]
+        link.close()
+
+
+def test_a_stop_ends_a_lane_that_waits_for_a_free_path(realm, fake, tmp_path):
+    node = made(realm, tmp_path, fake, port=free_port(), more="metered = true")
+    with running(node, before=EAGER):
+        send_one(node, "alarm")
+        node.wait_receipted("alarm", size=1)
+        send_one(node, "his")
+        assert node.stop() == 0
