@@ -9,18 +9,21 @@ import native
 from node.app import STORE_NAME
 from node.catalogue import hint
 from node.clock import SYNCHRONISED, Clock
-from node.config import Config
+from node.config import Config, Gateway
 from node.control import ask
 from node.errors import CoreSilent, LinkError, NodeError
 from node.gateway_client import GatewayClient, Problem
 from node.keystore import Keystore, load
 from node.room import Stage, measure, stage_of
 from node.selfcheck import check_owners
+from node.sockets import HEADERS_BYTES, Way
 from sync.outbox_view import OutboxView
 from sync.transaction import Pages
 
 DAYS_LEFT_MIN = 30  # a certificate's renewal needs people
 CONNECT_S_MAX = 5.0  # somebody stands and waits
+PACKET_BYTES = (1500, 1472, 1400)  # Ethernet; less some MPLS labels or PPPoE; less a tunnel
+PADDING_BYTES = 4096  # blanks in the question, so that it fills packets of the size that is tried
 CODE_NONE = ""
 
 
@@ -130,6 +133,7 @@ def _link(config: Config) -> Iterator[Finding]:
         yield Finding(check="link connection", good=True, seen=f"{host}:{port}")
         keystore = load(config)
         yield _identity(config, keystore)
+        yield _packets(config.gateway, keystore)
     except socket.gaierror:
         yield Finding(check="link name", good=False, code="LNK-02", seen=host)
     except OSError as error:
@@ -157,6 +161,25 @@ def _identity(config: Config, keystore: Keystore) -> Finding:
         client.close()
     revoked = isinstance(found, Problem) and found.code == "revoked"
     return Finding(check="link identity", good=not revoked, code="SYN-28" if revoked else "", seen=config.gateway.name)
+
+
+def _packets(gateway: Gateway, keystore: Keystore) -> Finding:
+    """The largest packet of those that lines are known for that reaches the gateway whole. A line that swallows large ones looks like a dead gateway."""
+    for size in PACKET_BYTES:
+        client = GatewayClient(
+            gateway.url, gateway.name, keystore.tls(), connect_s_max=CONNECT_S_MAX, answer_s_max=CONNECT_S_MAX, way=Way(mss=size - HEADERS_BYTES)
+        )  # fmt: skip
+        try:
+            client.session(b"{" + b" " * PADDING_BYTES + b"}")
+        except LinkError:
+            continue
+        finally:
+            mtu = client.path_mtu()
+            client.close()
+        good = size == PACKET_BYTES[0]
+        seen = f"{size} bytes pass" + (f", the system reckons with {mtu}" if mtu else "")
+        return Finding(check="link packets", good=good, code="" if good else "LNK-11", seen=seen)
+    return Finding(check="link packets", good=False, code="LNK-05", seen="no packet size was answered")
 
 
 def _tried(check: str, look: Callable[[], None]) -> Finding:

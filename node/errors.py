@@ -165,6 +165,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
         "This disk is older than the node had been: it was restored from a backup. Messages are taken as always; the centre holds them until released.",
     ),
     "NOD-30": ("site", "The disk is filling. Restore the link so that the queue drains, before messages are refused."),
+    "LNK-11": (
+        "link",
+        "Large packets vanish on the way to the gateway. Set `mss_max` to 40 less than the size that passes, and tell the carrier.",
+    ),
     "LNK-10": (
         "link",
         "Packets of a lane reach the gateway with another mark than they left with: the carrier does not carry its class. Ask the carrier.",

@@ -1,13 +1,19 @@
 """One lane's seat on the link: its connection, how much it may send at once, and its part in the common session."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from node.errors import LinkError
 from node.gateway_client import GatewayClient
 from node.link_turns import LinkTurns, SessionDesk
 from node.path_switch import PathSwitch
+from sync.errors import NotARecord
+from sync.header import decode
+from sync.lanes import CRITICAL
+from sync.names import Origin
 from sync.outbox_view import StreamView
+from sync.record import Record
 from sync.sender_events import Event
 
 T = TypeVar("T")
@@ -91,6 +97,17 @@ class Lane:
         """Mark and quantum, for the status document."""
         client = self._clients[self._path]  # asked from another thread: only looked at, never closed
         return {"dscp": client.way.dscp, "dscp_seen": client.seen_dscp, "quantum_bytes": self.quantum}
+
+    def note_needs(self, records: Iterable[Record]) -> None:
+        """Remember what critical records of a call follow in other streams. It never delays them: the outflow waits, not the link."""
+        for record in records if self.name == CRITICAL else ():
+            with suppress(NotARecord):  # a damaged header says nothing
+                if record.header and (after := decode(record.header).after) is not None:
+                    self._turns.need(*after)
+
+    def is_needed(self, origin: Origin, first: int, end: int) -> bool:
+        """Whether a call of these positions goes one class higher, because something critical follows its end."""
+        return self._turns.is_needed(origin.stream, origin.epoch, first, end)
 
     def wants(self) -> None:
         """A record came that can be sent now."""

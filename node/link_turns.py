@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from node.errors import LinkError, NoAnswer
-from sync.lanes import Turns
+from sync.lanes import ROUTINE, Turns
 from sync.sender_events import Event, SessionOpened
 
 TURN_WAIT_S_MAX = (
@@ -20,6 +20,18 @@ class LinkTurns:
         self._now, self._turns = now, Turns()
         self._changed = threading.Condition()
         self._stopping = False
+        self._needed: dict[str, tuple[int, int]] = {}  # stream -> the newest position that a critical record follows
+
+    def need(self, stream: str, epoch: int, seq: int) -> None:
+        """A critical record that goes now follows this position of another stream."""
+        with self._changed:
+            self._needed[stream] = max(self._needed.get(stream, (0, 0)), (epoch, seq))
+
+    def is_needed(self, stream: str, epoch: int, first: int, end: int) -> bool:
+        """Whether the call of these positions, which fits a quantum, brings all that a critical record follows."""
+        with self._changed:
+            needed = self._needed.get(stream)
+        return needed is not None and needed[0] == epoch and first <= needed[1] < end
 
     def quantum(self, lane: str) -> int:
         """Bytes on the wire that one call of this lane may hold."""
@@ -58,11 +70,15 @@ class LinkTurns:
     def turn(self, lane: str, octets: int, round_trip_s: Callable[[], float], *, above: bool = False) -> Iterator[None]:
         """Wait until a call of so many bytes may begin; it is on the link for the time of the block. Raises NoAnswer where the node stops.
 
-        `above`: it counts as critical, because something critical waits for it at the centre.
+        `above`: it counts as one class higher, because something waits for it at the centre: routine as critical, bulk before routine.
         """
         with self._changed:
-            self._turns.wants(lane, self._now())
-            while not above and not self._stopping and (wait_s := self._turns.wait_s(lane, self._now())) > 0:
+            self._turns.wants(lane, float("-inf") if above else self._now())
+            while (
+                not (above and lane == ROUTINE)
+                and not self._stopping
+                and (wait_s := self._turns.wait_s(lane, self._now())) > 0
+            ):
                 self._changed.wait(min(wait_s, TURN_WAIT_S_MAX))
             if self._stopping:
                 raise NoAnswer("the node stops")

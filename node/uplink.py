@@ -295,11 +295,13 @@ class Uplink(threading.Thread):
             self._uploads.begin(origin.stream, records[0])
             return self._send_part(origin.stream)
         fence = self._fence
+        self.lane.note_needs(records)
         found = self.lane.put(
             len(body),
             lambda: self.lane.client.put(
                 stream=origin.stream, epoch=origin.epoch, first=put.first, fence=fence, body=body
             ),
+            above=self.lane.is_needed(origin, put.first, put.first + len(records)),
         )
         self.link = replace(
             self.link, octets_sent=self.link.octets_sent + len(body), records_sent=self.link.records_sent + len(records)

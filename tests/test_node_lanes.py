@@ -183,3 +183,46 @@ def test_a_bleached_mark_is_alarmed_and_taken_back(node, fake):
     send_one(node, "alarm")
     node.wait_receipted("alarm", size=2)
     wait_until("its end", lambda: ("LNK-10", "critical") not in node.alarms())
+
+
+# -- what a critical record follows ------------------------------------------------------------------------------------
+def entered(turns, lane, *, above):
+    """Whether a call of this lane begins at once; the thread that would wait is let go."""
+    began, ended = threading.Event(), threading.Event()
+
+    def call():
+        with contextlib.suppress(NoAnswer), turns.turn(lane, 1, lambda: 0.0, above=above):
+            began.set()
+        ended.set()
+
+    threading.Thread(target=call, daemon=True).start()
+    found = began.wait(1)
+    turns.stop()
+    ended.wait(30)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("lane", "above", "begins"), [("routine", True, True), ("routine", False, False), (BULK, True, False)]
+)
+def test_only_a_needed_routine_call_begins_beside_a_critical_record_for_it_is_raised_one_class(lane, above, begins):
+    turns = LinkTurns(lambda: 0.0)
+    turns.wants(CRITICAL)
+    assert entered(turns, lane, above=above) is begins
+
+
+def test_a_needed_bulk_call_goes_before_a_routine_one_that_waits_longer():
+    turns = LinkTurns(lambda: 5.0)
+    turns.wants("routine")
+    assert entered(turns, BULK, above=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "needed"), [(5, 8, True), (7, 8, True), (0, 7, False), (8, 9, False)]
+)  # fmt: skip
+def test_a_call_is_needed_only_if_it_brings_the_position_that_a_critical_record_follows(first, end, needed):
+    turns = LinkTurns(lambda: 0.0)
+    turns.need("his", 1, 7)
+    assert turns.is_needed("his", 1, first, end) is needed
+    assert not turns.is_needed("his", 2, first, end)
+    assert not turns.is_needed("lab", 1, first, end)
