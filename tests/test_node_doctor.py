@@ -197,3 +197,28 @@ def test_the_command_tells_all_findings_and_its_exit_code_says_whether_all_are_g
     assert rows["core"]["hint"].startswith("The core is not running")
     told = CliRunner().invoke(main, ["doctor", "--config", str(node.config())])
     assert "BAD  core:" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("passes", "good", "code", "seen"),
+    [(1500, True, "", "1500 bytes pass"), (1472, False, "LNK-11", "1472"), (1400, False, "LNK-11", "1400"), (0, False, "LNK-05", "no packet")],
+)  # fmt: skip
+def test_a_line_that_swallows_large_packets_is_found_with_the_size_that_passes(
+    node, monkeypatch, passes, good, code, seen
+):
+    from node import doctor
+    from node.errors import NoAnswer
+
+    class Line(doctor.GatewayClient):
+        def session(self, body):
+            assert len(body) > 1500
+            if self.way.mss + 40 > passes:
+                raise NoAnswer("swallowed")
+            return b""
+
+    monkeypatch.setattr(doctor, "GatewayClient", Line)
+    node.gateway = "https://127.0.0.1:1"
+    config = load(node.config())
+    found = doctor._packets(config.gateway, doctor.load(config))
+    assert (found.good, found.code) == (good, code)
+    assert seen in found.seen

@@ -152,7 +152,7 @@ def test_bulk_goes_on_beside_a_routine_lane_that_never_rests_and_gets_its_share(
 
 
 @pytest.mark.parametrize("round_trip", [0.02, 0.6])
-def test_two_busy_lanes_leave_less_than_a_sixth_of_the_link_idle(round_trip):
+def test_two_busy_lanes_leave_less_than_a_fifth_of_the_link_idle(round_trip):
     run = Run(Link(THIN, round_trip), (ROUTINE, BULK), [], 600).go()
     assert sum(run.sent.values()) >= 0.8 * THIN * 600  # the envelopes take their part
 
