@@ -4,8 +4,9 @@ import structlog
 
 from node.clock import Clock
 from node.errors import AnswerUnreadable
-from node.gateway_client import GatewayClient, Problem
+from node.gateway_client import Problem
 from node.keystore import Keystore
+from node.lane import Lane
 from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.errors import SyncError
 from sync.keys import Verifier
@@ -19,8 +20,8 @@ log = structlog.get_logger()
 class Conversation:
     """Calls of one uplink but its batches. Raises LinkError for every failure of the path."""
 
-    def __init__(self, client: GatewayClient, keystore: Keystore, gateway: str, clock: Clock) -> None:
-        self._client, self._keystore, self._gateway, self._clock = client, keystore, gateway, clock
+    def __init__(self, lane: Lane, keystore: Keystore, gateway: str, clock: Clock) -> None:
+        self._lane, self._keystore, self._gateway, self._clock = lane, keystore, gateway, clock
 
     def session(self, view: OutboxView, boot: bytes) -> Event:
         """Ask for a session under this start's id."""
@@ -31,7 +32,7 @@ class Conversation:
                 OwnStream(stream=s.origin.stream, epoch=s.origin.epoch, tag=s.origin.tag, lane=s.lane) for s in _first_of_each(view.streams())
             ),
         )  # fmt: skip
-        found = self._client.session(request.encode())
+        found = self._lane.client.session(request.encode())
         if isinstance(found, Problem):
             return refused("", found)
         try:
@@ -53,10 +54,10 @@ class Conversation:
         try:
             if isinstance(call, AskRoot):
                 question, stream = call.question, call.stream
-                found = self._client.root(stream=stream, epoch=question.epoch, size=question.size)
+                found = self._lane.client.root(stream=stream, epoch=question.epoch, size=question.size)
                 return refused(stream, found) if isinstance(found, Problem) else RootTold(stream, read_told(found))
             stream = call.origin.stream
-            found = self._client.epoch(stream=stream, fence=fence, statement=call.opening)
+            found = self._lane.client.epoch(stream=stream, fence=fence, statement=call.opening)
             return (
                 refused(stream, found) if isinstance(found, Problem) else EpochTaken(stream, read_taken(found, stream))
             )

@@ -93,7 +93,7 @@ class Uplink(threading.Thread):
         super().__init__(name=f"uplink-{lane.name}", daemon=True)
         self._node, self._gateway, self._store = node, gateway, store
         self._keystore, self._writer = keystore, writer
-        self._calls = Conversation(lane.client, keystore, gateway, clock)
+        self._calls = Conversation(lane, keystore, gateway, clock)
         self._clock, self._alarms, self._boot, self._dice = clock, alarms, boot, dice
         self._shelf, self._highwater = shelf, highwater
         self._uploads = BodyUploads(lane)
