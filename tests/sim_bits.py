@@ -133,7 +133,7 @@ class Campaign:
             note = cosign(
                 sign_checkpoint(Checkpoint(head.origin, RECEIPTED, root), LOG_SIGNER), time=1, signer=COSIGNER
             )
-            made.keep_receipt(ledger="ledger-1", stream="his", size=RECEIPTED, receipt=note, at=1)
+            made.keep_receipt(ledger="ledger-1", origin=made.heads["his"].origin, size=RECEIPTED, receipt=note, at=1)
             self.truth = {name: truth_of(made, name) for name in STREAMS}
             made.trim("his", ledger="ledger-1", received_before_us=2**60)
             self.images["wal"] = {f.name: f.read_bytes() for f in self.folder.glob("outbox.db*") if "shm" not in f.name}
