@@ -21,7 +21,6 @@ SPARE_BYTES_MIN = BALLAST_BYTES  # fewer free pages than this are fragments: no 
 LOOK_S = 1.0  # the disk is asked once a second, not once a commit: it takes as long as a small message
 GRAINS = 256  # and after each such part of what the outbox may hold: no stage is narrower than two or three of them
 RECORD_BYTES = 512  # counted for each record beside its body: header, index, and what the pages waste
-GIVE_BACK_PAGES = 512  # 2 MiB at once: intake waits for it, and it makes room for the ballast
 
 log = structlog.get_logger()
 
@@ -172,14 +171,12 @@ class Room:
         return self.stage
 
     def keep_ballast(self, outbox: Outbox) -> None:
-        """Lay the ballast again when there is room for it; where only the database has room, give some of that back."""
+        """Lay the ballast again when the disk has room for it."""
         if self._ballast.there:
             return
         space = measure(self._store, outbox.pages())
         if space.free - space.growth >= DRAIN_BYTES + BALLAST_BYTES:
             self._ballast.lay()
-        elif space.spare >= SPARE_BYTES_MIN + GIVE_BACK_PAGES * outbox.pages().size:
-            outbox.give_back(GIVE_BACK_PAGES)
 
     def relieve(self) -> bool:
         """Nothing else lets what drains the queue go on: drop the ballast. False where that was done already."""

@@ -337,10 +337,6 @@ class Outbox:
         with reading():
             return pages_of(self._connection)
 
-    def give_back(self, pages: int) -> None:
-        """Cut free pages off the file, at most so many."""
-        self._transactions.give_back(pages)
-
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def transaction(self, *, grows: bool = False) -> AbstractContextManager[None]:

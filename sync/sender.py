@@ -18,7 +18,7 @@ from enum import Enum
 from sync.agreement import Window, find_common
 from sync.batch import RECORDS_MAX
 from sync.checkpoint import Checkpoint
-from sync.errors import SyncError
+from sync.errors import LogBroken, SyncError
 from sync.flow import QUANTUM_BYTES_MAX, Flow
 from sync.keys import Verifier
 from sync.names import Origin
@@ -66,7 +66,9 @@ class Phase(Enum):
 
 
 class Sender:
-    """One uplink's state. `root_at(origin, size)` gives our own root; `root_of(stream, start, size)` that over rows of a stream's run; `dice` 0 to 1."""
+    """One uplink's state. `root_at(origin, size)` gives our own root (empty: it cannot be read), `root_of(stream, start, size)` that
+    over rows of a stream's run, `dice` a number from 0 to 1.
+    """
 
     def __init__(
         self, *, root_at: Callable[[Origin, int], bytes], root_of: Callable[[str, int, int], bytes], dice: Callable[[], float]
@@ -202,7 +204,9 @@ class Sender:
             # of an older epoch it may hold what a backup has made us forget: its successor's statement says so
             if is_newest:
                 return self._search(flow, theirs, "SYN-21")
-        elif self._root_at(log.origin, theirs.size) != theirs.root:
+        elif not (root := self._root_at(log.origin, theirs.size)):
+            return self._halt(flow, "SYN-31")
+        elif root != theirs.root:
             return self._search(flow, theirs, "SYN-20")
         flow = replace(flow, newest=theirs)
         known = (flow.theirs or 0) if at == flow.at else 0
@@ -224,16 +228,25 @@ class Sender:
         windows = [Window(log.origin.epoch, log.origin.tag, log.start, log.start + log.size) for log in flow.logs]
         name = flow.stream
         search = find_common(
-            lambda start, size: self._root_of(name, start, size), windows, end=flow.end, theirs=theirs.epoch
+            lambda start, size: self._read_root(name, start, size), windows, end=flow.end, theirs=theirs.epoch
         )
         flow = replace(flow, theirs=None, posting=False, opening=False, search=search, question=None, newest=theirs)
         return [Alarm(code, name), *self._search_on(flow, None)]
+
+    def _read_root(self, stream: str, start: int, size: int) -> bytes:
+        """Our root over these rows. Raises LogBroken where they cannot be read: that is no sign that the gateway has others."""
+        root = self._root_of(stream, start, size)
+        if not root:
+            raise LogBroken("own leaves cannot be read")
+        return root
 
     def _search_on(self, flow: Flow, answer: RootTold | None) -> list[Effect]:
         if flow.search is None or flow.newest is None or (answer is not None and flow.question is None):
             return []  # an answer to a question of before the last session
         try:
             question = next(flow.search) if answer is None else flow.search.send(answer.told)
+        except LogBroken:
+            return self._halt(replace(flow, search=None, question=None), "SYN-31")
         except StopIteration as end:
             self.flows[flow.stream] = replace(flow, search=None, question=None, opening=True)
             epoch = max(flow.newest.epoch, flow.logs[-1].origin.epoch) + 1

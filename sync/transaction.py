@@ -67,12 +67,6 @@ class Transactions:
             if not grows:
                 self._limit_pages(0)
 
-    def give_back(self, pages: int) -> None:
-        """Cut up to so many free pages off the file, so that the file system has them. Raises what `begin` raises."""
-        with self.begin():
-            self._connection.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()
-        self._bring_back()  # only then is the file itself shorter
-
     def _bring_back(self) -> None:
         # a reader or another checkpoint, or no room for it: next time. What was written is on disk either way
         with suppress(apsw.BusyError, apsw.LockedError, apsw.FullError):

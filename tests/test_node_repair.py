@@ -124,7 +124,7 @@ def test_a_stream_that_needs_a_new_epoch_is_left_as_it_is(node):
     change(node, f"DELETE FROM header WHERE id = {OF_SEQ}", 7)
     before = files(node)
     told = run(node)
-    assert (told.exit_code, "SYN-40" in told.output) == (1, True)
+    assert (told.exit_code, "SYN-14" in told.output) == (1, True)
     assert files(node) == before
     assert damaged_folders(node) == []
 
@@ -173,7 +173,7 @@ def test_a_repair_interrupted_at_any_step_is_finished_by_the_next_and_until_then
         if not ended and ((node.data / "damaged-unfinished").exists() or not node.store.exists()):
             node.launch()
             assert node.ended() == 1
-            assert node.log("core.cannot_start")[-1]["code"] == "NOD-31"
+            assert node.log("core.cannot_start")[-1]["code"] == "NOD-32"
         if (not ended and not damaged_folders(node)) or (node.data / "damaged-unfinished").exists():
             found = repair(config, SystemClock(), dry_run=False)
             assert [hole for log in found for hole in log.holes] == LOSSES

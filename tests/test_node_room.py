@@ -1,7 +1,6 @@
 """How full is full: the stages by quota and partition, the lanes each refuses, the ballast, and a writer that refuses lane by lane."""
 
 import itertools
-import os
 from contextlib import closing
 from pathlib import Path
 
@@ -24,8 +23,8 @@ from node.room import (
 from sync.errors import NoRoom
 from sync.transaction import Pages
 from tests.node_rig import Node, Realm
-from tests.outbox_rig import FAR, LEDGER, outbox, receipted
-from tests.sim_realm import STREAM, draft
+from tests.outbox_rig import outbox
+from tests.sim_realm import draft
 from tests.test_node_writer import Rig
 from tests.test_node_writer import draft as queued
 
@@ -148,23 +147,6 @@ def test_a_look_raises_and_clears_the_alarms_and_lays_the_ballast_again_when_the
         assert looker.look(box) is Stage.OPEN
         assert looker.ballast.there
         assert looker.standing() == set()
-
-
-def test_free_pages_are_given_back_to_the_disk_where_the_ballast_finds_no_room(tmp_path, monkeypatch):
-    looker = Looker(tmp_path, monkeypatch, quota_mb=64, free_mb_min=16)
-    with closing(outbox(tmp_path)) as box:
-        for n in range(16):
-            box.append([draft(n, body=os.urandom(MIB // 2))])
-        receipted(box, 16)
-        assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 16
-        looker.free = BALLAST_BYTES
-        before = box.pages()
-        looker.look(box)
-        after = box.pages()
-        assert 512 <= before.total - after.total <= 520  # and a page or two that map the others
-        looker.look(box)
-        assert (tmp_path / "outbox.db").stat().st_size <= (before.total - 512) * before.size
-        box.verify_heads()
 
 
 def test_the_disk_is_asked_once_a_second_and_after_each_256th_of_what_it_holds(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ class Rig:
         self._vfs, self._quota = vfs, quota_bytes
         self.writer = Writer(
             self.open, queue_records_max=queue, deliver=self._deliver, refused=lambda _outbox, _bodies: self.refused,
-            grown=lambda stream, size: self.grown.append((stream, size)), die=self.died.append,
+            grown=lambda origin, size: self.grown.append((origin.stream, size)), die=self.died.append,
         )  # fmt: skip
 
     def open(self):

@@ -342,6 +342,16 @@ def test_gateway_that_lost_an_epoch_is_sent_the_rest_of_the_one_before_and_then_
     assert made.handle(receipt(30), 0.0)[-1] == PostEpoch(new, b"signed")
 
 
+def test_leaves_that_cannot_be_read_stop_the_stream_and_open_no_epoch():
+    for root_at, root_of in ((lambda *_: b"", lambda *_: b"x"), (lambda *_: bytes(32), lambda *_: b"")):
+        made = Sender(root_at=root_at, root_of=root_of, dice=lambda: 0.0)
+        made.handle(Started((OwnLog(ORIGIN, 40),), "ledger-1"), 0.0)
+        told = made.handle(opened(10), 0.0)
+        told += made.handle(RootTold("his", Told(TAG, 40, bytes(32))), 0.0)
+        assert alarms(told)[-1] == "SYN-31"
+        assert not any(isinstance(each, OpenEpoch) for each in told)
+
+
 def test_growth_of_a_log_that_was_closed_meanwhile_changes_nothing():
     made, new = made_sender(), replace(ORIGIN, epoch=2, tag="11111111")
     made.handle(Started((OwnLog(ORIGIN, 30), OwnLog(new, 4, 0, 30, b"signed")), "ledger-1"), 0.0)
