@@ -165,7 +165,7 @@ def test_a_batch_that_names_a_whole_upload_is_receipted_and_its_record_is_the_bo
     assert size(node, made) == 0
     send(node, made)
     assert size(node, made) == len(made.packed)
-    data = encode(node.batch(0, 1), {0: made.digest})
+    data = encode(node.batch(0, 1), uploaded={0: made.digest})
     assert len(data) < 2000
     first = node.put(0, 1, data=data)
     assert first.status == 200
@@ -182,7 +182,7 @@ def test_a_batch_whose_upload_is_not_whole_is_bad_upload_and_the_node_starts_ove
     if what != "missing":
         wrong = made.packed[:30_000] if what == "half" else made.packed[:-1] + b"\x00"
         send(node, type(made)(made.commitment, made.digest, wrong))
-    data = encode(node.batch(0, 1), {0: made.digest})
+    data = encode(node.batch(0, 1), uploaded={0: made.digest})
     answer = node.put(0, 1, data=data)
     assert (answer.status, answer.json()["code"]) == (422, "bad-upload")
     assert gateway.records(node.name, "his") == []

@@ -74,8 +74,8 @@ def test_a_batch_with_an_uploaded_body_gives_the_same_record_and_is_small():
         asked.append(values)
         return made.body
 
-    data = encode(batch([made]), {0: digest})
-    assert decode(data, fetch).records == [made]
+    data = encode(batch([made]), uploaded={0: digest})
+    assert decode(data, fetch=fetch).records == [made]
     commitment = body_commitment(made.salt, made.particulars, made.body)
     assert asked == [(commitment, digest, len(made.body))]
     assert made.body[:64] not in zstd.decompress(data)
@@ -83,20 +83,20 @@ def test_a_batch_with_an_uploaded_body_gives_the_same_record_and_is_small():
 
 def test_another_body_than_the_commitment_says_gives_another_leaf_and_so_no_root():
     made = record()
-    data = encode(batch([made]), {0: bytes(32)})
-    (found,) = decode(data, lambda *_: b"x" * len(made.body)).records
+    data = encode(batch([made]), uploaded={0: bytes(32)})
+    (found,) = decode(data, fetch=lambda *_: b"x" * len(made.body)).records
     assert found.leaf != made.leaf
 
 
 def test_an_uploaded_record_among_others_is_refused():
     made = records([draft(0, body=BODY), draft(1)], 0)
     with pytest.raises(BadBatch):
-        decode(encode(batch(made), {0: bytes(32)}), lambda *_: BODY)
+        decode(encode(batch(made), uploaded={0: bytes(32)}), fetch=lambda *_: BODY)
 
 
 def test_without_a_way_to_fetch_it_an_uploaded_record_is_refused():
     with pytest.raises(BadBatch):
-        decode(encode(batch([record()]), {0: bytes(32)}))
+        decode(encode(batch([record()]), uploaded={0: bytes(32)}))
 
 
 def test_a_body_that_is_gone_travels_as_gone_whatever_was_uploaded():
@@ -104,4 +104,4 @@ def test_a_body_that_is_gone_travels_as_gone_whatever_was_uploaded():
     from dataclasses import replace
 
     gone = replace(made, state=BodyState.TRIMMED, salt=b"", particulars=b"", body=b"")
-    assert decode(encode(batch([gone]), {0: bytes(32)}), lambda *_: BODY).records[0].state is BodyState.TRIMMED
+    assert decode(encode(batch([gone]), uploaded={0: bytes(32)}), fetch=lambda *_: BODY).records[0].state is BodyState.TRIMMED
