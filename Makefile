@@ -22,11 +22,13 @@ check:  ## lint, format, types, import arrows, sizes
 	PATH=.venv/bin:$$PATH cython-lint native
 	$(PYTHON) -m pytest -q tests/test_tidy.py
 
-sim:  ## kill node and gateway 2000 times under load; flip 100000 bits; nothing acknowledged may be lost (hours)
+sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and its planted faults (hours)
 	@.ci/setup test
 	$(PYTHON) tests/sim_kill.py --kills 2000
 	$(PYTHON) tests/sim_power.py --states 1000000
 	$(PYTHON) tests/sim_bits.py --flips 100000
+	$(PYTHON) tests/sim_order.py --seeds 20000
+	$(PYTHON) -m tests.sim.mutants
 
 bench:  ## the figures of docs/performance.md
 	@.ci/setup test

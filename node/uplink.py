@@ -269,7 +269,7 @@ class Uplink(threading.Thread):
         try:
             self._writer.order(
                 lambda outbox: outbox.open_epoch(
-                    order.stream, epoch=order.epoch, tag=tag, place=order.place, theirs=theirs
+                    order.stream, epoch=order.epoch, tag=tag, place=order.place, own=order.own, theirs=theirs
                 )
             ).result()
         except NoRoom as error:

@@ -6,6 +6,7 @@ only the gateway knows, whose first records may be ours too: carried there by a 
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 EPOCHS_MAX = 64  # foreign epochs looked into: each came of a restored or copied node
 
@@ -37,25 +38,34 @@ class Told:
     root: bytes
 
 
-Search = Generator[Question, Told, int]
+class Agreed(NamedTuple):
+    """From row `place` on the gateway does not hold ours; up to row `own` it holds them in logs that we have too, the rest in forgotten ones."""
+
+    place: int
+    own: int
+
+
+Search = Generator[Question, Told, Agreed]
 
 
 def find_common(root_of: Callable[[int, int], bytes], windows: Sequence[Window], *, end: int, theirs: int) -> Search:
-    """Ask until it is known from which row on, at most `end`, the gateway does not hold ours; that row is the generator's value.
+    """Ask until it is known from which row on, at most `end`, the gateway does not hold ours; that is the generator's value.
 
     `root_of(start, size)`: the root over rows of our run; `windows`: our logs, oldest first; `theirs`: the gateway's newest epoch.
     """
-    place, newest = windows[0].start, windows[-1].epoch
+    place, oldest = windows[0].start, windows[0].epoch
     for window in windows:
         if window.start == window.end:
             continue
         place = window.start + (yield from _held(root_of, window))
         if place < window.end:
             break
-    for epoch in range(newest + 1, min(theirs, newest + EPOCHS_MAX) + 1):
+    own = place
+    # those of a number that we have too: ours may have been opened here and never taken there
+    for epoch in range(max(oldest + 1, theirs - EPOCHS_MAX + 1), theirs + 1):
         if place < end:
             place += yield from _held(root_of, Window(epoch, "", place, end))
-    return place
+    return Agreed(place, own)
 
 
 def _held(root_of: Callable[[int, int], bytes], window: Window) -> Generator[Question, Told, int]:

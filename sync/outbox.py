@@ -248,13 +248,18 @@ class Outbox:
 
     # -- the other writes -----------------------------------------------------------------------------------------
 
-    def open_epoch(self, stream: str, *, epoch: int, tag: str, place: int, theirs: End | None) -> list[Head]:
-        """Let a stream go on under a further epoch from `place` of its run of rows on; all its heads, oldest first. Raises LogBroken."""
+    def open_epoch(
+        self, stream: str, *, epoch: int, tag: str, place: int, theirs: End | None, own: int | None = None
+    ) -> list[Head]:
+        """Let a stream go on under a further epoch from `place` of its run of rows on; all its heads, oldest first. Raises LogBroken.
+
+        `own`: see `sync.agreement.Agreed`; None where all before `place` is agreed in logs that we have.
+        """
         heads = self.logs(stream)
         with self.transaction():
             heads = open_epoch(
-                self._connection, heads, epoch=epoch, tag=tag, place=place, theirs=theirs, signer=self._signer
-            )
+                self._connection, heads, epoch=epoch, tag=tag, place=place, own=place if own is None else own, theirs=theirs, signer=self._signer,
+            )  # fmt: skip
         self.older[stream], self.heads[stream] = heads[:-1], heads[-1]
         return heads
 

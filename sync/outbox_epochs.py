@@ -23,17 +23,18 @@ LEAVES_MAX = 64 * TILE_LEAVES  # hashed together: 2 MiB of memory, and whole til
 
 
 def open_epoch(
-    connection: apsw.Connection, heads: Sequence[Head], *, epoch: int, tag: str, place: int, theirs: End | None, signer: Signer
+    connection: apsw.Connection, heads: Sequence[Head], *, epoch: int, tag: str, place: int, own: int, theirs: End | None, signer: Signer
 ) -> list[Head]:  # fmt: skip
     """Open an epoch at a place of the stream's run, within the caller's transaction; all heads of the stream as they are then.
 
     `heads`: those of the stream, oldest first. Raises LogBroken where the place, or leaves before it, are not there.
     """
     newest = heads[-1]
-    holder = next((head for head in heads if head.start <= place <= head.end), None)
-    if holder is None or epoch <= newest.origin.epoch:
+    holder = next((head for head in heads if head.start <= own <= head.end), None)
+    # what lies between `own` and `place` the gateway holds too, but in a log that a rolled-back disk has made us forget
+    if holder is None or not own <= place <= newest.end or epoch <= newest.origin.epoch:
         raise LogBroken(f"{newest.origin}: no epoch {epoch} can be opened at {place}")
-    common = place - holder.start
+    common = own - holder.start
     opening = Opening(
         opened=Origin(newest.origin.node, newest.origin.stream, epoch, tag), theirs=theirs,
         own=End(newest.origin, newest.frontier.size, newest.frontier.root),

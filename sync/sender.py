@@ -250,7 +250,7 @@ class Sender:
         except StopIteration as end:
             self.flows[flow.stream] = replace(flow, search=None, question=None, opening=True)
             epoch = max(flow.newest.epoch, flow.logs[-1].origin.epoch) + 1
-            return [OpenEpoch(flow.stream, epoch, end.value, flow.newest)]
+            return [OpenEpoch(flow.stream, epoch, end.value.place, flow.newest, end.value.own)]
         self.flows[flow.stream] = replace(flow, question=question)
         return []
 

@@ -163,12 +163,16 @@ class AskRoot:
 
 @dataclass(frozen=True, slots=True)
 class OpenEpoch:
-    """Open, durably, a further epoch of which the first records are those from row `place` of the stream's run on; `theirs`: the gateway's newest log."""
+    """Open, durably, a further epoch of which the first records are those from row `place` of the stream's run on; `theirs`: the gateway's newest log.
+
+    `own`: up to which row both hold the same in a log that both know.
+    """
 
     stream: str
     epoch: int
     place: int
     theirs: TheirStream
+    own: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def search(run: list[int], windows: list[Window], gateway: dict[int, tuple[str, 
             assert asked.size > 0
             asked = looking.send(answer(gateway, asked))
     except StopIteration as end:
-        return end.value
+        return end.value.place
     raise AssertionError("the search does not end")
 
 
@@ -67,6 +67,13 @@ def test_records_carried_into_an_epoch_that_was_forgotten_are_found_there(same, 
     assert search(run, [Window(1, "aaaaaaaa", 0, len(run))], gateway) == same + carried
 
 
+def test_records_carried_into_a_forgotten_epoch_are_found_though_a_later_one_was_opened_here():
+    run = [*range(8)]
+    windows = [Window(1, "aaaaaaaa", 0, 6), Window(3, "dddddddd", 6, 8)]  # opened, and refused
+    gateway = {1: ("aaaaaaaa", [*range(6), 500, 501]), 2: ("cccccccc", [6, 7, 600])}
+    assert search(run, windows, gateway) == 8
+
+
 def test_log_of_another_tag_under_the_same_number_holds_nothing_of_ours():
     run = list(range(8))
     assert search(run, [Window(1, "aaaaaaaa", 0, 8)], {1: ("bbbbbbbb", run)}) == 0
@@ -77,4 +84,4 @@ def test_gateway_that_holds_nothing_is_found_out_by_one_question():
     assert next(looking) == Question(1, 2_000_000)
     with pytest.raises(StopIteration) as end:
         looking.send(Told("", 0, b""))
-    assert end.value.value == 0
+    assert end.value.value == (0, 0)

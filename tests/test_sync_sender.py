@@ -324,7 +324,7 @@ def test_further_epoch_is_stored_then_told_then_sent():
     made = sender(theirs=None)
     made.handle(opened(10, streams=(their(40, size=50),)), 0.0)
     (order,) = made.handle(RootTold("his", Told(TAG, 50, frontier_of(HELD[:40]).root)), 0.0)[:1]
-    assert order == OpenEpoch("his", 2, 40, their(40, size=50))
+    assert order == OpenEpoch("his", 2, 40, their(40, size=50), 40)
     assert made.handle(Tick(), 0.0) == [], "nothing is said of it before it is durable"
     new = replace(ORIGIN, epoch=2, tag="11111111")
     logs = (OwnLog(ORIGIN, 40, 10), OwnLog(new, 3, start=40, opening=b"signed"))

@@ -18,6 +18,7 @@ from node.writer import Writer
 from sync.errors import CommitUnknown, NoRoom
 from sync.outbox import Outbox
 from sync.record import Draft
+from sync.sender_events import EpochOpened
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
 from tests.sim.link import TRIP_S
@@ -55,7 +56,10 @@ class BoxUplink(Uplink):
     def _perform(self, effect: Any, view: Any) -> Any:
         self.box.effect()
         self.box.truth.performs(self.box, self, effect)
-        return super()._perform(effect, view)
+        event = super()._perform(effect, view)
+        if isinstance(event, EpochOpened):
+            self.box.note_trimmed()
+        return event
 
 
 class BoxAlarms(Alarms):
@@ -64,9 +68,11 @@ class BoxAlarms(Alarms):
     def __init__(self, now_us: Callable[[], int], ever: set[tuple[str, str]]) -> None:
         super().__init__(now_us)
         self._ever = ever
+        self.may: Callable[[str], None] = lambda _code: None
 
     def raised(self, code: str, subject: str = "") -> None:
         self._ever.add((code, subject))
+        self.may(code)
         super().raised(code, subject)
 
 
@@ -77,6 +83,7 @@ class BoxClient(GatewayClient):
         self._box = box
         self.connected_at: float | None = None
         self.way, self.seen_dscp = Way(), None
+        self.fenced = False
 
     def close(self) -> None:
         self.connected_at = None
@@ -86,12 +93,15 @@ class BoxClient(GatewayClient):
 
     def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes | Problem:
         box, strand = self._box, current()
+        if self.fenced:
+            broken("a fenced start calls again")
         if self.connected_at is None:
             self.connected_at = box.monotonic()
         box.truth.sends(box, method, path)
         box.link.ask(box, strand, method, path, body or b"", headers, self.connected_at)
         answer = strand.pause(box.answer_s_max)
         if isinstance(answer, bytes | Problem):
+            self.fenced = path == "/v1/session" and isinstance(answer, Problem) and answer.code == "fenced"
             return answer
         self.connected_at = None
         if answer == "junk":
@@ -129,6 +139,7 @@ class Box(Machine):
         self.refused_at = float("-inf")
         self.boot = b""
         self.read: dict[Any, Any] = {}  # frontiers that the oracle has read in this life
+        self.kept: dict[Any, tuple[int, int]] = {}  # receipts kept in this life
         self.trim_seen: dict[int, int] = {}  # how far the oracle has looked at what was trimmed, by log
         self.strands: list[Strand] = []
         self.writer: Any = None
@@ -150,8 +161,9 @@ class Box(Machine):
         self.guarded(self.life, self._start)
 
     def _start(self) -> None:
-        self.boot, self.read, self.trim_seen = self.new_boot(), {}, {}
+        self.boot, self.read, self.kept = self.new_boot(), {}, {}
         alarms = BoxAlarms(self.now_us, self.ever)
+        alarms.may = self.truth.node_alarm
         self.writer = writer = BoxWriter(
             self._open,
             queue_records_max=QUEUE_RECORDS_MAX,
@@ -166,6 +178,7 @@ class Box(Machine):
             self.fall()
             return
         self.alarms = alarms
+        self.note_trimmed()
         turns, desk = LinkTurns(self.monotonic), SessionDesk(self.monotonic)
         turns._changed, desk._lock = Condition(), Lock()
         uplinks = [self._uplink(lane, turns, desk) for lane in dict.fromkeys(self.lanes.values())]
@@ -245,6 +258,10 @@ class Box(Machine):
             if isinstance(outcome, NoRoom):
                 self.refused_at = self.agenda.now
             done(outcome)
+
+    def note_trimmed(self) -> None:
+        """What is trimmed already, under an older receipt, epoch or ledger, is not judged again."""
+        self.trim_seen = {head.log: head.trimmed for stream in self.lanes for head in self.outbox.logs(stream)}
 
     def _grown(self, origin: Any, size: int) -> None:
         self.point()

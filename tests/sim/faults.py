@@ -51,8 +51,6 @@ class Faults:
             if box.up and any(alarm["code"] == "SYN-27" for alarm in box.alarms.standing()):
                 world.say("a person restarts a fenced node")
                 world.counts["fenced"] += 1
-                if not (world.copied or world.centre_rolled_back):
-                    world.trace.append("fenced without a copy")
                 box.fall()
         world.agenda.after(60.0, self._mind)
 

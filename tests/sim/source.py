@@ -17,13 +17,13 @@ class Source:
     """One feed of a box into one stream. `deaf_until`: replies sent before then are lost."""
 
     def __init__(
-        self, world: Any, box: Any, *, name: str, stream: str, dice: Random, every_s: float, octets: int
-    ) -> None:
+        self, world: Any, box: Any, *, name: str, stream: str, dice: Random, every_s: float, octets: int, wrap: int
+    ) -> None:  # fmt: skip
         self.world, self.box, self.name, self.stream, self.dice = world, box, name, stream, dice
-        self.every_s, self.octets = every_s, octets
+        self.every_s, self.octets, self.wrap = every_s, octets, wrap
         self.next = 0  # the message that waits for its answer, or will be sent next
         self.tries = 0
-        self.goal = 0  # where it stops, once the faults are over
+        self.goal = -1  # where it stops, once the faults are over
         self.bodies: list[bytes] = []
         self.deaf_until = 0.0
         self.busy = False
@@ -60,7 +60,7 @@ class Source:
         self.busy = True
         self.tries += 1
         mine = self.tries
-        control = f"{self.name}-{n}"
+        control = f"{self.name}-{n % self.wrap if self.wrap else n}"
         draft = Draft(
             stream=self.stream, common=self.common, message_type="ADT^A01", received_us=box.now_us(), clock_state=1, clock_error_us=5000, verdict=0,
             particulars=encode_particulars([(CONTROL_ID, control)]), body=self.body(n), repeat_key=repeat_key(self.name, control),

@@ -2,22 +2,24 @@
 
 from typing import Any
 
-from gateway.ledger import PutCall, SessionOpened
+from gateway.ledger import ReleaseCall, SessionOpened
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.log import Frontier
 from sync.outbox import Stored
-from sync.receiver import Receipt
-from sync.sender import KeepFence, KeepReceipt
+from sync.receiver import Receipt, Taken
+from sync.sender_events import KeepFence, KeepReceipt
 from sync.session import SessionRequest, read_request
 from tests.sim.bench import Past
 from tests.sim.machine import broken
 
+RECEIPT_PAGES = 64  # beyond the quota, for receipts, boots, heads: a few are used
 Message = tuple[str, int]  # feed and number
 
 _LOG = "SELECT CASE run WHEN 0 THEN id ELSE run END, start, size, checkpoint, trimmed FROM log WHERE stream = ? AND epoch = ?"
 _ROW = "SELECT id FROM header WHERE log = ? AND seq = ?"
 _BODY = "SELECT body FROM body WHERE id = ?"
 _HEADS = "SELECT id, stream, epoch, tag, size, peaks FROM log WHERE node = ? ORDER BY stream, epoch"
+_IS_HELD = "SELECT held FROM node WHERE name = ?"
 _RECORDS = "SELECT seq, leaf, body FROM header LEFT JOIN body USING (id) WHERE log = ? AND seq >= ? ORDER BY seq"
 
 
@@ -39,11 +41,16 @@ class Truth:
         self.lost: set[Message] = set()  # on a disk that was rolled back
         self.twice: set[Message] = set()  # waited for their answer when a disk was rolled back
         self.fences: dict[str, tuple[Any, int]] = {}  # fence -> the start that got it
+        self.starts: dict[Any, str] = {}  # and the other way round
+        self.notes: set[bytes] = set()  # receipts that a gateway gave
+        self.kept: dict[tuple[str, str], int] = {}  # (ledger, origin) -> largest receipt that any box kept
+        self.rolled_back = 0  # how often the gateway's disk was
         self.alarms: set[tuple[str, str]] = set()  # of the centre
         self.forget()
 
     def forget(self) -> None:
         """The gateway's disk was rolled back or replaced: look at it anew."""
+        self.rolled_back += 1
         self.known: dict[int, Frontier] = {}
         self.next: dict[str, int] = {}
         self.boots: list[str] = []
@@ -86,21 +93,32 @@ class Truth:
         if isinstance(effect, KeepReceipt):
             self.world.counts["effects"] += 1  # its sync
             said = parse_checkpoint(parse_note(effect.note).text)
-            if (str(effect.origin), effect.size, said.root) not in self.heads or said.size != effect.size:
+            if (str(effect.origin), effect.size, said.root) not in self.heads or effect.note not in self.notes:
                 broken(f"kept a receipt of {effect.size} that no gateway gave")
+            cursor = (uplink._ledger, str(effect.origin))
+            before, rolled_back = box.kept.get(cursor, (0, 0))
+            if effect.size < before and rolled_back == self.rolled_back:
+                broken(f"kept a receipt of {effect.size} after one of {before}")
+            box.kept[cursor] = (effect.size, self.rolled_back)
+            self.kept[cursor] = max(self.kept.get(cursor, 0), effect.size)
             if own_root(box, uplink._views[effect.origin], effect.size) != said.root:
                 broken(f"kept a receipt of another root at {effect.size}")
         elif isinstance(effect, KeepFence):
             start = (box, box.life)
             if self.fences.setdefault(effect.fence, start) != start:
                 broken("two starts have one fence")
+            if self.starts.setdefault((start, self.rolled_back), effect.fence) != effect.fence:
+                broken("one start has two fences")
 
     def trimmed(self, box: Any, stream: str) -> None:
         """I6: a body goes only when a gateway has it."""
         for head in box.outbox.logs(stream):
-            seen = box.trim_seen.get(head.log, Past.frontier.size if not head.opening else 0)
+            seen = box.trim_seen.get(head.log, 0)
             if head.trimmed > seen:
                 box.trim_seen[head.log] = head.trimmed
+                cursor = (box.outbox.ledger(), str(head.origin))
+                if head.trimmed > self.kept.get(cursor, 0):
+                    broken(f"{head.origin}: trimmed to {head.trimmed}, receipted is {self.kept.get(cursor, 0)}")
                 for (leaf,) in box.disk.connection.execute(
                     "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ?",
                     (head.run, head.start + seen, head.start + head.trimmed),
@@ -109,7 +127,7 @@ class Truth:
                         broken(f"{head.origin}: trimmed to {head.trimmed}, and no gateway ever had the body")
         if box.quota_bytes:
             pages = box.disk.connection.pragma("page_count")
-            if pages * 4096 > box.quota_bytes + 300 * 4096:
+            if pages * 4096 > box.quota_bytes + RECEIPT_PAGES * 4096:
                 broken(f"the outbox has {pages} pages")
         if box.writer.queued() > box.writer._queue_max:
             broken("the queue before the writer has no bound")
@@ -125,16 +143,17 @@ class Truth:
 
     def committed(self, centre: Any, group: Any, before: str) -> None:
         """A transaction of the ledger is over."""
-        fence = before
+        fence, opened = before, False
         for waiting in group:
             if isinstance(waiting.answer, SessionOpened):
                 fence = waiting.answer.fence
-            elif (
-                isinstance(waiting.call, PutCall)
-                and isinstance(waiting.answer, Receipt)
-                and waiting.call.fence != fence
-            ):
-                broken("a batch of an older fence was taken")
+            elif isinstance(waiting.answer, Receipt | Taken) and waiting.call.fence != fence:
+                broken("a batch or statement of an older fence was taken")
+            if isinstance(waiting.answer, Taken) and waiting.alarms:
+                opened = True
+        is_held = self.held or bool(centre.connection.execute(_IS_HELD, (self.world.node,)).get)
+        if opened and not is_held and not any(isinstance(waiting.call, ReleaseCall) for waiting in group):
+            broken("a further epoch is open, and its node is not held")
         self.world.counts["effects"] += 1  # its sync
         self.scan(centre)
 
@@ -143,6 +162,7 @@ class Truth:
         if not centre.connection.get_autocommit():
             broken("receipted inside a transaction")
         self.scan(centre)
+        self.notes.add(note)
         said = parse_checkpoint(parse_note(note).text)
         if (str(said.origin), said.size, said.root) not in self.heads:
             broken(f"receipted {said.size}, which the ledger does not hold")
@@ -169,10 +189,22 @@ class Truth:
                 broken("a start that does not continue the last one is not held")
             if not continues and ("GWY-10", "") not in self.alarms:
                 broken("a copy was admitted without an alarm at the centre")
+            if not continues and not (self.world.copied or self.world.centre_rolled_back):
+                broken("an ordinary start was taken for a copy")
         self.held = self.held or found.held
+
+    def node_alarm(self, code: str) -> None:
+        """A box says that something is wrong: not without a cause."""
+        world = self.world
+        if code in {"SYN-20", "SYN-21", "SYN-22"} and not world.copied:
+            broken(f"a false alarm at the node: {code}")
+        if code in {"SYN-23", "SYN-27"} and not (world.copied or world.centre_rolled_back):
+            broken(f"a false alarm at the node: {code}")
 
     def centre_alarm(self, code: str, stream: str) -> None:
         """The centre was told."""
+        if code in {"GWY-11", "GWY-12", "GWY-17"} and not self.world.copied:
+            broken(f"a false alarm at the centre: {code}")
         self.alarms.add((code, stream))
         if code == "GWY-16":
             broken("a call failed inside the ledger")
@@ -235,7 +267,7 @@ class Truth:
         return found
 
     def _check_hold(self, centre: Any, log: int, first: int, end: int) -> None:
-        if not centre.connection.execute("SELECT held FROM node WHERE name = ?", (self.world.node,)).get:
+        if not centre.connection.execute(_IS_HELD, (self.world.node,)).get:
             return  # released in this very transaction
         ranges = list(centre.connection.execute("SELECT first, end FROM hold WHERE log = ?", (log,)))
         if not any(low <= first and end <= high for low, high in ranges):

@@ -29,8 +29,7 @@ from tests.sim.source import Source
 from tests.sim.truth import Truth
 
 EFFECTS_MIN = 300
-MESSAGES_MAX = 120  # of one feed: bounds a run
-AFTER = 3  # messages of each source when the faults are over
+MESSAGES_MAX = 40  # of one feed: bounds a run
 CONVERGE_S = (
     900.0  # virtual, after the last fault: a dozen of the longest waits (60 s of back-off, 60 s of a full centre)
 )
@@ -103,7 +102,8 @@ class World:
                 name = f"b{number}-{stream}-{n}"
                 dice = Random(f"source {schedule.seed} {name}")
                 self.feeds[name] = source = Source(
-                    self, made, name=name, stream=stream, dice=dice, every_s=schedule.every_s * len(self.streams), octets=schedule.octets
+                    self, made, name=name, stream=stream, dice=dice, every_s=schedule.every_s * len(self.streams), octets=schedule.octets,
+                    wrap=schedule.wrap,
                 )  # fmt: skip
                 made.sources.append(source)
         self.boxes.append(made)
@@ -114,7 +114,8 @@ class World:
         enough = self.counts["effects"] >= EFFECTS_MIN
         if self.agenda.now < FAULTS_S:
             return source.next >= MESSAGES_MAX and enough
-        source.goal = source.goal or source.next + AFTER
+        if source.goal < 0:
+            source.goal = source.next + self.schedule.after
         return source.next >= source.goal and enough
 
     # -- a log's past ----------------------------------------------------------------------------------------------

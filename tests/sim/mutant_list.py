@@ -1,0 +1,89 @@
+"""Faults to plant: each one small change of one production function. What changes nothing that can be observed is not here."""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """In the function `at` (module:name), `old` becomes `new`."""
+
+    name: str
+    at: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    # the sender
+    Mutant("accept a receipt of another root", "sync.sender:Sender._receipted", "or receipt.checkpoint != Checkpoint(", "or False and receipt.checkpoint != Checkpoint("),
+    Mutant("accept an older receipt", "sync.sender:Sender._receipted", "if not flow.first < size <=", "if not 0 < size <="),
+    Mutant("accept a receipt of a stranger's key", "sync.sender:Sender._receipted", "receipt = open_receipt(note, self._cosigner)",
+           "from sync.checkpoint import parse_checkpoint, parse_note\nfrom sync.receipt import Receipt\nreceipt = Receipt(parse_checkpoint(parse_note(note).text), 0)"),
+    Mutant("begin one too late", "sync.sender:Sender._compare", "self._go_to(flow, at, theirs=theirs.size)", "self._go_to(flow, at, theirs=theirs.size + 1)"),
+    Mutant("lose the grown event", "sync.sender:Sender._grow", "replace(flow.logs[-1], size=size)", "flow.logs[-1]"),
+    Mutant("fenced, and yet go on", "sync.sender:Sender._refused", "self.phase = Phase.FENCED", "self.phase = Phase.CLOSED"),
+    Mutant("busy for ever", "sync.sender:Sender._refused_call", "ready_at=now + _pause(event)", "ready_at=now + 1e9"),
+    Mutant("never try again", "sync.sender:Sender._fail", "self._retry_at = now + self._backoff.failed()", "self._retry_at = now + 1e9"),
+    Mutant("still waiting after a failure", "sync.sender:Sender._fail", "self.phase, self._busy = Phase.CLOSED, False", "self.phase = Phase.CLOSED"),
+    Mutant("forget that a receipt is missing", "sync.flow:Flow.waits", "or self.receipted < self.theirs <= self.size", ""),
+    Mutant("ask for a receipt with a record that is not there", "sync.flow:Flow.call", "Put(self.origin, self.size - 1, 1,", "Put(self.origin, self.size, 1,"),
+    Mutant("skip the root comparison of a session", "sync.sender:Sender._compare", "elif self._root_at(log.origin, theirs.size) != theirs.root:", "elif False:"),
+    Mutant("overlook that the gateway has more", "sync.sender:Sender._compare", "if is_newest:", "if False:"),
+    Mutant("overlook the tag", "sync.sender:Sender._compare", "(log.origin.epoch, log.origin.tag) == (theirs.epoch, theirs.tag)", "log.origin.epoch == theirs.epoch"),
+    Mutant("part without an alarm", "sync.sender:Sender._search", "return [Alarm(code, name), *self._search_on(flow, None)]", "return self._search_on(flow, None)"),
+    Mutant("forget to say that an epoch is open", "sync.sender:Sender._hear", "posting=True)", "posting=False)"),
+    Mutant("use an epoch's number again", "sync.sender:Sender._search_on", "flow.logs[-1].origin.epoch) + 1", "flow.logs[-1].origin.epoch)"),
+    Mutant("carry one record too many", "sync.agreement:find_common", "place = window.start + (yield from _held(root_of, window))", "place = max(window.start, window.start - 1 + (yield from _held(root_of, window)))"),
+    Mutant("carry one record too few", "sync.agreement:find_common", "place = window.start + (yield from _held(root_of, window))", "place = min(window.end, window.start + 1 + (yield from _held(root_of, window)))"),
+    # the lanes
+    Mutant("serve every lane an old session", "node.link_turns:SessionDesk.ask", "and self._began > since", ""),
+    Mutant("take being late for being superseded", "node.uplink:Uplink._put", 'if found.code == "fenced" and self.lane.is_behind(fence):', "if False:"),
+    Mutant("a call that never ends its turn", "node.link_turns:LinkTurns.turn", "self._turns.end(lane, self._now(), answered=answered, round_trip_s=round_trip_s() if answered else 0.0)", "pass"),
+    Mutant("send under no fence", "node.uplink:Uplink._keep_fence", "self._fence, self._ledger = kept.fence, kept.ledger", "self._ledger = kept.ledger"),
+    Mutant("keep the cursor of another ledger", "node.uplink:Uplink._keep_receipt", "ledger, stream = self._ledger, kept.origin.stream", 'ledger, stream = "other", kept.origin.stream'),
+    Mutant("sign with a frontier of before", "node.uplink:Uplink._frontier", "kept is None or kept.size != size", "kept is None"),
+    Mutant("another stream's growth is lost", "node.uplink:Uplink.grown", "self._sizes[origin] = size", "self._sizes = {origin: size}"),
+    # the writer
+    Mutant("acknowledge before commit", "node.writer:Writer._append", "return outbox.append([draft for draft, _ in group]), group",
+           "self._deliver([(done, Stored(d.stream, outbox.heads[d.stream].origin.epoch, outbox.heads[d.stream].frontier.size)) for d, done in group])\nreturn outbox.append([draft for draft, _ in group]), group"),
+    Mutant("acknowledge what was refused", "node.writer:Writer._refuse", "(done, error) for _, done in group", "(done, Stored(draft.stream, 1, 0)) for draft, done in group"),
+    Mutant("answers to the wrong senders", "node.writer:Writer._commit", "zip(group, stored, strict=True)", "zip(group, reversed(stored), strict=True)"),
+    Mutant("nobody is told of growth", "node.writer:Writer._commit", "self._grown(head.origin, head.frontier.size)", "pass"),
+    # the outbox
+    Mutant("forget repeats at a restart", "sync.outbox:Outbox.__init__", "self._remember(recent_max)", "pass"),
+    Mutant("overlook repeats", "sync.outbox:Outbox._find_repeats", "if len(set(keys)) == len(keys) and not self._recent.holds(keys):", "if True:"),
+    Mutant("take a control id for a message", "sync.outbox:Outbox._same_as", "found[4] != draft.body", "False"),
+    Mutant("use a row again", "sync.outbox:Outbox.__init__", "self._next_row = 1 + self._largest_row()", "self._next_row = max(1, self._largest_row())"),
+    Mutant("memory before disk", "sync.outbox:Outbox.append", "self._insert(groups)", "old = self.heads\nself.heads = {**old, **{group.head.origin.stream: group.head for group in groups}}\nself._insert(groups)"),
+    Mutant("take a full disk for a commit", "sync.transaction:Transactions.alone", 'raise NoRoom("the outbox is full") from error', "return"),
+    Mutant("no bound on the queue", "sync.transaction:Transactions.__init__", "if quota_bytes else 0", "if False else 0"),
+    Mutant("no reserve for receipts", "sync.transaction:Transactions.begin", "self._limit_pages(RESERVE_PAGES)", "self._limit_pages(0)"),
+    Mutant("trim before receipt", "sync.outbox:Outbox.trim", "receipted(self._connection, ledger, head)[0], head.frontier.size", "head.frontier.size"),
+    Mutant("trim one too many", "sync.outbox:Outbox.trim", "receipted(self._connection, ledger, head)[0], head", "receipted(self._connection, ledger, head)[0] + 1, head"),
+    Mutant("trim on another ledger's word", "sync.outbox_bodies:receipted", "WHERE ledger = ? AND log = ?", "WHERE ledger >= substr(?, 1, 0) AND log = ? ORDER BY size DESC"),
+    Mutant("a start that is not stored", "sync.outbox:Outbox.start_boot", "with self.transaction():", "if False:"),
+    Mutant("starts that are not told", "sync.outbox_view:OutboxView.boots", "return [row[0] for row in", "return [] or [row[0][:0] for row in () and"),
+    Mutant("carry an epoch from one row further", "sync.outbox_epochs:open_epoch", "carried = _carry(connection, heads, opening, place, signer)", "carried = _carry(connection, heads, replace(opening, carried=max(0, opening.carried - 1)), place, signer)"),
+    # the receiver
+    Mutant("skip the fence check", "sync.receiver:Receiver._refuse_early", "event.known is None or event.fence != event.known.fence", "event.known is None"),
+    Mutant("forget to hold", "sync.receiver:Receiver._session", "held = known.held or not continues", "held = known.held"),
+    Mutant("hold only once", "sync.receiver:Receiver._session", "held = known.held or not continues", "held = not continues"),
+    Mutant("admit a copy without a word", "sync.receiver:Receiver._session", 'suspect: list[Effect] = [] if continues else [Raise("GWY-10")]', "suspect: list[Effect] = []"),
+    Mutant("admit an older start again", "sync.receiver:Receiver._session", "if boot in known.earlier:", "if False:"),
+    Mutant("a new fence each time", "sync.receiver:Receiver._session", "if boot == known.boot:", "if False:"),
+    Mutant("forget who was superseded", "sync.receiver:Receiver._session", "older = tuple(each for each in event.request.boots if each != boot)", "older = ()"),
+    Mutant("take every start for a copy", "sync.receiver:Receiver._session", "known.fence == event.request.fence or known.boot in event.request.boots", "False"),
+    Mutant("forget the epoch's tag", "sync.receiver:Receiver._put", "or batch.tag != held.origin.tag", ""),
+    Mutant("answer rewind with a fork", "sync.receiver:Receiver._put", "or event.first > held.frontier.size", ""),
+    Mutant("append what is there already", "sync.receiver:Receiver._put", "fresh = tuple(batch.records[both:])", "fresh = tuple(batch.records)"),
+    Mutant("skip the root comparison of a batch", "sync.receiver:Receiver._put", "if checkpoint.root != expected:", "if False:"),
+    # the ledger
+    Mutant("receipt before commit", "gateway.ledger_sqlite:SqliteLedger._commit", 'connection.execute("COMMIT")', 'self._tell(group, 0.0)\nconnection.execute("COMMIT")\nreturn None'),
+    Mutant("the fence is not in the heads", "gateway.ledger_rows:Rows.admit", 'self._connection.execute("UPDATE log SET fence = ? WHERE node = ?", (effect.fence, node))', "pass"),
+    Mutant("the records of a held node are free", "gateway.ledger_rows:Rows.append", "if held:", "if False:"),
+    Mutant("one record of a held node is free", "gateway.ledger_rows:Rows._hold", "(log, first, end))", "(log, first + 1, end))"),
+    Mutant("the last record of a batch is lost", "gateway.ledger_rows:Rows.append", "append(largest + 1, before, effect.records)", "append(largest + 1, before, effect.records[:-1])"),
+    Mutant("a row of the ledger is used again", "gateway.ledger_rows:Rows.append", "append(largest + 1, before", "append(max(1, largest), before"),
+    Mutant("a further epoch is not held", "gateway.ledger_rows:Rows.open_log", "if effect.opening:", "if False:"),
+    Mutant("judge by the oldest epoch", "gateway.ledger_rows:Rows.head", "ORDER BY epoch DESC", "ORDER BY epoch"),
+    Mutant("a head of another size", "gateway.ledger_rows:Rows.append", "(after.size, after.peaks, octets,", "(after.size, before.peaks, octets,"),
+)  # fmt: skip

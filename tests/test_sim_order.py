@@ -1,0 +1,64 @@
+"""A slice of the simulator: fresh schedules of the product as it is, and for each planted fault the schedule that finds it."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.sim.campaign import Campaign, outcome
+from tests.sim.mutant_list import MUTANTS
+from tests.sim.mutants import NotThere, changed, killing_seeds, planted
+from tests.sim.schedule import schedule_of
+from tests.sim.shrink import report
+
+ROOT = Path(__file__).parents[1]
+SLICE = 60  # schedules: 20 s of a core
+SEEDS_MAX = 10**6
+MUTANTS_MIN = 40
+
+
+def test_order_and_durability_hold_under_a_fresh_slice_of_schedules():
+    first = int(os.environ.get("WASL_SIM_FIRST", "0")) or random.SystemRandom().randrange(SEEDS_MAX)
+    campaign = Campaign()
+    campaign.run(first, SLICE)
+    assert not campaign.failures, "\n".join(report(each.seed) for each in campaign.failures[:2])
+    assert campaign.is_sound, campaign.summary()
+
+
+def test_equal_seeds_are_equal_runs():
+    one, other = outcome(3), outcome(3)
+    assert (one.effects, one.counts, one.virtual_s, one.trace) == (
+        other.effects,
+        other.counts,
+        other.virtual_s,
+        other.trace,
+    )
+
+
+def test_every_schedule_has_two_faults_or_more():
+    assert min(len(schedule_of(seed).ops) for seed in range(500)) >= 2
+
+
+def test_there_are_forty_planted_faults_or_more_and_each_has_its_seed():
+    assert len(killing_seeds()) >= MUTANTS_MIN
+    assert {mutant.name for mutant in MUTANTS} == killing_seeds().keys()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_planted_fault_is_found(mutant):
+    seed = killing_seeds()[mutant.name]
+    with planted(mutant):
+        assert outcome(seed).why, f"seed {seed} finds it no more: python -m tests.sim.mutants --find"
+
+
+def test_a_mutant_whose_text_is_gone_fails_loudly():
+    gone = MUTANTS[0]._replace(old="this text is nowhere")
+    with pytest.raises(NotThere):
+        changed(gone)
+
+
+def test_the_kept_seeds_are_a_sorted_table():
+    text = (ROOT / "tests" / "sim" / "killing_seeds.json").read_text(encoding="utf-8")
+    assert list(json.loads(text)) == sorted(json.loads(text))
