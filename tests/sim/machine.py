@@ -31,8 +31,7 @@ class Machine:
         return EPOCH_US + int(self.agenda.now * 1e6) + self.shift_us
 
     def monotonic(self) -> float:
-        return EFFECTS_MAX = 30_000  # of a schedule; the busiest that was seen had 11,500
-BIG_BANG_S + self.agenda.now
+        return BIG_BANG_S + self.agenda.now
 
     # -- dying -----------------------------------------------------------------------------------------------------
 
