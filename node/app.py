@@ -209,8 +209,9 @@ class Core:
             await asyncio.sleep(LOOK_S)
             try:
                 short = await self._look() >= (Stage.FILLING if short else Stage.TRIMMING)
-                while short and any([await self._trim_some(stream.name, FAR_US) for stream in self._config.streams]):
-                    short = await self._look() >= Stage.FILLING
+                more = short  # one round beyond what is needed: else the next message would raise the alarm again
+                while more and any([await self._trim_some(stream.name, FAR_US) for stream in self._config.streams]):
+                    more, short = short, await self._look() >= Stage.FILLING
                 await asyncio.wrap_future(self._writer.order(self._room.keep_ballast))
             except SyncError as error:
                 log.warning("trim.postponed", code=error.code, detail=str(error))

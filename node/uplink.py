@@ -144,6 +144,9 @@ class Uplink(threading.Thread):
         while not self._stopping:
             events = [event for effect in effects if (event := self._perform(effect, logs)) is not None]
             events += self._growth()
+            if sender.phase is Phase.FENCED and self.lane.is_behind(self._fence):
+                # another lane of this start was admitted anew: the gateway was set back, and had only forgotten us
+                events.append(self._call(lambda: self._session(logs)))
             effects = [
                 effect for event in events or [Tick()] for effect in sender.handle(event, self._clock.monotonic())
             ]

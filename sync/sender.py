@@ -4,7 +4,7 @@ A start and a lost link are one path: ask for a session, learn the gateway's siz
 
     CLOSED --AskSession--> ASKING --SessionOpened--> OPEN --Put--> OPEN …
        ^----------------------+---------any failure----+
-    FENCED: a newer start of this node was admitted. Left only by a restart or a person.
+    FENCED: a newer start of this node was admitted. Left only by a restart or a person, or where another lane of this start was admitted anew.
 
 A stream whose gateway holds something else than the node (restored, copied, forked) goes on under a further epoch:
 
@@ -79,7 +79,7 @@ class Sender:
         self._root_of = root_of
         self._backoff = Backoff(dice)
         self._cosigner: Verifier | None = None
-        self._ledger = ""
+        self._ledger = self._fence = ""
         self._retry_at = 0.0
         self._plain = False  # the gateway lacks a dictionary: none is used until the next session
         self._busy = False  # one call at a time on this lane
@@ -87,9 +87,13 @@ class Sender:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at a monotonic time in seconds; give what to do, in order."""
-        if self.phase is Phase.FENCED and not isinstance(event, Grew):
+        if self.phase is Phase.FENCED and not isinstance(event, Grew) and not self._is_readmitted(event):
             return []  # a late answer or a failing link is no reason to compete with the newer start
         return [*self._take(event, now), *self._next(now)]
+
+    def _is_readmitted(self, event: Event) -> bool:
+        """Whether another lane of this start was given a newer fence: it was the gateway that forgot, and no newer start."""
+        return isinstance(event, SessionOpened) and event.answer.fence != self._fence
 
     def _take(self, event: Event, now: float) -> list[Effect]:
         """An answer; what else there is to hear of asks for nothing by itself."""
@@ -163,6 +167,7 @@ class Sender:
 
     def _opened(self, answer: SessionAnswer, cosigner: Verifier) -> list[Effect]:
         self.phase, self._busy, self._cosigner, self._plain = Phase.OPEN, False, cosigner, False
+        self._fence = answer.fence
         done: list[Effect] = [KeepFence(answer.fence, answer.ledger, answer.held)]
         if answer.held:
             done.append(Alarm("SYN-23"))

@@ -31,6 +31,7 @@ import structlog
 
 from node.alarms import Alarms
 from node.gateway_client import Problem
+from node.own_logs import OwnLogs
 from node.proofreader import Proofreader
 from node.uplink import Uplink
 from sync import batch
@@ -43,7 +44,8 @@ from sync.outbox_view import OutboxView
 from sync.receipt import cosign
 from sync.receiver import Admitted, Append, HeldLog, PutAsked, Receipt, Receiver, Refuse, rewind_members
 from sync.record import BodyState
-from sync.sender import Alarm, Put, Sender, SessionOpened, Started
+from sync.sender import Sender
+from sync.sender_events import Alarm, AskRoot, OpenEpoch, Put, SessionOpened, Started
 from sync.session import SessionAnswer, TheirStream
 from sync.store import OutboxTable
 from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, TAG, MemoryLog, draft
@@ -249,37 +251,41 @@ class Campaign:
         """Drive the real sender and uplink against the judge. Whether anybody was told of anything."""
         centre, alarms = Centre(self.truth), Alarms(lambda: 0)
         clock = SimpleNamespace(now_us=lambda: 0, monotonic=time.monotonic)
+        lane = SimpleNamespace(
+            name="routine", client=centre, streams=list, octets_max=lambda asked: asked, records_max=lambda count, *_: count, quantum=2**30,
+            is_behind=lambda _fence: False, note_needs=lambda *_, **__: None, is_needed=lambda *_, **__: False, mark_lost=lambda: None, put=lambda _octets, call, **_: call(),
+        )  # fmt: skip
         uplink = Uplink(
-            node=NODE, gateway=COSIGNER.name, store=self.path, client=centre, keystore=SimpleNamespace(signer=LOG_SIGNER), writer=None,
-            clock=clock, alarms=alarms, boot=b"", dice=lambda: 0.5,
+            node=NODE, gateway=COSIGNER.name, store=self.path, lane=lane, keystore=SimpleNamespace(signer=LOG_SIGNER), writer=None,
+            clock=clock, alarms=alarms, boot=b"", dice=lambda: 0.5, highwater=None,
         )  # fmt: skip
         try:
             view = OutboxView(self.path, NODE)
-            streams = view.streams()
+            logs = OwnLogs(view, list, alarms)
+            ours = logs.read()
         except (apsw.Error, LogBroken, ValueError):
             return True  # the process ends with it, and the start that follows judges the file
         with closing(view):
-            uplink._views = {stream.origin.stream: stream for stream in streams}
             uplink._fence = "fence"
-            sender = Sender(root_at=lambda origin, size: uplink._root_at(view, origin, size), dice=lambda: 0.5)
-            sender.handle(Started(tuple((s.origin, s.size) for s in streams)), 0.0)
+            sender = Sender(root_at=logs.root_at, root_of=logs.root_of, dice=lambda: 0.5)
+            sender.handle(Started(tuple(ours)), 0.0)
             theirs = tuple(
                 TheirStream(stream=name, epoch=1, tag=TAG, size=0, root=sync.log.EMPTY_ROOT) for name in self.truth
             )
             answer = SessionAnswer(fence="fence", ledger="l", cosign_certificate="", held=False, streams=theirs)
             effects = sender.handle(SessionOpened(answer, COSIGNER_KEY), 0.0)
-            told = self._converse(uplink, sender, view, effects)
+            told = self._converse(uplink, sender, logs, effects)
         self.complete = centre.bodies >= sum(STREAMS.values()) - RECEIPTED  # all that was not trimmed
         return told or bool(alarms.standing())
 
-    def _converse(self, uplink, sender, view, effects) -> bool:
+    def _converse(self, uplink, sender, logs, effects) -> bool:
         told = False
         for _ in range(TURNS_MAX):
-            told |= any(isinstance(effect, Alarm) for effect in effects)
+            told |= any(isinstance(effect, Alarm | AskRoot | OpenEpoch) for effect in effects)
             put = next((effect for effect in effects if isinstance(effect, Put)), None)
             if put is None:
                 return told
-            effects = sender.handle(uplink._put(put, view), 0.0)
+            effects = sender.handle(uplink._put(put, logs), 0.0)
         raise Violation("the sender turns in circles")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,13 @@ from tests.sim.shrink import report
 
 ROOT = Path(__file__).parents[1]
 SLICE = 60  # schedules: 20 s of a core
-SEEDS_MAX = 10**6
 MUTANTS_MIN = 40
 
 
-def test_order_and_durability_hold_under_a_fresh_slice_of_schedules():
-    first = int(os.environ.get("WASL_SIM_FIRST", "0")) or random.SystemRandom().randrange(SEEDS_MAX)
+def test_order_and_durability_hold_under_a_slice_of_schedules():
+    first = int(
+        os.environ.get("WASL_SIM_FIRST", "2000")
+    )  # fresh ones are the campaign's: what lands must not hang on dice
     campaign = Campaign()
     campaign.run(first, SLICE)
     assert not campaign.failures, "\n".join(report(each.seed) for each in campaign.failures[:2])

@@ -116,7 +116,7 @@ def test_queue_is_carried_by_hand_with_the_link_down_and_its_receipts_come_home(
     assert (done.node, done.records, done.refused) == (NAME, 95, {})
     assert site.same("his")
     assert site.same("lab")
-    assert {each.stream: each.size for each in site.take()} == {"his": 90, "lab": 5}
+    assert {each.origin.stream: each.size for each in site.take()} == {"his": 90, "lab": 5}
     assert site.receipted() == {"his": 90, "lab": 5}
 
 
@@ -269,7 +269,7 @@ def test_worn_batch_stops_its_stream_there_and_no_other(site):
     assert done.refused == {"his": "damaged"}
     assert len(site.ledger("his")) == second.first
     assert site.same("lab")
-    assert {each.stream: each.size for each in site.take()} == {"his": second.first, "lab": 5}
+    assert {each.origin.stream: each.size for each in site.take()} == {"his": second.first, "lab": 5}
 
 
 def forged(site, change) -> dict[str, str]:

@@ -493,6 +493,14 @@ def test_fenced_sender_never_calls_again_whatever_happens():
     assert made.flows["his"].size == 40
 
 
+def test_fenced_lane_goes_on_where_another_lane_of_this_start_was_admitted_anew():
+    made = sender()
+    assert made.handle(Refused("his", "fenced"), 0.0) == [Alarm("SYN-27")]
+    assert made.handle(opened(10), 1.0) == [], "the answer of before says nothing new"
+    assert puts(made.handle(opened(10, fence="newer"), 2.0))[0].first == 10
+    assert made.phase is Phase.OPEN
+
+
 def test_fenced_at_the_session_stops_it_too():
     made = sender(theirs=None)
     assert made.handle(Refused("", "fenced"), 0.0) == [Alarm("SYN-27")]

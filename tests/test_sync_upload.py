@@ -104,4 +104,7 @@ def test_a_body_that_is_gone_travels_as_gone_whatever_was_uploaded():
     from dataclasses import replace
 
     gone = replace(made, state=BodyState.TRIMMED, salt=b"", particulars=b"", body=b"")
-    assert decode(encode(batch([gone]), uploaded={0: bytes(32)}), fetch=lambda *_: BODY).records[0].state is BodyState.TRIMMED
+    assert (
+        decode(encode(batch([gone]), uploaded={0: bytes(32)}), fetch=lambda *_: BODY).records[0].state
+        is BodyState.TRIMMED
+    )

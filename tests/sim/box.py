@@ -9,20 +9,25 @@ from typing import Any
 from node.alarms import Alarms
 from node.errors import AnswerUnreadable, NoAnswer
 from node.gateway_client import GatewayClient, Problem
+from node.highwater import HighWater
 from node.lane import Lane
 from node.lanes import Lanes
 from node.link_turns import LinkTurns, SessionDesk
+from node.own_logs import OwnLogs
+from node.path_switch import PathSwitch
 from node.sockets import Way
 from node.uplink import Uplink
+from node.way_out import DIRECT
 from node.writer import Writer
 from sync.errors import CommitUnknown, NoRoom
 from sync.outbox import Outbox
+from sync.paths import Path as Route
 from sync.record import Draft
 from sync.sender_events import EpochOpened
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
 from tests.sim.link import TRIP_S
-from tests.sim.machine import Machine
+from tests.sim.machine import Machine, broken
 from tests.sim.strand import Condition, Event, Lock, Strand, current
 
 QUEUE_RECORDS_MAX = 64  # as a small node's configuration: a burst meets it
@@ -52,11 +57,13 @@ class BoxUplink(Uplink):
     """The production uplink; a crash may come between any two effects."""
 
     box: "Box"
+    logs: OwnLogs
 
-    def _perform(self, effect: Any, view: Any) -> Any:
+    def _perform(self, effect: Any, logs: Any) -> Any:
+        self.logs = logs
         self.box.effect()
         self.box.truth.performs(self.box, self, effect)
-        event = super()._perform(effect, view)
+        event = super()._perform(effect, logs)
         if isinstance(event, EpochOpened):
             self.box.note_trimmed()
         return event
@@ -88,6 +95,12 @@ class BoxClient(GatewayClient):
     def close(self) -> None:
         self.connected_at = None
 
+    def drop(self) -> None:
+        self.connected_at = None
+
+    def upload_size(self, name: str) -> int | None:
+        """The simulated gateway takes no uploads: bodies go in one piece."""
+
     def round_trip_s(self) -> float:
         return 2 * TRIP_S
 
@@ -107,6 +120,16 @@ class BoxClient(GatewayClient):
         if answer == "junk":
             raise AnswerUnreadable("status 200 from a stranger")
         raise NoAnswer("nothing came")
+
+
+class NoMark(HighWater):
+    """No file outside the database: what a restored node is told, it is told by the gateway."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), lambda: 0.0)
+
+    def save(self, *, now: bool = False) -> None:
+        del now
 
 
 class Keystore:
@@ -180,9 +203,10 @@ class Box(Machine):
         self.alarms = alarms
         self.note_trimmed()
         turns, desk = LinkTurns(self.monotonic), SessionDesk(self.monotonic)
-        turns._changed, desk._lock = Condition(), Lock()
-        uplinks = [self._uplink(lane, turns, desk) for lane in dict.fromkeys(self.lanes.values())]
-        self.lanes_up = Lanes(uplinks, turns, self.lanes.__getitem__)
+        switch = PathSwitch([Route(name=DIRECT, metered=False)], self.monotonic, on_change=turns.forget)
+        turns._changed, desk._lock, switch._changed = Condition(), Lock(), Condition()
+        uplinks = [self._uplink(lane, turns, desk, switch) for lane in dict.fromkeys(self.lanes.values())]
+        self.lanes_up = Lanes(uplinks, turns, switch, self.lanes.__getitem__)
         self.truth.started(self)
         self.strands = [uplink._wake.strand for uplink in uplinks]
         self.after(TRIM_EVERY_S, self._trim)
@@ -191,12 +215,12 @@ class Box(Machine):
         for strand in self.strands:
             strand.go()
 
-    def _uplink(self, name: str, turns: LinkTurns, desk: SessionDesk) -> BoxUplink:
+    def _uplink(self, name: str, turns: LinkTurns, desk: SessionDesk, switch: PathSwitch) -> BoxUplink:
         """One lane, as node/way_out.py makes it."""
-        lane = Lane(name, BoxClient(self), turns, desk, self.monotonic)
+        lane = Lane(name, {DIRECT: BoxClient(self)}, turns, desk, switch, self.monotonic)
         uplink = BoxUplink(
             node=self.node, gateway=self.gateway, store=self.path, lane=lane, keystore=Keystore(self.log, self.anchor), writer=self.writer,
-            clock=self, alarms=self.alarms, boot=self.boot, dice=self.dice.random,
+            clock=self, alarms=self.alarms, boot=self.boot, dice=self.dice.random, highwater=NoMark(),
         )  # fmt: skip
         uplink.box, uplink._wake = self, Event()
         uplink._wake.strand = Strand(self, uplink.run)

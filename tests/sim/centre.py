@@ -72,6 +72,7 @@ class Centre(Machine):
         self.truth: Any = None
         self.ledger: Any = None
         self.rows: Any = None
+        self.signed_at = 0
         self.connection: Any = None
         self.turn_asked = False
         self.busy_until = 0.0
@@ -183,7 +184,11 @@ class Centre(Machine):
 
     def release(self) -> None:
         """A person releases what is held."""
-        self.ledger.release(ReleaseCall(node=self.truth.world.node, operator="simulated", statement=b"released"))
+        node, self.signed_at = self.truth.world.node, self.signed_at + 1  # a person's clock, which only goes forward
+        logs = tuple(held.origin for held in self.rows.heads(node))
+        self.ledger.release(
+            ReleaseCall(node=node, operator="simulated", statement=b"released", logs=logs, at=self.signed_at)
+        )
         if not self.turn_asked:
             self.turn_asked = True
             self.after(COMMIT_S, self._turn)

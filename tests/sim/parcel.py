@@ -16,7 +16,7 @@ class Parcel(bytes):
     batch: Batch
 
 
-def encode(batch: Batch, shelf: Shelf = EMPTY) -> bytes:
+def encode(batch: Batch, shelf: Shelf = EMPTY, uploaded: object = None) -> bytes:
     made = Parcel(batch.checkpoint)
     made.batch = batch
     return made
