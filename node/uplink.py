@@ -191,12 +191,14 @@ class Uplink(threading.Thread):
         return None
 
     def _keep_receipt(self, kept: KeepReceipt) -> None:
-        ledger, stream = self._ledger, kept.origin.stream
-        self._have_written(
-            lambda outbox: outbox.keep_receipt(
-                ledger=ledger, origin=kept.origin, size=kept.size, receipt=kept.note, at=kept.at
-            )
-        )
+        ledger, stream, boot, fence = self._ledger, kept.origin.stream, self._boot, self._fence
+
+        def keep(outbox: Outbox) -> None:
+            if outbox.ledger() != ledger:  # found no room when it admitted us; trimming would go by another's receipts
+                outbox.admitted(boot=boot, ledger=ledger, fence=fence)
+            outbox.keep_receipt(ledger=ledger, origin=kept.origin, size=kept.size, receipt=kept.note, at=kept.at)
+
+        self._have_written(keep)
         self._highwater.receipted(kept.origin, kept.size, self._fence)
         self._highwater.save()
         self._set_state("up")

@@ -17,7 +17,7 @@ KINDS: dict[str, tuple[int, float]] = {
 SILENT = (
     "restore-centre",
     "new-ledger",
-)  # an idle node would never learn of it: it calls only when it has something to send
+)  # an idle node would never learn of it, nor of a copy: it calls only when it has something to send
 PARTING = {"restore-node", "clone"}  # a disk of the node is rolled back or copied: a further epoch may follow
 CALM = ("deaf", "cut-down", "crash-node", "crash-centre", "double", "stale", "lose", "delay", "busy")
 PASTS = (2**31, 2**32, 2**63 - 2**12)  # the last leaves room below SQLite's largest integer
@@ -70,8 +70,8 @@ def schedule_of(seed: int, *, wild: bool = False) -> Schedule:
     big = dice.random() < 0.25 and (wild or not PARTING & set(kinds))
     return Schedule(
         seed=seed, streams=dice.randint(1, 4), feeds=dice.randint(1, 3), past=past, every_s=dice.choice((0.2, 0.4, 0.8)),
-        octets=3000 if big else 200, wrap=dice.choice((0, 0, 0, 5)),
-        after=3 if any(kind in SILENT for kind in kinds) else dice.choice((0, 3)), quota_bytes=64 * 4096 if big else 0, answer_s_max=dice.choice((2.0, 5.0)),
+        octets=6000 if big else 200, wrap=dice.choice((0, 0, 0, 5)),
+        after=3 if any(kind in SILENT for kind in kinds) else max(dice.choice((0, 3)), 3 * bool(PARTING & set(kinds))), quota_bytes=128 * 4096 if big else 0, answer_s_max=dice.choice((2.0, 5.0)),
         retention_s=dice.choice((0.0, 5.0, 1000.0)), real_keys=seed % 10 == 9, files=seed % 50 == 25,
         ops=tuple(sorted((_op(kind, dice) for kind in kinds), key=lambda op: op.at)),
     )  # fmt: skip

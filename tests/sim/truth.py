@@ -1,5 +1,7 @@
 """What must hold at every step, and what the world knows to judge it: every message, every head that was ever committed, every fence."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from gateway.ledger import ReleaseCall, SessionOpened
@@ -29,6 +31,22 @@ def read_message(body: bytes) -> Message:
     return parts[3].decode(), int(parts[4])
 
 
+def unwatched(look: Callable[..., Any]) -> Callable[..., Any]:
+    """The oracle's own questions are no points at which a machine dies."""
+
+    @wraps(look)
+    def looked(self: Any, machine: Any, *args: Any) -> Any:
+        connection = machine.disk.connection
+        watched = connection.exec_trace
+        connection.exec_trace = None
+        try:
+            return look(self, machine, *args)
+        finally:
+            connection.exec_trace = watched
+
+    return looked
+
+
 class Truth:
     """The oracle of one world."""
 
@@ -41,8 +59,11 @@ class Truth:
         self.lost: set[Message] = set()  # on a disk that was rolled back
         self.twice: set[Message] = set()  # waited for their answer when a disk was rolled back
         self.fences: dict[str, tuple[Any, int]] = {}  # fence -> the start that got it
-        self.starts: dict[Any, set[str]] = {}  # and the other way round
-        self.notes: set[bytes] = set()  # receipts that a gateway gave
+        self.starts: dict[Any, str] = {}  # and the other way round
+        self.notes: dict[
+            bytes, int
+        ] = {}  # receipts that a gateway gave, and how often its disk had been rolled back then
+        self.given: dict[str, int] = {}  # the same for fences
         self.kept: dict[tuple[str, str], int] = {}  # (ledger, origin) -> largest receipt that any box kept
         self.rolled_back = 0  # how often the gateway's disk was
         self.alarms: set[tuple[str, str]] = set()  # of the centre
@@ -64,11 +85,13 @@ class Truth:
     def started(self, box: Any) -> None:
         """A start is up; nothing to check yet."""
 
+    @unwatched
     def sends(self, box: Any, method: str, path: str) -> None:
         """A request leaves: never while a transaction is open."""
         if not box.disk.connection.get_autocommit():
             broken("a call was made inside a transaction")
 
+    @unwatched
     def acknowledged(self, box: Any, source: Any, n: int, outcome: Stored) -> None:
         """I1: what a reply says is durable, whole, and under a signed checkpoint."""
         connection = box.disk.connection
@@ -89,6 +112,7 @@ class Truth:
             broken(f"acknowledged {source.name} {n} with other bytes at {outcome.seq}")
         self.acknowledged_ids.add((source.name, n))
 
+    @unwatched
     def performs(self, box: Any, uplink: Any, effect: Any) -> None:
         """The sender asks for something durable: a receipt must be true, a fence must be this start's own."""
         if isinstance(effect, KeepReceipt):
@@ -98,9 +122,9 @@ class Truth:
                 broken(f"kept a receipt of {effect.size} that no gateway gave")
             cursor = (uplink._ledger, str(effect.origin))
             before, rolled_back = box.kept.get(cursor, (0, 0))
-            if effect.size < before and rolled_back == self.rolled_back:
+            if effect.size < before and rolled_back == self.notes[effect.note]:
                 broken(f"kept a receipt of {effect.size} after one of {before}")
-            box.kept[cursor] = (effect.size, self.rolled_back)
+            box.kept[cursor] = (effect.size, self.notes[effect.note])
             self.kept[cursor] = max(self.kept.get(cursor, 0), effect.size)
             if own_root(box, uplink.logs._streams[effect.origin], effect.size) != said.root:
                 broken(f"kept a receipt of another root at {effect.size}")
@@ -108,12 +132,10 @@ class Truth:
             start = (box, box.life)
             if self.fences.setdefault(effect.fence, start) != start:
                 broken("two starts have one fence")
-            given = self.starts.setdefault(start, set())
-            given.add(effect.fence)
-            # a ledger that was set back has forgotten the fence, and an answer of before may still be under way
-            if len(given) > self.rolled_back + 1:
+            if self.starts.setdefault((start, self.given[effect.fence]), effect.fence) != effect.fence:
                 broken("one start has two fences")
 
+    @unwatched
     def trimmed(self, box: Any, stream: str) -> None:
         """I6: a body goes only when a gateway has it."""
         for head in box.outbox.logs(stream):
@@ -138,6 +160,7 @@ class Truth:
 
     # -- the gateway's side ----------------------------------------------------------------------------------------
 
+    @unwatched
     def fence_of(self, centre: Any) -> str:
         """The fence last admitted, as it is on disk."""
         rows = list(centre.connection.execute("SELECT fence, held FROM node WHERE name = ?", (self.world.node,)))
@@ -145,6 +168,7 @@ class Truth:
             self.held = bool(rows[0][1])
         return rows[0][0] if rows else ""
 
+    @unwatched
     def committed(self, centre: Any, group: Any, before: str) -> None:
         """A transaction of the ledger is over."""
         fence, opened = before, False
@@ -161,12 +185,13 @@ class Truth:
         self.world.counts["effects"] += 1  # its sync
         self.scan(centre)
 
+    @unwatched
     def receipted(self, centre: Any, note: bytes) -> None:
         """I7: what a receipt says is durable in the ledger when it leaves."""
         if not centre.connection.get_autocommit():
             broken("receipted inside a transaction")
         self.scan(centre)
-        self.notes.add(note)
+        self.notes[note] = self.rolled_back
         said = parse_checkpoint(parse_note(note).text)
         if (str(said.origin), said.size, said.root) not in self.heads:
             # of two batches in one transaction the first is receipted too
@@ -175,6 +200,7 @@ class Truth:
                 broken(f"receipted {said.size}, which the ledger does not hold")
             self.heads.add((str(said.origin), said.size, said.root))
 
+    @unwatched
     def admitted(self, centre: Any, asked: Any, found: SessionOpened) -> None:
         """I10: starts are admitted in one direction, and one that does not continue the last is held."""
         if not centre.connection.get_autocommit():
@@ -183,6 +209,7 @@ class Truth:
         rows = list(centre.connection.execute("SELECT boot, fence, held FROM node WHERE name = ?", (asked.node,)))
         if not rows or (found.fence == rows[0][1]) != (request.boot == rows[0][0]):
             broken("admitted with another fence than the ledger keeps")
+        self.given[found.fence] = self.rolled_back
         if not self.boots or self.boots[-1] != request.boot:
             if request.boot in self.boots:
                 broken("an older start was admitted again")
@@ -217,6 +244,7 @@ class Truth:
         if code == "GWY-16":
             broken("a call failed inside the ledger")
 
+    @unwatched
     def scan(self, centre: Any) -> None:
         """I3, I4: what is new in the ledger continues what was there, in the source's order, byte for byte."""
         changes = centre.connection.total_changes()
@@ -263,17 +291,19 @@ class Truth:
         first = self.positions.setdefault(message, (origin, seq))
         late = message in self.lost and message not in self.seen  # an older backup has brought it back
         self.seen.add(message)
-        if n < expected and not late and message not in self.twice and not self._forgotten(source, *first):
+        if n < expected and not late and message not in self.twice and not self._forgotten(source, message, *first):
             broken(f"{origin} {seq}: {feed} {n} a second time or too late, {expected} was next")
         gap = [each for each in range(expected, n) if (feed, each) not in self.lost]
         if gap:
             broken(f"{origin} {seq}: {feed} {gap[0]} is missing before {n}")
         self.next[feed] = max(expected, n + 1)
 
-    def _forgotten(self, source: Any, origin: str, seq: int) -> bool:
+    def _forgotten(self, source: Any, message: Message, origin: str, seq: int) -> bool:
         """Known and reported: a repeat whose first arrival was trimmed meanwhile is stored again."""
         found = any(str(head.origin) == origin and seq < head.trimmed for head in source.box.outbox.logs(source.stream))
-        self.world.counts["repeated after trim"] += found
+        if found:
+            self.world.counts["repeated after trim"] += 1
+            self.twice.add(message)
         return found
 
     def _check_hold(self, centre: Any, log: int, first: int, end: int) -> None:
