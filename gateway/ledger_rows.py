@@ -18,6 +18,9 @@ from sync.session import STREAMS_MAX
 from sync.store import LogTable
 
 LOG, COSIGN = "log", "cosign"  # roles of kept certificates
+EPOCHS_MAX = (
+    1024  # of one stream: each came of a restored or copied node; more is a node that restores itself in a loop
+)
 VERIFIERS_MAX = 4096  # parsed log keys held in memory: every node of a country's region, 1 MB
 
 Row = tuple[Any, ...]
@@ -141,14 +144,13 @@ class Rows:
         return Told(tag, held, root_at(self.table(log), size) if size <= held else b"")
 
     def open_log(self, effect: OpenLog) -> bool:
-        """Make an empty head row; False where the node has as many streams as are taken. What comes under a further epoch is held."""
+        """Make an empty head row; False where there are as many streams, or epochs of this one, as are taken. What comes under a further epoch is held."""
         origin = effect.origin
         known = self._all(
-            "SELECT lane FROM log WHERE node = ? AND stream = ? ORDER BY epoch DESC LIMIT 1",
-            (origin.node, origin.stream),
+            "SELECT lane FROM log WHERE node = ? AND stream = ? ORDER BY epoch DESC", (origin.node, origin.stream)
         )
         (streams,) = self._one("SELECT count(DISTINCT stream) FROM log WHERE node = ?", (origin.node,))
-        if not known and streams >= STREAMS_MAX:
+        if (not known and streams >= STREAMS_MAX) or len(known) >= EPOCHS_MAX:
             return False
         self._connection.execute(
             "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at, opening)"

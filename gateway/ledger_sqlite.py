@@ -343,10 +343,11 @@ class SqliteLedger:
             now_us // 1_000_000,
         )  # fmt: skip
         for effect in effects:
-            if isinstance(effect, OpenLog):
-                rows.open_log(effect)
-            else:
+            if not isinstance(effect, OpenLog):
                 self._other(rows, waiting, effect, now_us)
+            elif not rows.open_log(effect):
+                waiting.answer = Refuse(422, "bad-opening", "this stream has as many epochs as are taken")
+                return
 
     def _other(self, rows: Rows, waiting: _Waiting, effect: Effect, now_us: int) -> None:
         match effect:

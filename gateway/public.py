@@ -22,10 +22,10 @@ from gateway.ledger_sqlite import SqliteLedger
 from gateway.page import serve_page
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
 from gateway.releases import Releases
-from sync.checkpoint import NOTE_BYTES_MAX
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX
 from sync.receiver import Refuse
+from sync.release import RELEASE_BYTES_MAX
 
 LIMIT_MAX = (
     1_000_000  # records in one answer: an hour at 2 Mbit/s. What is longer is asked for again from where it ended
@@ -144,7 +144,7 @@ def _serve_records(app: FastAPI, consumers: Consumers, readers: Readers, bearer:
 class Signed(BaseModel):
     """What an operator sends: the signed note, and the certificate of its key (PEM)."""
 
-    statement: Annotated[str, Field(max_length=NOTE_BYTES_MAX)]
+    statement: Annotated[str, Field(max_length=RELEASE_BYTES_MAX)]
     certificate: Annotated[str, Field(max_length=CERTIFICATE_CHARS_MAX)]
 
 

@@ -54,10 +54,15 @@ class Conversation:
         try:
             if isinstance(call, AskRoot):
                 question, stream = call.question, call.stream
-                found = self._lane.client.root(stream=stream, epoch=question.epoch, size=question.size)
+                found = self._lane.put(
+                    0, lambda: self._lane.client.root(stream=stream, epoch=question.epoch, size=question.size)
+                )
                 return refused(stream, found) if isinstance(found, Problem) else RootTold(stream, read_told(found))
             stream = call.origin.stream
-            found = self._lane.client.epoch(stream=stream, fence=fence, statement=call.opening)
+            opening = call.opening
+            found = self._lane.put(
+                len(opening), lambda: self._lane.client.epoch(stream=stream, fence=fence, statement=opening)
+            )
             return (
                 refused(stream, found) if isinstance(found, Problem) else EpochTaken(stream, read_taken(found, stream))
             )

@@ -21,7 +21,7 @@ class HighWater:
 
     def __init__(self, path: Path, monotonic: Callable[[], float]) -> None:
         self._path, self._monotonic = path, monotonic
-        self._lock = threading.Lock()
+        self._lock, self._saving = threading.Lock(), threading.Lock()
         self._marks: dict[str, Mark] = {}
         self._saved: dict[str, Mark] = {}
         self._fence = ""
@@ -56,13 +56,15 @@ class HighWater:
 
     def save(self, *, now: bool = False) -> None:
         """Write the file if a mark moved, at most every SAVE_S_MIN unless `now`. One that cannot be written is logged: nothing waits for it."""
-        with self._lock:
+        with self._saving:  # not the lock of the marks: the writer must not wait for this disk
+            with self._lock:
+                marks, fence = dict(self._marks), self._fence
             due = now or self._monotonic() - self._saved_at >= SAVE_S_MIN
-            if not due or self._marks == self._saved:
+            if not due or marks == self._saved:
                 return
-            self._saved_at, marks = self._monotonic(), dict(self._marks)
+            self._saved_at = self._monotonic()
             try:
-                self._write(encode_marks(marks, self._fence))
+                self._write(encode_marks(marks, fence))
             except OSError as error:
                 log.warning("highwater.not_written", file=str(self._path), error=type(error).__name__)
                 return

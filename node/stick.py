@@ -250,7 +250,7 @@ def verify_receipts(config: Config, keystore: Keystore, clock: Clock, data: byte
                 raise BadStick(f"a receipt is of {name}, which is no stream of this node")
             stream = streams[name]
             table = view.table(stream.log)
-            size, at = check_receipt(note, cosigner, stream.origin, stream.size, lambda n, t=table: root_at(t, n))  # type: ignore[misc]
+            size, at = check_receipt(note, cosigner, stream.origin, stream.size, lambda n, t=table: root_at(t, n))  # type: ignore[misc]  # mypy cannot infer a default's type
             taken.append(Taken(origin=stream.origin, size=size, note=note.encode(), at=at))
     finally:
         view.close()

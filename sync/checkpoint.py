@@ -61,9 +61,33 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
 
-def parse_note(data: bytes) -> Note:
+def sign_text(text: str, signer: Signer) -> bytes:
+    """A text that ends in a newline as a note signed by this key alone."""
+    line = NoteSignature(signer.name, key_id(signer.name, ED25519, signer.public), signer.sign(text.encode()))
+    return Note(text, (line,)).encode()
+
+
+def signed_text(note: Note, verifier: Verifier) -> str:
+    """The text that this key signed, whoever else did. Raises BadSignature, NotANote."""
+    signature = note.signature(verifier.name, key_id(verifier.name, ED25519, verifier.public))
+    if len(signature.blob) != SIGNATURE_BYTES:
+        raise NotANote("not an Ed25519 signature")
+    verifier.verify(note.text.encode(), signature.blob)
+    return note.text
+
+
+def text_of_one(data: bytes, verifier: Verifier, *, most: int = NOTE_BYTES_MAX) -> str:
+    """Read a note of at most so many bytes that this key, and nobody else, signed: its text. Raises BadSignature, NotANote."""
+    note = parse_note(data, most=most)
+    text = signed_text(note, verifier)
+    if len(note.signatures) != 1:
+        raise NotANote("it bears other signatures")
+    return text
+
+
+def parse_note(data: bytes, *, most: int = NOTE_BYTES_MAX) -> Note:
     """Read a signed note. Raises NotANote unless the bytes are exactly what encode() would give."""
-    if len(data) > NOTE_BYTES_MAX:
+    if len(data) > most:
         raise NotANote("note too long")
     try:
         whole = data.decode()
@@ -109,18 +133,12 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> bytes:
     """The checkpoint as a note signed by the log key."""
-    text = checkpoint.text()
-    signature = signer.sign(text.encode())
-    return Note(text, (NoteSignature(signer.name, key_id(signer.name, ED25519, signer.public), signature),)).encode()
+    return sign_text(checkpoint.text(), signer)
 
 
 def verify_note(note: Note, verifier: Verifier) -> Checkpoint:
     """The checkpoint that this key signed. Raises BadSignature, NotANote."""
-    signature = note.signature(verifier.name, key_id(verifier.name, ED25519, verifier.public))
-    if len(signature.blob) != SIGNATURE_BYTES:
-        raise NotANote("not an Ed25519 signature")
-    verifier.verify(note.text.encode(), signature.blob)
-    return parse_checkpoint(note.text)
+    return parse_checkpoint(signed_text(note, verifier))
 
 
 def open_checkpoint(data: bytes, verifier: Verifier) -> Checkpoint:

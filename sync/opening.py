@@ -4,9 +4,9 @@ import base64
 import binascii
 from dataclasses import dataclass
 
-from sync.checkpoint import SIZE, Note, NoteSignature, parse_note
+from sync.checkpoint import SIZE, parse_note, sign_text, text_of_one
 from sync.errors import BadOpening, NotAName, NotANote
-from sync.keys import ED25519, SIGNATURE_BYTES, Signer, Verifier, key_id
+from sync.keys import Signer, Verifier
 from sync.log import HASH_BYTES, SIZE_MAX
 from sync.names import Origin
 
@@ -56,9 +56,7 @@ class Opening:
 
 def sign_opening(opening: Opening, signer: Signer) -> bytes:
     """The statement as a note signed by the log key."""
-    text = opening.text()
-    line = NoteSignature(signer.name, key_id(signer.name, ED25519, signer.public), signer.sign(text.encode()))
-    return Note(text, (line,)).encode()
+    return sign_text(opening.text(), signer)
 
 
 def read_opening(data: bytes) -> Opening:
@@ -72,14 +70,9 @@ def read_opening(data: bytes) -> Opening:
 def open_opening(data: bytes, verifier: Verifier) -> Opening:
     """Read and verify a statement. Raises BadOpening, BadSignature."""
     try:
-        note = parse_note(data)
+        return _parse(text_of_one(data, verifier))
     except NotANote as error:
         raise BadOpening(str(error)) from error
-    line = note.signature(verifier.name, key_id(verifier.name, ED25519, verifier.public))
-    if len(line.blob) != SIGNATURE_BYTES or len(note.signatures) != 1:
-        raise BadOpening("the statement bears other signatures")
-    verifier.verify(note.text.encode(), line.blob)
-    return _parse(note.text)
 
 
 def _parse(text: str) -> Opening:

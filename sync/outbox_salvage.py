@@ -152,7 +152,7 @@ class _Salvage:
         except (SyncError, TypeError, ValueError, AttributeError):
             if origin is None or not isinstance(size, int) or size < 0:
                 return None
-            fits = lambda found: found == frontier  # noqa: E731
+            fits = lambda found: found == frontier  # noqa: E731  # beside the other that stands in its place above
         return _Wanted(
             row=log, run=run, start=start, opening=_octets(opening), origin=origin, lane=lane if lane in LANES else "routine", size=size,
             fits=fits, trimmed=trimmed, octets=octets, whole=whole

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
-from gateway.ledger import PutCall, SessionCall
+from gateway.ledger import EpochCall, PutCall, SessionCall
 from gateway.ledger_rows import Rows
 from gateway.ledger_sqlite import FREE_BYTES_MIN, GROUP_CALLS_MAX, WAITING_CALLS_MAX, Dice, SqliteLedger
 from gateway.ledger_view import PAGE_BYTES_MAX, LedgerView
@@ -19,7 +19,7 @@ from sync.certificates import der, read
 from sync.keys import FileSigner, Verifier
 from sync.log import TILE_LEAVES, Frontier, root_at
 from sync.receipt import open_receipt
-from sync.receiver import Append, Receipt, Refuse
+from sync.receiver import Append, Receipt, Refuse, Taken
 from sync.record import BodyState, Record
 from sync.session import STREAMS_MAX, OwnStream, SessionRequest
 from sync.store import LogTable, SafeDatabase
@@ -364,6 +364,20 @@ def test_a_node_declares_at_most_so_many_streams(bench, made, view):
     assert len(bench.admit(node, streams=streams).logs) == STREAMS_MAX
     assert ("GWY-15", node.name, f"s{STREAMS_MAX - 1}") in bench.meter.alarms
     assert len(view().logs(node.name)) == STREAMS_MAX
+
+
+def test_a_stream_has_at_most_so_many_epochs_and_the_one_too_many_is_no_log(bench, made, view, monkeypatch):
+    monkeypatch.setattr("gateway.ledger_rows.EPOCHS_MAX", 2)
+    node = made()
+    bench.admit(node)
+    answers = []
+    for epoch in (2, 3):
+        statement = node.outbox.open_epoch("his", epoch=epoch, tag=node.boot[:8], place=0, theirs=None)[-1].opening
+        call = EpochCall(node=node.name, stream="his", fence=node.fence, statement=statement)
+        answers.append(bench.ledger.epoch(call).result(WAIT_S))
+    assert isinstance(answers[0], Taken)
+    assert (answers[1].status, answers[1].code) == (422, "bad-opening")
+    assert [log.origin.epoch for log in view().logs(node.name)] == [1, 2]
 
 
 def test_records_committed_while_held_are_marked_by_position_in_one_range(bench, made, path):

@@ -10,10 +10,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from node.cli import main
 from node.tools.pki import issue_operator, make_authority
+from sync.checkpoint import sign_text
 from sync.errors import BadRelease
-from sync.keys import FileSigner
+from sync.keys import FileSigner, Verifier
 from sync.names import Origin
 from sync.release import Release, open_release, sign_release
+from sync.session import STREAMS_MAX
 from tests.gateway_rig import GATEWAY, PLAIN_TOKEN, TOKEN, Realm, TinyNode, running
 from tests.sim_realm import LOG_SIGNER
 
@@ -128,6 +130,12 @@ def test_nothing_is_released_on_a_word_that_is(realm, held, change, status, code
     assert shown(gateway) == 0
 
 
+def test_release_of_a_node_with_as_many_streams_as_it_may_have_can_be_signed_and_read():
+    logs = tuple(Origin("n" * 63, f"{n:063}", 2**31 - 1, "0badcafe") for n in range(STREAMS_MAX))
+    release = Release(gateway=GATEWAY, node="n" * 63, at=1, logs=logs)
+    assert open_release(sign_release(release, LOG_SIGNER), Verifier(LOG_SIGNER.name, LOG_SIGNER.public)) == release
+
+
 def test_nothing_is_released_by_a_node_a_stranger_or_a_token_without_the_right(realm, held, tmp_path):
     gateway, node = held
     good = signed(realm, node)
@@ -161,10 +169,5 @@ def test_release_is_good_once_and_never_frees_what_is_held_later(realm, held):
     ],
 )
 def test_what_is_no_release_is_refused(text):
-    from sync.checkpoint import Note, NoteSignature
-    from sync.keys import ED25519, Verifier, key_id
-
-    name = LOG_SIGNER.name
-    line = NoteSignature(name, key_id(name, ED25519, LOG_SIGNER.public), LOG_SIGNER.sign(text.encode()))
     with pytest.raises(BadRelease):
-        open_release(Note(text, (line,)).encode(), Verifier(name, LOG_SIGNER.public))
+        open_release(sign_text(text, LOG_SIGNER), Verifier(LOG_SIGNER.name, LOG_SIGNER.public))

@@ -141,7 +141,7 @@ def test_a_page_of_dice_costs_what_was_on_it_and_is_never_made_up(whole, damaged
     connection = apsw.Connection(str(damaged))
     pages = [row[0] for row in connection.execute("SELECT pageno FROM dbstat WHERE name = ? ORDER BY path", (table,))]
     connection.close()
-    with open(damaged, "r+b") as file:  # noqa: PTH123
+    with damaged.open("r+b") as file:
         file.seek((pages[int(len(pages) * part)] - 1) * PAGE_BYTES)
         file.write(random.Random(7).randbytes(PAGE_BYTES))
     try:

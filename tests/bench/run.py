@@ -30,8 +30,8 @@ from node.tools.pki import issue_gateway, issue_node, make_authority
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))  # `tests` is no package of the installation
-from sync.outbox_view import OutboxView  # noqa: E402
-from tests.bench.link_bytes import CountingProxy, as_fhir, in_batches  # noqa: E402
+from sync.outbox_view import OutboxView  # noqa: E402  # the path is set above
+from tests.bench.link_bytes import CountingProxy, as_fhir, in_batches  # noqa: E402  # as above
 
 PEERS = ROOT / "peers/py/bin/python"
 CORPUS = ROOT.parent / "shared/corpus"

@@ -12,8 +12,8 @@ from typing import Any
 import structlog
 
 import gateway.ledger_sqlite  # noqa: F401  # so that its names are there to be replaced
-import node.uplink  # noqa: F401
-import sync.outbox  # noqa: F401
+import node.uplink  # noqa: F401  # as above
+import sync.outbox  # noqa: F401  # as above
 from sync import batch, certificates, checkpoint, header, log, store
 from sync.keys import Verifier
 from sync.log import HASH_BYTES, Frontier
