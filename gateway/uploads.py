@@ -15,6 +15,7 @@ from sync.upload import UPLOAD_BYTES_MAX, unpack
 
 KEPT_S = 7 * 86400.0  # a link that is down for days is a clinic's life; what is older belongs to a node that gave it up
 QUOTA_BYTES = 128 * 1024 * 1024  # of one node: five of the largest, some lanes' worth at once
+UPLOADS_MAX = 256  # of one node: a lane sends one body at a time; the rest is what links dropped in a week. Inodes are no endless stock either
 USED = ".used"  # its batch is committed: kept for a lost answer's sake, the first to go
 
 
@@ -91,7 +92,7 @@ class Uploads:
         return path.stat().st_mtime < self._now() - KEPT_S
 
     def _make_room(self, node: str, name: str, more: int, end: int) -> None:
-        """Delete what is old, then what is used, until so many bytes more fit the node's quota."""
+        """Delete what is old, then what is used, until so many bytes more, and one upload, fit what the node may have."""
         if end > UPLOAD_BYTES_MAX:
             raise UploadQuota("the upload is longer than a body may be")
         folder = self._folder / node
@@ -103,12 +104,13 @@ class Uploads:
             path.unlink(missing_ok=True)
             others.remove(path)
         room = self._quota - sum(path.stat().st_size for path in folder.iterdir())
+        count = len(others)
         for path in [path for path in others if path.suffix == USED]:
-            if room >= more:
+            if room >= more and count < UPLOADS_MAX:
                 break
-            room += path.stat().st_size
+            room, count = room + path.stat().st_size, count - 1
             path.unlink(missing_ok=True)
-        if room < more:
+        if room < more or count >= UPLOADS_MAX:
             raise UploadQuota("this node has as many uploads here as it may")
 
 

@@ -78,6 +78,19 @@ def test_beyond_the_quota_is_refused_and_what_is_here_stays(uploads):
     assert uploads.write("n", OTHER, 0, b"y" * 100) == 100
 
 
+def test_a_node_has_at_most_so_many_uploads_and_those_that_were_used_go_first(uploads, monkeypatch):
+    monkeypatch.setattr("gateway.uploads.UPLOADS_MAX", 2)
+    uploads.write("n", NAME, 0, b"x")
+    uploads.write("n", OTHER, 0, b"y")
+    with pytest.raises(UploadQuota):
+        uploads.write("n", "ef" * 32, 0, b"z")
+    assert uploads.write("n", NAME, 1, b"more") == 5, "what is under way goes on"
+    assert uploads.write("other", NAME, 0, b"x") == 1, "and other nodes do not feel it"
+    uploads.used("n", OTHER)
+    assert uploads.write("n", "ef" * 32, 0, b"z") == 1
+    assert (uploads.size("n", NAME), uploads.size("n", OTHER)) == (5, 0)
+
+
 def test_no_upload_is_longer_than_the_longest_body(tmp_path, clock):
     found = Uploads(tmp_path, clock, quota_bytes=UPLOAD_BYTES_MAX * 3)
     found.write("n", NAME, 0, bytes(UPLOAD_BYTES_MAX))
