@@ -13,7 +13,7 @@ from node.doctor import examine
 from node.status import Status
 from tests.node_rig import END, START, Centre, Feed, Node, Realm, message, running, wait_until
 from tests.sim_gateway import http, problem, sim_gateway
-from tests.test_node_mllp_feed import DYING_DISK
+from tests.test_node_disk import DYING_DISK
 
 ARABIC, LATIN = "قناري الشمري", "Zqxcanary"
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
