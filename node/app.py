@@ -95,6 +95,7 @@ class Core:
         outbox.open_streams({stream.name: stream.lane for stream in self._config.streams}, self._boot.hex()[:8])
         outbox.verify_heads()
         self._compare_with_mark(outbox)
+        self._room.keep_ballast(outbox)
         return outbox
 
     def _compare_with_mark(self, outbox: Outbox) -> None:

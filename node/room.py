@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -17,6 +18,7 @@ from sync.transaction import Pages
 BALLAST_NAME = "ballast"
 BALLAST_BYTES = 1024 * 1024  # measured: with so much, DELETE and checkpoint of a full partition work again
 DRAIN_BYTES = 10 * 1024 * 1024  # the WAL at its usual longest and its way back into the database, 4 MB each, and some
+JOURNAL_BYTES = 5 * 1024 * 1024  # of the WAL: its usual longest, and some dozens of receipts and deletions more
 SPARE_BYTES_MIN = BALLAST_BYTES  # fewer free pages than this are fragments: no group of usual size finds place there
 LOOK_S = 1.0  # the disk is asked once a second, not once a commit: it takes as long as a small message
 GRAINS = 256  # and after each such part of what the outbox may hold: no stage is narrower than two or three of them
@@ -112,6 +114,20 @@ def free_bytes(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def hold_journal(store: Path) -> None:
+    """Have the WAL's first JOURNAL_BYTES allocated: the ballast, once dropped, is whoever's is quickest.
+
+    Zeros behind the last frame are no frame (SQLite's file format, section 4.1), as old frames there are none.
+    """
+    with suppress(FileNotFoundError), store.with_name(store.name + "-wal").open("r+b") as file:
+        if os.fstat(file.fileno()).st_size >= JOURNAL_BYTES:
+            return
+        try:
+            os.posix_fallocate(file.fileno(), 0, JOURNAL_BYTES)
+        except OSError as error:
+            log.info("journal.no_room", error=error.strerror)
+
+
 class Ballast:
     """A file that holds nothing but room: without any, SQLite can neither delete nor bring its WAL back. Used by the writer's thread."""
 
@@ -171,7 +187,8 @@ class Room:
         return self.stage
 
     def keep_ballast(self, outbox: Outbox) -> None:
-        """Lay the ballast again when the disk has room for it."""
+        """Hold room in the WAL, which nobody else can take; lay the ballast again when the disk has room for it."""
+        hold_journal(self._store)
         if self._ballast.there:
             return
         space = measure(self._store, outbox.pages())

@@ -1,6 +1,7 @@
 """How full is full: the stages by quota and partition, the lanes each refuses, the ballast, and a writer that refuses lane by lane."""
 
 import itertools
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -11,19 +12,21 @@ from node.config import ConfigError, Outbox, load
 from node.room import (
     BALLAST_BYTES,
     DRAIN_BYTES,
+    JOURNAL_BYTES,
     SPARE_BYTES_MIN,
     Ballast,
     Room,
     Space,
     Stage,
     filled,
+    hold_journal,
     measure,
     stage_of,
 )
 from sync.errors import NoRoom
 from sync.transaction import Pages
 from tests.node_rig import Node, Realm
-from tests.outbox_rig import outbox
+from tests.outbox_rig import STREAM, outbox, some
 from tests.sim_realm import draft
 from tests.test_node_writer import Rig
 from tests.test_node_writer import draft as queued
@@ -106,6 +109,29 @@ def test_a_ballast_that_a_crash_left_short_is_laid_again(tmp_path):
     assert not ballast.there
     ballast.lay()
     assert Ballast(tmp_path).there
+
+
+def test_the_wal_is_held_in_its_full_length_and_what_a_crash_leaves_of_it_is_read_as_before(tmp_path):
+    with closing(outbox(tmp_path)) as box:
+        box.append(some(0, 3))
+        hold_journal(tmp_path / "outbox.db")
+        wal = tmp_path / "outbox.db-wal"
+        assert wal.stat().st_blocks * 512 >= JOURNAL_BYTES
+        held = wal.stat().st_size
+        box.append(some(3, 2))
+        assert wal.stat().st_size == held
+        crashed = tmp_path / "crashed"
+        crashed.mkdir()
+        for name in ("outbox.db", "outbox.db-wal"):
+            shutil.copy(tmp_path / name, crashed / name)
+    with closing(outbox(crashed)) as box:
+        box.verify_heads()
+        assert box.heads[STREAM].frontier.size == 5
+
+
+def test_a_wal_that_is_not_there_is_not_made(tmp_path):
+    hold_journal(tmp_path / "outbox.db")
+    assert not list(tmp_path.iterdir())
 
 
 class Looker:
