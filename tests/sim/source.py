@@ -5,7 +5,8 @@ from typing import Any
 
 from sync.errors import NoRoom
 from sync.header import CONTROL_ID, common_start, encode_particulars
-from sync.outbox import Stored, repeat_key
+from sync.outbox import Stored
+from sync.outbox_arrivals import repeat_key
 from sync.record import Draft, Kind
 from tests.sim.machine import broken
 
