@@ -20,7 +20,7 @@ from sync.log import TILE_LEAVES, Frontier
 from sync.names import Origin, check_name
 from sync.opening import End
 from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same
-from sync.outbox_bodies import body_bytes, delete_bodies, past_retention, receipted
+from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
 from sync.outbox_epochs import open_epoch
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.recent import RECENT_MAX, Recent
@@ -298,11 +298,12 @@ class Outbox:
 
     def trim(self, stream: str, *, ledger: str, received_before_us: int) -> int:
         """Delete bodies of receipted records received before that time, oldest first, at most TRIM_ROWS_MAX. How many."""
-        for head in self.logs(stream):
+        heads = self.logs(stream)
+        with reading():
+            held = held_by(self._connection, ledger, heads)
+        for head, size in zip(heads, held, strict=True):
             with reading():
-                end = min(
-                    receipted(self._connection, ledger, head)[0], head.frontier.size, head.trimmed + TRIM_ROWS_MAX
-                )
+                end = min(size, head.frontier.size, head.trimmed + TRIM_ROWS_MAX)
                 upto: int = past_retention(self._connection, head, end, received_before_us)
             if upto > head.trimmed:
                 self._trim(head, upto)

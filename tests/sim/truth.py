@@ -7,6 +7,7 @@ from typing import Any
 from gateway.ledger import ReleaseCall, SessionOpened
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.log import Frontier, root_at
+from sync.opening import read_opening
 from sync.outbox import Stored
 from sync.receiver import Receipt, Taken
 from sync.sender_events import KeepFence, KeepReceipt
@@ -135,6 +136,17 @@ class Truth:
             if self.starts.setdefault((start, self.given[effect.fence]), effect.fence) != effect.fence:
                 broken("one start has two fences")
 
+    def _kept(self, box: Any, head: Any) -> int:
+        """Up to which size the ledger in force has confirmed a log: by its receipt, or by one of an epoch whose statement calls that part common."""
+        ledger, sizes = box.outbox.ledger(), dict[str, int]()
+        for log in reversed(box.outbox.logs(head.origin.stream)):
+            name = str(log.origin)
+            sizes[name] = max(sizes.get(name, 0), self.kept.get((ledger, name), 0))
+            if log.opening and sizes[name]:
+                common = read_opening(log.opening).common
+                sizes[str(common.origin)] = max(sizes.get(str(common.origin), 0), common.size)
+        return sizes.get(str(head.origin), 0)
+
     @unwatched
     def trimmed(self, box: Any, stream: str) -> None:
         """I6: a body goes only when a gateway has it."""
@@ -142,9 +154,8 @@ class Truth:
             seen = box.trim_seen.get(head.log, 0)
             if head.trimmed > seen:
                 box.trim_seen[head.log] = head.trimmed
-                cursor = (box.outbox.ledger(), str(head.origin))
-                if head.trimmed > self.kept.get(cursor, 0):
-                    broken(f"{head.origin}: trimmed to {head.trimmed}, receipted is {self.kept.get(cursor, 0)}")
+                if head.trimmed > (kept := self._kept(box, head)):
+                    broken(f"{head.origin}: trimmed to {head.trimmed}, receipted is {kept}")
                 for (leaf,) in box.disk.connection.execute(
                     "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ?",
                     (head.run, head.start + seen, head.start + head.trimmed),
