@@ -56,7 +56,6 @@ class Truth:
         self.acknowledged_ids: set[Message] = set()
         self.heads: set[tuple[str, int, bytes]] = set()  # (origin, size, root) that a gateway ever held durably
         self.by_leaf: dict[bytes, Message] = {}  # leaves whose bodies a gateway has had
-        self.positions: dict[Message, tuple[str, int]] = {}  # where a message stands first
         self.lost: set[Message] = set()  # on a disk that was rolled back
         self.twice: set[Message] = set()  # waited for their answer when a disk was rolled back
         self.fences: dict[str, tuple[Any, int]] = {}  # fence -> the start that got it
@@ -299,23 +298,14 @@ class Truth:
         if source is None or f"/{source.stream}/" not in origin or (body is not None and source.body(n) != body):
             broken(f"{origin} {seq} is no message of {feed}")
         expected = self.next.get(feed, 0)
-        first = self.positions.setdefault(message, (origin, seq))
         late = message in self.lost and message not in self.seen  # an older backup has brought it back
         self.seen.add(message)
-        if n < expected and not late and message not in self.twice and not self._forgotten(source, message, *first):
+        if n < expected and not late and message not in self.twice:
             broken(f"{origin} {seq}: {feed} {n} a second time or too late, {expected} was next")
         gap = [each for each in range(expected, n) if (feed, each) not in self.lost]
         if gap:
             broken(f"{origin} {seq}: {feed} {gap[0]} is missing before {n}")
         self.next[feed] = max(expected, n + 1)
-
-    def _forgotten(self, source: Any, message: Message, origin: str, seq: int) -> bool:
-        """Known and reported: a repeat whose first arrival was trimmed meanwhile is stored again."""
-        found = any(str(head.origin) == origin and seq < head.trimmed for head in source.box.outbox.logs(source.stream))
-        if found:
-            self.world.counts["repeated after trim"] += 1
-            self.twice.add(message)
-        return found
 
     def _check_hold(self, centre: Any, log: int, first: int, end: int) -> None:
         if not centre.connection.execute(_IS_HELD, (self.world.node,)).get:
