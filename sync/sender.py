@@ -53,6 +53,9 @@ BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in
 FORKS_MAX = (
     3  # in a row, with a session and its comparison before each: then it is no copy but a fault, and a person decides
 )
+# without records for so long, a session is asked for: a gateway that was set back, a copy that was admitted, a line that is dead would else
+# be noticed with the next message only. A hundred calls a day, some 2 kB each
+SESSION_S_MAX = 900.0
 REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
 
 
@@ -81,6 +84,7 @@ class Sender:
         self._cosigner: Verifier | None = None
         self._ledger = self._fence = ""
         self._retry_at = 0.0
+        self._told_at = 0.0  # when the gateway last gave its word
         self._plain = False  # the gateway lacks a dictionary: none is used until the next session
         self._busy = False  # one call at a time on this lane
         self._turn: list[str] = []  # whose turn it is, so that a busy stream does not starve a quiet one
@@ -99,6 +103,7 @@ class Sender:
         """An answer; what else there is to hear of asks for nothing by itself."""
         match event:
             case SessionOpened(answer, cosigner):
+                self._told_at = now
                 return self._opened(answer, cosigner)
             case Receipted(stream, note):
                 return self._receipted(stream, note, now)
@@ -161,7 +166,12 @@ class Sender:
                     call = replace(call, plain=self._plain)
                     self.flows[name] = replace(flow, first=call.first)
                 return [call]
-        return [Wait(min((self.flows[name].ready_at - now for name in waiting), default=WAIT_S_MAX))]
+        if waiting:
+            return [Wait(min(self.flows[name].ready_at for name in waiting) - now)]
+        if now - self._told_at >= SESSION_S_MAX:
+            self.phase, self._busy = Phase.ASKING, True
+            return [AskSession()]
+        return [Wait(WAIT_S_MAX)]
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -274,7 +284,7 @@ class Sender:
             flow.origin, size, self._root_at(flow.origin, size)
         ):
             return [Alarm("SYN-26", stream), *self._fail(now)]
-        self._busy = False
+        self._busy, self._told_at = False, now
         self._backoff.succeeded()
         log = replace(flow.logs[flow.at], receipted=max(size, flow.receipted))
         flow = replace(

@@ -11,7 +11,7 @@ from sync.flow import QUANTUM_BYTES_MAX
 from sync.keys import FileSigner, Verifier
 from sync.pace import WAIT_S_MAX, WAIT_S_MIN, Backoff
 from sync.receipt import cosign
-from sync.sender import FORKS_MAX, REVOKED_WAIT_S, Phase, Sender
+from sync.sender import FORKS_MAX, REVOKED_WAIT_S, SESSION_S_MAX, Phase, Sender
 from sync.sender_events import (
     Alarm,
     AskRoot,
@@ -66,6 +66,30 @@ def test_mended_path_is_tried_at_once_and_the_waits_go_on_from_where_they_were()
     assert made.handle(PathFailed("x"), 0.0) == [wait]
     assert made.handle(Retry(), 1.0) == [AskSession()]
     assert made.handle(PathFailed("x"), 1.0) == [wait]
+
+
+def test_idle_node_asks_for_a_session_after_a_quarter_of_an_hour_and_hears_what_became_of_the_gateway():
+    made = sender(theirs=40)
+    assert made.handle(Tick(), SESSION_S_MAX - 1) == [Wait(60.0)]
+    assert made.handle(Tick(), SESSION_S_MAX) == [AskSession()]
+    effects = made.handle(opened(12), SESSION_S_MAX)  # it was set back meanwhile
+    assert alarms(effects) == ["SYN-25"]
+    assert puts(effects)[0].first == 12
+
+
+def test_idle_node_whose_copy_was_admitted_says_so_and_one_whose_line_is_dead_tries_it_as_ever():
+    copied, cut = sender(theirs=40), sender(theirs=40)
+    assert copied.handle(Tick(), SESSION_S_MAX) == cut.handle(Tick(), SESSION_S_MAX) == [AskSession()]
+    assert copied.handle(Refused("", "fenced"), SESSION_S_MAX) == [Alarm("SYN-27")]
+    *_, wait = cut.handle(PathFailed("x"), SESSION_S_MAX)
+    assert cut.handle(Tick(), SESSION_S_MAX + wait.seconds) == [AskSession()]
+
+
+def test_node_that_is_answered_asks_for_no_session_between():
+    made = sender(theirs=10)
+    made.handle(receipt(40), SESSION_S_MAX - 1)
+    assert made.handle(Tick(), SESSION_S_MAX + 1) == [Wait(60.0)]
+    assert made.handle(Grew(ORIGIN, 41), 2 * SESSION_S_MAX)[0] == Put(ORIGIN, 40, RECORDS_MAX, QUANTUM_BYTES_MAX, False)
 
 
 # --- one event at a time
