@@ -19,7 +19,7 @@ from sync.keys import Signer, Verifier
 from sync.log import TILE_LEAVES, Frontier
 from sync.names import Origin, check_name
 from sync.opening import End
-from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same
+from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same, remembered
 from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
 from sync.outbox_epochs import open_epoch
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
@@ -312,9 +312,11 @@ class Outbox:
 
     def _trim(self, head: Head, upto: int) -> None:
         after = replace(head, trimmed=upto)
+        since = self._next_row - self._recent_max
+        rows = remembered(self._connection, head, upto, since)
         with self.transaction():
-            keep_arrivals(self._connection, head, upto, self._next_row - self._recent_max)
             delete_bodies(self._connection, head, upto)
+            keep_arrivals(self._connection, rows, since)
             write_head(self._connection, after)
         stream = head.origin.stream
         if self.heads[stream] is head:

@@ -4,7 +4,7 @@ The body of a record may be trimmed while its sender can still repeat it. Its sa
 them the permanent commitment says whether a body is the one that was there, and nothing can be read from it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -55,14 +55,25 @@ def _commits(fields: dict[int, Any], salt: bytes, particulars: bytes, body: byte
     return bool(fields.get(COMMITMENT) == body_commitment(salt, particulars, body))
 
 
-def keep_arrivals(connection: apsw.Connection, head: Head, end: int, since: int) -> None:
-    """Keep salt and particulars of the bodies that are about to be trimmed, from row `since` on; forget older ones. Within the caller's transaction."""
+def remembered(connection: apsw.Connection, head: Head, end: int, since: int) -> list[tuple[int, bytes, bytes]]:
+    """Row, salt and particulars of the bodies that are about to be trimmed, from row `since` on: what is left of them to know a repeat by.
+
+    Nothing where a page of them cannot be read: that costs the memory of some arrivals, not the process.
+    """
+    try:
+        found: Any = connection.execute(
+            "SELECT id, salt, particulars FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ? AND id >= ?",
+            (head.run, head.start + head.trimmed, head.start + end, since),
+        )
+        return list(found)
+    except (apsw.CorruptError, apsw.IOError):
+        return []
+
+
+def keep_arrivals(connection: apsw.Connection, rows: Sequence[tuple[int, bytes, bytes]], since: int) -> None:
+    """Keep these, and forget those before row `since`. After the bodies are deleted: a full disk has no other pages than theirs."""
     connection.execute("DELETE FROM arrival WHERE id < ?", (since,))
-    connection.execute(
-        "INSERT OR REPLACE INTO arrival (id, salt, particulars) SELECT id, salt, particulars FROM header JOIN body USING (id)"
-        " WHERE log = ? AND seq >= ? AND seq < ? AND id >= ?",
-        (head.run, head.start + head.trimmed, head.start + end, since),
-    )
+    connection.executemany("INSERT OR REPLACE INTO arrival (id, salt, particulars) VALUES (?, ?, ?)", rows)
 
 
 def arrivals(connection: apsw.Connection, first: int, end: int) -> Iterator[tuple[bytes, int]]:

@@ -53,8 +53,9 @@ BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in
 FORKS_MAX = (
     3  # in a row, with a session and its comparison before each: then it is no copy but a fault, and a person decides
 )
-# without records for so long, a session is asked for: a gateway that was set back, a copy that was admitted, a line that is dead would else
-# be noticed with the next message only. A hundred calls a day, some 2 kB each
+# with nothing to send and no session for so long, one is asked for: a gateway that was set back, a copy that was admitted, a line that is
+# dead would else be noticed with the next message only, and the centre would not hear what waits in lanes that may not use the path.
+# A hundred calls a day, some 2 kB each
 SESSION_S_MAX = 900.0
 REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
 
@@ -84,7 +85,7 @@ class Sender:
         self._cosigner: Verifier | None = None
         self._ledger = self._fence = ""
         self._retry_at = 0.0
-        self._told_at = 0.0  # when the gateway last gave its word
+        self._session_at = 0.0
         self._plain = False  # the gateway lacks a dictionary: none is used until the next session
         self._busy = False  # one call at a time on this lane
         self._turn: list[str] = []  # whose turn it is, so that a busy stream does not starve a quiet one
@@ -103,7 +104,7 @@ class Sender:
         """An answer; what else there is to hear of asks for nothing by itself."""
         match event:
             case SessionOpened(answer, cosigner):
-                self._told_at = now
+                self._session_at = now
                 return self._opened(answer, cosigner)
             case Receipted(stream, note):
                 return self._receipted(stream, note, now)
@@ -168,10 +169,11 @@ class Sender:
                 return [call]
         if waiting:
             return [Wait(min(self.flows[name].ready_at for name in waiting) - now)]
-        if now - self._told_at >= SESSION_S_MAX:
+        due = self._session_at + SESSION_S_MAX
+        if due <= now:
             self.phase, self._busy = Phase.ASKING, True
             return [AskSession()]
-        return [Wait(WAIT_S_MAX)]
+        return [Wait(min(WAIT_S_MAX, due - now))]
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -284,7 +286,7 @@ class Sender:
             flow.origin, size, self._root_at(flow.origin, size)
         ):
             return [Alarm("SYN-26", stream), *self._fail(now)]
-        self._busy, self._told_at = False, now
+        self._busy = False
         self._backoff.succeeded()
         log = replace(flow.logs[flow.at], receipted=max(size, flow.receipted))
         flow = replace(

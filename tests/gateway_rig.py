@@ -224,11 +224,12 @@ class TinyNode:
 
     # -- calling --------------------------------------------------------------------------------------------------
 
-    def session(self, *, boots: tuple[str, ...] = (), fence: str | None = None, boot: str | None = None, log_certificate: str | None = None) -> urllib3.BaseHTTPResponse:  # fmt: skip
+    def session(self, *, boots: tuple[str, ...] = (), fence: str | None = None, boot: str | None = None, log_certificate: str | None = None, heads: tuple[bytes, ...] = ()) -> urllib3.BaseHTTPResponse:  # fmt: skip
         request = SessionRequest(
             boot=boot or self.boot, boots=boots, fence=self.fence if fence is None else fence,
             log_certificate=log_certificate or (self.keys / "log.pem").read_text(),
             streams=tuple(OwnStream(stream=name, epoch=1, tag=self.origin(name).tag, lane="routine") for name in self.streams),
+            heads=heads,
         )  # fmt: skip
         answer = self.pool.request(
             "POST", "/v1/session", body=request.encode(), headers={"Content-Type": "application/json"}
