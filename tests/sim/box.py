@@ -195,7 +195,7 @@ class Box(Machine):
             refused=lambda _outbox, _bodies: frozenset(),
             grown=self._grown,
         )
-        writer.box = self
+        writer.box, writer._wake = self, Condition()
         try:
             self.outbox = writer._open()
         except (NoRoom, CommitUnknown):
