@@ -47,14 +47,15 @@ QUICK: list[tuple[Any, Any]] = [
         (each, lru_cache(REMEMBERED)(each))
         for each in (header.decode_fields, header.decode, checkpoint.parse_note, checkpoint.parse_checkpoint)
     ),
-    (batch.encode, parcel.encode),
-    (batch.decode, parcel.decode),
     (Verifier, keys.HashVerifier),
     *(
         (getattr(certificates, name), getattr(keys, name))
         for name in ("read", "der", "check_chain", "node_of", "gateway_of", "verifier_of")
     ),
 ]
+
+
+UNPACKED: list[tuple[Any, Any]] = [(batch.encode, parcel.encode), (batch.decode, parcel.decode)]
 
 
 def range_frontier(table: Any, first: int, end: int) -> Frontier:
@@ -101,15 +102,15 @@ def _places(originals: frozenset[int], _modules: int) -> list[tuple[Any, str, An
 
 
 @contextmanager
-def bench(*, real_keys: bool) -> Iterator[None]:
-    """The product on simulated disks; with `real_keys` its signatures and certificates are the real ones."""
+def bench(*, real_keys: bool, packed: bool = False) -> Iterator[None]:
+    """The product on simulated disks; with `real_keys` its signatures and certificates are the real ones, and its batches are; `packed`: these alone."""
     pairs: list[tuple[Any, Any]] = [
         (store.create, disk.create),
         (store.SafeDatabase, disk.safe_database),
         (log.range_frontier, range_frontier),
     ]
     if not real_keys:
-        pairs += QUICK
+        pairs += QUICK if packed else [*QUICK, *UNPACKED]
     kept = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=False)
     done = [(OutboxView, "run_root", OutboxView.run_root), *replace_everywhere(pairs)]

@@ -18,7 +18,7 @@ COLLECT_EVERY = (
 def outcome(seed: int, drop: Collection[int] = (), *, wild: bool = False) -> Outcome:
     """Run one seed, without some of its operations."""
     schedule = schedule_of(seed, wild=wild)
-    with bench(real_keys=schedule.real_keys):
+    with bench(real_keys=schedule.real_keys, packed=schedule.parts):
         return World(schedule, drop).run()
 
 

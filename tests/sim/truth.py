@@ -233,7 +233,7 @@ class Truth:
     def node_alarm(self, code: str) -> None:
         """A box says that something is wrong: not without a cause."""
         world = self.world
-        if code in {"SYN-20", "SYN-21", "SYN-22"} and not world.copied:
+        if code in {"SYN-20", "SYN-21", "SYN-22", "NOD-31"} and not world.copied:
             broken(f"a false alarm at the node: {code}")
         if code in {"SYN-23", "SYN-27"} and not (world.copied or world.centre_rolled_back):
             broken(f"a false alarm at the node: {code}")
