@@ -1,8 +1,17 @@
 """Ways out of a running node: the next one after several failures, the better one again when it is back, and only what is critical where bytes cost."""
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 
+from node.errors import NoAnswer
+from node.lane import Lane
+from node.link_turns import LinkTurns
+from node.path_switch import PathSwitch
 from sync.checkpoint import parse_checkpoint, parse_note
+from sync.lanes import BULK, CRITICAL, ROUTINE
+from sync.paths import FAILURES_MAX, Path
 from tests.bench.thin_link import ThinLink
 from tests.node_rig import Feed, Node, Realm, free_port, message, running, wait_until
 from tests.sim_gateway import sim_gateway
@@ -85,6 +94,33 @@ def test_on_a_metered_path_only_the_critical_lane_sends_and_the_others_follow_on
         node.wait_receipted("his", size=1)
         assert in_use(node) == ["mpls"]
         link.close()
+
+
+class LateTurns(LinkTurns):
+    """Turns that come only after the better path has failed for good."""
+
+    @contextlib.contextmanager
+    def turn(self, *about, **more):
+        for _ in range(FAILURES_MAX):
+            self.switch.failed("mpls", self._now())
+        with super().turn(*about, **more):
+            yield
+
+
+@pytest.mark.parametrize(("lane", "calls"), [(CRITICAL, ["lte"]), (ROUTINE, []), (BULK, [])])
+def test_a_lane_that_waited_for_its_turn_while_the_path_became_a_metered_one_calls_there_only_if_it_is_critical(
+    lane, calls
+):
+    clock = iter(range(1000))
+    turns = LateTurns(lambda: next(clock))
+    turns.switch = PathSwitch([Path(name="mpls"), Path(name="lte", metered=True)], lambda: next(clock), turns.forget)
+    clients = {
+        name: SimpleNamespace(name=name, drop=lambda: None, round_trip_s=lambda: 0.0) for name in ("mpls", "lte")
+    }
+    made, called = Lane(lane, clients, turns, None, turns.switch, lambda: next(clock)), []
+    with contextlib.nullcontext() if calls else pytest.raises(NoAnswer):
+        made.put(1, lambda: called.append(made.client.name))
+    assert called == calls
 
 
 def test_a_stop_ends_a_lane_that_waits_for_a_free_path(realm, fake, tmp_path):

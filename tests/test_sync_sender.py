@@ -87,7 +87,7 @@ def test_idle_node_whose_copy_was_admitted_says_so_and_one_whose_line_is_dead_tr
 
 def test_node_with_something_to_send_sends_it_before_it_asks_for_a_session():
     made = sender(theirs=40)
-    assert made.handle(Grew(ORIGIN, 41), 2 * SESSION_S_MAX)[0] == Put(ORIGIN, 40, RECORDS_MAX, QUANTUM_BYTES_MAX, False)
+    assert made.handle(Grew(ORIGIN, 41), 2 * SESSION_S_MAX)[0] == Put(ORIGIN, 40, 1, QUANTUM_BYTES_MAX, False)
 
 
 # --- one event at a time
@@ -137,7 +137,7 @@ def puts(effects) -> list[Put]:
 def test_session_comes_before_any_put_and_its_fence_is_kept_first():
     made = sender(theirs=None)
     effects = made.handle(opened(10), 0.0)
-    assert effects == [KeepFence("f", "ledger-1"), Put(ORIGIN, 10, RECORDS_MAX, QUANTUM_BYTES_MAX, False)]
+    assert effects == [KeepFence("f", "ledger-1"), Put(ORIGIN, 10, 30, QUANTUM_BYTES_MAX, False)]
 
 
 def test_one_call_at_a_time():
@@ -257,7 +257,7 @@ def test_further_epoch_is_stored_then_told_then_sent():
     logs = (OwnLog(ORIGIN, 40, 10), OwnLog(new, 3, start=40, opening=b"signed"))
     assert made.handle(EpochOpened("his", logs), 0.0) == [PostEpoch(new, b"signed")]
     taken = EpochTaken("his", their(0, epoch=2, tag="11111111"))
-    assert puts(made.handle(taken, 0.0)) == [Put(new, 0, RECORDS_MAX, QUANTUM_BYTES_MAX, False)]
+    assert puts(made.handle(taken, 0.0)) == [Put(new, 0, 3, QUANTUM_BYTES_MAX, False)]
 
 
 def test_gateway_that_lost_an_epoch_is_sent_the_rest_of_the_one_before_and_then_the_stored_statement():
@@ -268,6 +268,13 @@ def test_gateway_that_lost_an_epoch_is_sent_the_rest_of_the_one_before_and_then_
     # and no more: the rows behind that log's end are the next one's
     assert puts(effects)[0] == Put(ORIGIN, 12, 30 - 12, QUANTUM_BYTES_MAX, False)
     assert made.handle(receipt(30), 0.0)[-1] == PostEpoch(new, b"signed")
+
+
+def test_no_call_asks_for_more_records_than_one_batch_holds_or_the_log_is_known_to_have():
+    # beyond the end lie the next epoch's records, and those whose growth we were not yet told of
+    for size, most in ((10_000, RECORDS_MAX), (12, 2)):
+        (put,) = puts(sender(size, theirs=None).handle(opened(10), 0.0))
+        assert put.records_max == most
 
 
 def test_leaves_that_cannot_be_read_stop_the_stream_and_open_no_epoch():
@@ -402,7 +409,7 @@ def test_busy_gateway_is_left_alone_for_as_long_as_it_asks_but_never_for_ever(wa
     made = sender()
     (wait,) = made.handle(Refused("his", "busy", wait_s=wait_s, window_bytes=5000), 0.0)
     assert least <= wait.seconds <= most
-    assert made.handle(Tick(), 60.1) == [Put(ORIGIN, 10, RECORDS_MAX, 5000, False)]
+    assert made.handle(Tick(), 60.1) == [Put(ORIGIN, 10, 30, 5000, False)]
     made = sender(theirs=None)
     (wait,) = made.handle(Refused("", "busy", wait_s=wait_s), 0.0)
     assert least <= wait.seconds <= most
@@ -426,7 +433,7 @@ def test_verdict_that_nobody_knows_is_a_failure_of_the_path(code):
 def test_unknown_dictionary_sends_the_same_range_without_one_until_the_next_session():
     made = sender()
     (again,) = puts(made.handle(Refused("his", "unknown-dictionary"), 1.0))
-    assert (again.first, again.records_max, again.plain) == (10, RECORDS_MAX, True)
+    assert (again.first, again.records_max, again.plain) == (10, 30, True)
     (beyond,) = puts(made.handle(receipt(20), 2.0))
     assert (beyond.first, beyond.plain) == (20, True)
     made.handle(PathFailed("LNK-02"), 3.0)
