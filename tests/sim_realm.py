@@ -1,6 +1,6 @@
 """An authority with one node and one gateway, and logs of invented messages: from fixed keys, so equal in every run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -186,6 +186,26 @@ def without_body(record: Record, state: BodyState = BodyState.TRIMMED) -> Record
     """The record as it is after trimming, erasure or damage."""
     header = b"" if state is BodyState.LEAF_ONLY else record.header
     return replace(record, state=state, header=header, salt=b"", particulars=b"", body=b"")
+
+
+class MemoryRecords:
+    """Records in a list, read as a context is made of them. `read` counts those whose bodies were."""
+
+    def __init__(self, held: Sequence[Record]) -> None:
+        self.held = list(held)
+        self.read = 0
+
+    def octets(self, first: int, count: int) -> list[tuple[int, int]]:
+        return [
+            (each.seq, len(each.particulars) + len(each.body))
+            for each in self.held[first : first + count]
+            if each.state is BodyState.PRESENT
+        ]
+
+    def records(self, first: int, count: int) -> Iterator[Record]:
+        for each in self.held[first : first + count]:
+            self.read += 1
+            yield each
 
 
 class MemoryLog:
