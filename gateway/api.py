@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import apsw
 import structlog
 from cryptography import x509
 from starlette.applications import Starlette
@@ -20,6 +21,7 @@ from gateway.errors import Busy, GatewayFull, SwapLost
 from gateway.health import Health
 from gateway.identity import ValidityList, caller
 from gateway.ledger import EpochCall, Ledger, PutCall, RootCall, SessionCall
+from gateway.ledger_view import LedgerView
 from gateway.marks import DSCP_HEADER
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
 from gateway.upload_api import UploadApi, spoilt
@@ -27,10 +29,12 @@ from gateway.uploads import Uploads
 from sync.batch import CONTENT_TYPE, WIRE_BYTES_MAX, Batch, decode
 from sync.certificates import check_chain, der, node_of, read, verifier_of
 from sync.checkpoint import NOTE_BYTES_MAX, SIZE
-from sync.dictionary import EMPTY, Shelf
+from sync.context import CONTEXT_BYTES_MAX
+from sync.dictionary import EMPTY, Recall, Shelf
 from sync.errors import BadBatch, BadCertificate, BadUpload, NotAName, UnknownDictionary
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX, check_name
+from sync.receipt import SHORT_QUERY, shorten
 from sync.receiver import Receipt, Refuse, rewind_members
 from sync.session import SESSION_BYTES_MAX, SessionAnswer, TheirStream, read_request
 from sync.upload import PART_BYTES_MAX, Fetch
@@ -55,6 +59,7 @@ class Centre:
     cosign_pem: str
     health: Health
     uploads: Uploads
+    view: LedgerView
     shelf: Shelf = EMPTY
     now: Callable[[], float] = time.time
 
@@ -117,6 +122,7 @@ class SyncApi:
         log.info("session", node=node, boot=asked.boot[:8], held=opened.held, streams=len(opened.logs))
         answer = SessionAnswer(
             fence=opened.fence, ledger=self._centre.ledger.id, cosign_certificate=self._centre.cosign_pem, held=opened.held,
+            context=CONTEXT_BYTES_MAX,
             streams=tuple(
                 TheirStream(stream=held.origin.stream, epoch=held.origin.epoch, tag=held.origin.tag, size=held.frontier.size, root=held.frontier.root)
                 for held in opened.logs
@@ -177,7 +183,7 @@ class SyncApi:
         with self._budget.share(node, length) as share:
             body = await _read_body(request, length)
             fetch = self._uploads.fetch(node)
-            batch = await self._decode(body, fetch)
+            batch = await self._decode(body, fetch, self._recall(node, stream, epoch, first))
             del body
             share.resize(_octets(batch))
             fence = request.headers.get(FENCE_HEADER, "")
@@ -185,7 +191,12 @@ class SyncApi:
             answer = await self._answered(lambda: self._centre.ledger.put(call))
         if isinstance(answer, Receipt):
             fetch.used()
-            return Response(answer.note, 200, NO_STORE, NOTE)
+            note = answer.note
+            if request.url.query == SHORT_QUERY:
+                note = shorten(note, batch.checkpoint)
+            return Response(
+                note, 200, media_type=NOTE
+            )  # what answers a PUT is not stored by caches: RFC 9110 section 9.3.4
         raise _refused(answer)
 
     async def upload(self, request: Request) -> Response:
@@ -197,10 +208,23 @@ class SyncApi:
         with self._budget.share(node, length):
             return await self._uploads.put(node, request, await _read_body(request, length))
 
-    async def _decode(self, body: bytes, fetch: Fetch) -> Batch:
+    def _recall(self, node: str, stream: str, epoch: int, first: int) -> Recall:
+        """The context of a batch at this address, read where it is decoded."""
+
+        def recall(count: int) -> bytes:
+            try:
+                return self._centre.view.context(node, stream, epoch, first, count)
+            except (
+                apsw.Error
+            ) as error:  # pages that cannot be read: the node can do without, and the ledger's writer will say it
+                raise UnknownDictionary(f"the records before {first} cannot be read") from error
+
+        return recall
+
+    async def _decode(self, body: bytes, fetch: Fetch, recall: Recall) -> Batch:
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._decoders, decode, body, self._centre.shelf, fetch
+                self._decoders, decode, body, self._centre.shelf, fetch, recall
             )
         except UnknownDictionary as error:
             raise Problem(422, "unknown-dictionary", str(error)) from error

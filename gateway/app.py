@@ -120,6 +120,7 @@ def build(config: Config) -> Gateway:
     health.watch(lambda: ledger.waiting)
     shelf = keep_dictionaries(config.gateway.data_dir / DICTIONARIES_FOLDER)
     uploads = Uploads(config.gateway.data_dir / UPLOADS_FOLDER, time.time)
+    view = LedgerView(path)
     centre = Centre(
         ledger=ledger,
         anchor=anchor,
@@ -128,9 +129,9 @@ def build(config: Config) -> Gateway:
         health=health,
         uploads=uploads,
         shelf=shelf,
+        view=view,
     )
     stopping = asyncio.Event()
-    view = LedgerView(path)
     public = make_public(
         config, consumers=Consumers(view, anchor=anchor, validity=validity), board=Board(view, health, config.gateway.name), health=health,
         ledger=ledger, stopping=stopping, releases=Releases(gateway=config.gateway.name, anchor=anchor, validity=validity, now=time.time),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sync.context import recall
+from sync.errors import UnknownDictionary
 from sync.log import Frontier, inclusion_proof
 from sync.names import Origin
 from sync.record import Record
@@ -127,6 +129,18 @@ class LedgerView:
             if found is None or seq >= size:
                 return None
             return found, seq in self._held(log, seq, seq + 1), inclusion_proof(table, seq, size)
+
+    def context(self, node: str, stream: str, epoch: int, first: int, count: int) -> bytes:
+        """The context of the last `count` records before `first` of this log. Raises UnknownDictionary."""
+        with self._snapshot():
+            rows = self._all(
+                "SELECT id, tag FROM log WHERE node = ? AND stream = ? AND epoch = ? AND size >= ?",
+                (node, stream, epoch, first),
+            )
+            if not rows:
+                raise UnknownDictionary(f"{stream}/{epoch} has no {first} records here")
+            log, tag = rows[0]
+            return recall(self._table(log), Origin(node, stream, epoch, tag), first, count)
 
     def certificates(self, owner: str, role: str, key: bytes) -> list[bytes]:
         """Kept certificates (DER) of this key, newest first."""

@@ -15,6 +15,7 @@ from node.sockets import Way, connect, path_mtu, round_trip_s
 from sync.batch import CONTENT_TYPE
 from sync.certificates import gateway_of, read
 from sync.errors import BadCertificate
+from sync.receipt import SHORT_QUERY
 from sync.session import SESSION_BYTES_MAX
 
 ANSWER_BYTES_MAX = SESSION_BYTES_MAX  # a session of a thousand streams; receipts are 0.6 kB
@@ -115,9 +116,9 @@ class GatewayClient:
         return self._call("POST", "/v1/session", body, {"Content-Type": "application/json"})
 
     def put(self, *, stream: str, epoch: int, first: int, fence: str, body: bytes) -> bytes | Problem:
-        """PUT a batch: the cosigned note, or a verdict."""
+        """PUT a batch: the cosigned note, perhaps without what the batch said of it, or a verdict."""
         headers = {"Content-Type": CONTENT_TYPE, FENCE_HEADER: fence, **_SHORT}
-        return self._call("PUT", f"/v1/streams/{stream}/{epoch}/{first}", body, headers)
+        return self._call("PUT", f"/v1/streams/{stream}/{epoch}/{first}?{SHORT_QUERY}", body, headers)
 
     def root(self, *, stream: str, epoch: int, size: int) -> bytes | Problem:
         """GET the root of a log at a size: the answer's JSON, or a verdict."""

@@ -1,14 +1,17 @@
 """What one lane reads of the outbox: its logs, and their roots and frontiers. What cannot be read has no root, and is alarmed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
 from node.alarms import Alarms
+from sync.context import before, share
+from sync.dictionary import RAW_BYTES_MAX, Context
 from sync.log import Frontier
 from sync.names import Origin
 from sync.outbox_view import OutboxView, StreamView
-from sync.sender_events import OwnLog
+from sync.record import Record
+from sync.sender_events import OwnLog, Put
 from sync.store import LogTable
 
 log = structlog.get_logger()
@@ -55,6 +58,18 @@ class OwnLogs:
     def keep(self, origin: Origin, frontier: Frontier) -> None:
         """Remember the frontier that the next batch begins at."""
         self._frontiers[origin] = frontier
+
+    def context(self, put: Put, records: Sequence[Record]) -> Context | None:
+        """What a batch of these records may be compressed with, of those that the gateway holds already; None where there is nothing of use."""
+        octets = sum(len(record.body) for record in records)
+        if not put.context or octets > RAW_BYTES_MAX:
+            return None
+        try:
+            most = share(octets, put.context)
+            return before(self.table(put.origin), put.origin, put.first, since=put.since, octets_max=most)
+        except Exception as error:  # noqa: BLE001  # in whatever way: these records were sent, and those to be sent may be whole
+            log.warning("context.unreadable", stream=put.origin.stream, error=type(error).__name__)
+            return None
 
     def root_at(self, origin: Origin, size: int) -> bytes:
         """A log's root at a size; empty where its leaves cannot be read: no root is equal to that."""

@@ -30,6 +30,7 @@ from sync.opening import End
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView
 from sync.proven import is_proven, mended
+from sync.receipt import lengthen
 from sync.record import BodyState, Record
 from sync.sender import Phase, Sender
 from sync.sender_events import (
@@ -291,7 +292,7 @@ class Uplink(threading.Thread):
         if not put.bare and self._uploads.is_under_way(origin.stream, put.first):
             return self._send_part(origin.stream)
         try:
-            records, frontier, body = self._fitting(put, logs)
+            records, frontier, note, body = self._fitting(put, logs)
         except Exception as error:  # noqa: BLE001  # pages that cannot be read, in whatever way
             # halved like a batch that the gateway could not take: all before the damage goes, then this stream alone stands still
             logs.unreadable(origin.stream, error)
@@ -321,20 +322,20 @@ class Uplink(threading.Thread):
             return refused(origin.stream, found)
         self._uploads.done(origin.stream)
         logs.keep(origin, frontier)
-        return Receipted(origin.stream, found)
+        return Receipted(origin.stream, lengthen(found, note))
 
     def _send_part(self, stream: str) -> Event:
         return self._uploads.send_part(stream, refused)
 
-    def _fitting(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes]:
+    def _fitting(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes, bytes]:
         """The batch of a call, cut again where its bytes are more than the lane's quantum."""
         made = self._batch(put, logs)
         count, octets = len(made[0]), sum(len(record.body) + HEADER_OCTETS for record in made[0])
-        most = self.lane.records_max(count, octets, len(made[2]))
+        most = self.lane.records_max(count, octets, len(made[3]))
         return made if most >= count else self._batch(replace(put, records_max=most), logs)
 
-    def _batch(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes]:
-        """The records of a call, the frontier after them, and their bytes under a checkpoint of just that size."""
+    def _batch(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes, bytes]:
+        """The records of a call, the frontier after them, a checkpoint of just that size, and the bytes of all."""
         origin = put.origin
         uploaded = {} if put.bare else self._uploads.whole(origin.stream, put.first)
         before = logs.frontier(origin, put.first)
@@ -350,8 +351,9 @@ class Uplink(threading.Thread):
             ),
             EMPTY if put.plain else self._shelf,
             uploaded=uploaded,
+            context=None if uploaded else logs.context(put, records),
         )  # fmt: skip
-        return records, frontier, body
+        return records, frontier, note, body
 
     def _proven(
         self, before: Frontier, taken: list[tuple[Record, Record]], logs: OwnLogs, origin: Origin
@@ -375,7 +377,7 @@ class Uplink(threading.Thread):
                 break
             sent = self._checked(record, put.origin.stream)
             if put.bare and sent.state is BodyState.PRESENT:
-                sent = _without_body(sent, BodyState.DAMAGED)
+                sent = sent.without_body(BodyState.DAMAGED)
             taken.append((record, sent))
         if not taken:
             raise LogBroken("the outbox has no record to send")
@@ -386,15 +388,4 @@ class Uplink(threading.Thread):
         if found is None:
             return record
         self._alarms.raised("SYN-30", stream)
-        return _without_body(record, found)
-
-
-def _without_body(record: Record, state: BodyState) -> Record:
-    return replace(
-        record,
-        state=state,
-        header=b"" if state is BodyState.LEAF_ONLY else record.header,
-        salt=b"",
-        particulars=b"",
-        body=b"",
-    )
+        return record.without_body(found)

@@ -8,7 +8,7 @@ import cbor2
 from backports import zstd
 
 from native import body_commitment, leaf_hashes
-from sync.dictionary import EMPTY, Shelf, compress, split_name
+from sync.dictionary import EMPTY, Context, Recall, Shelf, compress, compress_after, open_name
 from sync.errors import BadBatch, NotARecord
 from sync.header import (
     AFTER,
@@ -59,33 +59,51 @@ class Batch:
     records: Sequence[Record]
 
 
-def encode(batch: Batch, shelf: Shelf = EMPTY, uploaded: Mapping[int, bytes] | None = None) -> bytes:
-    """The batch as it travels, with a dictionary of the shelf where one suits; `uploaded`: by seq, the SHA-256 of bodies that went ahead.
+def encode(
+    batch: Batch, shelf: Shelf = EMPTY, uploaded: Mapping[int, bytes] | None = None, context: Context | None = None
+) -> bytes:
+    """The batch as it travels, with the context or a dictionary of the shelf where one suits.
 
-    Raises NotARecord where a stored header does not decode.
+    `uploaded`: by seq, the SHA-256 of bodies that went ahead. Raises NotARecord where a stored header does not decode.
     """
-    fields = [decode_fields(record.header) if record.header else {} for record in batch.records]
+    fields = _fields(batch)
+    message = _content(batch, fields, uploaded or {})
+    raw = cbor2.dumps(message, canonical=True)  # the last key's value, the salts, ends it
+    kinds = [
+        (found[HEADER_CONTENT_TYPE], found[MESSAGE_TYPE], len(record.body))
+        for record, found in zip(batch.records, fields, strict=True)
+        if found
+    ]
+    dictionary, apart = shelf.choose(kinds, len(raw)), len(message[SALTS])
+    if context is not None and context.pays(len(raw), dictionary):
+        return compress_after(raw, ZSTD_LEVEL, context, apart=apart)
+    return compress(raw, ZSTD_LEVEL, dictionary, apart=apart)
+
+
+def content(batch: Batch) -> bytes:
+    """What a batch holds before it is compressed, without its salts. Raises NotARecord where a stored header does not decode."""
+    return cbor2.dumps({**_content(batch, _fields(batch), {}), SALTS: b""}, canonical=True)
+
+
+def _fields(batch: Batch) -> list[dict[int, Any]]:
+    return [decode_fields(record.header) if record.header else {} for record in batch.records]
+
+
+def _content(batch: Batch, fields: list[dict[int, Any]], uploaded: Mapping[int, bytes]) -> dict[int, Any]:
     common = next((dict(found) for found in fields if found), {})
     base = common.get(RECEIVED_US, 0)
     for key in (*_OWN, AFTER):  # a record can add to what is common, but not take away: `after` is not in every header
         common.pop(key, None)
     items, last = [], base
     for record, found in zip(batch.records, fields, strict=True):
-        ahead = (uploaded or {}).get(record.seq) if record.state is BodyState.PRESENT else None
+        ahead = uploaded.get(record.seq) if record.state is BodyState.PRESENT else None
         items.append(_encode_record(record, found, common, last, ahead))
         last = found.get(RECEIVED_US, last)
-    message = {
+    return {
         VERSION: BATCH_VERSION, NODE: batch.node, STREAM: batch.stream, EPOCH: batch.epoch, TAG: batch.tag, FIRST: batch.first,
         LANE: batch.lane, BASE_US: base, COMMON: common, CHECKPOINT: batch.checkpoint, RECORDS: items,
-        SALTS: (salts := b"".join([record.salt for record, item in zip(batch.records, items, strict=True) if item[0] == BodyState.PRESENT])),
+        SALTS: b"".join([record.salt for record, item in zip(batch.records, items, strict=True) if item[0] == BodyState.PRESENT]),
     }  # fmt: skip
-    raw = cbor2.dumps(message, canonical=True)  # the last key's value ends it
-    kinds = [
-        (found[HEADER_CONTENT_TYPE], found[MESSAGE_TYPE], len(record.body))
-        for record, found in zip(batch.records, fields, strict=True)
-        if found
-    ]
-    return compress(raw, ZSTD_LEVEL, shelf.choose(kinds, len(raw)), apart=len(salts))
 
 
 def _encode_record(
@@ -103,22 +121,24 @@ def _encode_record(
     return [int(record.state), delta, differs]
 
 
-def decode(data: bytes, shelf: Shelf = EMPTY, fetch: Fetch | None = None) -> Batch:
-    """Read a batch and rebuild its records' exact headers and leaves; `fetch` gives bodies that went ahead. Raises BadBatch, BadUpload, UnknownDictionary."""
-    message = _open(data, shelf)
+def decode(data: bytes, shelf: Shelf = EMPTY, fetch: Fetch | None = None, recall: Recall | None = None) -> Batch:
+    """Read a batch and rebuild its records' exact headers and leaves. Raises BadBatch, BadUpload, UnknownDictionary.
+
+    `fetch` gives bodies that went ahead, `recall` the context of records that are held already.
+    """
+    message = _open(data, shelf, recall)
     try:
         return _read(message, fetch)
     except (NotARecord, ValueError, TypeError, KeyError, OverflowError) as error:
         raise BadBatch(f"batch does not hold records: {error}") from error
 
 
-def _open(data: bytes, shelf: Shelf) -> dict[int, Any]:
+def _open(data: bytes, shelf: Shelf, recall: Recall | None) -> dict[int, Any]:
     if len(data) > WIRE_BYTES_MAX:
         raise BadBatch("batch too long")
-    name, frame = split_name(data)
-    dictionary = shelf.get(name).zstd if name else None
+    prior, frame = open_name(data, shelf, recall)
     try:
-        decompressor = zstd.ZstdDecompressor(dictionary, {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_MAX})
+        decompressor = zstd.ZstdDecompressor(prior, {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_MAX})
         raw = decompressor.decompress(frame, RAW_BYTES_MAX)
         if not decompressor.eof or decompressor.unused_data:
             raise BadBatch("batch is longer than the limit, or cut off")

@@ -17,7 +17,7 @@ class Flow:
 
     `first`: where the call under way, or the last one, began; `rewound`: the last answer was a rewind; `forks`: how often in a row the gateway
     has said so. `posting`: the log's statement has not been taken yet. `search`, `question`: what is being compared; `newest`: with what.
-    `opening`: a further epoch is being stored.
+    `opening`: a further epoch is being stored. `since`: records before it are no context, the gateway has not the same.
     """
 
     logs: tuple[OwnLog, ...]
@@ -36,6 +36,7 @@ class Flow:
     search: Search | None = None
     question: Question | None = None
     newest: TheirStream | None = None
+    since: int = 0
 
     @property
     def origin(self) -> Origin:

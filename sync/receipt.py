@@ -9,6 +9,8 @@ from sync.keys import COSIGNATURE_V1, SIGNATURE_BYTES, Signer, Verifier, key_id
 
 TIME_BYTES = 8
 TIME_MAX = 2**63 - 1  # seconds; the specification's bound
+SHORT_QUERY = "short"  # of a PUT: its sender wants no bytes back that it has just sent
+_LINE = "\N{EM DASH} ".encode()  # so begins a signature line, and no note
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,17 @@ def cosign(note: bytes, *, time: int, signer: Signer) -> bytes:
         signer.name, key_id(signer.name, COSIGNATURE_V1, signer.public), struct.pack(">Q", time) + signature
     )
     return Note(parsed.text, (*parsed.signatures, line)).encode()
+
+
+def shorten(receipt: bytes, checkpoint: bytes) -> bytes:
+    """The receipt without the checkpoint that was sent, where it begins with it: the lines that were added. Else the whole receipt."""
+    added = receipt.removeprefix(checkpoint)
+    return added if added.startswith(_LINE) else receipt
+
+
+def lengthen(answer: bytes, checkpoint: bytes) -> bytes:
+    """The whole receipt of an answer that may have been shortened. Nothing of it is believed before it verifies."""
+    return checkpoint + answer if answer.startswith(_LINE) else answer
 
 
 def open_receipt(data: bytes, verifier: Verifier) -> Receipt:

@@ -57,6 +57,7 @@ FORKS_MAX = (
 # dead would else be noticed with the next message only, and the centre would not hear what waits in lanes that may not use the path.
 # A hundred calls a day, some 2 kB each
 SESSION_S_MAX = 900.0
+CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
 REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
 
 
@@ -87,6 +88,7 @@ class Sender:
         self._retry_at = 0.0
         self._session_at = 0.0
         self._plain = False  # the gateway lacks a dictionary: none is used until the next session
+        self._context, self._missed = 0, 0  # bytes of context that it takes, and how often it could do nothing with one
         self._busy = False  # one call at a time on this lane
         self._turn: list[str] = []  # whose turn it is, so that a busy stream does not starve a quiet one
 
@@ -164,7 +166,9 @@ class Sender:
                 self._busy = True
                 call = flow.call()
                 if isinstance(call, Put):
-                    call = replace(call, plain=self._plain)
+                    call = replace(
+                        call, plain=self._plain, context=self._context_of(flow, call.first), since=flow.since
+                    )
                     self.flows[name] = replace(flow, first=call.first)
                 return [call]
         if waiting:
@@ -175,10 +179,15 @@ class Sender:
             return [AskSession()]
         return [Wait(min(WAIT_S_MAX, due - now))]
 
+    def _context_of(self, flow: Flow, first: int) -> int:
+        """Bytes of context that a call from `first` on may use."""
+        return self._context if flow.since < first and not self._plain and self._missed < CONTEXTS_MISSED_MAX else 0
+
     # -- answers --------------------------------------------------------------------------------------------------
 
     def _opened(self, answer: SessionAnswer, cosigner: Verifier) -> list[Effect]:
         self.phase, self._busy, self._cosigner, self._plain = Phase.OPEN, False, cosigner, False
+        self._context, self._missed = answer.context, 0
         self._fence = answer.fence
         done: list[Effect] = [KeepFence(answer.fence, answer.ledger, answer.held)]
         if answer.held:
@@ -233,9 +242,12 @@ class Sender:
 
     def _go_to(self, flow: Flow, at: int, *, theirs: int | None = None, posting: bool = False) -> None:
         """Send this log from the gateway's size on; one that it holds whole is followed by the next, whose statement comes first."""
-        flow = replace(flow, at=at, theirs=theirs, posting=posting, search=None, question=None, opening=False)
+        since = flow.since if at == flow.at else 0
+        flow = replace(
+            flow, at=at, theirs=theirs, posting=posting, search=None, question=None, opening=False, since=since
+        )
         if flow.is_sent and at < len(flow.logs) - 1:
-            flow = replace(flow, at=at + 1, theirs=None, posting=True)
+            flow = replace(flow, at=at + 1, theirs=None, posting=True, since=0)
         self.flows[flow.stream] = flow
 
     # -- a further epoch ------------------------------------------------------------------------------------------
@@ -323,6 +335,11 @@ class Sender:
                 return self._forked(flow, now)
             case "bad-opening":
                 return self._halt(flow, "SYN-31")
+            case "unknown-dictionary" | "bad-batch" if self._context_of(flow, flow.first):
+                # it has other bodies than we (erased, restored), or is older than it was: the same again, and these records are no context any more
+                self._missed += 1 if event.code == "unknown-dictionary" else CONTEXTS_MISSED_MAX
+                self.flows[flow.stream] = replace(flow, since=flow.first)
+                return []
             case "bad-batch" | "too-large":
                 return self._halve(flow)
             case "unknown-dictionary" if not self._plain:

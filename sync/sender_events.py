@@ -142,7 +142,7 @@ class AskSession:
 class Put:
     """PUT the records from `first` on: at most so many, at most so many body bytes (but one record always).
 
-    `bare`: without the body; `plain`: without a dictionary.
+    `bare`: without the body; `plain`: without a dictionary. `context`: at most so many bytes of records from `since` on may be its context.
     """
 
     origin: Origin
@@ -151,6 +151,8 @@ class Put:
     octets_max: int
     bare: bool = False
     plain: bool = False
+    context: int = 0
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,13 +68,17 @@ class TheirStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionAnswer:
-    """The fence for this start, which ledger this is, and what it holds. `cosign_certificate` is PEM; `held`: outflows wait for a person."""
+    """The fence for this start, which ledger this is, and what it holds. `cosign_certificate` is PEM; `held`: outflows wait for a person.
+
+    `context`: bytes of records already sent that a batch may be compressed with; a gateway from before that says nothing, and takes none.
+    """
 
     fence: str
     ledger: str
     cosign_certificate: str
     held: bool
     streams: tuple[TheirStream, ...]
+    context: int = 0
 
     def encode(self) -> bytes:
         """The answer's JSON."""
@@ -82,8 +86,9 @@ class SessionAnswer:
             {"stream": s.stream, "epoch": s.epoch, "tag": s.tag, "size": s.size, "root": s.root.hex()}
             for s in self.streams
         ]
+        more = {"context": self.context} if self.context else {}
         return json.dumps(
-            {"fence": self.fence, "ledger": self.ledger, "cosign_certificate": self.cosign_certificate, "held": self.held, "streams": streams}
+            {"fence": self.fence, "ledger": self.ledger, "cosign_certificate": self.cosign_certificate, "held": self.held, **more, "streams": streams}
         ).encode()  # fmt: skip
 
 
@@ -120,7 +125,7 @@ def read_answer(data: bytes) -> SessionAnswer:
     try:
         answer = SessionAnswer(
             fence=found["fence"], ledger=found["ledger"], cosign_certificate=found["cosign_certificate"], held=found["held"],
-            streams=tuple(read_their(s) for s in found["streams"]),
+            streams=tuple(read_their(s) for s in found["streams"]), context=found.get("context", 0),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise BadBatch("session answer fields are missing") from error
@@ -128,6 +133,8 @@ def read_answer(data: bytes) -> SessionAnswer:
         raise BadBatch("fence, ledger and certificate are ASCII text")
     if type(answer.held) is not bool or len({s.stream for s in answer.streams}) != len(answer.streams):
         raise BadBatch("held is no truth value, or a stream is named twice")
+    if type(answer.context) is not int or not 0 <= answer.context <= SIZE_MAX:
+        raise BadBatch("context is no number of bytes")
     return answer
 
 

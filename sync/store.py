@@ -189,6 +189,23 @@ class LogTable:
         """What it means that a record was stored with its body, and it is not there."""
         return BodyState.TRIMMED
 
+    def octets(self, first: int, count: int) -> list[tuple[int, int]]:
+        """Position, and bytes of particulars and body, of those of the records first..first+count-1 that have a body. No body is read."""
+        rows = self._connection.execute(
+            "SELECT seq, coalesce(length(particulars) + length(body), 0) FROM header JOIN body USING (id)"
+            " WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
+            (self._run, self._start + first, self._start + first + count),
+        )
+        return [(place - self._start, size) for place, size in rows]
+
+    def kept(self, first: int, count: int) -> list[tuple[int, bytes, bytes, bytes]]:
+        """Position, header, particulars and body of those of the records first..first+count-1 that have a body. To be asked for what is known to be short."""
+        rows = self._connection.execute(
+            "SELECT seq, header, particulars, body FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
+            (self._run, self._start + first, self._start + first + count),
+        )
+        return [(place - self._start, *map(_octets, parts)) for place, *parts in rows]
+
     def headers(self, first: int, count: int) -> list[tuple[int, bytes]]:
         """Position and header of the records first..first+count-1; an empty header where only the leaf is left."""
         rows = self._connection.execute(

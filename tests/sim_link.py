@@ -8,7 +8,8 @@ from random import Random
 from sync import batch
 from sync.agreement import Question, Told
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import BadBatch
+from sync.context import CONTEXT_BYTES_MAX, before, recall
+from sync.errors import BadBatch, UnknownDictionary
 from sync.keys import FileSigner, Verifier
 from sync.log import Frontier, root_at
 from sync.names import Origin
@@ -64,6 +65,7 @@ from tests.sim_realm import (
     NODE,
     NOW_S,
     MemoryLog,
+    MemoryRecords,
     draft,
     pem,
     records,
@@ -94,6 +96,7 @@ class Centre:
         self.announced: dict = {}
         self.alarms: list[str] = []
         self.now = NOW_S
+        self.recalled = 0  # contexts that were found here
         self.poison: Callable[[Record], bool] = lambda _: False
 
     def session(self, data: bytes, *, stale: bool = False) -> SessionAnswer | Refuse:
@@ -173,12 +176,21 @@ class Centre:
             for name, each in self.logs.items()
         )  # fmt: skip
         pem_text = pem(COSIGN_CERTIFICATE).decode()
-        answer = SessionAnswer(fence=fence, ledger=self.ledger, cosign_certificate=pem_text, held=held, streams=streams)
+        answer = SessionAnswer(
+            fence=fence,
+            ledger=self.ledger,
+            cosign_certificate=pem_text,
+            held=held,
+            streams=streams,
+            context=CONTEXT_BYTES_MAX,
+        )
         return read_answer(answer.encode())
 
     def put(self, stream: str, epoch: int, first: int, fence: str, data: bytes) -> bytes | Refuse:
         try:
-            found = batch.decode(data)
+            found = batch.decode(data, recall=lambda count: self._recall(stream, epoch, first, count))
+        except UnknownDictionary as error:
+            return Refuse(422, "unknown-dictionary", str(error))
         except BadBatch as error:
             return Refuse(422, "bad-batch", str(error))
         if any(self.poison(record) for record in found.records):
@@ -207,6 +219,14 @@ class Centre:
                     answer = effect
         assert answer is not None, "the receiver gave no answer"
         return answer
+
+    def _recall(self, stream: str, epoch: int, first: int, count: int) -> bytes:
+        mine = next((each for each in self.all_logs(stream) if each.head.origin.epoch == epoch), None)
+        if mine is None or first > len(mine.records):
+            raise UnknownDictionary("there are not so many")
+        made = recall(MemoryRecords(mine.records), mine.head.origin, first, count)
+        self.recalled += 1
+        return made
 
     def restored(self, sizes: dict[str, int]) -> None:
         """The ledger is set back to these sizes, as from a backup."""
@@ -431,7 +451,10 @@ class Clinic:
         sent = batch.Batch(
             node=NODE, stream=stream, epoch=put.origin.epoch, tag=put.origin.tag, first=put.first, lane="routine", checkpoint=note, records=taken
         )  # fmt: skip
-        data, fence = batch.encode(sent), self.fence
+        context = None
+        if put.context:
+            context = before(MemoryRecords(made), put.origin, put.first, since=put.since, octets_max=put.context)
+        data, fence = batch.encode(sent, context=context), self.fence
         found = self.network.call(lambda: self.centre.put(stream, put.origin.epoch, put.first, fence, data))
         match found:
             case bytes():

@@ -188,6 +188,30 @@ def without_body(record: Record, state: BodyState = BodyState.TRIMMED) -> Record
     return replace(record, state=state, header=header, salt=b"", particulars=b"", body=b"")
 
 
+class MemoryRecords:
+    """Records in a list, read as a context is made of them. `read` counts those whose bodies were."""
+
+    def __init__(self, held: Sequence[Record]) -> None:
+        self.held = list(held)
+        self.read = 0
+
+    def octets(self, first: int, count: int) -> list[tuple[int, int]]:
+        return [
+            (each.seq, len(each.particulars) + len(each.body))
+            for each in self.held[first : first + count]
+            if each.state is BodyState.PRESENT
+        ]
+
+    def kept(self, first: int, count: int) -> list[tuple[int, bytes, bytes, bytes]]:
+        found = [
+            (each.seq, each.header, each.particulars, each.body)
+            for each in self.held[first : first + count]
+            if each.state is BodyState.PRESENT
+        ]
+        self.read += len(found)
+        return found
+
+
 class MemoryLog:
     """Leaf hashes in a list, read as `sync.log` reads them. `reads` counts the leaves that were asked for."""
 

@@ -1,5 +1,6 @@
 """The nodes' listener as a node sees it: a real gateway process, real TLS, real batches."""
 
+import base64
 import json
 import os
 import signal
@@ -19,8 +20,10 @@ from gateway.errors import ALARMS, GatewayError
 from gateway.problems import Problem
 from sync.batch import CONTENT_TYPE, RAW_BYTES_MAX, WIRE_BYTES_MAX, encode
 from sync.certificates import read, verifier_of
-from sync.dictionary import NAME_MARK, Shelf, read_index
-from sync.receipt import open_receipt
+from sync.checkpoint import parse_checkpoint, parse_note
+from sync.context import CONTEXT_BYTES_MAX, before
+from sync.dictionary import CONTEXT_MARK, NAME_MARK, Shelf, read_index
+from sync.receipt import lengthen, open_receipt
 from sync.record import BodyState, Record
 from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, message, running
 
@@ -264,6 +267,69 @@ def test_a_batch_under_a_dictionary_of_the_release_is_taken_and_under_another_42
     assert code(node.put(0, 12, data=unknown)) == (422, "unknown-dictionary")
     assert node.put(0, 12, data=data).status == 200
     assert len(gateway.records(node.name, "his")) == 12
+
+
+# --- contexts
+
+
+def after(node, first, end, stream="his"):
+    """A batch compressed with all that comes before it."""
+    found = before(node.table(stream), node.origin(stream), first, since=0, octets_max=CONTEXT_BYTES_MAX)
+    data = encode(node.batch(first, end, stream), context=found)
+    assert data.startswith(CONTEXT_MARK)
+    return data
+
+
+def test_a_batch_after_its_context_is_taken_as_the_same_records(made, gateway):
+    node = made()
+    assert node.session().json()["context"] == CONTEXT_BYTES_MAX
+    assert node.put(0, 8).status == 200
+    assert node.put(8, 12, data=after(node, 8, 12)).status == 200
+    assert node.put(8, 12, data=after(node, 8, 12)).status == 200  # the answer was lost
+    rows = gateway.records(node.name, "his")
+    assert [row["leaf"] for row in rows] == [record.leaf.hex() for record in node.records(0, 12)]
+    assert [base64.b64decode(row["body"]) for row in rows] == [message(n) for n in range(12)]
+
+
+def test_a_context_that_the_gateway_does_not_hold_is_422_unknown_and_changes_nothing(made, gateway):
+    node, other = made(), made("other", messages=20)
+    node.session()
+    other.session()
+    assert other.put(0, 20).status == 200
+    assert node.put(0, 8).status == 200
+    stranger = after(other, 10, 12)
+    held = gateway.records(node.name, "his")
+    for first, data in ((9, after(node, 9, 12)), (8, stranger), (8, after(node, 9, 12)), (0, after(node, 8, 12))):
+        assert code(node.put(first, 12, data=data)) == (422, "unknown-dictionary")
+    assert code(node.put_to("/v1/streams/his/2/8", after(node, 8, 12))) == (422, "unknown-dictionary")
+    assert code(node.put_to("/v1/streams/nobody/1/8", after(node, 8, 12))) == (422, "unknown-dictionary")
+    assert gateway.records(node.name, "his") == held
+
+
+@pytest.mark.parametrize("state", [BodyState.TRIMMED, BodyState.ERASED, BodyState.DAMAGED])
+def test_a_context_with_a_record_that_came_without_its_body_is_422_unknown(made, state):
+    node = made()
+    node.session()
+    sent = [*node.records(0, 7), node.records(7, 8)[0].without_body(state)]
+    assert node.put(0, 8, data=encode(node.batch(0, 8, records=sent))).status == 200
+    assert code(node.put(8, 12, data=after(node, 8, 12))) == (422, "unknown-dictionary")
+    assert node.put(8, 12).status == 200
+
+
+def test_who_asks_for_a_short_receipt_gets_what_it_did_not_send(made):
+    node = made()
+    node.session()
+    whole = node.put(0, 5)
+    sent = node.batch(0, 5).checkpoint
+    assert whole.data.startswith(sent)
+    short = node.put_to("/v1/streams/his/1/0?short", encode(node.batch(0, 5)))
+    assert (short.status, short.data) == (200, whole.data.removeprefix(sent))
+    assert len(short.data) < 130
+    assert lengthen(short.data, sent) == whole.data
+    assert node.put(5, 9).status == 200
+    # the head is beyond what is sent again: its checkpoint is no bytes that were sent
+    ahead = node.put_to("/v1/streams/his/1/0?short", encode(node.batch(0, 5)))
+    assert parse_checkpoint(parse_note(ahead.data).text).size == 9
 
 
 def test_a_batch_without_length_or_beyond_the_limit_is_refused_before_it_is_read(made):

@@ -4,10 +4,13 @@ from random import Random
 
 import pytest
 
+from sync.dictionary import CONTEXT_MARK
+from sync.receiver import Refuse
 from sync.record import BodyState
 from sync.sender import Phase
 from sync.sender_events import Tick
 from tests.sim_link import Centre, Clinic, Network
+from tests.sim_realm import without_body
 
 
 def link(seed: int = 1, streams=("his",)) -> tuple[Clinic, Centre, Network]:
@@ -148,6 +151,95 @@ def test_full_batches_follow_a_poisoned_record_again():
     clinic.accept("his", 300)
     clinic.settle()
     assert clinic.calls[-1] == "put 4+296"
+
+
+# --- what the centre holds is the context of the next batch
+
+
+def test_batches_after_the_first_are_read_with_what_the_centre_holds():
+    clinic, centre, _ = link()
+    for _ in range(5):
+        clinic.accept("his", 3)
+        clinic.settle()
+    agree(clinic, centre)
+    assert centre.recalled == 4
+
+
+@pytest.mark.parametrize("state", [BodyState.ERASED, BodyState.TRIMMED, BodyState.LEAF_ONLY])
+def test_body_that_the_centre_has_no_more_costs_one_call_and_the_records_after_it_are_context_again(state):
+    clinic, centre, _ = link()
+    clinic.accept("his", 10)
+    clinic.settle()
+    held = centre.logs["his"].records
+    held[8] = without_body(held[8], state)
+    clinic.calls.clear()
+    for _ in range(3):
+        clinic.accept("his", 2)
+        clinic.settle()
+    assert clinic.calls == ["put 10+2", "put 10+2", "put 12+2", "put 14+2"]
+    assert [record.leaf for record in held] == [record.leaf for record in clinic.kept["his"]]
+    assert clinic.alarms == []
+    assert centre.recalled == 2
+
+
+def test_centre_that_was_set_back_gets_the_rest_without_context_from_where_it_is_wrong():
+    clinic, centre, _ = link()
+    for _ in range(4):
+        clinic.accept("his", 3)
+        clinic.settle()
+    centre.restored({"his": 5})
+    clinic.accept("his", 1)
+    clinic.settle()
+    assert centre.logs["his"].records == clinic.kept["his"]
+    assert clinic.alarms == ["SYN-25"]
+
+
+def test_centre_that_can_do_nothing_with_contexts_is_sent_none_after_three_until_the_next_session():
+    clinic, centre, _ = link()
+    clinic.accept("his", 1)
+    clinic.settle()
+    centre._recall = lambda *_: b"something else"
+    clinic.calls.clear()
+    for _ in range(6):
+        clinic.accept("his", 1)
+        clinic.settle()
+    assert clinic.calls == [f"put {n}+1" for n in (1, 1, 2, 2, 3, 3, 4, 5, 6)]
+    agree(clinic, centre)
+    assert clinic.alarms == []
+
+
+def test_centre_that_calls_a_context_a_bad_batch_gets_every_body():
+    clinic, centre, _ = link()
+    clinic.accept("his", 1)
+    clinic.settle()
+    take = centre.put
+
+    def older(stream, epoch, first, fence, data):
+        return (
+            Refuse(422, "bad-batch", "") if data.startswith(CONTEXT_MARK) else take(stream, epoch, first, fence, data)
+        )
+
+    centre.put = older
+    clinic.calls.clear()
+    for _ in range(3):
+        clinic.accept("his", 2)
+        clinic.settle()
+    assert clinic.calls == ["put 1+2", "put 1+2", "put 3+2", "put 5+2"]
+    agree(clinic, centre)
+    assert clinic.alarms == []
+
+
+def test_stream_begins_a_further_epoch_without_context_and_goes_on_with_it():
+    clinic, centre, _ = link()
+    clinic.accept("his", 30)
+    clinic.settle()
+    clinic.restored({"his": 20})
+    clinic.calls.clear()
+    for _ in range(3):
+        clinic.accept("his", 2)  # the first two are the same as before: the centre has them
+        clinic.settle()
+    assert clinic.calls == ["session", "epoch 2", "put 0+2", "put 2+2"]
+    assert centre.recalled == 1
 
 
 # --- restored, copied

@@ -13,12 +13,13 @@ from native import body_commitment, leaf_hashes
 from sync import batch, control, evidence, header
 from sync.announced import read_heads
 from sync.checkpoint import open_checkpoint
+from sync.context import recall
 from sync.dictionary import Shelf
 from sync.dictionary import make as make_dictionary
 from sync.keys import Verifier, key_id
 from sync.log import Frontier, root_from_proof
 from sync.opening import open_opening
-from sync.receipt import open_receipt
+from sync.receipt import lengthen, open_receipt, shorten
 from sync.release import open_release
 from sync.session import read_answer, read_request
 from tests.vectors import make
@@ -123,6 +124,30 @@ def test_dictionary_vector_decodes_under_the_file_that_its_hash_names(case):
     assert data[:40] == bytes.fromhex("5e2a4d1820000000" + case["sha256"])
     assert zstd.decompress(data[40:], zstd.ZstdDict(content)).hex() == vector("dictionary")["cbor"]
     assert len(batch.decode(data, Shelf([make_dictionary(content)])).records) == 3
+
+
+def test_context_vector_is_made_of_its_records_and_its_batch_is_read_after_it():
+    found = vector("context")
+    held = [
+        replace(record, salt=bytes(16), **{key: bytes.fromhex(row[key]) for key in ("header", "particulars", "body")})
+        for record, row in zip(make.RECORDS, found["records"], strict=False)
+    ]
+    content = recall(make.MemoryRecords(held), make.ORIGIN, found["first"], found["count"])
+    assert (str(make.ORIGIN), content.hex()) == (found["origin"], found["content"])
+    data, name = bytes.fromhex(found["batch"]), bytes.fromhex(found["name"])
+    assert name == bytes.fromhex("5f2a4d180a000000") + found["count"].to_bytes(2, "big") + sha256(content).digest()[:8]
+    assert data.startswith(name)
+    frame = data[len(name) :]
+    assert zstd.decompress(frame, zstd.ZstdDict(content, is_raw=True).as_prefix).hex() == found["cbor"]
+    assert batch.decode(data, recall=lambda _: content) == batch.decode(zstd.compress(bytes.fromhex(found["cbor"])))
+
+
+def test_short_receipt_vector_is_the_receipt_without_the_checkpoint_that_was_sent():
+    found = {key: value.encode() for key, value in vector("short").items()}
+    assert found["receipt"] == found["checkpoint"] + found["answer"]
+    assert shorten(found["receipt"], found["checkpoint"]) == found["answer"]
+    assert lengthen(found["answer"], found["checkpoint"]) == found["receipt"]
+    assert lengthen(found["receipt"], found["checkpoint"]) == found["receipt"]
 
 
 def test_session_vectors_are_read():

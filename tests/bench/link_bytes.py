@@ -1,6 +1,7 @@
 """Bytes on the link per message, all in: TLS, HTTP, sessions, checkpoints, receipts, counted on the sockets in both directions by a TCP proxy.
 
-Ours: a real node and gateway, the whole queue drained at once; and the same records as PUTs of exactly 32. The peer: the same messages as FHIR
+Ours: a real node and gateway, the whole queue drained at once; and the same records as PUTs of exactly so many, made by the uplink's own client,
+encoder and choice of context over a real gateway. The peer: the same messages as FHIR
 Bundles with a detached JWS each (tests/bench/fhir_peer.py), one HTTPS POST a message on one kept-alive connection, answered 201 without a body.
 """
 
@@ -17,11 +18,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.dictionaries import shipped
+from node.gateway_client import GatewayClient
 from sync.batch import encode
+from sync.context import before, share
 from sync.header import CONTROL_ID, PEER, common_start, encode_particulars
 from sync.record import Draft, Kind
+from sync.session import read_answer
 from tests.bench.fhir_peer import bundle, signature
-from tests.gateway_rig import Realm, TinyNode, running
+from tests.gateway_rig import GATEWAY, Realm, TinyNode, running
 
 PART_BYTES = 65536
 
@@ -80,22 +84,40 @@ def in_batches(folder: Path, messages: list[bytes], count: int) -> float:
     with running(realm, folder / "gateway") as gateway:
         proxy = CountingProxy(gateway.sync_port)
         node = TinyNode(realm, gateway, "bench", folder / "outbox.db")
-        shelf = shipped()
+        client = _client(realm, node, proxy.port)
         try:
             for first in range(0, len(messages), 256):
                 node.outbox.append(drafts(messages[first : first + 256]))
-            gateway_port, gateway.sync_port = gateway.sync_port, proxy.port
-            node.pool = node.open_pool()
-            gateway.sync_port = gateway_port
-            assert node.session().status == 200
-            for first in range(0, len(messages), count):
-                end = min(first + count, len(messages))
-                answer = node.put(first, end, data=encode(node.batch(first, end), shelf))
-                assert answer.status == 200, answer.data
+            answer = client.session(node.request().encode())
+            assert isinstance(answer, bytes), answer
+            told = read_answer(answer)
+            _send_all(node, client, told.fence, told.context, count)
         finally:
+            client.close()
             node.close()
             proxy.close()
     return proxy.total / len(messages)
+
+
+def _client(realm: Realm, node: TinyNode, port: int) -> GatewayClient:
+    context = ssl.create_default_context(cafile=realm.folder / "ca/ca.pem")
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(node.keys / "link.pem", node.keys / "link.key")
+    return GatewayClient(f"https://127.0.0.1:{port}", GATEWAY, context, connect_s_max=5, answer_s_max=30)
+
+
+def _send_all(node: TinyNode, client: GatewayClient, fence: str, most: int, count: int) -> None:
+    """Everything, so many records a call. As the uplink does: a gateway that takes no context, or lacks one, would fail here."""
+    shelf, held, origin = shipped(), node.table("his"), node.origin()
+    for first in range(0, node.size(), count):
+        sent = node.batch(first, min(first + count, node.size()))
+        context = None
+        if most and first:
+            octets = share(sum(len(record.body) for record in sent.records), most)
+            context = before(held, origin, first, since=0, octets_max=octets)
+        body = encode(sent, shelf, context=context)
+        answer = client.put(stream="his", epoch=1, first=first, fence=fence, body=body)
+        assert isinstance(answer, bytes), answer
 
 
 class _Created(http.server.BaseHTTPRequestHandler):

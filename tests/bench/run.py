@@ -37,6 +37,7 @@ PEERS = ROOT / "peers/py/bin/python"
 CORPUS = ROOT.parent / "shared/corpus"
 CONNECTIONS = 64
 MEMORY_MESSAGES = 100_000
+BATCHES = (1, 8, 32)  # records a PUT: a quiet clinic's, and what the wanted figure speaks of
 SAMPLE = 90  # messages for hl7apy, spread over all: at some 15 a second the whole corpus would take minutes
 
 NODE = """
@@ -214,12 +215,12 @@ def wire(scratch: Path, hospital: int) -> dict[str, Any]:
     found = {}
     corpus = [raw for raw in messages_of(messages_file(scratch)[0]) if raw]
     for name, messages in (("corpus", corpus), ("clinic", hospital_messages(hospital))):
-        folders = {what: scratch / f"{name}-{what}" for what in ("drained", "batches", "fhir")}
+        folders = {what: scratch / f"{name}-{what}" for what in ("drained", "fhir", *map(str, BATCHES))}
         for folder in folders.values():
             folder.mkdir()
         found[name] = {
             "messages": len(messages), "raw": sum(map(len, messages)) / len(messages), **drained(folders["drained"], messages),
-            "by 32": in_batches(folders["batches"], messages, 32), "fhir": as_fhir(folders["fhir"], messages),
+            "fhir": as_fhir(folders["fhir"], messages), **{f"by {count}": in_batches(folders[str(count)], messages, count) for count in BATCHES},
         }  # fmt: skip
     return found
 
@@ -286,7 +287,10 @@ def wire_rows(link: dict[str, Any]) -> list[tuple[str, str, str]]:
     """All in, both directions, against the messages' own bytes and against signed FHIR."""
     rows = []
     for name, one in link.items():
-        for way, batch in (("drained", f"{one['batch']:.0f} records a batch"), ("by 32", "32 records a batch")):
+        for way, batch in (
+            ("drained", f"{one['batch']:.0f} records a batch"),
+            *((f"by {count}", f"{count} a batch") for count in BATCHES),
+        ):
             rows += [
                 (f"{name}, {batch}: bytes on the link, raw {one['raw']:.0f} B a message", f"{one[way]:.0f} B, 1/{one['raw'] / one[way]:.1f}", "1/6"),
                 (f"{name}, {batch}: against signed FHIR one by one ({one['fhir']:.0f} B)", f"1/{one['fhir'] / one[way]:.1f}", "1/10"),

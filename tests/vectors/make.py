@@ -17,12 +17,13 @@ from backports import zstd
 from native import body_commitment, leaf_hashes
 from sync import batch, control, header
 from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.context import CONTEXT_BYTES_MAX, before
 from sync.dictionary import compress, read_index
 from sync.keys import COSIGNATURE_V1, ED25519, FileSigner, key_id
 from sync.log import Frontier, inclusion_proof
 from sync.names import Origin
 from sync.opening import End, Opening, sign_opening
-from sync.receipt import cosign
+from sync.receipt import cosign, shorten
 from sync.record import BodyState, Kind, Verdict
 from sync.release import Release, sign_release
 from sync.session import OwnStream, SessionAnswer, SessionRequest, TheirStream
@@ -39,6 +40,7 @@ from tests.sim_realm import (
     STREAM,
     TAG,
     MemoryLog,
+    MemoryRecords,
     checkpoint_note,
     der,
     draft,
@@ -206,6 +208,28 @@ def dictionaries() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def contexts() -> dict[str, Any]:
+    """A batch as it travels after the two records before it. Content and name must be these; of the frame only reading must succeed for ever."""
+    found = before(MemoryRecords(RECORDS), ORIGIN, 2, since=0, octets_max=CONTEXT_BYTES_MAX)
+    assert found is not None
+    sent = batch.Batch(
+        node=NODE, stream=STREAM, epoch=1, tag=TAG, first=2, lane="routine", checkpoint=checkpoint_note(RECORDS), records=RECORDS[2:]
+    )  # fmt: skip
+    return {
+        "origin": str(ORIGIN), "first": 2, "count": found.count,
+        "records": [{"header": each.header.hex(), "particulars": each.particulars.hex(), "body": each.body.hex()} for each in RECORDS[:2]],
+        "content": found.content.hex(), "name": found.name.hex(),
+        "cbor": zstd.decompress(batch.encode(sent)).hex(), "batch": batch.encode(sent, context=found).hex(),
+    }  # fmt: skip
+
+
+def short_receipts() -> dict[str, str]:
+    """What answers a PUT that asked for a short receipt."""
+    checkpoint = checkpoint_note(RECORDS)
+    whole = cosign(checkpoint, time=NOW_S, signer=COSIGNER)
+    return {"checkpoint": checkpoint.decode(), "receipt": whole.decode(), "answer": shorten(whole, checkpoint).decode()}
+
+
 def sessions() -> dict[str, Any]:
     """What a session says, as parsed JSON: blanks do not matter."""
     request = SessionRequest(
@@ -286,6 +310,8 @@ VECTORS: dict[str, Callable[[], Any]] = {
     "batch": first_batches,
     "batch2": batches,
     "dictionary": dictionaries,
+    "context": contexts,
+    "short": short_receipts,
     "session": sessions,
     "heads": heads,
     "opening": openings,
