@@ -1,6 +1,6 @@
 """Two hosts for real: a node and a gateway against each other over a bad line that is cut again and again, each killed once.
 
-    python tests/sim_hosts.py [--way namespaces|loopback|both] [--seconds 240] [--seed N] [--congestion cubic]
+    python tests/sim_hosts.py [--way namespaces|loopback|both] [--seconds 240] [--seed N] [--congestion reno]
 
 Three sources send, one to a lane. At the end the gateway must hold exactly what was acknowledged: each stream in order, each record once,
 every byte the same. One line of figures for each way; a way that this kernel or user does not have is left out with a word.
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--way", choices=(*WAYS, "both"), default="both")
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    parser.add_argument("--congestion", default="", help="cubic, bbr, reno instead of the machine's own (namespaces)")
+    parser.add_argument("--congestion", default="", help="reno or bbr instead of the machine's own (namespaces)")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, ended)
     for way in WAYS if options.way == "both" else [options.way]:

@@ -1,6 +1,6 @@
 """What of a bad line a drain uses, against plain TCP on the same line in the same run: one stream, then two lanes busy. Prints one JSON line a shape.
 
-Run: python hosts.py SCRATCH [--way namespaces|loopback] [--seconds S] [--seed N] [--congestion cubic]     see tests/sim_hosts.py for the two ways
+Run: python hosts.py [--scratch FOLDER] [--way namespaces|loopback] [--seconds S] [--seed N] [--congestion reno]     see tests/sim_hosts.py for the two ways
 """
 
 import argparse
@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +101,7 @@ def _row(found: dict[str, float], raw: float, wanted: float) -> dict[str, float]
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scratch", type=Path)
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--way", choices=tuple(WAYS), default="namespaces")
     parser.add_argument("--seconds", type=float, default=90)
     parser.add_argument("--seed", type=int, default=1)
