@@ -102,6 +102,9 @@ class BoxClient(GatewayClient):
     def upload_size(self, name: str) -> int | None:
         """The simulated gateway takes no uploads: bodies go in one piece."""
 
+    def pace(self, octets_per_s: float) -> None:
+        """The modelled network has no queue that could overflow."""
+
     def round_trip_s(self) -> float:
         return 2 * TRIP_S
 
