@@ -83,6 +83,7 @@ class Lane:
         """Make a call of so many bytes when it is this lane's turn. Raises LinkError."""
         self._switch.await_leave(self.name)
         with self._turns.turn(self.name, octets, self.client.round_trip_s, above=above):
+            self.client.pace(self._turns.pace(octets))
             try:
                 return self._timed(call)
             finally:

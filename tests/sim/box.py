@@ -117,6 +117,9 @@ class BoxClient(GatewayClient):
         self._box.told.said(name, answer)
         return answer
 
+    def pace(self, octets_per_s: float) -> None:
+        """The modelled network has no queue that could overflow."""
+
     def round_trip_s(self) -> float:
         return 2 * TRIP_S
 
