@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,8 +16,11 @@ from node.gateway_client import FENCE_HEADER, Problem
 from sync.agreement import Told
 from sync.batch import decode
 from sync.certificates import der, read
+from sync.context import CONTEXT_BYTES_MAX, recall
 from sync.dictionary import EMPTY
-from sync.errors import BadBatch, BadUpload
+from sync.errors import BadBatch, BadUpload, UnknownDictionary
+from sync.names import Origin
+from sync.receipt import SHORT_QUERY
 from sync.receiver import Receipt, Receiver, Refuse, Taken, rewind_members
 from sync.session import SessionAnswer, TheirStream, read_request
 from tests.sim.agenda import Agenda, Died
@@ -26,6 +30,7 @@ from tests.sim.machine import Machine, broken
 UPLOADS = "/v1/uploads/"
 COMMIT_S = 0.03  # of the centre's disk
 RESTART_S = 3.0
+_CONTEXT = "SELECT id, tag FROM log WHERE node = ? AND stream = ? AND epoch = ? AND size >= ?"
 
 
 @dataclass(slots=True)
@@ -41,6 +46,7 @@ class Asked:
     whole: bool
     reply: Callable[[Any], None]
     fetch: Any = None
+    sent: bytes = b""  # what it wants not to be told again
 
 
 class Effects(list[Any]):
@@ -141,7 +147,7 @@ class Centre(Machine):
             if asked.method == "PUT" and not asked.path.startswith(UPLOADS):
                 try:
                     decode(asked.body)
-                except BadBatch:
+                except (BadBatch, UnknownDictionary):
                     return
                 broken("a cut body was taken for a batch")
             return
@@ -158,6 +164,9 @@ class Centre(Machine):
             return
         except BadUpload:
             asked.reply(Problem("bad-upload", {}, 0.0))
+            return
+        except UnknownDictionary:
+            asked.reply(Problem("unknown-dictionary", {}, 0.0))
             return
         except Busy:
             asked.reply(Problem("busy", {}, 1.0))
@@ -186,12 +195,23 @@ class Centre(Machine):
         return SessionCall(node=asked.node, request=request, log_certificate=found, connected_at=asked.connected_at)
 
     def _put(self, asked: Asked) -> PutCall:
-        _, _, _, stream, epoch, first = asked.path.split("/")
+        path, _, query = asked.path.partition("?")
+        _, _, _, stream, epoch, first = path.split("/")
         asked.fetch = self.parts.fetch(asked.node)
+        recalled = partial(self._context, asked.node, stream, int(epoch), int(first))
+        batch = decode(asked.body, EMPTY, asked.fetch, recalled)
+        asked.sent = batch.checkpoint if query == SHORT_QUERY else b""
         return PutCall(
-            node=asked.node, stream=stream, epoch=int(epoch), first=int(first), fence=asked.headers[FENCE_HEADER],
-            batch=decode(asked.body, EMPTY, asked.fetch),
+            node=asked.node, stream=stream, epoch=int(epoch), first=int(first), fence=asked.headers[FENCE_HEADER], batch=batch
         )  # fmt: skip
+
+    def _context(self, node: str, stream: str, epoch: int, first: int, count: int) -> bytes:
+        """As the ledger's view gives it."""
+        found = next(iter(self.connection.execute(_CONTEXT, (node, stream, epoch, first))), None)
+        if found is None:
+            raise UnknownDictionary("no such records")
+        self.counts["batches with a context"] += 1
+        return recall(self.rows.table(found[0]), Origin(node, stream, epoch, found[1]), first, count)
 
     def release(self) -> None:
         """A person releases what is held."""
@@ -255,4 +275,5 @@ class Centre(Machine):
                 TheirStream(stream=log.origin.stream, epoch=log.origin.epoch, tag=log.origin.tag, size=log.frontier.size, root=log.frontier.root)
                 for log in found.logs
             ),
+            context=CONTEXT_BYTES_MAX if decode.__module__ == "sync.batch" else 0,
         ).encode()  # fmt: skip

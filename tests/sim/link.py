@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from sync.checkpoint import parse_checkpoint, parse_note, sign_checkpoint
-from sync.receipt import cosign
+from sync.receipt import cosign, shorten
 from tests.sim.agenda import Agenda
 from tests.sim.centre import Asked
 from tests.sim.keys import HashSigner
@@ -78,7 +78,7 @@ class Link:
         is_receipt = method == "PUT" and not path.startswith(UPLOADS)
 
         def reply(answer: Any) -> None:
-            self._answer(box, strand, life, ticket, answer, way, is_receipt=is_receipt)
+            self._answer(box, strand, life, ticket, answer, way, sent=asked.sent if is_receipt else None)
 
         cut = len(body) > 1 and self._is("truncate", way)
         sent = body[: self.dice.randrange(1, len(body))] if cut else body
@@ -90,18 +90,19 @@ class Link:
         self.centre.guarded(self.centre.life, self.centre.arrive, asked)
 
     def _answer(
-        self, box: Any, strand: Any, life: int, ticket: int, answer: Any, way: int, *, is_receipt: bool
+        self, box: Any, strand: Any, life: int, ticket: int, answer: Any, way: int, *, sent: bytes | None
     ) -> None:  # fmt: skip
-        """An answer leaves the gateway."""
+        """An answer leaves the gateway; `sent`: to a PUT, and what its sender wants not to be told again."""
         if (way == 0 and self.gone_until > self.agenda.now) or self._is("cut-down", way) or self._is("lose", way):
             return
-        if isinstance(answer, bytes) and is_receipt:
+        if isinstance(answer, bytes) and sent is not None:
             if self.old and self._is("stale", way):
                 answer = self.dice.choice(self.old)
             else:
                 self.old = [*self.old[-7:], answer]
             if self._is("forge", way):
                 answer = self._forged(answer)
+            answer = shorten(answer, sent) if sent else answer
         if self._is("junk", way):
             answer = "junk"
         self.agenda.after(self._trip_s(way), box.guarded, life, strand.resume, ticket, answer)

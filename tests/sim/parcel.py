@@ -16,13 +16,13 @@ class Parcel(bytes):
     batch: Batch
 
 
-def encode(batch: Batch, shelf: Shelf = EMPTY, uploaded: object = None) -> bytes:
+def encode(batch: Batch, shelf: Shelf = EMPTY, uploaded: object = None, context: object = None) -> bytes:
     made = Parcel(batch.checkpoint)
     made.batch = batch
     return made
 
 
-def decode(data: bytes, shelf: Shelf = EMPTY, fetch: object = None) -> Batch:
+def decode(data: bytes, shelf: Shelf = EMPTY, fetch: object = None, recall: object = None) -> Batch:
     """As the production decode: leaves are computed from headers, and bodies must be what their headers commit to."""
     if not isinstance(data, Parcel):
         raise BadBatch("cut off")
