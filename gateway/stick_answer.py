@@ -51,8 +51,8 @@ class Comparison:
             origin = Origin(self.node, self.stream, batch.epoch, batch.tag)
             found = self.rows.find(origin)
             same = _equal(leaves, found[1], first, found[0]) if found is not None else 0
-            if same:
-                self.common = (origin, first + same)
+            if same or (self.common is None and found is not None and first <= found[0]):
+                self.common = (origin, first + same)  # what lies before `first` the node compares by its root
             if same * HASH_BYTES == len(leaves):
                 return
             leaves = leaves[same * HASH_BYTES :]

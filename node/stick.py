@@ -94,7 +94,8 @@ def legs_of(view: OutboxView, steps: dict[str, Resume]) -> list[Leg]:
             legs += [Leg(each, each.receipted) for each in logs if not each.passed]
         else:
             legs += [Leg(logs[step.at], step.size), *(Leg(each, 0) for each in logs[step.at + 1 :])]
-    return legs
+    # an epoch in which nothing is left was gone on from at once: its statement, of what was then common, may have become untrue
+    return [leg for leg in legs if leg.view.size or leg.view is streams[leg.view.origin.stream][-1]]
 
 
 class _Export:

@@ -15,7 +15,7 @@ from node.control import ask
 from node.errors import CoreSilent, StickUnreadable
 from node.keystore import Keystore
 from node.stick_files import read_file, write_file
-from sync.answer import Answer, Further, Resume, next_step, open_answer
+from sync.answer import PARTED, Answer, Further, Resume, next_step, open_answer
 from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.checkpoint import Checkpoint
 from sync.errors import BadStick, SyncError
@@ -29,7 +29,6 @@ from sync.stick import (
     RECEIPTS_BYTES_MAX,
     RECEIPTS_NAME,
     Receipts,
-    check_receipt,
     folder_name,
     read_note,
     read_receipts,
@@ -175,13 +174,15 @@ class _Came:
             receipt = read_note(note, self._cosigner)
             found = receipt.checkpoint
             own = next((each for each in self._streams.get(found.origin.stream, []) if each.origin == found.origin), None)  # fmt: skip
-            if self._is_explained(found, own):
-                continue
-            if own is None:
-                raise BadStick(f"a receipt is of {found.origin}, which is not of this node's logs")
-            table = self._view.table(own.log)
-            check_receipt(found, own.size, lambda n, t=table: root_at(t, n))  # type: ignore[misc]  # mypy cannot infer a default's type
+            if own is None or not self._is_ours(found, own):
+                if self._is_explained(found, own):
+                    continue
+                raise BadStick(f"a receipt of {found.origin.stream} speaks of other records than ours: {found.origin}")
             yield Taken(origin=own.origin, size=found.size, note=note.encode(), at=receipt.time)
+
+    def _is_ours(self, found: Checkpoint, own: StreamView) -> bool:
+        """As of a receipt over the link: what the gateway confirms must be what we hold, else nothing is trimmed on its word."""
+        return 0 < found.size <= own.size and found.root == root_at(self._view.table(own.log), found.size)
 
     def steps(self) -> Iterator[tuple[str, Resume | Further]]:
         """What the answers ask for, where nothing younger is known."""
@@ -208,11 +209,14 @@ class _Came:
         )  # fmt: skip
 
     def _is_explained(self, found: Checkpoint, own: StreamView | None) -> bool:
-        """Whether the gateway's answer says the same: it has more of that log, or a log, than this disk remembers. That is no forgery."""
+        """Whether the gateway's answer says too that it has other records, or more, than this disk: that is no forgery, and no receipt for us."""
         answer = self._answers.get(found.origin.stream)
-        if answer is None or (own is not None and found.size <= own.size):
+        if answer is None:
             return False
-        return own is not None or (answer.newest is not None and answer.newest.origin == found.origin)
+        # its newest log is compared with ours before anything is done, as a session's word would be
+        if answer.newest is not None and answer.newest.origin == found.origin:
+            return own is None or (answer.newest.size, answer.newest.root) == (found.size, found.root) or answer.refused in PARTED  # fmt: skip
+        return own is not None and (answer.refused in PARTED or found.size > own.size)
 
     def _read_answers(self) -> dict[str, Answer]:
         answers: dict[str, Answer] = {}

@@ -124,7 +124,7 @@ def next_step(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt, root_of: 
             return None
         code = "SYN-22"
     elif newest.size > logs[at].size:
-        if at < len(logs) - 1:
+        if at < len(logs) - 1 and not _is_parted(answer, logs, root_at):
             return Resume(at + 1, 0)  # what a backup has made us forget: the next one's statement says so
         code = "SYN-21"
     elif root_at(logs[at], newest.size) == newest.root:
@@ -142,12 +142,24 @@ def _is_foretold(log: OwnLog, newest: End) -> bool:
     return theirs is not None and theirs.origin == newest.origin
 
 
+def _is_parted(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt) -> bool:
+    """Whether the two part within one of our logs as it is now: one that was cut there has a later one that says so."""
+    log = _log_of_common(answer, logs, root_at)
+    return answer.refused in PARTED and log is not None and answer.common is not None and answer.common.size < log.size
+
+
+def _log_of_common(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt) -> OwnLog | None:
+    """Our log in which the gateway says that the two part, where its root there is ours."""
+    end = answer.common
+    found = next((log for log in logs if end is not None and log.origin == end.origin and end.size <= log.size), None)
+    return found if found is not None and end is not None and root_at(found, end.size) == end.root else None
+
+
 def _common(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt) -> int:
     """The row of our run from which on the gateway does not hold ours; where it cannot say, from our last receipt on."""
-    end = answer.common
-    for log in logs:
-        if end is not None and log.origin == end.origin and end.size <= log.size and root_at(log, end.size) == end.root:
-            return log.start + end.size
+    found = _log_of_common(answer, logs, root_at)
+    if found is not None and answer.common is not None:
+        return found.start + answer.common.size
     return max((log.start + log.receipted for log in logs if log.receipted), default=logs[0].start)
 
 

@@ -6,13 +6,13 @@ where to look, and its hashes tell a worn stick from a forged one.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from sync.answer import ANSWER_BYTES_MAX
 from sync.batch import RECORDS_MAX, WIRE_BYTES_MAX
-from sync.checkpoint import NOTE_BYTES_MAX, Checkpoint
+from sync.checkpoint import NOTE_BYTES_MAX
 from sync.errors import BadOpening, BadStick, SyncError
 from sync.keys import Verifier
 from sync.log import SIZE_MAX
@@ -176,15 +176,6 @@ def read_receipts(data: bytes) -> Receipts:
     if not all(isinstance(code, str) and _CODE.fullmatch(code) for code in receipts.refused.values()):
         raise BadStick("a refusal has no code")
     return receipts
-
-
-def check_receipt(found: Checkpoint, size: int, root_at: Callable[[int], bytes]) -> None:
-    """Hold a verified receipt against a log of ours that has `size` records now. Raises BadStick.
-
-    As of one that came over the link: what the gateway confirms must be what we hold, else nothing is trimmed on its word.
-    """
-    if not 0 < found.size <= size or found.root != root_at(found.size):
-        raise BadStick(f"the receipt of {found.origin.stream} speaks of other records than ours")
 
 
 def read_note(note: str, cosigner: Verifier) -> Receipt:
