@@ -22,6 +22,7 @@ class Comparison:
     refused: str = ""
     common: tuple[Origin, int] | None = None
     held: list[End] = field(default_factory=list)
+    differs: bool = False
     _parted: bool = False  # what follows is compared with the epochs that the node may have forgotten
     _foreign: list[tuple[HeldLog, LogTable]] = field(default_factory=list)
     _matched: int = 0  # rows of the first of these
@@ -64,6 +65,7 @@ class Comparison:
             leaves = leaves[same * HASH_BYTES :]
             if leaves:
                 self._close()
+        self.differs = self.differs or bool(leaves)
 
     def stop(self) -> None:
         """A batch cannot be read: what comes after it does not follow on what was compared."""
@@ -80,6 +82,7 @@ class Comparison:
         return Answer(
             node=self.node, stream=self.stream, ledger=ledger, time=now_s, refused=self.refused,
             newest=None if newest is None else _end(newest[1]), common=self._common(), held=tuple(self.held[:HELD_MAX]),
+            differs=self.differs,
         )  # fmt: skip
 
     def _part(self) -> None:

@@ -24,6 +24,7 @@ from sync.log import root_at
 from sync.names import Origin
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView, StreamView
+from sync.receipt import Receipt
 from sync.sender_events import OwnLog
 from sync.stick import (
     RECEIPTS_BYTES_MAX,
@@ -167,18 +168,24 @@ class _Came:
         for each in view.streams():
             self._streams.setdefault(each.origin.stream, []).append(each)
         self._answers = self._read_answers()
+        self._receipts = list(self._read_notes())
 
     def taken(self) -> Iterator[Taken]:
-        """The receipts that are for logs of ours as they are now."""
+        """The receipts that are for logs of ours as they are now. Raises BadStick for one that is not, unless the gateway's answer explains it."""
+        for receipt, note, own in self._receipts:
+            found = receipt.checkpoint
+            if own is not None and self._is_ours(found, own):
+                yield Taken(origin=own.origin, size=found.size, note=note.encode(), at=receipt.time)
+            elif not self._is_explained(found, own):
+                raise BadStick(f"a receipt of {found.origin.stream} speaks of other records than ours: {found.origin}")
+
+    def _read_notes(self) -> Iterator[tuple[Receipt, str, StreamView | None]]:
+        """Each receipt with the log of ours that it names."""
         for note in self.receipts.notes:
             receipt = read_note(note, self._cosigner)
-            found = receipt.checkpoint
-            own = next((each for each in self._streams.get(found.origin.stream, []) if each.origin == found.origin), None)  # fmt: skip
-            if own is None or not self._is_ours(found, own):
-                if self._is_explained(found, own):
-                    continue
-                raise BadStick(f"a receipt of {found.origin.stream} speaks of other records than ours: {found.origin}")
-            yield Taken(origin=own.origin, size=found.size, note=note.encode(), at=receipt.time)
+            origin = receipt.checkpoint.origin
+            logs = self._streams.get(origin.stream, [])
+            yield receipt, note, next((each for each in logs if each.origin == origin), None)
 
     def _is_ours(self, found: Checkpoint, own: StreamView) -> bool:
         """As of a receipt over the link: what the gateway confirms must be what we hold, else nothing is trimmed on its word."""
@@ -206,6 +213,7 @@ class _Came:
         return next_step(
             answer, [OwnLog(each.origin, each.size, each.receipted, each.start, each.opening) for each in logs],
             lambda own, size: root_at(self._view.table(rows[own.origin]), size), lambda start, size: self._view.run_root(logs[-1].run, start, size),
+            unfit=any(own in logs and not self._is_ours(receipt.checkpoint, own) for receipt, _, own in self._receipts if own is not None),
         )  # fmt: skip
 
     def _is_explained(self, found: Checkpoint, own: StreamView | None) -> bool:

@@ -28,7 +28,8 @@ class Answer:
     """`newest`: the stream's newest log at the gateway (None: it holds none), at `time` (POSIX seconds, UTC). `refused`: a code, or empty.
 
     `common`: up to where one of the node's logs is held as it was brought; `held`: the gateway's other logs whose first records are those
-    that follow from there, one after the other: carried there by a start that the node has forgotten.
+    that follow from there, one after the other: carried there by a start that the node has forgotten. `differs`: what was brought goes on with something else
+    there; else it only ends there.
     """
 
     node: str
@@ -39,12 +40,14 @@ class Answer:
     newest: End | None
     common: End | None
     held: tuple[End, ...] = ()
+    differs: bool = False
 
     def text(self) -> str:
         """The signed text, a fact a line."""
         ends = (("newest", self.newest), ("common", self.common), *(("held", each) for each in self.held))
+        differs = "yes" if self.differs else "no"
         lines = "".join(f"{word} none\n" if end is None else end.line(word) for word, end in ends)
-        return f"{FORM}\n{self.node}/{self.stream}\n{self.ledger}\n{self.time}\nrefused {self.refused or '-'}\n{lines}"
+        return f"{FORM}\n{self.node}/{self.stream}\n{self.ledger}\n{self.time}\nrefused {self.refused or '-'}\ndiffers {differs}\n{lines}"
 
 
 def sign_answer(answer: Answer, signer: Signer) -> bytes:
@@ -62,7 +65,7 @@ def open_answer(data: bytes, verifier: Verifier) -> Answer:
 
 def _parse(text: str) -> Answer:
     lines = text.split("\n")
-    if not 8 <= len(lines) <= 8 + HELD_MAX or lines[0] != FORM or not TOKEN.fullmatch(lines[2]):
+    if not 9 <= len(lines) <= 9 + HELD_MAX or lines[0] != FORM or not TOKEN.fullmatch(lines[2]):
         raise BadAnswer("not an answer")
     node, _, stream = lines[1].partition("/")
     refused = lines[4].removeprefix("refused ")
@@ -70,7 +73,8 @@ def _parse(text: str) -> Answer:
         raise BadAnswer("no time, or no code")
     answer = Answer(
         node=check_name(node), stream=check_name(stream), ledger=lines[2], time=int(lines[3]), refused=refused.removeprefix("-"),
-        newest=_end(lines[5], "newest"), common=_end(lines[6], "common"), held=tuple(read_end(line, "held") for line in lines[7:-1]),
+        differs=lines[5] == "differs yes", newest=_end(lines[6], "newest"), common=_end(lines[7], "common"),
+        held=tuple(read_end(line, "held") for line in lines[8:-1]),
     )  # fmt: skip
     if answer.text() != text:
         raise BadAnswer("the answer is not in its form")
@@ -109,10 +113,13 @@ RootAt = Callable[[OwnLog, int], bytes]
 RootOf = Callable[[int, int], bytes]
 
 
-def next_step(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt, root_of: RootOf) -> Resume | Further | None:
+def next_step(
+    answer: Answer, logs: Sequence[OwnLog], root_at: RootAt, root_of: RootOf, *, unfit: bool = False
+) -> Resume | Further | None:
     """What an answer of the stream whose logs these are, oldest first, asks for; None: nothing, go on from the receipts.
 
-    `root_at(log, size)`: our root; `root_of(start, size)`: that over rows of the stream's run. Judged as a session's word is by the sender.
+    `root_at(log, size)`: our root; `root_of(start, size)`: that over rows of the stream's run; `unfit`: a receipt came with it that is of other
+    records than ours. Judged as a session's word is by the sender.
     """
     newest = answer.newest
     if newest is None:
@@ -120,7 +127,7 @@ def next_step(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt, root_of: 
     at = next((n for n, log in enumerate(logs) if log.origin == newest.origin), None)
     if at is None:
         # taken all the same, beside a later epoch of a copy of us; or we have gone on under a further epoch already
-        if answer.refused not in PARTED or _is_foretold(logs[-1], newest):
+        if not (unfit or answer.refused in PARTED) or _is_foretold(logs[-1], newest):
             return None
         code = "SYN-22"
     elif newest.size > logs[at].size:
@@ -131,8 +138,11 @@ def next_step(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt, root_of: 
         return Resume(at, newest.size)
     else:
         code = "SYN-20"
-    own = _common(answer, logs, root_at)
-    place = _held(answer, own, logs[-1].start + logs[-1].size, root_of)
+    own, is_told = _common(answer, logs, root_at)
+    end = logs[-1].start + logs[-1].size
+    place = _held(answer, own, end, root_of)
+    if not (answer.differs or (is_told and place == end)):
+        return None  # what was brought ended before the two part: the next export brings all, and its answer says where
     return Further(max(newest.origin.epoch, logs[-1].origin.epoch) + 1, place, own, newest, code)
 
 
@@ -155,12 +165,12 @@ def _log_of_common(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt) -> O
     return found if found is not None and end is not None and root_at(found, end.size) == end.root else None
 
 
-def _common(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt) -> int:
-    """The row of our run from which on the gateway does not hold ours; where it cannot say, from our last receipt on."""
+def _common(answer: Answer, logs: Sequence[OwnLog], root_at: RootAt) -> tuple[int, bool]:
+    """The row of our run from which on the gateway does not hold ours, and whether it said so; where it could not, from our last receipt on."""
     found = _log_of_common(answer, logs, root_at)
     if found is not None and answer.common is not None:
-        return found.start + answer.common.size
-    return max((log.start + log.receipted for log in logs if log.receipted), default=logs[0].start)
+        return found.start + answer.common.size, True
+    return max((log.start + log.receipted for log in logs if log.receipted), default=logs[0].start), False
 
 
 def _held(answer: Answer, place: int, end: int, root_of: RootOf) -> int:

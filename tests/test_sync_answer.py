@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sync.answer import HELD_MAX, Answer, Further, Resume, next_step, open_answer, sign_answer
+from sync.answer import HELD_MAX, PARTED, Answer, Further, Resume, next_step, open_answer, sign_answer
 from sync.checkpoint import sign_text
 from sync.errors import BadAnswer, BadSignature, SyncError
 from sync.keys import FileSigner, Verifier
@@ -36,8 +36,10 @@ def end(origin, size, *, start=0, ours=True):
 
 
 def answer(newest, *, refused="", common=None, held=()):
+    """What was refused because the two part differs there."""
     return Answer(
-        node=NODE, stream=STREAM, ledger="a" * 32, time=NOW_S, refused=refused, newest=newest, common=common, held=tuple(held)
+        node=NODE, stream=STREAM, ledger="a" * 32, time=NOW_S, refused=refused, newest=newest, common=common, held=tuple(held),
+        differs=refused in PARTED,
     )  # fmt: skip
 
 
@@ -63,7 +65,7 @@ def changed(old, new):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("wasl-answer/1", "wasl-answer/2"), ("refused fork", "refused Fork"), ("refused fork", "refused "), ("refused fork\n", ""), (f"\n{NOW_S}\n", "\n01\n"),
+        ("wasl-answer/1", "wasl-answer/2"), ("refused fork", "refused Fork"), ("refused fork", "refused "), ("refused fork\n", ""), ("differs yes", "differs"), ("differs yes\n", ""), (f"\n{NOW_S}\n", "\n01\n"),
         (f"\n{NOW_S}\n", "\n-1\n"), ("newest ", "common "), ("/his\n", "/lab\n"), (f"\n{NODE}/his\n", "\nclinic-8/his\n"), ("common clinic", "common  clinic"),
         ("held ", "helm "), ("a" * 32, "a b"), ("a" * 32, "a" * 129), (" 10 ", " 010 "), ("his/1-0badcafe 10", "lab/1-0badcafe 10"),
     ],
@@ -123,7 +125,15 @@ def test_gateway_that_holds_other_records_or_more_makes_a_further_epoch_necessar
     other, more = end(ONE, 8, ours=False), end(ONE, 11, ours=False)
     common = end(ONE, 6)
     assert step(answer(other, refused="fork", common=common)) == Further(2, 6, 6, other, "SYN-20")
-    assert step(answer(more, common=common)) == Further(2, 6, 6, more, "SYN-21")
+    assert step(answer(more, refused="fork", common=common)) == Further(2, 6, 6, more, "SYN-21")
+
+
+def test_what_ended_before_the_two_part_opens_no_epoch_the_next_export_brings_more():
+    more = end(ONE, 11, ours=False)
+    assert step(answer(more, common=end(ONE, 6))) is None
+    assert step(replace(answer(more, refused="rewind", common=end(ONE, 6)), differs=False)) is None
+    # all that we have, and it goes on: there is nothing to bring that could tell more
+    assert step(answer(more, common=end(ONE, 10))) == Further(2, 10, 10, more, "SYN-21")
 
 
 def test_log_that_we_do_not_know_makes_one_necessary_only_where_something_was_refused():
@@ -131,6 +141,9 @@ def test_log_that_we_do_not_know_makes_one_necessary_only_where_something_was_re
     assert step(answer(newest, common=end(ONE, 10))) is None
     assert step(answer(newest, refused="damaged", common=end(ONE, 4))) is None
     assert step(answer(newest, refused="rewind", common=end(ONE, 4))) == Further(3, 4, 4, newest, "SYN-22")
+    # or where what was taken cannot be receipted to us, as it is followed by what we do not have
+    taken = next_step(answer(newest, common=end(ONE, 10)), [OwnLog(ONE, 10, 4)], root_at, root_of, unfit=True)
+    assert taken == Further(3, 10, 10, newest, "SYN-22")
 
 
 def test_what_a_forgotten_epoch_holds_is_not_carried_again():
