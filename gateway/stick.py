@@ -25,7 +25,7 @@ from gateway.app import DICTIONARIES_FOLDER, LEDGER_FILE, die
 from gateway.config import Config
 from gateway.cosigner import Cosigner, load_cosigner
 from gateway.dictionaries import keep_dictionaries
-from gateway.errors import BadSetup, Busy, SwapLost
+from gateway.errors import BadSetup, Busy, GatewayFull, SwapLost, TooManyStreams
 from gateway.health import Health
 from gateway.identity import ValidityList
 from gateway.ledger import EpochCall, Ledger, PutCall
@@ -253,6 +253,10 @@ def _patiently(ask: Callable[[], Future[Any]]) -> Any:
         except (Busy, SwapLost):
             time.sleep(TRY_AGAIN_S)
             continue
+        except GatewayFull:
+            return "full"
+        except TooManyStreams:
+            return "too-many-streams"
         return answer.code if isinstance(answer, Refuse) else answer
     return "busy"
 

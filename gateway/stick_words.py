@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.errors import GatewayFull, TooManyStreams
 from sync.errors import BadSeal, Fault, UnknownSealKey
 
 REFUSALS: Final[dict[str, tuple[Fault, str]]] = {
@@ -13,6 +14,8 @@ REFUSALS: Final[dict[str, tuple[Fault, str]]] = {
     "bad-batch": ("node", "A batch is not this node's, or was forged. Keep the stick, and find out where it has been."),
     "bad-opening": ("node", "The statement of a further epoch is not this node's, or was forged. Keep the stick, and find out where it has been."),
     "unknown-dictionary": ("centre", "A batch needs a dictionary that is not held here. Bring the gateway up to date, and import again."),
+    "full": (GatewayFull.fault, f"{GatewayFull.hint} Then import again."),
+    "too-many-streams": (TooManyStreams.fault, TooManyStreams.hint),
     "busy": ("centre", "The ledger was busy for too long. Nothing was lost: import again."),
 }  # fmt: skip
 """By the code of the answer: docs/wire.md, section 7.4."""

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -193,6 +194,18 @@ def test_stick_that_cannot_be_written_is_told_as_such(site):
         site.export()
 
 
+def test_ledger_without_room_refuses_by_code_and_what_was_taken_before_has_its_receipt(site, monkeypatch):
+    site.export()
+    room = iter([2**60] * 2)
+    monkeypatch.setattr("gateway.stick.shutil.disk_usage", lambda _: SimpleNamespace(free=next(room, 0)))
+    (done,) = site.bring()
+    assert done.refused == {"his": "full", "lab": "full"}
+    assert site.take().taken[0].size == len(site.ledger("his")) > 0
+    monkeypatch.undo()
+    assert site.bring()[0].refused == {}
+    assert site.same()
+
+
 # --- a stick that lies
 
 
@@ -350,7 +363,7 @@ def test_receipts_of_another_node_are_refused(site, realm, tmp_path):
     notes = read_receipts((other.folder / RECEIPTS_NAME).read_bytes()).notes
     other.close()
     answered(site, notes=notes)
-    refused(site, "not of")
+    refused(site, "other records than ours")
     answered(site, node="clinic-8")
     refused(site, "are for clinic-8")
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from random import Random
 
+import apsw
 import pytest
 from click.testing import CliRunner
 
@@ -139,6 +140,23 @@ def test_what_only_a_lost_disks_stick_holds_is_taken_after_the_restored_nodes_an
     use(site, new)
     assert site.bring()[0].refused == {}
     assert len(site.bodies()) == 3
+
+
+def test_late_records_are_held_even_where_a_person_has_released_the_node(site, tmp_path):
+    site.add("a")
+    image = site.image(tmp_path / "image")
+    site.add("late")
+    site.export()
+    old = keep(site, tmp_path / "old")
+    site.restore(image)
+    site.open_epoch()
+    site.add("b")
+    site.round()
+    with closing(apsw.Connection(str(site.gateway.data / "ledger.sqlite"))) as ledger:  # as a release leaves it
+        ledger.execute("DELETE FROM hold; UPDATE node SET held = 0; DELETE FROM alarm")
+    use(site, old)
+    assert site.bring()[0].refused == {}
+    assert (site.held(), site.alarms()) == (1, {"GWY-18"})
 
 
 def test_stick_of_another_epoch_order_than_written_is_refused(site):
@@ -317,6 +335,27 @@ def test_answer_is_obeyed_by_an_export_onto_another_stick_too(site, tmp_path):
     assert site.export().records == 2
     assert site.bring()[0].refused == {}
     assert site.bodies() == named("a", "b", "c")
+
+
+def test_receipt_that_is_younger_than_the_answer_knows_better(site, tmp_path):
+    site.add("a")
+    site.round()
+    shutil.copytree(site.gateway.data, tmp_path / "ledger")
+    site.add("b")
+    _, _, home = site.round()
+    shutil.rmtree(site.gateway.data)
+    shutil.copytree(tmp_path / "ledger", site.gateway.data)
+    site.add("c")
+    site.round()
+    assert site.export().records == 2
+    with closing(OutboxView(site.rig.store, NAME)) as view:
+        ledger = (view.fact("ledger") or b"").decode()
+    # the link came back, and the gateway has receipted all but the last
+    site.node.outbox.keep_receipt(
+        ledger=ledger, origin=site.node.origin(), size=2, receipt=home.taken[0].note, at=2**40
+    )
+    shutil.rmtree(site.folder)
+    assert site.export().records == 1
 
 
 def test_stick_for_a_new_ledger_is_refused_and_its_answer_is_not_taken_for_the_old_ones(site):
