@@ -22,7 +22,7 @@ from sync.batch import RECORDS_MAX, Batch, encode
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadStick
 from sync.flow import QUANTUM_BYTES_MAX
-from sync.names import Origin
+from sync.log import root_at
 from sync.outbox_view import OutboxView, StreamView
 from sync.record import BodyState, Record
 from sync.seal import FILE_KEY_BYTES, seal, seal_key_id
@@ -135,11 +135,11 @@ class _Export:
     def _write_leg(self, leg: Leg, room: Callable[[Path], int]) -> bool:
         """The log's batches; False where the stick is full."""
         number = 1 + max((int(each.file[:8]) for each in self._batches), default=-1)
-        for first, count, data in self._data(leg.view, self._end(leg)):
+        for checkpoint, count, data in self._data(leg.view, self._end(leg)):
             if len(self._batches) >= BATCHES_MAX or room(self._folder) < len(data) + SPARE_BYTES:
                 return False
             try:
-                self._batches.append(self._put_down(f"{number:08}.wbt", leg.view.origin, first, count, data))
+                self._batches.append(self._put_down(f"{number:08}.wbt", checkpoint, count, data))
             except OSError as error:
                 if error.errno != errno.ENOSPC:  # a stick whose free space is not what it says
                     raise
@@ -164,27 +164,37 @@ class _Export:
             return []
         if (manifest.node, manifest.sealed_to) != (self._node, self._manifest.sealed_to):
             return []
-        whole = [each for each in manifest.batches if _is_whole(self._folder / each.file, each)]
+        whole = [each for each in manifest.batches if self._is_ours(each) and _is_whole(self._folder / each.file, each)]
         return still_wanted(whole, self._node, {leg.view.origin: (leg.first, leg.view.size) for leg in self._legs})
 
-    def _data(self, stream: StreamView, at: int) -> Iterator[tuple[int, int, bytes]]:
+    def _is_ours(self, each: BatchFile) -> bool:
+        """Whether the log still holds just these records: a disk that was set back has others, or none, there."""
+        view = next((leg.view for leg in self._legs if leg.view.origin == each.origin(self._node)), None)
+        if view is None or each.end > view.size:
+            return False
+        return root_at(self._view.table(view.log), each.end).hex() == each.root
+
+    def _data(self, stream: StreamView, at: int) -> Iterator[tuple[Checkpoint, int, bytes]]:
         """The log's batches from `at` on, without dictionary: a stick may go to a gateway that is older."""
         table, origin = self._view.table(stream.log), stream.origin
         frontier = table.frontier(at)
         while at < stream.size:
             records = _next_records(table.records(at, min(RECORDS_MAX, stream.size - at)))
             frontier = frontier.append(b"".join(record.leaf for record in records))
-            note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), self._keystore.signer)
+            checkpoint = Checkpoint(origin, frontier.size, frontier.root)
+            note = sign_checkpoint(checkpoint, self._keystore.signer)
             batch = Batch(
                 node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=at, lane=stream.lane, checkpoint=note,
                 records=records,
             )  # fmt: skip
-            yield at, len(records), encode(batch)
+            yield checkpoint, len(records), encode(batch)
             at += len(records)
 
-    def _put_down(self, name: str, origin: Origin, first: int, count: int, data: bytes) -> BatchFile:
+    def _put_down(self, name: str, checkpoint: Checkpoint, count: int, data: bytes) -> BatchFile:
+        origin = checkpoint.origin
         each = BatchFile(
-            file=name, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=first, count=count, bytes=0, sha256=""
+            file=name, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=checkpoint.size - count, count=count, bytes=0, sha256="",
+            root=checkpoint.root.hex(),
         )  # fmt: skip
         digest, size = sha256(), 0
 

@@ -28,7 +28,7 @@ RECEIPTS_NAME: Final = "receipts.json"
 ROOM_NAME: Final = "room.bin"  # taken by the export, given up by the import: a full stick can still bring receipts home
 BATCHES_MAX = 65_536  # of a quarter megabyte: 16 GB, and what one folder of a FAT holds
 OPENINGS_MAX = 4096  # each came of a restored or copied node; a stick holds those of logs that are not all receipted
-MANIFEST_BYTES_MAX = 32 * 1024 * 1024  # some 300 bytes a batch, a thousand an opening
+MANIFEST_BYTES_MAX = 32 * 1024 * 1024  # some 400 bytes a batch, a thousand an opening
 RECEIPTS_BYTES_MAX = 8 * 1024 * 1024  # some notes for each of STREAMS_MAX, escaped
 NOTES_MAX = STREAMS_MAX + OPENINGS_MAX  # a receipt for each log
 CERTIFICATE_BYTES_MAX = 16 * 1024
@@ -40,7 +40,10 @@ _CODE = re.compile(r"[a-z-]{1,40}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFile:
-    """One batch on the stick: its address as of a PUT, how many records, and what the file's bytes are."""
+    """One batch on the stick: its address as of a PUT, how many records, the log's root after them, and what the file's bytes are.
+
+    The root is for the node: sealed batches it cannot read again, and a disk that was set back has other records where these were.
+    """
 
     file: str
     stream: str
@@ -50,6 +53,7 @@ class BatchFile:
     count: int
     bytes: int
     sha256: str
+    root: str
 
     @property
     def end(self) -> int:
@@ -253,6 +257,6 @@ def _good(batch: BatchFile) -> bool:
         all(type(value) is int and low <= value <= high for value, low, high in numbers)
         and isinstance(batch.file, str) and FILE_NAME.fullmatch(batch.file) is not None
         and isinstance(batch.tag, str) and TAG.fullmatch(batch.tag) is not None
-        and isinstance(batch.sha256, str) and _DIGEST.fullmatch(batch.sha256) is not None
+        and all(isinstance(text, str) and _DIGEST.fullmatch(text) is not None for text in (batch.sha256, batch.root))
         and _named(batch.stream)
     )  # fmt: skip

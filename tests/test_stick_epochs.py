@@ -337,6 +337,21 @@ def test_answer_is_obeyed_by_an_export_onto_another_stick_too(site, tmp_path):
     assert site.bodies() == named("a", "b", "c")
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_batches_that_a_set_back_disk_no_longer_holds_are_not_kept_on_its_stick(realm, tmp_path, sealed):
+    site = Site(realm, tmp_path / "site", sealed=sealed)
+    site.add("a")
+    image = site.image(tmp_path / "image")
+    site.add("b of the life before")
+    site.export()
+    site.restore(image)
+    site.add("b", "c")
+    assert (site.export().records, len(site.manifest().batches)) == (3, 1)
+    assert site.bring()[0].refused == {}
+    assert site.bodies() == named("a", "b", "c")
+    site.close()
+
+
 def test_receipt_that_is_younger_than_the_answer_knows_better(site, tmp_path):
     site.add("a")
     site.round()
