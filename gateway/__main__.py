@@ -9,6 +9,7 @@ from gateway.app import run, start_logs
 from gateway.config import ConfigError, load
 from gateway.errors import GatewayError
 from gateway.stick import folders, import_folder, open_desk
+from gateway.stick_words import explained
 from sync.errors import BadStick, SyncError
 
 EXIT_CONFIG = 78  # sysexits EX_CONFIG: starting it again will not help
@@ -50,7 +51,7 @@ def import_stick(path: Path, stick: Path) -> None:
                 good = good and not done.refused
                 click.echo(f"{done.node}: {done.records} records are in the ledger, receipts are on the stick")
                 for stream, code in done.refused.items():
-                    click.echo(f"{done.node}: stream {stream} was not taken further: {code}")
+                    click.echo(f"{done.node}: stream {stream} was not taken further: {explained(code)}")
     except (ConfigError, GatewayError, SyncError, OSError) as error:
         sys.exit(_explained(error))
     sys.exit(0 if good else 1)

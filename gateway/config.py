@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     StrictBool,
     StringConstraints,
     ValidationError,
@@ -107,6 +108,13 @@ class Cosign(Table):
     certificate: FilePath
 
 
+class Stick(Table):
+    """Queues carried by hand: the private keys to which nodes may have sealed them, the present one and those of before."""
+
+    # A key stays here for as long as a stick that is sealed to it may be on its way; 16 are a renewal every month for a year.
+    keys: Annotated[tuple[FilePath, ...], Field(max_length=16)] = ()
+
+
 class Api(Table):
     """Where consumers and the page of arriving records come in: TLS with a certificate, else plain HTTP.
 
@@ -144,6 +152,7 @@ class Config(Table):
     sync: Sync
     cosign: Cosign
     api: Api
+    stick: Stick = Stick()
     tokens: Annotated[tuple[Token, ...], AfterValidator(_unique)] = ()
 
 

@@ -120,9 +120,13 @@ ALARMS: dict[str, tuple[Fault, str]] = {
         "centre",
         "A node goes on under a further epoch: it was restored, copied or forked. What it sends is kept and receipted, but held until a person releases it.",
     ),
-    "GWY-18": (
+    "GWY-19": (
         "centre",
         "A node has signed two different ends of one stream: its disk was set back, or a copy signs in its name. Nothing was refused. Ask the site.",
+    ),
+    "GWY-18": (
+        "centre",
+        "A stick brought records of an epoch after which a later one was opened. They are kept and receipted, but held until a person releases them.",
     ),
     "GWY-16": ("centre", "A call failed inside the gateway. Look at its log; the node tries again."),
 }

@@ -39,12 +39,13 @@ class PutCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochCall:
-    """A statement that a stream goes on under a further epoch."""
+    """A statement that a stream goes on under a further epoch. `log_certificate`: as of a PutCall."""
 
     node: str
     stream: str
     fence: str
     statement: bytes
+    log_certificate: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,6 +134,22 @@ class Rows:
         )
         return (rows[0][1], self.table(rows[0][0])) if rows else None
 
+    def log_of(self, origin: Origin) -> tuple[int, HeldLog] | None:
+        """Row and head of one log, of whatever epoch."""
+        rows = self._all(
+            "SELECT id, node, stream, epoch, tag, size, peaks, note FROM log WHERE node = ? AND stream = ? AND epoch = ? AND tag = ?",
+            (origin.node, origin.stream, origin.epoch, origin.tag),
+        )
+        return (rows[0][0], _held_log(rows[0][1:])) if rows else None
+
+    def epochs(self, node: str, stream: str) -> list[tuple[HeldLog, LogTable]]:
+        """All logs of a stream, oldest first, with their leaves."""
+        rows = self._all(
+            "SELECT id, node, stream, epoch, tag, size, peaks, note FROM log WHERE node = ? AND stream = ? ORDER BY epoch",
+            (node, stream),
+        )
+        return [(_held_log(row[1:]), self.table(row[0])) for row in rows]
+
     def root(self, node: str, stream: str, epoch: int, size: int) -> Told:
         """What the log of this epoch is at this size."""
         rows = self._all(
@@ -167,7 +183,7 @@ class Rows:
             ),
         )
         if effect.opening:
-            self._connection.execute("UPDATE node SET held = 1 WHERE name = ?", (origin.node,))
+            self.hold_node(origin.node)
         return True
 
     def announced(self, node: str, stream: str = "") -> tuple[Announced, ...]:
@@ -207,7 +223,7 @@ class Rows:
             (node, call.operator, call.statement, call.at, now_us),
         )
         self._connection.execute(
-            "DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17', 'GWY-18')", (node,)
+            "DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17', 'GWY-18', 'GWY-19')", (node,)
         )
         return int(count)
 
@@ -249,6 +265,10 @@ class Rows:
             )
         octets = sum(len(record.body) for record in effect.records)
         self._connection.execute("UPDATE log SET octets = octets + ? WHERE id = ?", (octets, log))
+
+    def hold_node(self, node: str) -> None:
+        """What the node sends from now on waits for a person."""
+        self._connection.execute("UPDATE node SET held = 1 WHERE name = ?", (node,))
 
     def table(self, log: int) -> LogTable:
         """The log's leaves and tiles."""

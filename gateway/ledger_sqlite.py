@@ -17,7 +17,7 @@ import structlog
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
 from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall, SessionOpened
-from gateway.ledger_carried import judged_as, settle
+from gateway.ledger_carried import NEVER, introduce, is_late, judged_as, opened_by, settle
 from gateway.ledger_rows import COSIGN, LOG, Rows
 from sync.agreement import Told
 from sync.certificates import read, verifier_of
@@ -308,7 +308,7 @@ class SqliteLedger:
         known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
         found = rows.head(call.node, call.stream)
         if call.log_certificate:
-            known, verifier, found = judged_as(call, known, found)
+            known, verifier, found = judged_as(rows, call, known, found)
         if known is None or verifier is None:
             waiting.answer = _never_admitted()
             return
@@ -324,9 +324,14 @@ class SqliteLedger:
         )  # fmt: skip
         for effect in effects:
             if isinstance(effect, Append):
+                held_back = known.held
                 if call.log_certificate:
                     row = settle(rows, call, effect.origin, now_us)
-                rows.append(row, effect, fence=known.fence, held=known.held, receipt_at=now_us // 1_000_000)
+                    if is_late(rows, effect.origin):
+                        held_back = True
+                        rows.hold_node(call.node)
+                        self._raise(rows, waiting, Raise("GWY-18", call.stream), now_us)
+                rows.append(row, effect, fence=known.fence, held=held_back, receipt_at=now_us // 1_000_000)
                 waiting.records = len(effect.records)
             elif isinstance(effect, Fill):
                 rows.fill(row, effect)
@@ -334,8 +339,11 @@ class SqliteLedger:
                 self._other(rows, waiting, effect, now_us)
 
     def _epoch(self, rows: Rows, waiting: _Waiting, call: EpochCall) -> None:
-        now_us = self._dice.now_us()
+        now_us, same = self._dice.now_us(), None
         known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
+        if call.log_certificate:
+            known, verifier = known or NEVER, verifier_of(read(call.log_certificate), call.node)
+            same = opened_by(rows, call.statement)
         if known is None or verifier is None:
             waiting.answer = _never_admitted()
             return
@@ -343,14 +351,17 @@ class SqliteLedger:
         effects = self._receiver.handle(
             EpochAsked(
                 node=call.node, stream=call.stream, fence=call.fence, known=known, held=held, stored=rows.opening(row) if row else b"",
-                statement=call.statement, verifier=verifier, find=rows.find,
+                statement=call.statement, verifier=verifier, find=rows.find, carried=bool(call.log_certificate), same=same,
             ),
             now_us // 1_000_000,
         )  # fmt: skip
         for effect in effects:
             if not isinstance(effect, OpenLog):
                 self._other(rows, waiting, effect, now_us)
-            elif not rows.open_log(effect):
+                continue
+            if call.log_certificate:
+                introduce(rows, call, now_us)
+            if not rows.open_log(effect):
                 waiting.answer = Refuse(422, "bad-opening", "this stream has as many epochs as are taken")
                 return
 

@@ -7,29 +7,38 @@ that key. There is no fence: a stick is nobody's connection. Order, roots and si
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import structlog
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.app import DICTIONARIES_FOLDER, LEDGER_FILE, die
 from gateway.config import Config
 from gateway.cosigner import Cosigner, load_cosigner
 from gateway.dictionaries import keep_dictionaries
-from gateway.errors import BadSetup, Busy, SwapLost
+from gateway.errors import BadSetup, Busy, GatewayFull, SwapLost, TooManyStreams
 from gateway.health import Health
 from gateway.identity import ValidityList
-from gateway.ledger import Ledger, PutCall
+from gateway.ledger import EpochCall, Ledger, PutCall
+from gateway.ledger_rows import Rows
 from gateway.ledger_sqlite import Dice, SqliteLedger
-from sync.batch import decode
+from gateway.stick_answer import Comparison
+from sync.answer import PARTED, sign_answer
+from sync.batch import Batch, decode
 from sync.certificates import check_chain, der, node_of, read, verifier_of
 from sync.dictionary import Shelf
-from sync.errors import BadBatch, BadCertificate, BadStick, UnknownDictionary
-from sync.receiver import Receipt
+from sync.errors import BadBatch, BadCertificate, BadSeal, BadStick, UnknownDictionary, UnknownSealKey
+from sync.receiver import Receipt, Refuse
+from sync.seal import seal_key_id, unseal
 from sync.stick import (
     MANIFEST_BYTES_MAX,
     MANIFEST_NAME,
@@ -38,9 +47,12 @@ from sync.stick import (
     BatchFile,
     Manifest,
     Receipts,
+    Statement,
     folder_name,
     read_manifest,
+    where,
 )
+from sync.store import SafeDatabase
 
 TRIES_MAX = 50  # the running gateway writes the same ledger: a busy moment passes within a commit or two
 TRY_AGAIN_S = 0.2
@@ -59,14 +71,16 @@ class Imported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What an import needs of this gateway. `now_s` is POSIX seconds, UTC."""
+    """What an import needs of this gateway. `now_s` gives POSIX seconds, UTC; `rows` reads what is committed."""
 
     ledger: Ledger
+    rows: Rows
     anchor: x509.Certificate
     validity: ValidityList
     cosigner: Cosigner
     shelf: Shelf
-    now_s: int
+    seal_keys: Mapping[str, X25519PrivateKey]
+    now_s: Callable[[], int]
 
 
 @contextmanager
@@ -89,13 +103,31 @@ def open_desk(config: Config) -> Iterator[Desk]:
     )  # fmt: skip
     validity = ValidityList(config.sync.crl, anchor, health.alarm)
     shelf = keep_dictionaries(folder / DICTIONARIES_FOLDER)
+    seal_keys = load_seal_keys(config.stick.keys)
     ledger.start()
+    reader = SafeDatabase(folder / LEDGER_FILE, readonly=True)
     try:
         yield Desk(
-            ledger=ledger, anchor=anchor, validity=validity, cosigner=cosigner, shelf=shelf, now_s=int(time.time())
-        )
+            ledger=ledger, rows=Rows(reader.raw()), anchor=anchor, validity=validity, cosigner=cosigner, shelf=shelf, seal_keys=seal_keys,
+            now_s=lambda: int(time.time()),
+        )  # fmt: skip
     finally:
+        reader.close()
         ledger.stop()
+
+
+def load_seal_keys(files: Sequence[Path]) -> dict[str, X25519PrivateKey]:
+    """The keys that sticks may be sealed to, by their ids. Raises BadSetup."""
+    found: dict[str, X25519PrivateKey] = {}
+    for file in files:
+        try:
+            key = load_pem_private_key(file.read_bytes(), password=None)
+        except (OSError, ValueError, TypeError) as error:
+            raise BadSetup(f"seal key {file}: {error}") from error
+        if not isinstance(key, X25519PrivateKey):
+            raise BadSetup(f"seal key {file}: not an X25519 key")
+        found[seal_key_id(key.public_key())] = key
+    return found
 
 
 def folders(stick: Path) -> list[Path]:
@@ -111,26 +143,122 @@ def import_folder(desk: Desk, folder: Path) -> Imported:
     manifest = read_manifest(_read(folder / MANIFEST_NAME, MANIFEST_BYTES_MAX))
     if folder.name.lower() != folder_name(manifest.node):
         raise BadStick("the folder's name is another node's")
-    certificate = _certificate(desk, manifest)
-    notes: dict[str, str] = {}
-    refused: dict[str, str] = {}
-    records = 0
-    for each in manifest.batches:
-        if each.stream in refused:
-            continue  # what comes after a gap could only be refused too
-        answer = _take(desk, manifest.node, certificate, folder, each)
-        if isinstance(answer, Receipt):
-            notes[each.stream] = answer.note.decode()
-            records += each.count
-        else:
-            refused[each.stream] = answer
-            log.warning("stick.refused", node=manifest.node, stream=each.stream, file=each.file, code=answer)
+    taking = Taking(desk, manifest, folder, _certificate(desk, manifest))
+    for step in manifest.steps():
+        taking.statement(step) if isinstance(step, Statement) else taking.batch(step)
+    name = desk.cosigner.signer.name
     receipts = Receipts(
-        node=manifest.node, gateway=desk.cosigner.signer.name, ledger=desk.ledger.id, cosign_certificate=desk.cosigner.pem, notes=notes, refused=refused
+        node=manifest.node, gateway=name, ledger=desk.ledger.id, cosign_certificate=desk.cosigner.pem, notes=tuple(taking.notes.values()),
+        answers=taking.answers(), refused=taking.refused,
     )  # fmt: skip
     # committed by now; where the stick takes nothing more, the same import gives the same receipts again
     _leave(folder, receipts)
-    return Imported(node=manifest.node, records=records, refused=refused)
+    return Imported(node=manifest.node, records=taking.records, refused=taking.refused)
+
+
+class Taking:
+    """One node's folder on its way into the ledger, step by step. After a refusal the rest of that stream is only compared."""
+
+    def __init__(self, desk: Desk, manifest: Manifest, folder: Path, certificate: bytes) -> None:
+        self._desk, self._manifest, self._folder, self._certificate = desk, manifest, folder, certificate
+        self.notes: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        self.records = 0
+        self._compared: dict[str, Comparison] = {}
+
+    def statement(self, found: Statement) -> None:
+        """Open an epoch, or know it opened."""
+        node, stream = self._manifest.node, found.opening.opened.stream
+        compared = self._comparison(stream)
+        if stream in self.refused:
+            return
+        call = EpochCall(
+            node=node, stream=stream, fence="", statement=found.text.encode(), log_certificate=self._certificate
+        )
+        answer = _patiently(lambda: self._desk.ledger.epoch(call))
+        if isinstance(answer, str):
+            self._refuse(stream, answer, str(found.opening.opened))
+            compared.opens(found.opening)
+        else:
+            log.info("stick.epoch", node=node, stream=stream, epoch=found.opening.opened.epoch)
+
+    def batch(self, each: BatchFile) -> None:
+        """Take a batch."""
+        node, compared = self._manifest.node, self._comparison(each.stream)
+        if self.refused.get(each.stream, "rewind") not in PARTED or not compared.wants:
+            return  # what comes after a gap could only be refused too
+        found = self._open(each)
+        if isinstance(found, str):
+            self._refuse(each.stream, self.refused.get(each.stream, found), each.file)
+            compared.stop()
+            return
+        if each.stream in self.refused:
+            compared.sees(found)
+            return
+        call = PutCall(
+            node=node, stream=each.stream, epoch=each.epoch, first=each.first, fence="", batch=found, log_certificate=self._certificate
+        )  # fmt: skip
+        answer = _patiently(lambda: self._desk.ledger.put(call))
+        if isinstance(answer, Receipt):
+            self.notes[str(each.origin(node))] = answer.note.decode()
+            self.records += each.count
+            compared.took(each.origin(node), each.end)
+        else:
+            self._refuse(each.stream, str(answer), each.file)
+            if answer in PARTED:
+                compared.sees(found)
+
+    def answers(self) -> tuple[str, ...]:
+        """What is said home of each stream, signed."""
+        desk = self._desk
+        made = (each.answer(desk.ledger.id, desk.now_s()) for each in self._compared.values())
+        return tuple(sign_answer(answer, desk.cosigner.signer).decode() for answer in made)
+
+    def _comparison(self, stream: str) -> Comparison:
+        return self._compared.setdefault(stream, Comparison(self._desk.rows, self._manifest.node, stream))
+
+    def _refuse(self, stream: str, code: str, what: str) -> None:
+        self.refused[stream] = self._compared[stream].refused = code
+        log.warning("stick.refused", node=self._manifest.node, stream=stream, what=what, code=code)
+
+    def _open(self, each: BatchFile) -> Batch | str:
+        """The batch of a file, or the code of what is wrong with it."""
+        try:
+            data = _read(self._folder / each.file, each.bytes)
+            if sha256(data).hexdigest() != each.sha256:
+                return "damaged"
+            if self._manifest.sealed_to:
+                read = BytesIO(data).read
+                data = b"".join(
+                    unseal(read, self._desk.seal_keys, self._manifest.sealed_to, where(each, self._manifest.node))
+                )
+            return decode(data, self._desk.shelf)
+        except UnknownDictionary:
+            return "unknown-dictionary"
+        except UnknownSealKey:
+            return "unknown-key"
+        except BadSeal:
+            return "bad-seal"
+        except (BadBatch, BadStick):
+            return "bad-batch"
+        except OSError:
+            return "damaged"
+
+
+def _patiently(ask: Callable[[], Future[Any]]) -> Any:
+    """The ledger's answer, or the code of its refusal; a running gateway writes the same ledger."""
+    for _ in range(TRIES_MAX):
+        try:
+            answer = ask().result()
+        except (Busy, SwapLost):
+            time.sleep(TRY_AGAIN_S)
+            continue
+        except GatewayFull:
+            return "full"
+        except TooManyStreams:
+            return "too-many-streams"
+        return answer.code if isinstance(answer, Refuse) else answer
+    return "busy"
 
 
 def _certificate(desk: Desk, manifest: Manifest) -> bytes:
@@ -138,7 +266,7 @@ def _certificate(desk: Desk, manifest: Manifest) -> bytes:
         certificate = read(manifest.log_certificate.encode())
         named = node_of(certificate, "log")
         verifier_of(certificate, manifest.node)
-        check_chain(certificate, (), desk.anchor, at=desk.now_s)
+        check_chain(certificate, (), desk.anchor, at=desk.now_s())
     except BadCertificate as error:
         raise BadStick(f"its certificate is not good: {error}") from error
     if named != manifest.node:
@@ -146,32 +274,6 @@ def _certificate(desk: Desk, manifest: Manifest) -> bytes:
     if desk.validity.revokes(certificate):
         raise BadStick("its certificate is on the validity list")
     return der(certificate)
-
-
-def _take(desk: Desk, node: str, certificate: bytes, folder: Path, each: BatchFile) -> Receipt | str:
-    """One batch: the receipt, or the code of a refusal."""
-    try:
-        data = _read(folder / each.file, each.bytes)
-        if sha256(data).hexdigest() != each.sha256:
-            return "damaged"
-        batch = decode(data, desk.shelf)
-    except UnknownDictionary:
-        return "unknown-dictionary"
-    except (BadBatch, BadStick):
-        return "bad-batch"
-    except OSError:
-        return "damaged"
-    call = PutCall(
-        node=node, stream=each.stream, epoch=each.epoch, first=each.first, fence="", batch=batch, log_certificate=certificate
-    )  # fmt: skip
-    for _ in range(TRIES_MAX):
-        try:
-            answer = desk.ledger.put(call).result()
-        except (Busy, SwapLost):
-            time.sleep(TRY_AGAIN_S)
-            continue
-        return answer if isinstance(answer, Receipt) else answer.code
-    return "busy"
 
 
 def _leave(folder: Path, receipts: Receipts) -> None:

@@ -30,7 +30,7 @@ from node.lanes import Lanes
 from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
-from node.stick import store_receipts, take_inbox
+from node.stick_back import open_epochs, store_receipts, take_inbox
 from node.uplink import EXIT_THREAD
 from node.way_out import make_lanes
 from node.writer import Result, Writer
@@ -95,6 +95,7 @@ class Core:
         outbox.open_streams({stream.name: stream.lane for stream in self._config.streams}, self._boot.hex()[:8])
         outbox.verify_heads()
         self._compare_with_mark(outbox)
+        self._heed_stick(outbox)
         self._room.keep_ballast(outbox)
         return outbox
 
@@ -111,6 +112,12 @@ class Core:
         for head in outbox.heads.values():
             self._highwater.accepted(head.origin, head.frontier.size)
         self._highwater.save(now=True)
+
+    def _heed_stick(self, outbox: Outbox) -> None:
+        """Where a stick brought home that the gateway holds something else, let the stream go on under a further epoch."""
+        for name in open_epochs(self._config, self._keystore, self._clock, outbox, tag=self._boot.hex()[:8]):
+            self._alarms.raised("SYN-20", name)
+            self._highwater.accepted(outbox.heads[name].origin, outbox.heads[name].frontier.size)
 
     def _deliver(self, result: Result) -> None:
         if self._loop is not None:

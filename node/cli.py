@@ -111,21 +111,22 @@ def export(config_path: Path, only_receipts: bool, stick: Path) -> None:
     from node.clock import SystemClock
     from node.errors import NodeError
     from node.keystore import load as load_keys
-    from node.stick import check_left, take_receipts
+    from node.stick import check_left
     from node.stick import export as write_stick
+    from node.stick_back import take_receipts
+    from node.stick_words import home_lines, written_lines
     from sync.errors import SyncError
 
     config = _load(config_path)
     try:
-        keystore = load_keys(config)
-        for each in take_receipts(config, keystore, SystemClock(), stick):
-            click.echo(f"receipt: {each.origin.stream} up to {each.size} records")
+        keystore, clock = load_keys(config), SystemClock()
+        for line in home_lines(take_receipts(config, keystore, clock, stick)):
+            click.echo(line)
         if only_receipts:
             return
-        written = write_stick(config, keystore, stick)
-        click.echo(
-            f"{written.records} records in {written.batches} batches are on the stick, {written.fresh} batches are new"
-        )
+        written = write_stick(config, keystore, clock, stick)
+        for line in written_lines(written):
+            click.echo(line)
         check_left(written)
     except (NodeError, SyncError) as error:
         click.echo(f"{error.code}: {error}\n{error.hint}", err=True)

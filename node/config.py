@@ -127,6 +127,8 @@ class Gateway(Table):
     # 0 = as the interface says. Each MPLS label takes 4 bytes of a packet: where large ones vanish, `wasl doctor` names the value.
     mss_max: Annotated[int, whole(0, 9000)] = 0
     paths: Annotated[tuple[PathOut, ...], AfterValidator(_each_once)] = ()
+    # With it, what is carried by hand is readable at the gateway alone; without it, for whoever holds the stick.
+    seal_certificate: FilePath | None = None
 
 
 class Outbox(Table):
@@ -336,6 +338,8 @@ def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
 def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
     for key in Keys.model_fields:
         yield ("keys", key), getattr(config.keys, key)
+    if config.gateway is not None and config.gateway.seal_certificate is not None:
+        yield ("gateway", "seal_certificate"), config.gateway.seal_certificate
     for position, feed in enumerate(config.feeds):
         for key in Tls.model_fields if feed.tls else ():
             if file := getattr(feed.tls, key):

@@ -93,6 +93,14 @@ class StickUnreadable(NodeError):
     hint = "The stick is not there, is write-protected, or is failing. Try another one; nothing was lost."
 
 
+class SealCertificateBad(NodeError):
+    """The gateway's seal certificate cannot be used: unreadable, expired, another gateway's, or not of our authority."""
+
+    code = "NOD-22"
+    fault = "site"
+    hint = "The stick would have to be sealed, and the seal certificate is not good. Nothing was written: ask the centre for its present `seal.pem`."
+
+
 class LinkError(NodeError):
     """A failure of the path to the gateway: waited for and tried again, never a verdict."""
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from node.clock import Clock
 from node.config import Config, Keys
-from node.errors import KeyMismatch
-from sync.certificates import node_of, read
+from node.errors import KeyMismatch, SealCertificateBad
+from sync.certificates import check_chain, gateway_of, node_of, read, seal_key_of
 from sync.errors import SyncError
 from sync.keys import FileSigner
 
@@ -67,6 +69,21 @@ def load(config: Config) -> Keystore:
     if key.public_key() != log_certificate.public_key() or link_key.public_key() != link_certificate.public_key():
         raise KeyMismatch("a key does not belong to its certificate")
     return Keystore(FileSigner(name, key), log_certificate, link_certificate, anchor, files)
+
+
+def load_seal_key(config: Config, keystore: Keystore, clock: Clock) -> X25519PublicKey | None:
+    """The configured gateway's key to which sticks are sealed; None where none is configured. Raises SealCertificateBad."""
+    if config.gateway is None or config.gateway.seal_certificate is None:
+        return None
+    try:
+        certificate = read(_bytes(config.gateway.seal_certificate))
+        check_chain(certificate, (), keystore.anchor, at=clock.now_us() // 1_000_000)
+        named, key = gateway_of(certificate, "seal"), seal_key_of(certificate)
+    except (OSError, SyncError) as error:
+        raise SealCertificateBad(f"seal certificate: {error}") from error
+    if named != config.gateway.name:
+        raise SealCertificateBad(f"the seal certificate is {named}'s, the configured gateway is {config.gateway.name}")
+    return key
 
 
 def _bytes(path: Path) -> bytes:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID
@@ -67,7 +68,7 @@ def node_of(certificate: x509.Certificate, role: str = "") -> str:
 
 
 def gateway_of(certificate: x509.Certificate, role: str = "") -> str:
-    """The gateway that a server certificate (role "") or cosigning certificate (role "cosign") names. Raises BadCertificate."""
+    """The gateway that a server certificate (role ""), cosigning ("cosign") or seal certificate ("seal") names. Raises BadCertificate."""
     return _named(certificate, "urn:wasl:gateway:", role)
 
 
@@ -85,6 +86,17 @@ def verifier_of(certificate: x509.Certificate, name: str) -> Verifier:
     if not isinstance(key, Ed25519PublicKey):
         raise BadCertificate("not an Ed25519 key")
     return Verifier(name, key.public_bytes_raw())
+
+
+def seal_key_of(certificate: x509.Certificate) -> X25519PublicKey:
+    """The certificate's X25519 key, to which sticks are sealed. Raises BadCertificate for another kind of key."""
+    try:
+        key = certificate.public_key()
+    except _ODD as error:
+        raise BadCertificate("unreadable key") from error
+    if not isinstance(key, X25519PublicKey):
+        raise BadCertificate("not an X25519 key")
+    return key
 
 
 def check_chain(

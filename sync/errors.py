@@ -166,6 +166,30 @@ class BadStick(SyncError):
     )
 
 
+class BadSeal(SyncError):
+    """A sealed file that does not open: it was changed, cut short, moved, or is not sealed to this key."""
+
+    code = "SYN-44"
+    fault = "site"
+    hint = "A sealed file on the stick was changed, cut short, or put in another's place. Nothing of it was taken: export again."
+
+
+class UnknownSealKey(SyncError):
+    """A stick is sealed to a key that this gateway does not hold."""
+
+    code = "SYN-45"
+    fault = "centre"
+    hint = "This gateway lacks the key that the stick is sealed to. Name it in its configuration, or renew the node's seal certificate and export again."
+
+
+class BadAnswer(SyncError):
+    """A gateway's answer on a stick that does not decode, does not verify, or speaks of another stream."""
+
+    code = "SYN-46"
+    fault = "site"
+    hint = "What the stick says of the centre was changed or belongs to another node. Nothing was done on its word: import the stick at the centre again."
+
+
 ALARMS: dict[str, tuple[Fault, str]] = {
     "SYN-20": (
         "centre",

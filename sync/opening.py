@@ -81,9 +81,10 @@ def _parse(text: str) -> Opening:
         raise BadOpening("not an opening statement")
     try:
         opened = Origin.parse(lines[1])
-        theirs = None if lines[2] == "gateway unknown" else _end(lines[2], "gateway")
+        theirs = None if lines[2] == "gateway unknown" else read_end(lines[2], "gateway")
         opening = Opening(
-            opened=opened, theirs=theirs, own=_end(lines[3], "node"), common=_end(lines[4], "common"), carried=_number(lines[5].removeprefix("carried "))
+            opened=opened, theirs=theirs, own=read_end(lines[3], "node"), common=read_end(lines[4], "common"),
+            carried=_number(lines[5].removeprefix("carried ")),
         )  # fmt: skip
     except NotAName as error:
         raise BadOpening(str(error)) from error
@@ -97,7 +98,8 @@ def _parse(text: str) -> Opening:
     return opening
 
 
-def _end(line: str, word: str) -> End:
+def read_end(line: str, word: str) -> End:
+    """Read such a line. Raises BadOpening, NotAName."""
     parts = line.split(" ")
     if len(parts) != 4 or parts[0] != word:
         raise BadOpening(f"no line of the statement says {word}")

@@ -61,6 +61,7 @@ class SessionAsked:
 class EpochAsked:
     """A statement that a stream goes on under a further epoch. `held`: the stream's newest log (None: never declared), `stored` its own statement;
     `find` gives size and leaves of one of the node's logs, None where it is not held.
+    `carried`: it came by hand, and has no fence; `same`: the log that this very statement opened, which need not be the newest by now.
     """
 
     node: str
@@ -72,6 +73,8 @@ class EpochAsked:
     statement: bytes
     verifier: Verifier
     find: Callable[[Origin], tuple[int, Leaves] | None]
+    carried: bool = False
+    same: HeldLog | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +293,7 @@ class Receiver:
             and said.origin == held.origin
             and said.is_broken_by(held.frontier, [r.leaf for r in fresh])
         )
-        denied: list[Effect] = [Raise("GWY-18", held.origin.stream)] if broken else []
+        denied: list[Effect] = [Raise("GWY-19", held.origin.stream)] if broken else []
         return [*filled, *denied, Append(held.origin, held.frontier, after, note, fresh), Receipt(note)]
 
     def _again(self, note: bytes, now: int) -> bytes:
@@ -327,7 +330,7 @@ def _announced(event: SessionAsked) -> list[Effect]:
     for head in read_heads(event.request.heads, event.verifier, event.node):
         before = known.get(head.origin.stream)
         if before is not None and before.is_denied_by(head, same_start=same_start):
-            effects.append(Raise("GWY-18", head.origin.stream))
+            effects.append(Raise("GWY-19", head.origin.stream))
         if before is None or before.origin != head.origin or before.size < head.size or not same_start:
             effects.append(Announce(head))
     return effects
@@ -339,7 +342,8 @@ def _fenced() -> Refuse:
 
 def _epoch(event: EpochAsked) -> list[Effect]:
     """Judge a statement: it must be the node's own, later than what is held, and true in what it says is common."""
-    if event.known is None or event.fence != event.known.fence:
+    # as with batches: a node that was only ever carried has an empty fence, which is nobody's
+    if event.known is None or (not event.carried and (not event.fence or event.fence != event.known.fence)):
         return [_fenced()]
     try:
         opening = open_opening(event.statement, event.verifier)
@@ -350,17 +354,32 @@ def _epoch(event: EpochAsked) -> list[Effect]:
         return [Refuse(422, "bad-opening", "the statement is of another stream")]
     if held is not None and held.origin == opened and event.stored == event.statement:
         return [Taken(held)]
-    if held is None or opened.epoch <= held.origin.epoch:
-        return [Refuse(409, "rewind", "a later epoch is open", held)]
+    if event.same is not None and event.same.origin == opened:
+        return [Taken(event.same)]  # an old stick after a newer one
+    if (refusal := _refuse_order(event, opening)) is not None:
+        return [refusal]
     found = event.find(opening.common.origin)
     # of a log that is not held any more nothing can be compared: the ledger is the one that forgot
     if found is not None and not _is_true(opening, *found):
         return [Raise("GWY-12", opened.stream), Refuse(412, "fork", "what the statement calls common is not")]
     return [
         Raise("GWY-17", opened.stream),
-        OpenLog(opened, "", event.statement),
+        OpenLog(opened, "" if held else "routine", event.statement),
         Taken(HeldLog(origin=opened, frontier=Frontier(), note=b"")),
     ]
+
+
+def _refuse_order(event: EpochAsked, opening: Opening) -> Refuse | None:
+    """Where the statement does not come next. By hand there was no session that told the node what is held: less than it took for common is no fork."""
+    held, common = event.held, opening.common
+    if held is not None and opening.opened.epoch <= held.origin.epoch:
+        return Refuse(409, "rewind", "a later epoch is open", held)
+    if held is None:
+        return None if event.carried and common.size == 0 else Refuse(409, "rewind", "nothing of this stream is held")
+    found = event.find(common.origin) if event.carried else None
+    if found is not None and found[0] < common.size:
+        return Refuse(409, "rewind", "what is common has not come yet", held)
+    return None
 
 
 def _is_true(opening: Opening, size: int, leaves: Leaves) -> bool:

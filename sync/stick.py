@@ -1,32 +1,38 @@
-"""What lies on a stick that carries a queue by hand (docs/wire.md, section 7.4): a manifest of batches, and the receipts that come back.
+"""What lies on a stick that carries a queue by hand (docs/wire.md, section 7.4): a manifest of batches and openings, and what comes back.
 
-Nothing on it is trusted: a batch is proved by its checkpoint, a receipt by its cosignature. The manifest says where to look, and its hashes tell a
-worn stick from a forged one.
+Nothing on it is trusted: a batch is proved by its checkpoint, an opening by its signature, a receipt by its cosignature. The manifest says
+where to look, and its hashes tell a worn stick from a forged one.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from sync.answer import ANSWER_BYTES_MAX
 from sync.batch import RECORDS_MAX, WIRE_BYTES_MAX
-from sync.checkpoint import NOTE_BYTES_MAX, Checkpoint
-from sync.errors import BadStick, SyncError
+from sync.checkpoint import NOTE_BYTES_MAX
+from sync.errors import BadOpening, BadStick, SyncError
 from sync.keys import Verifier
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX, NAME, TAG, Origin
-from sync.receipt import open_receipt
+from sync.opening import Opening, read_opening
+from sync.receipt import Receipt, open_receipt
+from sync.seal import place, sealed_bytes
 from sync.session import STREAMS_MAX, TOKEN
 
-FORMAT = "wasl-stick/1"
+FORMAT = "wasl-stick/2"
 MANIFEST_NAME: Final = "manifest.json"
 RECEIPTS_NAME: Final = "receipts.json"
 ROOM_NAME: Final = "room.bin"  # taken by the export, given up by the import: a full stick can still bring receipts home
 BATCHES_MAX = 65_536  # of a quarter megabyte: 16 GB, and what one folder of a FAT holds
-MANIFEST_BYTES_MAX = 32 * 1024 * 1024  # some 300 bytes a batch
-RECEIPTS_BYTES_MAX = 8 * 1024 * 1024  # STREAMS_MAX notes, base64 or escaped
+OPENINGS_MAX = 4096  # each came of a restored or copied node; a stick holds those of logs that are not all receipted
+MANIFEST_BYTES_MAX = 32 * 1024 * 1024  # some 400 bytes a batch, a thousand an opening
+RECEIPTS_BYTES_MAX = 8 * 1024 * 1024  # some notes for each of STREAMS_MAX, escaped
+NOTES_MAX = STREAMS_MAX + OPENINGS_MAX  # a receipt for each log
 CERTIFICATE_BYTES_MAX = 16 * 1024
+FILE_BYTES_MAX = sealed_bytes(WIRE_BYTES_MAX)
 FILE_NAME = re.compile(r"[0-9]{8}\.wbt")  # eight and three: any FAT, any system, and no name that one of them reserves
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CODE = re.compile(r"[a-z-]{1,40}")
@@ -34,7 +40,10 @@ _CODE = re.compile(r"[a-z-]{1,40}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFile:
-    """One batch on the stick: its address as of a PUT, how many records, and what the file's bytes are."""
+    """One batch on the stick: its address as of a PUT, how many records, the log's root after them, and what the file's bytes are.
+
+    The root is for the node: sealed batches it cannot read again, and a disk that was set back has other records where these were.
+    """
 
     file: str
     stream: str
@@ -44,42 +53,82 @@ class BatchFile:
     count: int
     bytes: int
     sha256: str
+    root: str
 
     @property
     def end(self) -> int:
         """The position after its last record."""
         return self.first + self.count
 
+    def origin(self, node: str) -> Origin:
+        """The log it is of."""
+        return Origin(node, self.stream, self.epoch, self.tag)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Whose records these are, and the batches in the order in which they are to be taken. `log_certificate` is PEM."""
+    """Whose records these are, the batches in the order in which they are to be taken, and the statements that open further epochs.
+
+    `log_certificate` is PEM; `sealed_to`: id of the key to which every batch is sealed, empty where none is.
+    """
 
     node: str
     log_certificate: str
     batches: tuple[BatchFile, ...]
+    openings: tuple[str, ...] = ()
+    sealed_to: str = ""
 
     def encode(self) -> bytes:
         """Its JSON."""
         rows = [asdict(each) for each in self.batches]
-        text = {"format": FORMAT, "node": self.node, "log_certificate": self.log_certificate, "batches": rows}
+        text = {
+            "format": FORMAT, "node": self.node, "log_certificate": self.log_certificate, "sealed_to": self.sealed_to,
+            "openings": self.openings, "batches": rows,
+        }  # fmt: skip
         return json.dumps(text, indent=0).encode()
+
+    def steps(self) -> Iterator["BatchFile | Statement"]:
+        """Batches and statements in the order in which they are to be taken: an epoch's statement before its first batch."""
+        waiting: dict[str, list[Statement]] = {}
+        for text in self.openings:
+            found = Statement(text, read_opening(text.encode()))
+            waiting.setdefault(found.opening.opened.stream, []).append(found)
+        for batch in self.batches:
+            stated = waiting.get(batch.stream, [])
+            while stated and stated[0].opening.opened.epoch <= batch.epoch:
+                yield stated.pop(0)
+            yield batch
+        for stated in waiting.values():
+            yield from stated
+
+
+class Statement(NamedTuple):
+    """An opening statement as it stands on the stick, and what it says, not verified."""
+
+    text: str
+    opening: Opening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipts:
-    """What a gateway gives back: for each stream its receipt, and the code where it took no more. `cosign_certificate` is PEM."""
+    """What a gateway gives back: receipts of logs, its signed answer on each stream, and the code where it took no more. `cosign_certificate` is PEM."""
 
     node: str
     gateway: str
     ledger: str
     cosign_certificate: str
-    notes: Mapping[str, str]
+    notes: tuple[str, ...]
+    answers: tuple[str, ...]
     refused: Mapping[str, str]
 
     def encode(self) -> bytes:
         """Its JSON."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=0).encode()
+
+
+def where(batch: BatchFile, node: str) -> bytes:
+    """What a batch's file is sealed under."""
+    return place(batch.origin(node), batch.first, batch.count)
 
 
 def folder_name(node: str) -> str:
@@ -95,11 +144,17 @@ def read_manifest(data: bytes) -> Manifest:
         if not isinstance(rows, list) or len(rows) > BATCHES_MAX:
             raise BadStick("the manifest lists no batches, or too many")
         batches = tuple(BatchFile(**row) for row in rows)
-        manifest = Manifest(node=found["node"], log_certificate=found["log_certificate"], batches=batches)
+        manifest = Manifest(
+            node=found["node"], log_certificate=found["log_certificate"], batches=batches, openings=_texts(found["openings"], OPENINGS_MAX, NOTE_BYTES_MAX),
+            sealed_to=found["sealed_to"],
+        )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise BadStick("the manifest does not say what it should") from error
     if not (_named(manifest.node) and _certificate(manifest.log_certificate) and all(map(_good, batches))):
         raise BadStick("a name, number or file of the manifest is out of range")
+    if manifest.sealed_to != "" and not (isinstance(manifest.sealed_to, str) and _DIGEST.fullmatch(manifest.sealed_to)):
+        raise BadStick("the manifest names no key")
+    _check_openings(manifest)
     if len({each.file for each in batches}) != len(batches):
         raise BadStick("the manifest names a file twice")
     return manifest
@@ -111,7 +166,8 @@ def read_receipts(data: bytes) -> Receipts:
     try:
         receipts = Receipts(
             node=found["node"], gateway=found["gateway"], ledger=found["ledger"], cosign_certificate=found["cosign_certificate"],
-            notes=dict(found["notes"]), refused=dict(found["refused"]),
+            notes=_texts(found["notes"], NOTES_MAX, NOTE_BYTES_MAX), answers=_texts(found["answers"], STREAMS_MAX, ANSWER_BYTES_MAX),
+            refused=dict(found["refused"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise BadStick("the receipts do not say what they should") from error
@@ -119,46 +175,58 @@ def read_receipts(data: bytes) -> Receipts:
         raise BadStick("the receipts name nobody")
     if not (isinstance(receipts.ledger, str) and TOKEN.fullmatch(receipts.ledger)):
         raise BadStick("the receipts name no ledger")
-    texts = (*receipts.notes.values(), *receipts.refused.values())
-    if not all(isinstance(each, str) and len(each) <= NOTE_BYTES_MAX for each in texts):
-        raise BadStick("a receipt is none")
-    if len(texts) > 2 * STREAMS_MAX or not all(map(_named, (*receipts.notes, *receipts.refused))):
+    if len(receipts.refused) > STREAMS_MAX or not all(map(_named, receipts.refused)):
         raise BadStick("the receipts name no streams, or too many")
-    if not all(_CODE.fullmatch(code) for code in receipts.refused.values()):
+    if not all(isinstance(code, str) and _CODE.fullmatch(code) for code in receipts.refused.values()):
         raise BadStick("a refusal has no code")
     return receipts
 
 
-def check_receipt(note: str, cosigner: Verifier, origin: Origin, size: int, root_at: Callable[[int], bytes]) -> tuple[int, int]:  # fmt: skip
-    """Size and time (POSIX seconds) of a receipt for a log of ours that has `size` records now. Raises BadStick.
-
-    As of one that came over the link: what the gateway confirms must be what we hold, else nothing is trimmed on its word.
-    """
+def read_note(note: str, cosigner: Verifier) -> Receipt:
+    """A receipt whose cosignature verifies. Raises BadStick."""
     try:
-        receipt = open_receipt(note.encode(), cosigner)
+        return open_receipt(note.encode(), cosigner)
     except (SyncError, ValueError) as error:
-        raise BadStick(f"the receipt of {origin.stream} does not verify: {error}") from error
-    found = receipt.checkpoint
-    if found.origin != origin:
-        raise BadStick(f"a receipt is of {found.origin}, not of {origin}")
-    if not 0 < found.size <= size or found != Checkpoint(origin, found.size, root_at(found.size)):
-        raise BadStick(f"the receipt of {origin.stream} speaks of other records than ours")
-    return found.size, receipt.time
+        raise BadStick(f"a receipt does not verify: {error}") from error
 
 
-def still_wanted(batches: Sequence[BatchFile], streams: Mapping[str, tuple[Origin, int, int]]) -> list[BatchFile]:
-    """Of batches already on the stick, those to keep: of our logs (origin, receipted, size by stream), without gap, with something not receipted."""
+def still_wanted(batches: Sequence[BatchFile], node: str, logs: Mapping[Origin, tuple[int, int]]) -> list[BatchFile]:
+    """Of batches already on the stick, those to keep: of the logs that go (from where, up to where), without gap, with something still wanted."""
     kept: list[BatchFile] = []
-    ends: dict[str, int] = {}
+    ends = {origin: first for origin, (first, _) in logs.items()}
     for each in batches:
-        found = streams.get(each.stream)
-        if found is None or (each.epoch, each.tag) != (found[0].epoch, found[0].tag):
-            continue
-        end = ends.get(each.stream, found[1])
-        if each.first <= end < each.end <= found[2]:
+        origin = each.origin(node)
+        if origin in logs and each.first <= ends[origin] < each.end <= logs[origin][1]:
             kept.append(each)
-            ends[each.stream] = each.end
+            ends[origin] = each.end
     return kept
+
+
+def in_order(batches: Iterable[BatchFile]) -> tuple[BatchFile, ...]:
+    """Each stream's batches, epoch by epoch."""
+    return tuple(sorted(batches, key=lambda each: (each.stream, each.epoch, each.first)))
+
+
+def _check_openings(manifest: Manifest) -> None:
+    """That each is a statement of this node, and those of a stream stand in their order. Raises BadStick."""
+    last: dict[str, int] = {}
+    for text in manifest.openings:
+        try:
+            opened = read_opening(text.encode()).opened
+        except (BadOpening, ValueError) as error:
+            raise BadStick("what the manifest calls an opening is none") from error
+        if opened.node != manifest.node or opened.epoch <= last.get(opened.stream, 0):
+            raise BadStick("an opening is of another node, or out of order")
+        last[opened.stream] = opened.epoch
+
+
+def _texts(found: object, most: int, bytes_max: int) -> tuple[str, ...]:
+    """A list of so many texts at most, each so long. Raises BadStick."""
+    if not isinstance(found, list) or len(found) > most:
+        raise BadStick("a list is none, or too long")
+    if not all(isinstance(each, str) and len(each) <= bytes_max for each in found):
+        raise BadStick("a list holds something that is no note")
+    return tuple(found)
 
 
 def _object(data: bytes, most: int, name: str) -> dict[str, Any]:
@@ -183,12 +251,12 @@ def _certificate(text: object) -> bool:
 
 def _good(batch: BatchFile) -> bool:
     numbers = (
-        (batch.epoch, 1, EPOCH_MAX), (batch.first, 0, SIZE_MAX - RECORDS_MAX), (batch.count, 1, RECORDS_MAX), (batch.bytes, 1, WIRE_BYTES_MAX),
+        (batch.epoch, 1, EPOCH_MAX), (batch.first, 0, SIZE_MAX - RECORDS_MAX), (batch.count, 1, RECORDS_MAX), (batch.bytes, 1, FILE_BYTES_MAX),
     )  # fmt: skip
     return (
         all(type(value) is int and low <= value <= high for value, low, high in numbers)
         and isinstance(batch.file, str) and FILE_NAME.fullmatch(batch.file) is not None
         and isinstance(batch.tag, str) and TAG.fullmatch(batch.tag) is not None
-        and isinstance(batch.sha256, str) and _DIGEST.fullmatch(batch.sha256) is not None
+        and all(isinstance(text, str) and _DIGEST.fullmatch(text) is not None for text in (batch.sha256, batch.root))
         and _named(batch.stream)
     )  # fmt: skip

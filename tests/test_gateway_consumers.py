@@ -193,9 +193,9 @@ def test_node_that_sends_other_records_than_it_announced_is_alarmed_once_they_ha
     other = sign_checkpoint(Checkpoint(node.origin(), 4, bytes(32)), node.signer)
     node.session(heads=(other, b"not a note"))
     assert node.put(0, 3).status == 200
-    assert '"code": "GWY-18"' not in gateway.log
+    assert '"code": "GWY-19"' not in gateway.log
     assert node.put(3, 6).status == 200
-    assert '"code": "GWY-18", "node": "changed", "stream": "his"' in gateway.log
+    assert '"code": "GWY-19", "node": "changed", "stream": "his"' in gateway.log
     node.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, x25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
@@ -87,11 +87,13 @@ def test_each_leaf_has_its_own_purpose_only(realm):
         "node/log": None,
         "gateway/server": [ExtendedKeyUsageOID.SERVER_AUTH],
         "gateway/cosign": None,
+        "gateway/seal": None,
     }
     for name, purpose in expected.items():
         extensions = certificate(realm / f"{name}.pem").extensions
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
-        assert usage.digital_signature
+        assert usage.digital_signature is (name != "gateway/seal")
+        assert usage.key_agreement is (name == "gateway/seal")
         assert not usage.key_cert_sign
         assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         if purpose is None:
@@ -105,7 +107,7 @@ def test_every_leaf_is_signed_by_the_ca_and_points_to_its_key(realm):
     ca = certificate(realm / "ca/ca.pem")
     ca_id = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     serials = set()
-    for name in ("node/link", "node/log", "gateway/server", "gateway/cosign"):
+    for name in ("node/link", "node/log", "gateway/server", "gateway/cosign", "gateway/seal"):
         leaf = certificate(realm / f"{name}.pem")
         leaf.verify_directly_issued_by(ca)
         extensions = leaf.extensions
@@ -113,7 +115,7 @@ def test_every_leaf_is_signed_by_the_ca_and_points_to_its_key(realm):
         own_id = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         assert own_id == x509.SubjectKeyIdentifier.from_public_key(leaf.public_key())
         serials.add(leaf.serial_number)
-    assert len(serials) == 4
+    assert len(serials) == 5
 
 
 def test_keys_are_of_the_promised_kind_and_match_their_certificates(realm):
@@ -123,6 +125,7 @@ def test_keys_are_of_the_promised_kind_and_match_their_certificates(realm):
         "node/log": ed25519.Ed25519PrivateKey,
         "gateway/server": ec.EllipticCurvePrivateKey,
         "gateway/cosign": ed25519.Ed25519PrivateKey,
+        "gateway/seal": x25519.X25519PrivateKey,
     }
     for name, kind in kinds.items():
         pem = (realm / f"{name}.key").read_bytes()
@@ -143,6 +146,18 @@ def test_log_and_cosign_certificates_verify_up_to_the_ca(realm):
 def test_log_and_cosign_certificates_name_their_purpose(realm):
     assert uris(realm / "node/log.pem") == ["urn:wasl:node:clinic-17:log"]
     assert uris(realm / "gateway/cosign.pem") == ["urn:wasl:gateway:centre:cosign"]
+    assert uris(realm / "gateway/seal.pem") == ["urn:wasl:gateway:centre:seal"]
+
+
+def test_further_seal_key_is_another_one_and_never_replaces_the_first(realm, tmp_path):
+    said = CliRunner().invoke(pki_group, ["seal", "centre", "--ca", str(realm / "ca"), "--out", str(tmp_path / "new")])
+    assert (said.exit_code, "seal.key stays there" in said.output) == (0, True)
+    new, old = certificate(tmp_path / "new/seal.pem"), certificate(realm / "gateway/seal.pem")
+    new.verify_directly_issued_by(certificate(realm / "ca/ca.pem"))
+    assert uris(tmp_path / "new/seal.pem") == uris(realm / "gateway/seal.pem")
+    assert new.public_key() != old.public_key()
+    with pytest.raises(FileExistsError):
+        pki.issue_seal(realm / "ca", tmp_path / "new", "centre")
 
 
 def test_certificates_are_valid_from_the_day_before_and_for_their_named_years(tmp_path):
@@ -165,7 +180,7 @@ def test_a_leaf_never_outlives_its_ca(tmp_path):
 
 def test_private_keys_are_readable_by_their_owner_only(realm):
     keys = [*realm.glob("*/*.key")]
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert {stat.S_IMODE(path.stat().st_mode) for path in keys} == {0o600}
 
 
@@ -174,7 +189,7 @@ def test_nothing_but_the_named_files_is_left(realm):
     assert found == sorted(
         ["ca/ca.pem", "ca/ca.key", "ca/crl.der"]
         + [f"node/{stem}.{end}" for stem in ("link", "log") for end in ("pem", "key")]
-        + [f"gateway/{stem}.{end}" for stem in ("server", "cosign") for end in ("pem", "key")]
+        + [f"gateway/{stem}.{end}" for stem in ("server", "cosign", "seal") for end in ("pem", "key")]
     )
 
 

@@ -4,96 +4,38 @@ import errno
 import json
 import re
 import shutil
-from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from random import Random
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.__main__ import main as gateway_main
-from gateway.config import load as load_gateway
-from gateway.stick import folders, import_folder, open_desk
 from node import stick as node_stick
 from node.cli import main as node_main
-from node.clock import SystemClock
-from node.config import load as load_node
 from node.errors import StickFull, StickUnreadable
-from node.keystore import load as load_keys
-from node.stick import check_left, export, take_receipts
+from node.stick import check_left
 from node.tools.pki import issue_gateway, issue_node, make_authority
 from sync.batch import decode, encode
-from sync.checkpoint import parse_checkpoint, parse_note, sign_checkpoint
+from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
 from sync.errors import BadStick
 from sync.keys import FileSigner
-from sync.outbox_view import OutboxView
-from sync.record import Record
-from sync.stick import MANIFEST_NAME, RECEIPTS_NAME, ROOM_NAME, folder_name, read_manifest, read_receipts
-from sync.store import LogTable, SafeDatabase
-from tests.gateway_rig import Gateway, Realm, TinyNode, message, running
-from tests.node_rig import NAME, Feed, Node
+from sync.receipt import cosign
+from sync.stick import MANIFEST_NAME, RECEIPTS_NAME, ROOM_NAME, folder_name, read_receipts
+from tests.gateway_rig import Gateway, Realm, message, running
+from tests.node_rig import NAME, Node
 from tests.node_rig import message as hl7
 from tests.node_rig import running as node_running
-from tests.sim_realm import ed25519
-
-BODIES = [message(n) + b"OBX|" + Random(n).randbytes(4500).hex().encode() for n in range(90)]  # four batches
+from tests.sim_realm import NOW_S, ed25519
+from tests.stick_rig import BODIES, Site
 
 
 @pytest.fixture(scope="module")
 def realm(tmp_path_factory):
     return Realm.make(tmp_path_factory.mktemp("realm"))
-
-
-class Site:
-    """A node's outbox without a core, a gateway's ledger without listeners, and a stick that goes to and fro."""
-
-    def __init__(self, realm: Realm, folder: Path) -> None:
-        self.gateway = Gateway(realm, folder / "gateway")
-        self.rig = Node(realm, folder / "node", feeds=[Feed("his"), Feed("lab")], gateway=self.gateway)
-        self.config = load_node(self.rig.config())
-        self.gateway_file = self.gateway.config()
-        self.keystore, self.stick = load_keys(self.config), folder / "stick"
-        self.stick.mkdir()
-        self.folder = self.stick / folder_name(NAME)
-        self.node = TinyNode(realm, self.gateway, NAME, self.rig.store, streams=("his", "lab"))
-
-    def close(self) -> None:
-        self.node.close()
-
-    def export(self, **options):
-        return export(self.config, self.keystore, self.stick, **options)
-
-    def bring(self):
-        """The gateway's side: what each folder gave."""
-        with open_desk(load_gateway(self.gateway_file)) as desk:
-            return [import_folder(desk, folder) for folder in folders(self.stick)]
-
-    def take(self):
-        return take_receipts(self.config, self.keystore, SystemClock(), self.stick)
-
-    def receipted(self) -> dict[str, int]:
-        with closing(OutboxView(self.rig.store, NAME)) as view:
-            return {each.origin.stream: each.receipted for each in view.streams()}
-
-    def ledger(self, stream: str = "his") -> list[Record]:
-        path = self.gateway.data / "ledger.sqlite"
-        database = SafeDatabase(path, readonly=True)
-        try:
-            rows = list(database.raw().execute("SELECT id FROM log WHERE node = ? AND stream = ?", (NAME, stream)))
-            return list(LogTable(database.raw(), rows[0][0]).records(0, 4000)) if rows else []
-        finally:
-            database.close()
-
-    def same(self, stream: str = "his") -> bool:
-        return self.ledger(stream) == self.node.records(0, self.node.size(stream), stream)
-
-    def manifest(self):
-        return read_manifest((self.folder / MANIFEST_NAME).read_bytes())
-
-    def forge(self, **changes) -> None:
-        (self.folder / MANIFEST_NAME).write_bytes(replace(self.manifest(), **changes).encode())
 
 
 @pytest.fixture
@@ -116,7 +58,7 @@ def test_queue_is_carried_by_hand_with_the_link_down_and_its_receipts_come_home(
     assert (done.node, done.records, done.refused) == (NAME, 95, {})
     assert site.same("his")
     assert site.same("lab")
-    assert {each.origin.stream: each.size for each in site.take()} == {"his": 90, "lab": 5}
+    assert {each.origin.stream: each.size for each in site.take().taken} == {"his": 90, "lab": 5}
     assert site.receipted() == {"his": 90, "lab": 5}
 
 
@@ -197,7 +139,7 @@ def test_a_running_core_takes_the_receipts_and_goes_on(realm, tmp_path):
         assert (done.exit_code, done.output) == (0, "receipt: his up to 3 records\n")
         assert core.stream().receipted == 3
         core.send(hl7("C3"))
-        assert CliRunner().invoke(node_main, [*wasl, str(stick)]).output.endswith("1 batches are new\n")
+        assert CliRunner().invoke(node_main, [*wasl, str(stick)]).output.count("1 batches are new\nNOT SEALED") == 1
 
 
 # --- a stick that is pulled out, worn or full
@@ -234,14 +176,14 @@ def test_full_stick_says_so_what_is_on_it_is_whole_and_the_next_round_brings_the
 
 
 def test_stick_that_is_full_before_it_says_so_keeps_whole_batches_only(site, monkeypatch):
-    write, wanted = node_stick._write, iter(range(100))
+    write, wanted = node_stick.write_file, iter(range(100))
 
-    def refusing(path, data):
+    def refusing(path, parts):
         if path.suffix == ".wbt" and next(wanted) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, data)
+        write(path, parts)
 
-    monkeypatch.setattr(node_stick, "_write", refusing)
+    monkeypatch.setattr(node_stick, "write_file", refusing)
     assert site.export().batches == 2
     assert site.bring()[0].refused == {}
 
@@ -250,6 +192,18 @@ def test_stick_that_cannot_be_written_is_told_as_such(site):
     shutil.rmtree(site.stick)
     with pytest.raises(StickUnreadable):
         site.export()
+
+
+def test_ledger_without_room_refuses_by_code_and_what_was_taken_before_has_its_receipt(site, monkeypatch):
+    site.export()
+    room = iter([2**60] * 2)
+    monkeypatch.setattr("gateway.stick.shutil.disk_usage", lambda _: SimpleNamespace(free=next(room, 0)))
+    (done,) = site.bring()
+    assert done.refused == {"his": "full", "lab": "full"}
+    assert site.take().taken[0].size == len(site.ledger("his")) > 0
+    monkeypatch.undo()
+    assert site.bring()[0].refused == {}
+    assert site.same()
 
 
 # --- a stick that lies
@@ -269,7 +223,7 @@ def test_worn_batch_stops_its_stream_there_and_no_other(site):
     assert done.refused == {"his": "damaged"}
     assert len(site.ledger("his")) == second.first
     assert site.same("lab")
-    assert {each.origin.stream: each.size for each in site.take()} == {"his": second.first, "lab": 5}
+    assert {each.origin.stream: each.size for each in site.take().taken} == {"his": second.first, "lab": 5}
 
 
 def forged(site, change) -> dict[str, str]:
@@ -344,7 +298,7 @@ def test_stick_of_a_node_whose_log_certificate_was_revoked_is_refused_whole(tmp_
     made.close()
 
 
-def test_stick_opens_no_log_of_a_later_epoch(site):
+def test_stick_opens_no_later_epoch_without_its_statement(site):
     def second_epoch(batch):
         said = parse_checkpoint(parse_note(batch.checkpoint).text)
         origin = replace(said.origin, epoch=2)
@@ -409,20 +363,25 @@ def test_receipts_of_another_node_are_refused(site, realm, tmp_path):
     notes = read_receipts((other.folder / RECEIPTS_NAME).read_bytes()).notes
     other.close()
     answered(site, notes=notes)
-    refused(site, "not of")
+    refused(site, "other records than ours")
     answered(site, node="clinic-8")
     refused(site, "are for clinic-8")
 
 
-def test_receipt_for_other_records_than_ours_is_refused(site):
+def test_receipt_for_other_records_than_ours_is_refused(site, realm, tmp_path):
     answered(site)
     notes = read_receipts((site.folder / RECEIPTS_NAME).read_bytes()).notes
-    answered(site, notes={"his": notes["his"].replace("\n90\n", "\n80\n")})
+    answered(site, notes=(notes[0].replace("\n90\n", "\n80\n"),))
     refused(site, "does not verify")
-    answered(site, notes={"his": notes["lab"]})
-    refused(site, "not of")
-    answered(site, notes={"nowhere": notes["his"]})
-    refused(site, "no stream")
+    answered(site, notes=(notes[0].replace("/his/", "/lab/"),))
+    refused(site, "does not verify")
+    other = Site(realm, tmp_path / "other")  # the same origin, and other records in it
+    origin, root = site.node.origin(), bytes(32)
+    cosigner = FileSigner("centre", load_pem_private_key((realm.folder / "gateway/cosign.key").read_bytes(), None))
+    note = cosign(sign_checkpoint(Checkpoint(origin, 90, root), other.keystore.signer), time=NOW_S, signer=cosigner)
+    other.close()
+    answered(site, notes=(note.decode(),))
+    refused(site, "speaks of other records")
 
 
 def test_receipts_of_a_gateway_that_is_not_ours_are_refused(site, tmp_path):

@@ -10,12 +10,14 @@ from sync.checkpoint import Checkpoint, Note, NoteSignature, open_checkpoint, pa
 from sync.keys import FileSigner, Verifier
 from sync.log import EMPTY_ROOT, Frontier
 from sync.names import Origin
+from sync.opening import End, Opening, sign_opening
 from sync.receipt import cosign, open_receipt
 from sync.receiver import (
     Admit,
     Admitted,
     Announce,
     Append,
+    EpochAsked,
     Fill,
     HeldLog,
     Opened,
@@ -26,6 +28,7 @@ from sync.receiver import (
     Receiver,
     Refuse,
     SessionAsked,
+    Taken,
     rewind_members,
 )
 from sync.record import BodyState
@@ -390,7 +393,7 @@ def test_session_keeps_the_heads_it_brings_and_a_start_without_any_changes_nothi
 def test_later_start_that_announces_less_than_was_announced_is_told_to_the_centre_and_admitted():
     effects = session(replace(request(), heads=(note_of(4),)), announced=(announced(7),))
     assert [effect for effect in effects if isinstance(effect, Raise | Announce)] == [
-        Raise("GWY-18", STREAM),
+        Raise("GWY-19", STREAM),
         Announce(announced(4)),
     ]
     assert isinstance(effects[-1], Opened)
@@ -405,7 +408,7 @@ def test_start_that_is_refused_announces_nothing():
     refused(session(replace(request("0" * 32), heads=(note_of(7),))), 403, "fenced")
 
 
-@pytest.mark.parametrize(("made", "raised"), [(MADE, []), (OTHERS, [Raise("GWY-18", STREAM)])])
+@pytest.mark.parametrize(("made", "raised"), [(MADE, []), (OTHERS, [Raise("GWY-19", STREAM)])])
 def test_batch_that_is_not_what_was_announced_is_told_to_the_centre_and_receipted_all_the_same(made, raised):
     effects = judged(asked(5, 9, 5, announced=announced(7, made)))
     assert [effect for effect in effects if isinstance(effect, Raise)] == raised
@@ -415,3 +418,69 @@ def test_batch_that_is_not_what_was_announced_is_told_to_the_centre_and_receipte
 def test_announcement_of_another_epoch_says_nothing_of_this_batch():
     other = announced(7, OTHERS, origin=replace(ORIGIN, epoch=2))
     assert not any(isinstance(effect, Raise) for effect in judged(asked(5, 9, 5, announced=other)))
+
+
+# --- further epochs by hand: as over the link, but for what a session would have told the node
+
+
+TREE = MemoryLog([record.leaf for record in MADE])
+NEXT = Origin(NODE, STREAM, 2, "11111111")
+
+
+def end_at(size: int, made=MADE) -> End:
+    return End(ORIGIN, size, frontier_of(made[:size]).root)
+
+
+def epoch(event_held=None, *, statement=None, common=None, carried=True, same=None, fence="", size=5):
+    """A statement judged; the gateway holds `size` records of the first epoch."""
+    common = common or end_at(4)
+    made = statement or sign_opening(
+        Opening(opened=NEXT, theirs=None, own=common, common=common, carried=0), LOG_SIGNER
+    )
+    asked = EpochAsked(
+        node=NODE, stream=STREAM, fence=fence, known=KNOWN, held=event_held, stored=b"", statement=made, verifier=VERIFIER,
+        find=lambda origin: (size, TREE) if origin == ORIGIN else None, carried=carried, same=same,
+    )  # fmt: skip
+    return RECEIVER.handle(asked, NOW_S)
+
+
+def test_carried_statement_opens_its_epoch_without_a_fence_and_one_of_the_link_does_not():
+    effects = epoch(held(5))
+    assert [type(each) for each in effects] == [Raise, OpenLog, Taken]
+    assert epoch(held(5), carried=False)[-1].code == "fenced"
+    nobody = replace(KNOWN, fence="")
+    asked = EpochAsked(
+        node=NODE, stream=STREAM, fence="", known=nobody, held=held(5), stored=b"", statement=b"", verifier=VERIFIER, find=lambda _: None
+    )  # fmt: skip
+    assert RECEIVER.handle(asked, NOW_S)[-1].code == "fenced"
+
+
+def test_carried_statement_of_an_epoch_that_is_no_longer_the_newest_is_taken_again_and_opens_nothing():
+    newest = HeldLog(origin=replace(NEXT, epoch=3), frontier=Frontier(), note=b"")
+    same = HeldLog(origin=NEXT, frontier=frontier_of(MADE[:2]), note=b"")
+    assert epoch(newest, same=same) == [Taken(same)]
+    assert epoch(newest)[-1].code == "rewind"
+    assert epoch(newest, same=replace(same, origin=replace(NEXT, tag="22222222")))[-1].code == "rewind"
+
+
+def test_carried_statement_of_more_than_is_held_asks_for_it_and_one_of_the_link_is_a_fork():
+    assert [each.code for each in epoch(held(5), common=end_at(8))] == ["rewind"]
+    assert [each.code for each in epoch(held(5), common=end_at(8), carried=False, fence="fence-1")] == [
+        "GWY-12",
+        "fork",
+    ]
+
+
+def test_carried_statement_whose_common_part_is_another_is_a_fork():
+    assert [each.code for each in epoch(held(5), common=end_at(4, OTHERS))] == ["GWY-12", "fork"]
+
+
+def test_carried_statement_for_a_stream_of_which_nothing_is_held_opens_it_only_where_nothing_came_before():
+    assert epoch(None)[-1].code == "rewind"
+    assert epoch(None, common=end_at(0))[1] == OpenLog(NEXT, "routine", epoch(None, common=end_at(0))[1].opening)
+    assert epoch(None, common=end_at(0), carried=False, fence="fence-1")[-1].code == "rewind"
+
+
+def test_carried_statement_of_a_strangers_key_is_refused():
+    made = Opening(opened=NEXT, theirs=None, own=end_at(4), common=end_at(4), carried=0)
+    assert epoch(held(5), statement=sign_opening(made, FileSigner(NODE, ed25519("a stranger"))))[-1].code == "bad-opening"  # fmt: skip

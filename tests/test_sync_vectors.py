@@ -1,26 +1,32 @@
 """The vectors of docs/wire.md: our code reproduces each byte of them, and reads them back."""
 
 import ast
+import base64
 import json
 from dataclasses import replace
 from hashlib import sha256
+from io import BytesIO
 
 import cbor2
 import pytest
 from backports import zstd
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from native import body_commitment, leaf_hashes
 from sync import batch, control, evidence, header
 from sync.announced import read_heads
+from sync.answer import open_answer
 from sync.checkpoint import open_checkpoint
 from sync.context import recall
 from sync.dictionary import Shelf
 from sync.dictionary import make as make_dictionary
 from sync.keys import Verifier, key_id
 from sync.log import Frontier, root_from_proof
+from sync.names import Origin
 from sync.opening import open_opening
 from sync.receipt import lengthen, open_receipt, shorten
 from sync.release import open_release
+from sync.seal import place, unseal
 from sync.session import read_answer, read_request
 from tests.vectors import make
 
@@ -206,3 +212,20 @@ def test_control_records_read_back(case):
     assert json.loads(case["says"]) == dict(control.read_hole(members).members())
     committed = body_commitment(*(bytes.fromhex(case[name]) for name in ("salt", "particulars")), case["says"].encode())
     assert (made.commitment, leaf_hashes([bytes.fromhex(case["header"])]).hex()) == (committed, case["leaf"])
+
+
+@pytest.mark.parametrize("name", ["empty", "forked"])
+def test_answer_vector_verifies_and_says_what_it_says(name):
+    found = vector("answer")
+    said = open_answer(found[name].encode(), Verifier(make.GATEWAY, bytes.fromhex(found["cosign_public"])))
+    assert (said.refused, said.differs, len(said.held)) == {"empty": ("", False, 0), "forked": ("fork", True, 1)}[name]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_sealed_vector_opens_under_its_key(at):
+    found = vector("sealed")
+    key = X25519PrivateKey.from_private_bytes(bytes.fromhex(found["private"]))
+    read = BytesIO(base64.b64decode(found["files"][at]["sealed"])).read
+    where = place(Origin.parse(found["origin"]), found["first"], found["count"])
+    data = b"".join(unseal(read, {found["sealed_to"]: key}, found["sealed_to"], where))
+    assert (len(data), sha256(data).hexdigest()) == (found["files"][at]["bytes"], found["files"][at]["plain"])

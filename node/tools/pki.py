@@ -1,7 +1,7 @@
 """The PKI tool: an authority, and the certificates of nodes and gateways, as PEM files that a person can carry.
 
 DESIGN section 5 names the keys: a node has a link key (TLS client) and a log key (signs checkpoints), a gateway a
-server key (TLS) and a cosigning key (receipts). One person runs it at a time; it never touches a running node.
+server key (TLS), a cosigning key (receipts) and a seal key (sticks are sealed to it). One person runs it at a time; it never touches a running node.
 """
 
 import ipaddress
@@ -14,13 +14,20 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, x25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from node.tools.pki_files import write_private, write_public
 
 CA_CERTIFICATE, CA_KEY, VALIDITY_LIST = "ca.pem", "ca.key", "crl.der"
-LINK, LOG, SERVER, COSIGN, OPERATOR = "link", "log", "server", "cosign", "operator"  # <name>.pem and <name>.key
+LINK, LOG, SERVER, COSIGN, SEAL, OPERATOR = (
+    "link",
+    "log",
+    "server",
+    "cosign",
+    "seal",
+    "operator",
+)  # <name>.pem and <name>.key
 
 CA_DAYS = 20 * 365  # evidence must verify for years after the record; longer than any node stands in a clinic
 LEAF_DAYS = 2 * 365  # a node is visited or renewed within that time; a lost key ends by itself
@@ -36,7 +43,7 @@ NAME_CHARS_MAX = 56  # X.509 allows 64 in a common name; " cosign" is added to i
 # neither blanks nor plus signs. One case only, so that two nodes cannot differ in it.
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
-LeafKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+LeafKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | x25519.X25519PrivateKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +114,7 @@ def issue_node(dir_ca: Path, out_dir: Path, name: str, *, now: datetime | None =
 
 
 def issue_gateway(dir_ca: Path, out_dir: Path, name: str, hosts: Sequence[str], *, now: datetime | None = None) -> None:
-    """Make a gateway's two keys and certificates in `out_dir`: server, for all `hosts` (DNS names, IPs), and cosign.
+    """Make a gateway's keys and certificates in `out_dir`: server, for all `hosts` (DNS names, IPs), seal and cosign.
 
     FileExistsError: it has them already. ValueError: no host, or a bad name.
     """
@@ -128,7 +135,19 @@ def issue_gateway(dir_ca: Path, out_dir: Path, name: str, hosts: Sequence[str], 
         names=(x509.UniformResourceIdentifier(f"{urn}:cosign"),),
         usage=None,
     )
-    _issue(dir_ca, out_dir, (server, cosign), now=now or datetime.now(UTC))
+    _issue(dir_ca, out_dir, (server, _seal_leaf(name), cosign), now=now or datetime.now(UTC))
+
+
+def issue_seal(dir_ca: Path, out_dir: Path, name: str, *, now: datetime | None = None) -> None:
+    """Make a further seal key and certificate of a gateway in `out_dir`. FileExistsError: there is one already."""
+    _issue(dir_ca, out_dir, (_seal_leaf(name),), now=now or datetime.now(UTC))
+
+
+def _seal_leaf(name: str) -> Leaf:
+    return Leaf(
+        file=SEAL, common_name=f"{name} seal", key=x25519.X25519PrivateKey.generate(),
+        names=(x509.UniformResourceIdentifier(f"urn:wasl:gateway:{_checked(name)}:seal"),), usage=None,
+    )  # fmt: skip
 
 
 def issue_operator(dir_ca: Path, out_dir: Path, name: str, *, now: datetime | None = None) -> None:
@@ -181,7 +200,7 @@ def _certificate(authority: Authority, leaf: Leaf, *, now: datetime) -> x509.Cer
         .not_valid_before(now - BACKDATE)
         .not_valid_after(min(now + timedelta(days=LEAF_DAYS), authority.certificate.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(authority=False), critical=True)
+        .add_extension(_key_usage(authority=False, agrees=leaf.file == SEAL), critical=True)
         .add_extension(x509.SubjectAlternativeName(leaf.names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
@@ -217,15 +236,16 @@ def _authority(dir_ca: Path) -> Authority:
     return Authority(certificate=certificate, key=key)
 
 
-def _key_usage(*, authority: bool) -> x509.KeyUsage:
+def _key_usage(*, authority: bool, agrees: bool = False) -> x509.KeyUsage:
+    # RFC 8410 5: an X25519 key agrees on keys and signs nothing
     return x509.KeyUsage(
-        digital_signature=not authority,
+        digital_signature=not (authority or agrees),
         key_cert_sign=authority,
         crl_sign=authority,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
-        key_agreement=False,
+        key_agreement=agrees,
         encipher_only=False,
         decipher_only=False,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.tools.pki import issue_gateway, issue_node, issue_operator, make_authority, revoke
+from node.tools.pki import issue_gateway, issue_node, issue_operator, issue_seal, make_authority, revoke
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _CA = click.option("--ca", "dir_ca", type=_FOLDER, default=Path("pki"), show_default=True, help="Folder of the CA.")
@@ -48,7 +48,7 @@ def node(name: str, dir_ca: Path, out_dir: Path | None) -> None:
     click.echo(f"Node {name}: link and log keys are in {out_dir or name}.")
 
 
-@pki_group.command("gateway", help="Make server and cosigning keys for the gateway NAME, with certificates.")
+@pki_group.command("gateway", help="Make server, cosigning and seal keys for the gateway NAME, with certificates.")
 @click.argument("name")
 @click.option("--host", "hosts", multiple=True, required=True, help="DNS name or IP that nodes call; repeatable.")
 @_CA
@@ -57,7 +57,20 @@ def gateway(name: str, hosts: tuple[str, ...], dir_ca: Path, out_dir: Path | Non
     """Run issue_gateway."""
     with _explained():
         issue_gateway(dir_ca, out_dir or Path(name), name, hosts)
-    click.echo(f"Gateway {name}: server and cosigning keys are in {out_dir or name}.")
+    click.echo(f"Gateway {name}: server, cosigning and seal keys are in {out_dir or name}.")
+
+
+@pki_group.command("seal", help="Make a further seal key for the gateway NAME: sticks are sealed to it.")
+@click.argument("name")
+@_CA
+@_OUT
+def seal(name: str, dir_ca: Path, out_dir: Path | None) -> None:
+    """Run issue_seal."""
+    with _explained():
+        issue_seal(dir_ca, out_dir or Path(name), name)
+    click.echo(
+        f"Gateway {name}: the seal key is in {out_dir or name}. seal.key stays there, seal.pem goes to every node."
+    )
 
 
 @pki_group.command("operator", help="Make the key with which the person NAME signs releases, with its certificate.")

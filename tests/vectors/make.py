@@ -3,6 +3,8 @@
 They were made once. A change of these files is a change of the wire format: see docs/wire.md, section 9.
 """
 
+import base64
+import hmac
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +15,12 @@ from typing import Any
 
 import cbor2
 from backports import zstd
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from native import body_commitment, leaf_hashes
 from sync import batch, control, header
+from sync.answer import Answer, sign_answer
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.context import CONTEXT_BYTES_MAX, before
 from sync.dictionary import compress, read_index
@@ -26,6 +31,7 @@ from sync.opening import End, Opening, sign_opening
 from sync.receipt import cosign, shorten
 from sync.record import BodyState, Kind, Verdict
 from sync.release import Release, sign_release
+from sync.seal import CHUNK_BYTES, MAGIC, place, seal, seal_key_id
 from sync.session import OwnStream, SessionAnswer, SessionRequest, TheirStream
 from tests.sim_realm import (
     AUTHORITY,
@@ -285,6 +291,56 @@ def openings() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def answers() -> dict[str, Any]:
+    """What a gateway says home by hand of a stream."""
+    root = Frontier().append(b"".join(record.leaf for record in RECORDS)).root
+    newest, forgotten = End(ORIGIN, 7, bytes(range(32))), End(Origin(NODE, STREAM, 2, "11111111"), 1, bytes(32))
+    empty = Answer(node=NODE, stream=STREAM, ledger="a" * 32, time=NOW_S, refused="", newest=None, common=None)
+    forked = replace(empty, refused="fork", newest=newest, common=End(ORIGIN, 3, root), held=(forgotten,), differs=True)
+    return {
+        "empty": sign_answer(empty, COSIGNER).decode(),
+        "forked": sign_answer(forked, COSIGNER).decode(),
+        "cosign_public": COSIGNER.public.hex(),
+    }
+
+
+def sealed_files() -> dict[str, Any]:
+    """A sealed file of one chunk and one of two. HPKE is put together here from RFC 9180, with a share that is not random."""
+    key = X25519PrivateKey.from_private_bytes(secret("seal key"))
+    share = X25519PrivateKey.from_private_bytes(secret("seal share"))
+    where, file_key = place(ORIGIN, 0, 3), secret("file key")
+    made = []
+    for data in (b"wasl " * 5, bytes(CHUNK_BYTES + 3)):
+        parts = list(seal(data, key.public_key(), where, file_key))
+        head = MAGIC + hpke_seal(share, key.public_key(), MAGIC + where, file_key)
+        sealed = b"".join([head, *parts[1:]])
+        made.append(
+            {"plain": sha256(data).hexdigest(), "bytes": len(data), "sealed": base64.b64encode(sealed).decode()}
+        )
+    return {
+        "private": key.private_bytes_raw().hex(), "sealed_to": seal_key_id(key.public_key()), "origin": str(ORIGIN), "first": 0, "count": 3, "files": made,
+    }  # fmt: skip
+
+
+def hpke_seal(share: X25519PrivateKey, to: X25519PublicKey, info: bytes, data: bytes) -> bytes:
+    """RFC 9180, sections 4.1, 5.1 and 6.1: base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305; enc and ct."""
+
+    def extract(suite: bytes, salt: bytes, label: bytes, key: bytes) -> bytes:
+        return hmac.digest(salt or bytes(32), b"HPKE-v1" + suite + label + key, "sha256")
+
+    def expand(suite: bytes, key: bytes, label: bytes, more: bytes, size: int) -> bytes:
+        return hmac.digest(key, size.to_bytes(2) + b"HPKE-v1" + suite + label + more + b"\x01", "sha256")[:size]
+
+    kem, hpke, enc = b"KEM\x00\x20", b"HPKE\x00\x20\x00\x01\x00\x03", share.public_key().public_bytes_raw()
+    shared = expand(
+        kem, extract(kem, b"", b"eae_prk", share.exchange(to)), b"shared_secret", enc + to.public_bytes_raw(), 32
+    )
+    schedule = b"\x00" + extract(hpke, b"", b"psk_id_hash", b"") + extract(hpke, b"", b"info_hash", info)
+    inner = extract(hpke, shared, b"secret", b"")
+    cipher = ChaCha20Poly1305(expand(hpke, inner, b"key", schedule, 32))
+    return enc + cipher.encrypt(expand(hpke, inner, b"base_nonce", schedule, 12), data, b"")
+
+
 def controls() -> list[dict[str, str]]:
     """Control records: kind and body to leaf."""
     at = control.Moment(received_us=NOW_S * 1_000_000, clock_state=1, clock_error_us=5000)
@@ -317,6 +373,8 @@ VECTORS: dict[str, Callable[[], Any]] = {
     "opening": openings,
     "evidence": files,
     "control": controls,
+    "answer": answers,
+    "sealed": sealed_files,
 }
 
 
