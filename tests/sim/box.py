@@ -106,8 +106,10 @@ class BoxClient(GatewayClient):
 
     def upload_size(self, name: str) -> int | None:
         answer = self._call("HEAD", f"{UPLOADS}{name}/0", None, {})
-        if not isinstance(answer, bytes):
-            return None  # a gateway that takes no uploads
+        if isinstance(answer, Problem):
+            if answer.code == "not-found":
+                return None  # a gateway that takes no uploads
+            raise AnswerUnreadable(f"{answer.code} to the question for an upload")
         self._box.told.said(name, answer)
         return int(json.loads(answer)["size"])
 

@@ -89,10 +89,7 @@ MUTANTS = (
     Mutant("a large body goes in one piece", "node.body_uploads:BodyUploads.is_wanted", "wire > self._lane.quantum", "False"),
     Mutant("a body begins anew whatever is there", "node.body_uploads:BodyUploads.send_part", "going.held = self._ask(going.upload.id)", "going.held = self._ask(going.upload.id) and 0"),
     Mutant("a part goes where it does not belong", "gateway.uploads:Uploads.write", "if offset != held:", "if False:"),
-    Mutant("name an upload that is not whole", "node.body_uploads:BodyUploads.whole", "and going.is_whole", "and going.held"),
     Mutant("an older disk goes on as if it were not", "sync.highwater:Mark.is_ahead_of", "return self.tag != origin.tag or self.accepted > size", "return False"),
     Mutant("an older disk is not told of", "node.app:Core._compare_with_mark", 'self._alarms.raised("NOD-31", name)', "pass"),
-    Mutant("a mark that forgets at each start", "node.app:Core._compare_with_mark", "self._highwater.save(now=True)", "self._highwater._marks.clear(); self._highwater.save(now=True)"),
-    Mutant("the mark stands still", "node.highwater:HighWater.accepted", "tag, size, known.receipted", "tag, 0, known.receipted"),
     Mutant("ask beyond the end of an epoch", "sync.flow:Flow.call", "min(self.records_max, self.size - self.theirs)", "self.records_max"),
 )  # fmt: skip
