@@ -49,11 +49,11 @@ from sync.sender_events import (
 )  # fmt: skip
 from sync.session import SessionAnswer, TheirStream
 
+CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
 BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in a tight loop
 FORKS_MAX = (
     3  # in a row, with a session and its comparison before each: then it is no copy but a fault, and a person decides
 )
-CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
 REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
 
 
