@@ -425,13 +425,8 @@ def test_first_record_of_a_log_has_no_context():
 def test_context_that_is_refused_is_left_out_before_anything_else_is_given_up(code):
     made = sender(context=4711)
     (again,) = puts(made.handle(Refused("his", code), 1.0))
-    assert (again.first, again.records_max, again.plain, again.bare, again.context) == (
-        10,
-        RECORDS_MAX,
-        False,
-        False,
-        0,
-    )
+    assert (again.first, again.plain, again.bare, again.context) == (10, False, False, 0)
+    assert again.records_max >= 30  # all that waits
     (beyond,) = puts(made.handle(receipt(20), 2.0))
     assert (beyond.first, beyond.since) == (20, 10)
     assert beyond.context == (4711 if code == "unknown-dictionary" else 0)  # who calls it bad may be an older gateway
