@@ -1,5 +1,5 @@
 # Each target first brings what it needs: see .ci/setup.
-.PHONY: help run test check sim bench clean
+.PHONY: help run test check sim hosts bench clean
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
@@ -29,6 +29,12 @@ sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and 
 	$(PYTHON) tests/sim_bits.py --flips 100000
 	$(PYTHON) tests/sim_order.py --seeds 20000
 	$(PYTHON) -m tests.sim.mutants
+
+hosts:  ## two hosts over a line that is thin, long, lossy and cut, each killed once; what a drain uses of it (half an hour)
+	@.ci/setup test
+	$(PYTHON) tests/sim_hosts.py
+	$(PYTHON) tests/bench/hosts.py
+	$(PYTHON) tests/bench/offline.py
 
 bench:  ## the figures of docs/performance.md
 	@.ci/setup test

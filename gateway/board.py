@@ -23,6 +23,7 @@ class StreamRow:
     lane: str
     size: int
     held: int
+    at_node: int
     receipt_at: str
 
 
@@ -80,7 +81,7 @@ class Board:
         streams = tuple(
             StreamRow(
                 node=log.origin.node, stream=log.origin.stream, epoch=log.origin.epoch, lane=log.lane, size=log.frontier.size,
-                held=log.held, receipt_at=_seconds(log.receipt_at),
+                held=log.held, at_node=log.at_node, receipt_at=_seconds(log.receipt_at),
             )
             for log in logs[:STREAMS_SHOWN_MAX]
         )  # fmt: skip

@@ -51,7 +51,9 @@ class Consumers:
         return [
             {
                 "stream": log.origin.stream, "epoch": log.origin.epoch, "tag": log.origin.tag, "lane": log.lane, "size": log.frontier.size,
-                "root": log.frontier.root.hex(), "held": log.held, "receipt_at": moment(log.receipt_at * 1_000_000) if log.receipt_at else "",
+                "root": log.frontier.root.hex(), "held": log.held, "at_node": log.at_node,
+                "announced_at": moment(log.announced_us) if log.announced_us else "",
+                "receipt_at": moment(log.receipt_at * 1_000_000) if log.receipt_at else "",
             }
             for log in self._logs(node, None)
         ]  # fmt: skip

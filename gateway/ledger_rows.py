@@ -8,6 +8,7 @@ import apsw
 from gateway.errors import SwapLost
 from gateway.ledger import ReleaseCall
 from sync.agreement import Told
+from sync.announced import Announced
 from sync.certificates import der, read, verifier_of
 from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
 from sync.log import Frontier, root_at
@@ -169,6 +170,25 @@ class Rows:
             self._connection.execute("UPDATE node SET held = 1 WHERE name = ?", (origin.node,))
         return True
 
+    def announced(self, node: str, stream: str = "") -> tuple[Announced, ...]:
+        """The heads that a node announced last, of one stream or of all."""
+        rows = self._all(
+            "SELECT node, stream, epoch, tag, size, root, note FROM announced WHERE node = ? AND (? = '' OR stream = ?)",
+            (node, stream, stream),
+        )
+        return tuple(Announced(origin=Origin(*row[:4]), size=row[4], root=row[5], note=row[6]) for row in rows)
+
+    def announce(self, head: Announced, now_us: int) -> None:
+        """Keep an announced head in the place of the last one; nothing for a stream that is not held: their number is bounded."""
+        origin = head.origin
+        self._connection.execute(
+            "INSERT OR REPLACE INTO announced (node, stream, epoch, tag, size, root, note, at_us) SELECT ?, ?, ?, ?, ?, ?, ?, ?"
+            " WHERE EXISTS (SELECT 1 FROM log WHERE node = ? AND stream = ?)",
+            (
+                origin.node, origin.stream, origin.epoch, origin.tag, head.size, head.root, head.note, now_us, origin.node, origin.stream,
+            ),
+        )  # fmt: skip
+
     def release(self, call: ReleaseCall, now_us: int) -> int | Refuse:
         """Take a node's records out of being held, if nothing is there that the person had not seen; how many."""
         node = call.node
@@ -186,7 +206,9 @@ class Rows:
             "INSERT INTO release (node, operator, statement, signed_at, at_us) VALUES (?, ?, ?, ?, ?)",
             (node, call.operator, call.statement, call.at, now_us),
         )
-        self._connection.execute("DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17')", (node,))
+        self._connection.execute(
+            "DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17', 'GWY-18')", (node,)
+        )
         return int(count)
 
     def append(self, log: int, effect: Append, *, fence: str, held: bool, receipt_at: int) -> None:

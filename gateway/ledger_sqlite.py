@@ -20,9 +20,11 @@ from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCal
 from gateway.ledger_carried import judged_as, settle
 from gateway.ledger_rows import COSIGN, LOG, Rows
 from sync.agreement import Told
+from sync.certificates import read, verifier_of
 from sync.keys import Signer
 from sync.receiver import (
     Admit,
+    Announce,
     Append,
     Effect,
     EpochAsked,
@@ -279,6 +281,7 @@ class SqliteLedger:
             SessionAsked(
                 node=call.node, request=call.request, known=rows.admitted(call.node, call.request.boot), logs=rows.heads(call.node),
                 fresh=self._dice.random(FENCE_BYTES).hex(), stale=call.connected_at > self._admitted_at.get(call.node, float("-inf")),
+                verifier=verifier_of(read(call.log_certificate), call.node), announced=rows.announced(call.node),
             ),
             now_us // 1_000_000,
         )  # fmt: skip
@@ -292,6 +295,8 @@ class SqliteLedger:
                 case OpenLog():
                     if not rows.open_log(effect):
                         self._raise(rows, waiting, Raise("GWY-15", effect.origin.stream), now_us)
+                case Announce(head):
+                    rows.announce(head, now_us)
                 case Opened(fence, held):
                     rows.use_certificate(call.node, certificate)
                     waiting.answer = SessionOpened(fence=fence, held=held, logs=rows.heads(call.node))
@@ -313,7 +318,7 @@ class SqliteLedger:
                 node=call.node, origin_stream=call.stream, epoch=call.epoch, first=call.first, fence=call.fence, known=known, held=held,
                 leaves=rows.table(row), verifier=verifier, batch=call.batch,
                 lacking=rows.lacking(row, call.first, call.first + len(call.batch.records)),
-                carried=bool(call.log_certificate),
+                carried=bool(call.log_certificate), announced=next(iter(rows.announced(call.node, call.stream)), None),
             ),
             now_us // 1_000_000,
         )  # fmt: skip

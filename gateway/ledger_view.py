@@ -29,7 +29,11 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogView:
-    """One log. `receipt_at`: of its newest receipt, POSIX seconds, 0 where there is none; `held`: how many records wait for a release."""
+    """One log. `receipt_at`: of its newest receipt, POSIX seconds, 0 where there is none; `held`: how many records wait for a release.
+
+    `announced`: the end that the node signed last, told at `announced_us` (UTC microseconds; both 0 where it told of none): what is beyond
+    the frontier still lies at the node.
+    """
 
     log: int
     origin: Origin
@@ -39,6 +43,13 @@ class LogView:
     note: bytes
     receipt_at: int
     held: int
+    announced: int
+    announced_us: int
+
+    @property
+    def at_node(self) -> int:
+        """How many records the node had, when it last told, that have not come yet."""
+        return max(0, self.announced - self.frontier.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +91,15 @@ class LedgerView:
     def logs(self, node: str, stream: str | None = None) -> list[LogView]:
         """The node's logs (of one stream), by stream and epoch."""
         rows = self._all(
-            "SELECT id, node, stream, epoch, tag, lane, size, peaks, octets, note, receipt_at,"
-            " (SELECT coalesce(sum(end - first), 0) FROM hold WHERE log = log.id) FROM log"
-            " WHERE node = ? AND (? IS NULL OR stream = ?) ORDER BY stream, epoch",
+            "SELECT id, node, stream, epoch, tag, lane, log.size, peaks, octets, log.note, receipt_at,"
+            " (SELECT coalesce(sum(end - first), 0) FROM hold WHERE log = log.id), coalesce(announced.size, 0), coalesce(at_us, 0)"
+            " FROM log LEFT JOIN announced USING (node, stream, epoch, tag) WHERE node = ? AND (? IS NULL OR stream = ?) ORDER BY stream, epoch",
             (node, stream, stream),
         )
         return [
             LogView(
                 log=row[0], origin=Origin(*row[1:5]), lane=row[5], frontier=Frontier(row[6], row[7]), octets=row[8], note=row[9],
-                receipt_at=row[10], held=row[11],
+                receipt_at=row[10], held=row[11], announced=row[12], announced_us=row[13],
             )
             for row in rows
         ]  # fmt: skip

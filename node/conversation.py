@@ -7,6 +7,7 @@ from node.errors import AnswerUnreadable
 from node.gateway_client import Problem
 from node.keystore import Keystore
 from node.lane import Lane
+from sync.announced import HEADS_MAX
 from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.errors import SyncError
 from sync.keys import Verifier
@@ -24,13 +25,15 @@ class Conversation:
         self._lane, self._keystore, self._gateway, self._clock = lane, keystore, gateway, clock
 
     def session(self, view: OutboxView, boot: bytes) -> Event:
-        """Ask for a session under this start's id."""
+        """Ask for a session under this start's id, and say where the logs end that wait."""
+        streams = view.streams()
         request = SessionRequest(
             boot=boot.hex(), boots=tuple(boot.hex() for boot in view.boots()), fence=(view.fact("fence") or b"").decode(),
             log_certificate=self._keystore.log_certificate_pem(),
             streams=tuple(
-                OwnStream(stream=s.origin.stream, epoch=s.origin.epoch, tag=s.origin.tag, lane=s.lane) for s in _first_of_each(view.streams())
+                OwnStream(stream=s.origin.stream, epoch=s.origin.epoch, tag=s.origin.tag, lane=s.lane) for s in _first_of_each(streams)
             ),
+            heads=tuple(s.checkpoint for s in _last_of_each(streams) if s.waiting)[:HEADS_MAX],
         )  # fmt: skip
         found = self._lane.client.session(request.encode())
         if isinstance(found, Problem):
@@ -83,6 +86,11 @@ def refused(stream: str, problem: Problem) -> Event:
     return Refused(
         stream, problem.code, theirs, problem.wait_s, window if isinstance(window, int) and window > 0 else 0
     )
+
+
+def _last_of_each(streams: list[StreamView]) -> list[StreamView]:
+    """Each stream's newest log."""
+    return list({each.origin.stream: each for each in streams}.values())
 
 
 def _first_of_each(streams: list[StreamView]) -> list[StreamView]:

@@ -1,6 +1,7 @@
 """The HTTP of the uplink: one kept-alive TLS 1.3 connection to the gateway, its answers bounded and told apart from failures of the path."""
 
 import json
+import math
 import socket
 import ssl
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import urllib3
 from urllib3.connection import HTTPSConnection
 
 from node.errors import AnswerUnreadable, GatewayUnreachable, LinkError, NameUnknown, NoAnswer, TlsFailed, WrongGateway
-from node.sockets import Way, connect, path_mtu, round_trip_s
+from node.sockets import Way, connect, pace, path_mtu, round_trip_s
 from sync.batch import CONTENT_TYPE
 from sync.certificates import gateway_of, read
 from sync.errors import BadCertificate
@@ -58,6 +59,7 @@ class _CheckedConnection(HTTPSConnection):
 
     gateway_name = ""
     way = Way()
+    pace = math.inf
     opened: "list[_CheckedConnection]"  # the client's: its newest connection, to be asked how it is
 
     def _new_conn(self) -> socket.socket:
@@ -83,6 +85,7 @@ class _CheckedConnection(HTTPSConnection):
         if found != self.gateway_name:
             self.close()
             raise WrongGateway(f"the server is {found}")
+        pace(self.sock, self.pace)  # only now: a handshake is short, and what is known may be of another path
 
 
 class GatewayClient:
@@ -103,12 +106,12 @@ class GatewayClient:
         self.seen_dscp: int | None = None  # what the gateway saw of the mark, where it says so
         self._opened: list[_CheckedConnection] = []
         known = {"gateway_name": name, "way": self.way, "opened": self._opened}
-        checked = type("CheckedConnection", (_CheckedConnection,), known)
+        self._checked: type[_CheckedConnection] = type("CheckedConnection", (_CheckedConnection,), known)
         self._pool = urllib3.HTTPSConnectionPool(
             parts.hostname or "", parts.port or 443, maxsize=1, block=True, retries=False, ssl_context=tls,
             timeout=urllib3.Timeout(connect=connect_s_max, read=answer_s_max),
         )  # fmt: skip
-        self._pool.ConnectionCls = checked
+        self._pool.ConnectionCls = self._checked
         self._path = parts.path.rstrip("/")
 
     def session(self, body: bytes) -> bytes | Problem:
@@ -144,6 +147,12 @@ class GatewayClient:
         """PUT a part of an upload: an answer that it is kept, or a verdict."""
         headers = {"Content-Type": "application/octet-stream", **_SHORT}
         return self._call("PUT", f"/v1/uploads/{name}/{offset}", part, headers)
+
+    def pace(self, octets_per_s: float) -> None:
+        """Send no faster than this from now on."""
+        self._checked.pace = octets_per_s
+        if (sock := self._socket()) is not None:
+            pace(sock, octets_per_s)
 
     def drop(self) -> None:
         """Close the connection; the next call opens another."""

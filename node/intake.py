@@ -12,7 +12,8 @@ from node.errors import QueueFull
 from node.writer import Outcome, Writer
 from sync.errors import NoRoom
 from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, common_start, encode_particulars
-from sync.outbox import Stored, repeat_key
+from sync.outbox import Stored
+from sync.outbox_arrivals import repeat_key
 from sync.record import Draft, Kind, Verdict
 
 REFUSALS_TYPE = "application/vnd.wasl.refusals"

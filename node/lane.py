@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from node.errors import LinkError
+from node.errors import LinkError, NoAnswer
 from node.gateway_client import GatewayClient
 from node.link_turns import LinkTurns, SessionDesk
 from node.path_switch import PathSwitch
@@ -83,6 +83,7 @@ class Lane:
         """Make a call of so many bytes when it is this lane's turn. Raises LinkError."""
         self._switch.await_leave(self.name)
         with self._turns.turn(self.name, octets, self.client.round_trip_s, above=above):
+            self.client.pace(self._turns.pace(octets))
             try:
                 return self._timed(call)
             finally:
@@ -118,6 +119,8 @@ class Lane:
         self._turns.rests(self.name)
 
     def _timed(self, call: Callable[[], T]) -> T:
+        if not self._switch.allows(self.name):
+            raise NoAnswer("the way out became a metered one while this lane waited for its turn")
         began, path = self._now(), self._switch.current
         try:
             found = call()

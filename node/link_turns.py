@@ -38,6 +38,11 @@ class LinkTurns:
         with self._changed:
             return self._turns.quantum(lane)
 
+    def pace(self, octets: int) -> float:
+        """Bytes a second at which a call of so many may leave; infinite: as fast as it can."""
+        with self._changed:
+            return self._turns.pace(octets)
+
     @property
     def goodput(self) -> float | None:
         """Measured bytes a second; None before there is a measurement."""

@@ -40,6 +40,11 @@ class PathSwitch:
             if self._stopping:
                 raise NoAnswer("the node stops")
 
+    def allows(self, lane: str) -> bool:
+        """Whether this lane may use the current path."""
+        with self._changed:
+            return self._paths.allows(lane)
+
     def answered(self, name: str) -> None:
         """A call on this path was answered."""
         with self._changed:

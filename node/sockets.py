@@ -1,11 +1,15 @@
 """Sockets towards the gateway: how they are marked, bound, bounded and read. Linux's own options stand here and nowhere else."""
 
+import math
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 # Values of Linux's headers that Python's socket module does not name.
 IP_MTU = 14
+SO_MAX_PACING_RATE = 47
+PACING_MAX = 2**31 - 1  # what fits the option; infinite is -1
 # Bytes that the kernel may hold unsent: two segments keep the link busy, more would stand before the next lane's.
 # SO_SNDBUF stays the kernel's: it bounds what is on the way as well, and would throttle a satellite's long pipe.
 UNSENT_BYTES_MAX = 4096
@@ -66,6 +70,13 @@ def _prepare(sock: socket.socket, way: Way) -> None:
     sock.setsockopt(tcp, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
     sock.setsockopt(tcp, socket.TCP_KEEPINTVL, KEEPALIVE_EACH_S)
     sock.setsockopt(tcp, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+
+
+def pace(sock: socket.socket, octets_per_s: float) -> None:
+    """Let what is written leave at this rate at most, packet by packet."""
+    rate = -1 if octets_per_s == math.inf else min(PACING_MAX, max(1, int(octets_per_s)))
+    with suppress(OSError):  # a kernel without it sends in bursts, as ever
+        sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, rate)
 
 
 def round_trip_s(sock: socket.socket) -> float:

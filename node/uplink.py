@@ -361,9 +361,10 @@ class Uplink(threading.Thread):
         """The records whose leaves are those that were signed. LogBroken where none of the ways to read them gives the root."""
         table, head = logs.table(origin), logs.head(origin)
         stored, kept = [record for record, _ in taken], self._tiles.setdefault(origin, {})
-        for records in mended([record for _, record in taken], stored):
+        for records in mended(sent := [record for _, record in taken], stored):
             if is_proven(table, before, [record.leaf for record in records], head, kept):
-                return [self._checked(record, origin.stream) for record in records]
+                # hashed once already, where its leaf is what it was
+                return [r if r is s else self._checked(r, origin.stream) for r, s in zip(records, sent, strict=True)]
         raise LogBroken("the leaves that were read are not those that were signed")
 
     def _records(self, put: Put, logs: OwnLogs) -> list[tuple[Record, Record]]:

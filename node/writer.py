@@ -184,7 +184,7 @@ class Writer(threading.Thread):
         self.groups += 1
         self.records += len(group)
         self._deliver([(done, outcome) for (_, done), outcome in zip(group, stored, strict=True)])
-        for stream in {outcome.stream for outcome in stored}:
+        for stream in dict.fromkeys(outcome.stream for outcome in stored):  # in their order, whatever strings hash to
             head = outbox.heads[stream]
             self._grown(head.origin, head.frontier.size)
 

@@ -1,6 +1,5 @@
 """Checkpoints: a log's size and root as a signed note (C2SP signed-note, tlog-checkpoint)."""
 
-import base64
 import binascii
 import re
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ class NoteSignature:
 
     def line(self) -> str:
         """The line as it stands in the note, with its newline."""
-        return f"{DASH}{self.name} {base64.b64encode(self.key_id + self.blob).decode()}\n"
+        return f"{DASH}{self.name} {_encode(self.key_id + self.blob)}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Checkpoint:
 
     def text(self) -> str:
         """The signed text: origin, size, root, a line each."""
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+        return f"{self.origin}\n{self.size}\n{_encode(self.root)}\n"
 
 
 def sign_text(text: str, signer: Signer) -> bytes:
@@ -146,8 +145,12 @@ def open_checkpoint(data: bytes, verifier: Verifier) -> Checkpoint:
     return verify_note(parse_note(data), verifier)
 
 
+def _encode(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
 def _decode(encoded: str) -> bytes:
     try:
-        return base64.b64decode(encoded, validate=True)
+        return binascii.a2b_base64(encoded, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise NotANote("not base64") from error

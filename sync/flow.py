@@ -88,5 +88,8 @@ class Flow:
         if self.posting:
             return PostEpoch(self.origin, self.logs[self.at].opening)
         if self.theirs is not None and self.theirs < self.size:
-            return Put(self.origin, self.theirs, self.records_max, self.octets_max, self.bare)
+            # not beyond its end: there lie the records of the next epoch, or some that came since, of which no receipt would be taken
+            return Put(
+                self.origin, self.theirs, min(self.records_max, self.size - self.theirs), self.octets_max, self.bare
+            )
         return Put(self.origin, self.size - 1, 1, self.octets_max, self.bare)

@@ -20,6 +20,7 @@ HEADER_BYTES_MAX = 1024  # about 150 are used; a limit, because headers are perm
 MESSAGE_TYPE_CHARS_MAX = 64  # v2 needs 15; a longer one is cut, so that every header fits its limit
 NUMBER_MAX = 2**63 - 1  # as SQLite counts
 RECEIVED_US_MAX = 253_402_300_799_999_999  # the end of the year 9999: beyond it no calendar library can name the time
+SEQUENCES = (list, tuple)  # a union would be made anew at each look
 PARTICULARS_BYTES_MAX = 64 * 1024  # a control id, a path, some header lines: generous, and bounded for the receiver
 
 Pair = tuple[int, Any]
@@ -95,12 +96,12 @@ _TYPES: Mapping[int, type] = {
     VERSION: int, KIND: int, FACILITY: str, FEED: str, CONTENT_TYPE: str, MESSAGE_TYPE: str, RECEIVED_US: int,
     CLOCK_STATE: int, CLOCK_ERROR_US: int, VERDICT: int, BODY_BYTES: int, PROTECTION: int, COMMITMENT: bytes,
 }  # fmt: skip
+_KNOWN = frozenset((*_TYPES, AFTER))
 
 
 def from_fields(fields: Mapping[int, Any]) -> Header:
     """Check fields by key and give the header they make. Raises NotARecord."""
-    required = set(_TYPES)
-    if not required <= set(fields) <= required | {AFTER}:
+    if not _TYPES.keys() <= fields.keys() <= _KNOWN:
         raise NotARecord("header fields are missing or unknown")
     if any(type(fields[key]) is not kind for key, kind in _TYPES.items()) or fields[VERSION] != HEADER_VERSION:
         raise NotARecord("a header field has the wrong type, or the version is unknown")
@@ -137,7 +138,7 @@ def _after(value: object) -> tuple[str, int, int] | None:
 
 
 def _tupled(value: Any) -> Any:
-    return tuple(_tupled(item) for item in value) if isinstance(value, list | tuple) else value
+    return tuple(map(_tupled, value)) if isinstance(value, SEQUENCES) else value
 
 
 def _loads(data: bytes) -> dict[int, Any]:

@@ -20,6 +20,10 @@ QUANTUM_WIRE_MAX = 512 * 1024  # a second of 4 Mbit/s: above, no lane delays ano
 GOODPUT_START = 8 * 1024.0  # bytes/s, before anything is measured: the thinnest link with promised figures, 64 kbit/s
 SAMPLE_BYTES_MIN = 2 * 1024  # a smaller call measures the way there and back, not the link's width
 RISE_MAX = 2.0  # of one measurement: a single call that found an empty buffer is not believed entirely
+# A call leaves at most so much faster than was measured. All at once it would overflow a small router's queue, the last packets would be
+# missing, and they are those whose loss TCP learns of only by waiting: 1.8 s at 64 kbit/s. As much as one measurement may rise: a link that
+# became wider is found out as fast as without.
+PACE_GAIN = RISE_MAX
 ANSWER_SHARE_MAX = 0.75  # of a call's time that may be put down to the round trip: the clock of a shaken link lies
 WEIGHTS = {ROUTINE: 4, BULK: 1}  # of a call's size while both are at work: today's results against old images
 BUSY_WEIGHT_S = 30.0  # a call without an answer for so long is no longer counted on the link: its path hangs
@@ -36,16 +40,22 @@ class Call:
 class Goodput:
     """Bytes a second that the calls of all lanes together bring through."""
 
-    __slots__ = ("_ended", "_measured")
+    __slots__ = ("_ended", "_measured", "_newest")
 
     def __init__(self) -> None:
         self._measured: float | None = None
+        self._newest = 0.0
         self._ended: list[tuple[float, float, int]] = []  # (began, ended, octets) of the last calls, whichever lane's
 
     @property
     def octets_per_s(self) -> float:
         """The newest estimate."""
         return GOODPUT_START if self._measured is None else self._measured
+
+    @property
+    def octets_per_s_max(self) -> float:
+        """The estimate, or what the last call alone says where that is more: the link may be that wide."""
+        return max(self.octets_per_s, self._newest)
 
     @property
     def is_measured(self) -> bool:
@@ -66,17 +76,18 @@ class Goodput:
             return
         sending = took - min(max(0.0, round_trip_s), took * ANSWER_SHARE_MAX)
         found = (call.octets + ENVELOPE_BYTES + beside) / sending
-        known = self.octets_per_s
+        known, self._newest = self.octets_per_s, found
         self._measured = (known + min(found, known * RISE_MAX)) / 2
 
     def failed(self) -> None:
         """A call was not answered. It was perhaps too much for its time limit, or for the time between two cuts: the next is half as large."""
+        self._newest = 0.0
         if self._measured is not None:
             self._measured /= 2
 
     def forget(self) -> None:
         """Another path: nothing is known of it."""
-        self._measured, self._ended = None, []
+        self._measured, self._newest, self._ended = None, 0.0, []
 
 
 class Turns:
@@ -93,6 +104,13 @@ class Turns:
         if lane in WEIGHTS and any(self._is_at_work(each) for each in WEIGHTS if each != lane):
             share = WEIGHTS[lane] / max(WEIGHTS.values())
         return int(min(QUANTUM_WIRE_MAX, max(QUANTUM_WIRE_MIN, self.goodput.octets_per_s * QUANTUM_S * share)))
+
+    def pace(self, octets: int) -> float:
+        """Bytes a second at which a call of so many may leave; infinite where holding it back gains nothing: a short one, a wide link."""
+        rate = PACE_GAIN * self.goodput.octets_per_s_max
+        if not self.goodput.is_measured or octets <= QUANTUM_WIRE_MIN or rate * QUANTUM_S >= QUANTUM_WIRE_MAX:
+            return math.inf
+        return max(rate, PACE_GAIN * QUANTUM_WIRE_MIN / QUANTUM_S)  # the smallest quantum still goes in its time
 
     def wants(self, lane: str, now: float) -> None:
         """This lane has something to send and could."""

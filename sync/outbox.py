@@ -12,14 +12,15 @@ from typing import Any, NamedTuple, cast
 import apsw
 
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import LogBroken, SyncError
+from sync.errors import LogBroken
 from sync.group import STORE, Group, insert, pack, prepare
-from sync.header import CONTROL_ID, FEED, VERDICT, decode_fields, decode_particulars, seal
+from sync.header import seal
 from sync.keys import Signer, Verifier
 from sync.log import TILE_LEAVES, Frontier
 from sync.names import Origin, check_name
 from sync.opening import End
-from sync.outbox_bodies import body_bytes, delete_bodies, past_retention, receipted
+from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same, remembered
+from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
 from sync.outbox_epochs import open_epoch
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.recent import RECENT_MAX, Recent
@@ -43,11 +44,6 @@ class Stored(NamedTuple):
     repeated: bool = False
 
 
-def repeat_key(feed: str, control_id: str) -> bytes:
-    """What two arrivals of one message have in common, besides their bytes. An empty control id never repeats."""
-    return f"{feed}\0{control_id}".encode() if control_id else b""
-
-
 def _same(one: Draft, other: Draft) -> bool:
     return (one.body, one.verdict, one.common) == (other.body, other.verdict, other.common)
 
@@ -60,7 +56,7 @@ class Outbox:
     ) -> None:  # fmt: skip
         self._signer = signer
         self._random = random
-        self._recent = Recent(recent_max)
+        self._recent, self._recent_max = Recent(recent_max), recent_max
         self._drawn = b""
         try:
             self._database = create(path, SCHEMA, vfs=vfs)
@@ -230,21 +226,8 @@ class Outbox:
 
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
         with reading():
-            found = self._connection.execute(
-                # its position is that in the epoch whose window it lies in
-                "SELECT stream, epoch, seq - start, header, body FROM header JOIN body USING (id) JOIN log"
-                " ON CASE run WHEN 0 THEN log.id ELSE run END = header.log AND seq >= start AND seq < start + size WHERE header.id = ?",
-                (row,),
-            ).fetchone()
-        if found is None or found[4] != draft.body:
-            return None
-        try:
-            fields = decode_fields(found[3] or b"")
-        except (SyncError, TypeError):
-            return None  # a damaged record is no proof that this message is stored
-        if fields.get(VERDICT) != draft.verdict or not found[3][1:].startswith(draft.common[1:]):
-            return None  # an incomplete frame of the same bytes is not the message
-        return Stored(found[0], found[1], found[2], True)
+            place = place_of_same(self._connection, row, draft)
+        return Stored(*place, repeated=True) if place else None
 
     # -- the other writes -----------------------------------------------------------------------------------------
 
@@ -315,11 +298,12 @@ class Outbox:
 
     def trim(self, stream: str, *, ledger: str, received_before_us: int) -> int:
         """Delete bodies of receipted records received before that time, oldest first, at most TRIM_ROWS_MAX. How many."""
-        for head in self.logs(stream):
+        heads = self.logs(stream)
+        with reading():
+            held = held_by(self._connection, ledger, heads)
+        for head, size in zip(heads, held, strict=True):
             with reading():
-                end = min(
-                    receipted(self._connection, ledger, head)[0], head.frontier.size, head.trimmed + TRIM_ROWS_MAX
-                )
+                end = min(size, head.frontier.size, head.trimmed + TRIM_ROWS_MAX)
                 upto: int = past_retention(self._connection, head, end, received_before_us)
             if upto > head.trimmed:
                 self._trim(head, upto)
@@ -328,8 +312,11 @@ class Outbox:
 
     def _trim(self, head: Head, upto: int) -> None:
         after = replace(head, trimmed=upto)
+        since = self._next_row - self._recent_max
+        rows = remembered(self._connection, head, upto, since)
         with self.transaction():
             delete_bodies(self._connection, head, upto)
+            keep_arrivals(self._connection, rows, since)
             write_head(self._connection, after)
         stream = head.origin.stream
         if self.heads[stream] is head:
@@ -360,18 +347,5 @@ class Outbox:
         for start in range(first, self._next_row, REMEMBER_ROWS):
             # a page that cannot be read costs the memory of its rows, not the start; the proofreader names it
             with suppress(apsw.CorruptError, apsw.IOError):
-                self._remember_rows(start, start + REMEMBER_ROWS)
-
-    def _remember_rows(self, first: int, end: int) -> None:
-        rows = self._connection.execute(
-            "SELECT id, header, particulars FROM header JOIN body USING (id) WHERE id >= ? AND id < ? ORDER BY id",
-            (first, end),
-        )
-        for row, header, particulars in rows:
-            try:
-                fields = decode_fields(header or b"")
-                key = repeat_key(fields[FEED], decode_particulars(particulars).get(CONTROL_ID, ""))
-            except (SyncError, TypeError, KeyError):
-                continue  # a damaged record repeats nothing
-            if key:
-                self._recent.keep(key, row)
+                for key, row in arrivals(self._connection, start, start + REMEMBER_ROWS):
+                    self._recent.keep(key, row)

@@ -1,5 +1,6 @@
 """Bodies in the outbox: how many bytes they have, how far each ledger has receipted them, and their end."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -7,6 +8,8 @@ import apsw
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.errors import SyncError
 from sync.header import decode
+from sync.names import Origin
+from sync.opening import read_opening
 from sync.outbox_heads import Head
 
 
@@ -34,6 +37,28 @@ def receipted(connection: apsw.Connection, ledger: str, head: Head) -> tuple[int
     except SyncError:
         return 0, 0
     return (row[0], row[1]) if (said.origin, said.size) == (head.origin, row[0]) else (0, 0)
+
+
+def held_by(connection: apsw.Connection, ledger: str, heads: Sequence[Head]) -> list[int]:
+    """Up to which size a ledger surely holds each log of a stream (oldest first): as receipted, or as a later epoch's statement says that it has taken.
+
+    A gateway opens an epoch only where it has compared the root of what the statement calls common (docs/wire.md, section 5.2), and
+    receipts it only then. A log that was cut there is never receipted again.
+    """
+    held = [receipted(connection, ledger, head)[0] for head in heads]
+    for at in reversed(range(len(heads))):
+        if held[at] and heads[at].opening:
+            for older in range(at):
+                held[older] = max(held[older], _common(heads[at].opening, heads[older].origin))
+    return held
+
+
+def _common(opening: bytes, origin: Origin) -> int:
+    try:
+        common = read_opening(opening).common
+    except SyncError:
+        return 0
+    return common.size if common.origin == origin else 0
 
 
 def past_retention(connection: apsw.Connection, head: Head, end: int, received_before_us: int) -> int:

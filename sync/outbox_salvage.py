@@ -28,7 +28,11 @@ HEAD_COLUMNS = (
     "id, run, start, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, opening, digest"
 )
 LANES = frozenset({"critical", "routine", "bulk"})
-CARRIED = {"boot": "id, started_us", "fact": "name, value"}  # small tables whose rows stand for themselves
+CARRIED = {
+    "boot": "id, started_us",
+    "fact": "name, value",
+    "arrival": "id, salt, particulars",
+}  # rows that stand for themselves
 UNREADABLE = (*BROKEN, apsw.IOError)
 
 Row = tuple[Any, ...]

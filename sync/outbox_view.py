@@ -33,6 +33,7 @@ class StreamView:
     receipted_octets: int
     receipt: bytes
     receipt_at: int
+    checkpoint: bytes
     passed: bool = False
 
     @property
@@ -57,15 +58,15 @@ class OutboxView:
         """All logs, with the cursor of the ledger that last admitted this node."""
         rows = self._all(
             "SELECT log.id, stream, epoch, tag, lane, log.size, log.octets, coalesce(cursor.size, 0), coalesce(cursor.octets, 0),"
-            " coalesce(receipt, x''), coalesce(at, 0),"
+            " coalesce(receipt, x''), coalesce(at, 0), checkpoint,"
             " CASE run WHEN 0 THEN log.id ELSE run END, start, opening FROM log LEFT JOIN cursor ON cursor.log = log.id AND ledger = ? ORDER BY stream, epoch",
             ((self.fact("ledger") or b"").decode(),),
         )
         found = [
             StreamView(
                 log=row[0], origin=Origin(self._node, row[1], row[2], row[3]), lane=row[4], size=row[5], octets=row[6],
-                receipted=row[7], receipted_octets=row[8], receipt=row[9], receipt_at=row[10], run=row[11], start=row[12],
-                opening=row[13],
+                receipted=row[7], receipted_octets=row[8], receipt=row[9], receipt_at=row[10], checkpoint=row[11], run=row[12], start=row[13],
+                opening=row[14],
             )
             for row in rows
         ]  # fmt: skip

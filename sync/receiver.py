@@ -6,6 +6,7 @@ The driver reads the rows it needs inside a transaction, asks, performs the effe
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sync.announced import Announced, read_heads
 from sync.batch import Batch
 from sync.checkpoint import Note, parse_note, verify_note
 from sync.errors import NotAName, SyncError
@@ -41,7 +42,10 @@ class HeldLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionAsked:
-    """A node's start asks to be admitted. `fresh` is a new random fence; `stale`: its connection is younger than a newer start's admission."""
+    """A node's start asks to be admitted. `fresh` is a new random fence; `stale`: its connection is younger than a newer start's admission.
+
+    `verifier`: of the log key that it brings; `announced`: the heads that the node announced last, one of a stream.
+    """
 
     node: str
     request: SessionRequest
@@ -49,6 +53,8 @@ class SessionAsked:
     logs: tuple[HeldLog, ...]
     fresh: str
     stale: bool
+    verifier: Verifier
+    announced: tuple[Announced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +79,7 @@ class PutAsked:
     """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `verifier` the node's log key.
 
     `lacking`: those of its positions that are stored, but without what was damaged on the way.
-    `carried`: it came by hand, on a stick; it has no fence, and everything else is judged as ever.
+    `carried`: it came by hand, on a stick; it has no fence, and everything else is judged as ever. `announced`: see SessionAsked.
     """
 
     node: str
@@ -88,6 +94,7 @@ class PutAsked:
     batch: Batch
     lacking: frozenset[int] = frozenset()
     carried: bool = False
+    announced: Announced | None = None
 
 
 # -- effects -----------------------------------------------------------------------------------------------------------
@@ -113,6 +120,13 @@ class OpenLog:
     origin: Origin
     lane: str
     opening: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Keep what the node announced of a stream, in the place of what was kept before."""
+
+    head: Announced
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +188,7 @@ class Refuse:
     held: HeldLog | None = None
 
 
-Effect = Admit | OpenLog | Append | Fill | Raise | Opened | Taken | Receipt | Refuse
+Effect = Admit | OpenLog | Announce | Append | Fill | Raise | Opened | Taken | Receipt | Refuse
 
 
 class Receiver:
@@ -197,10 +211,16 @@ class Receiver:
         known, boot = event.known, event.request.boot
         older = tuple(each for each in event.request.boots if each != boot)
         opened = self._open_logs(event)
+        told = _announced(event)
         if known is None:
-            return [Admit(boot, event.fresh, hold=False, superseded=older), *opened, Opened(event.fresh, held=False)]
+            return [
+                Admit(boot, event.fresh, hold=False, superseded=older),
+                *opened,
+                *told,
+                Opened(event.fresh, held=False),
+            ]
         if boot == known.boot:
-            return [*opened, Opened(known.fence, known.held)]
+            return [*opened, *told, Opened(known.fence, known.held)]
         if boot in known.earlier:
             # an older start that calls anew after a newer one was admitted: two of them are alive
             alarms: list[Effect] = [Raise("GWY-11")] if event.stale else []
@@ -208,7 +228,13 @@ class Receiver:
         continues = known.fence == event.request.fence or known.boot in event.request.boots
         suspect: list[Effect] = [] if continues else [Raise("GWY-10")]
         held = known.held or not continues
-        return [*suspect, Admit(boot, event.fresh, hold=held, superseded=older), *opened, Opened(event.fresh, held)]
+        return [
+            *suspect,
+            Admit(boot, event.fresh, hold=held, superseded=older),
+            *opened,
+            *told,
+            Opened(event.fresh, held),
+        ]
 
     def _open_logs(self, event: SessionAsked) -> list[Effect]:
         there = {log.origin.stream for log in event.logs}
@@ -258,7 +284,14 @@ class Receiver:
         if not fresh:
             return [*filled, Receipt(self._again(held.note, now))]
         note = cosign(batch.checkpoint, time=now, signer=self._cosigner)
-        return [*filled, Append(held.origin, held.frontier, after, note, fresh), Receipt(note)]
+        said = event.announced
+        broken = (
+            said is not None
+            and said.origin == held.origin
+            and said.is_broken_by(held.frontier, [r.leaf for r in fresh])
+        )
+        denied: list[Effect] = [Raise("GWY-18", held.origin.stream)] if broken else []
+        return [*filled, *denied, Append(held.origin, held.frontier, after, note, fresh), Receipt(note)]
 
     def _again(self, note: bytes, now: int) -> bytes:
         """The receipt that was given before; under a renewed cosigning key, the same checkpoint cosigned by that."""
@@ -284,6 +317,20 @@ class Receiver:
         ):
             return Refuse(422, "bad-batch", "batch and address differ")
         return None
+
+
+def _announced(event: SessionAsked) -> list[Effect]:
+    """Keep the heads that are news; say where one contradicts what the node had announced."""
+    known = {head.origin.stream: head for head in event.announced}
+    same_start = event.known is not None and event.known.boot == event.request.boot
+    effects: list[Effect] = []
+    for head in read_heads(event.request.heads, event.verifier, event.node):
+        before = known.get(head.origin.stream)
+        if before is not None and before.is_denied_by(head, same_start=same_start):
+            effects.append(Raise("GWY-18", head.origin.stream))
+        if before is None or before.origin != head.origin or before.size < head.size or not same_start:
+            effects.append(Announce(head))
+    return effects
 
 
 def _fenced() -> Refuse:

@@ -49,11 +49,15 @@ from sync.sender_events import (
 )  # fmt: skip
 from sync.session import SessionAnswer, TheirStream
 
-CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
 BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in a tight loop
 FORKS_MAX = (
     3  # in a row, with a session and its comparison before each: then it is no copy but a fault, and a person decides
 )
+# with nothing to send and no session for so long, one is asked for: a gateway that was set back, a copy that was admitted, a line that is
+# dead would else be noticed with the next message only, and the centre would not hear what waits in lanes that may not use the path.
+# A hundred calls a day, some 2 kB each
+SESSION_S_MAX = 900.0
+CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
 REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
 
 
@@ -82,6 +86,7 @@ class Sender:
         self._cosigner: Verifier | None = None
         self._ledger = self._fence = ""
         self._retry_at = 0.0
+        self._session_at = 0.0
         self._plain = False  # the gateway lacks a dictionary: none is used until the next session
         self._context, self._missed = 0, 0  # bytes of context that it takes, and how often it could do nothing with one
         self._busy = False  # one call at a time on this lane
@@ -101,6 +106,7 @@ class Sender:
         """An answer; what else there is to hear of asks for nothing by itself."""
         match event:
             case SessionOpened(answer, cosigner):
+                self._session_at = now
                 return self._opened(answer, cosigner)
             case Receipted(stream, note):
                 return self._receipted(stream, note, now)
@@ -165,7 +171,13 @@ class Sender:
                     )
                     self.flows[name] = replace(flow, first=call.first)
                 return [call]
-        return [Wait(min((self.flows[name].ready_at - now for name in waiting), default=WAIT_S_MAX))]
+        if waiting:
+            return [Wait(min(self.flows[name].ready_at for name in waiting) - now)]
+        due = self._session_at + SESSION_S_MAX
+        if due <= now:
+            self.phase, self._busy = Phase.ASKING, True
+            return [AskSession()]
+        return [Wait(min(WAIT_S_MAX, due - now))]
 
     def _context_of(self, flow: Flow, first: int) -> int:
         """Bytes of context that a call from `first` on may use."""

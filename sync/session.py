@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync.agreement import Told
+from sync.announced import HEADS_MAX
+from sync.checkpoint import NOTE_BYTES_MAX
 from sync.errors import BadBatch
 from sync.log import HASH_BYTES, SIZE_MAX
 from sync.names import EPOCH_MAX, NAME, TAG
@@ -31,19 +33,25 @@ class OwnStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRequest:
-    """A start, and what it wants to send. `boot` and `boots` are 32 hex digits; `fence` the one last held, or empty; `log_certificate` PEM."""
+    """A start, and what it wants to send. `boot` and `boots` are 32 hex digits; `fence` the one last held, or empty; `log_certificate` PEM.
+
+    `heads`: signed checkpoints of the logs that wait (see `sync.announced`).
+    """
 
     boot: str
     boots: tuple[str, ...]
     fence: str
     log_certificate: str
     streams: tuple[OwnStream, ...]
+    heads: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
         """The request's JSON."""
         streams = [{"stream": s.stream, "epoch": s.epoch, "tag": s.tag, "lane": s.lane} for s in self.streams]
+        heads = {"heads": [head.decode() for head in self.heads]} if self.heads else {}
         return json.dumps(
-            {"boot": self.boot, "boots": list(self.boots), "fence": self.fence, "log_certificate": self.log_certificate, "streams": streams}
+            {"boot": self.boot, "boots": list(self.boots), "fence": self.fence, "log_certificate": self.log_certificate, "streams": streams} | heads,
+            ensure_ascii=False,
         ).encode()  # fmt: skip
 
 
@@ -93,6 +101,7 @@ def read_request(data: bytes) -> SessionRequest:
             streams=tuple(
                 OwnStream(stream=s["stream"], epoch=s["epoch"], tag=s["tag"], lane=s["lane"]) for s in found["streams"]
             ),
+            heads=_heads(found.get("heads", [])),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise BadBatch("session request fields are missing") from error
@@ -167,6 +176,18 @@ def read_their(found: Mapping[str, Any]) -> TheirStream:
     if not in_range or not _good(stream.stream, stream.epoch, stream.tag):
         raise BadBatch("a stream of the answer is out of range")
     return stream
+
+
+def _heads(found: object) -> tuple[bytes, ...]:
+    if not isinstance(found, list) or len(found) > HEADS_MAX:
+        raise BadBatch("the heads are no list, or too many")
+    try:
+        heads = tuple(note.encode() for note in found)
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise BadBatch("a head is no text") from error
+    if any(len(head) > NOTE_BYTES_MAX for head in heads):
+        raise BadBatch("a head is too long")
+    return heads
 
 
 def _token(text: object) -> bool:

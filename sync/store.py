@@ -73,6 +73,8 @@ class SafeDatabase(APSWDatabase):
     def _connect(self) -> apsw.Connection:
         connection: apsw.Connection = super()._connect()  # type: ignore[no-untyped-call]  # peewee
         connection.convert_binding = _binding
+        # else, with STAT4 compiled in, a statement with ORDER BY or a join is planned anew for each value bound to it: 5 µs became 16
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         # synchronous is a property of the connection, not of the file: trust nobody, ask
         found = (connection.pragma("synchronous"), connection.pragma("journal_mode"))
         if found != (FULL, "wal"):

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,18 +224,24 @@ class TinyNode:
 
     # -- calling --------------------------------------------------------------------------------------------------
 
-    def session(self, *, boots: tuple[str, ...] = (), fence: str | None = None, boot: str | None = None, log_certificate: str | None = None) -> urllib3.BaseHTTPResponse:  # fmt: skip
-        request = SessionRequest(
-            boot=boot or self.boot, boots=boots, fence=self.fence if fence is None else fence,
-            log_certificate=log_certificate or (self.keys / "log.pem").read_text(),
-            streams=tuple(OwnStream(stream=name, epoch=1, tag=self.origin(name).tag, lane="routine") for name in self.streams),
-        )  # fmt: skip
+    def session(self, *, boots: tuple[str, ...] = (), fence: str | None = None, boot: str | None = None, log_certificate: str | None = None, heads: tuple[bytes, ...] = ()) -> urllib3.BaseHTTPResponse:  # fmt: skip
+        request = replace(
+            self.request(boots=boots, fence=fence, boot=boot, log_certificate=log_certificate), heads=heads
+        )
         answer = self.pool.request(
             "POST", "/v1/session", body=request.encode(), headers={"Content-Type": "application/json"}
         )
         if answer.status == 200:
             self.fence = answer.json()["fence"]
         return answer
+
+    def request(self, *, boots: tuple[str, ...] = (), fence: str | None = None, boot: str | None = None, log_certificate: str | None = None) -> SessionRequest:  # fmt: skip
+        """What a session is asked for with."""
+        return SessionRequest(
+            boot=boot or self.boot, boots=boots, fence=self.fence if fence is None else fence,
+            log_certificate=log_certificate or (self.keys / "log.pem").read_text(),
+            streams=tuple(OwnStream(stream=name, epoch=1, tag=self.origin(name).tag, lane="routine") for name in self.streams),
+        )  # fmt: skip
 
     def put(
         self, first: int, end: int, stream: str = "his", *, fence: str | None = None, data: bytes | None = None

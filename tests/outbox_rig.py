@@ -5,7 +5,8 @@ from random import Random
 
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.keys import Verifier
-from sync.outbox import Outbox, repeat_key
+from sync.outbox import Outbox
+from sync.outbox_arrivals import repeat_key
 from sync.receipt import cosign
 from sync.record import Record
 from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, STREAM, TAG, draft

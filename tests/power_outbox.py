@@ -8,7 +8,8 @@ from random import Random
 import apsw
 
 from sync.errors import NoRoom
-from sync.outbox import Outbox, Stored, repeat_key
+from sync.outbox import Outbox, Stored
+from sync.outbox_arrivals import repeat_key
 from sync.record import Draft
 from tests.outbox_rig import FAR, LEDGER, receipted
 from tests.power_lives import TILE_LEAVES, Life, Rows, Told, abandon, everything, files_in, look

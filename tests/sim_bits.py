@@ -57,7 +57,7 @@ COSIGNER_KEY = Verifier(COSIGNER.name, COSIGNER.public)
 KNOWN = Admitted(boot="1" * 32, fence="fence", earlier=frozenset(), held=False)
 TURNS_MAX = 400  # calls of one sender: halving each of the batches down to one record takes far fewer
 ALWAYS = 0.1  # of the flips that the sender has noticed already, the part that proofreader and start are shown too
-TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact")
+TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival")
 RECORDS = {"log", "header", "body", "tile", "header_position"}  # the others are facts beside the records
 
 

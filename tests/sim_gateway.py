@@ -83,6 +83,7 @@ class SimGateway:
     failed_handshakes: int = 0
     fence: str = "fence-1"
     dscp: int | None = None
+    announced: list[tuple[bytes, ...]] = field(default_factory=list)  # the heads of each session
 
     def __post_init__(self) -> None:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -153,6 +154,7 @@ class SimGateway:
         return SessionAnswer(**{**values, **changes})
 
     def _open_session(self, request: Request) -> bytes:
+        self.announced.append(read_request(request.body).heads)
         return http(200, self.session_answer(request).encode(), "application/json")
 
     def _take(self, batch: Batch) -> bytes:

@@ -17,6 +17,7 @@ from sync.opening import End, Opening, sign_opening
 from sync.receiver import (
     Admit,
     Admitted,
+    Announce,
     Append,
     EpochAsked,
     HeldLog,
@@ -92,6 +93,7 @@ class Centre:
         self.logs: dict[str, CentreLog] = {}  # the newest of each stream
         self.older: list[CentreLog] = []
         self.openings: dict[Origin, bytes] = {}
+        self.announced: dict = {}
         self.alarms: list[str] = []
         self.now = NOW_S
         self.recalled = 0  # contexts that were found here
@@ -101,7 +103,8 @@ class Centre:
         request = read_request(data)
         heads = tuple(each.head for each in self.logs.values())
         event = SessionAsked(
-            node=NODE, request=request, known=self.known, logs=heads, fresh=f"{self.dice.getrandbits(128):032x}", stale=stale
+            node=NODE, request=request, known=self.known, logs=heads, fresh=f"{self.dice.getrandbits(128):032x}", stale=stale,
+            verifier=Verifier(NODE, LOG_SIGNER.public), announced=tuple(self.announced.values()),
         )  # fmt: skip
         for effect in self.receiver.handle(event, self.now):
             match effect:
@@ -115,6 +118,8 @@ class Centre:
                     self.logs[origin.stream] = CentreLog(HeldLog(origin=origin, frontier=Frontier(), note=b""))
                 case Raise(code):
                     self.alarms.append(code)
+                case Announce(head):
+                    self.announced[head.origin.stream] = head
                 case Refuse():
                     return effect
                 case Opened(fence, held):
@@ -194,6 +199,7 @@ class Centre:
         event = PutAsked(
             node=NODE, origin_stream=stream, epoch=epoch, first=first, fence=fence, known=self.known, held=mine.head if mine else None,
             leaves=mine.log if mine else MemoryLog(), verifier=Verifier(NODE, LOG_SIGNER.public), batch=found,
+            announced=self.announced.get(stream),
         )  # fmt: skip
         answer: bytes | Refuse | None = None
         for effect in self.receiver.handle(event, self.now):

@@ -17,6 +17,7 @@ from gateway.page_words import WORDS
 from gateway.public import LIMIT_MAX
 from node.tools.pki import revoke
 from sync.batch import encode
+from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadEvidence
 from sync.evidence import parse, verify
 from sync.record import BodyState, Record, Verdict
@@ -166,6 +167,36 @@ def test_held_records_are_listed_and_proved_only_with_the_right_to_release(gatew
     assert gateway.get(path.format(1), token=PLAIN_TOKEN).status == 200
     assert problem(gateway.get(path.format(2), token=PLAIN_TOKEN)) == (404, "not-found")
     assert gateway.get(path.format(2)).status == 200
+
+
+def test_what_a_node_announced_and_has_not_sent_is_shown_as_at_the_node_until_it_comes(realm, gateway, tmp_path):
+    node = TinyNode(realm, gateway, "metered", tmp_path / "outbox.sqlite")
+    node.add([message(n) for n in range(9)])
+    node.session(heads=(node.outbox.heads["his"].checkpoint,))
+
+    def shown() -> tuple[int, int]:
+        (log,) = gateway.get("/v1/nodes/metered/streams").json()["streams"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", log["announced_at"])
+        return log["size"], log["at_node"]
+
+    assert shown() == (0, 9)
+    assert node.put(0, 4).status == 200
+    assert shown() == (4, 5)
+    assert node.put(4, 9).status == 200
+    assert shown() == (9, 0)
+    node.close()
+
+
+def test_node_that_sends_other_records_than_it_announced_is_alarmed_once_they_have_passed(realm, gateway, tmp_path):
+    node = TinyNode(realm, gateway, "changed", tmp_path / "outbox.sqlite")
+    node.add([message(n) for n in range(6)])
+    other = sign_checkpoint(Checkpoint(node.origin(), 4, bytes(32)), node.signer)
+    node.session(heads=(other, b"not a note"))
+    assert node.put(0, 3).status == 200
+    assert '"code": "GWY-18"' not in gateway.log
+    assert node.put(3, 6).status == 200
+    assert '"code": "GWY-18", "node": "changed", "stream": "his"' in gateway.log
+    node.close()
 
 
 def test_bodies_of_many_pages_come_whole(realm, gateway, tmp_path):

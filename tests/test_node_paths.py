@@ -1,12 +1,23 @@
 """Ways out of a running node: the next one after several failures, the better one again when it is back, and only what is critical where bytes cost."""
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 
+from node.errors import NoAnswer
+from node.lane import Lane
+from node.link_turns import LinkTurns
+from node.path_switch import PathSwitch
+from sync.checkpoint import parse_checkpoint, parse_note
+from sync.lanes import BULK, CRITICAL, ROUTINE
+from sync.paths import FAILURES_MAX, Path
 from tests.bench.thin_link import ThinLink
 from tests.node_rig import Feed, Node, Realm, free_port, message, running, wait_until
 from tests.sim_gateway import sim_gateway
 
 EAGER = (
+    "import sync.sender as sender; sender.SESSION_S_MAX = 0.3\n"
     "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05\n"
     "import sync.paths as p, node.path_switch as s; p.HOLD_DOWN_S = p.PROBE_EACH_S = s.PROBE_EACH_S = 0.2"
 )
@@ -60,6 +71,11 @@ def test_a_dead_path_is_left_for_the_next_and_taken_back_when_it_is_there_again(
         assert fake.bodies("his") == node.bodies("his")
 
 
+def heads_of(session: tuple[bytes, ...]) -> list[tuple[str, int]]:
+    found = [parse_checkpoint(parse_note(note).text) for note in session]
+    return [(head.origin.stream, head.size) for head in found]
+
+
 def test_on_a_metered_path_only_the_critical_lane_sends_and_the_others_follow_on_a_free_one(realm, fake, tmp_path):
     port = free_port()
     node = made(realm, tmp_path, fake, port=port, more="metered = true")
@@ -72,10 +88,39 @@ def test_on_a_metered_path_only_the_critical_lane_sends_and_the_others_follow_on
         node.wait_receipted("alarm", size=2)
         assert node.stream("his").receipted == 0
         assert fake.bodies("his") == []
+        # of the lane that waits the centre knows all the same, signed, what it holds
+        wait_until("an announced head", lambda: any(heads_of(session) == [("his", 1)] for session in fake.announced))
         link = ThinLink(port, int(fake.url.rpartition(":")[2]), rate=1e6, delay_s=0.001)
         node.wait_receipted("his", size=1)
         assert in_use(node) == ["mpls"]
         link.close()
+
+
+class LateTurns(LinkTurns):
+    """Turns that come only after the better path has failed for good."""
+
+    @contextlib.contextmanager
+    def turn(self, *about, **more):
+        for _ in range(FAILURES_MAX):
+            self.switch.failed("mpls", self._now())
+        with super().turn(*about, **more):
+            yield
+
+
+@pytest.mark.parametrize(("lane", "calls"), [(CRITICAL, ["lte"]), (ROUTINE, []), (BULK, [])])
+def test_a_lane_that_waited_for_its_turn_while_the_path_became_a_metered_one_calls_there_only_if_it_is_critical(
+    lane, calls
+):
+    clock = iter(range(1000))
+    turns = LateTurns(lambda: next(clock))
+    turns.switch = PathSwitch([Path(name="mpls"), Path(name="lte", metered=True)], lambda: next(clock), turns.forget)
+    clients = {
+        name: SimpleNamespace(name=name, drop=lambda: None, round_trip_s=lambda: 0.0) for name in ("mpls", "lte")
+    }
+    made, called = Lane(lane, clients, turns, None, turns.switch, lambda: next(clock)), []
+    with contextlib.nullcontext() if calls else pytest.raises(NoAnswer):
+        made.put(1, lambda: called.append(made.client.name))
+    assert called == calls
 
 
 def test_a_stop_ends_a_lane_that_waits_for_a_free_path(realm, fake, tmp_path):

@@ -9,7 +9,8 @@ from node.writer import EXIT_STORE, Writer
 from sync.errors import CommitUnknown, LogBroken, NoRoom
 from sync.header import common_start
 from sync.keys import FileSigner
-from sync.outbox import Outbox, repeat_key
+from sync.outbox import Outbox
+from sync.outbox_arrivals import repeat_key
 from sync.outbox_view import OutboxView
 from sync.record import Draft, Kind
 from tests.node_rig import wait_until

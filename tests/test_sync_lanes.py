@@ -15,6 +15,7 @@ from sync.lanes import (
     CRITICAL,
     ENVELOPE_BYTES,
     GOODPUT_START,
+    PACE_GAIN,
     QUANTUM_S,
     QUANTUM_WIRE_MAX,
     QUANTUM_WIRE_MIN,
@@ -184,6 +185,76 @@ def test_after_a_change_to_a_link_a_hundred_times_thinner_a_few_calls_are_enough
     assert turns.quantum(BULK) <= 2 * QUANTUM_WIRE_MIN
 
 
+# -- how fast a call leaves ---------------------------------------------------------------------------------------------
+def paced_calls(turns: Turns, link: Link, calls: int) -> None:
+    """One lane's calls, each leaving no faster than it may: the link has it when it has left, and when it is through."""
+    now = 0.0
+    for _ in range(calls):
+        octets = turns.quantum(BULK)
+        left = now + octets / turns.pace(octets)
+        turns.begin(BULK, octets, now)
+        through, _ = link.send(octets, now)
+        now = max(left, through) + link.round_trip
+        turns.end(BULK, now, answered=True, round_trip_s=link.round_trip)
+
+
+@pytest.mark.parametrize("rate", [4_000.0, THIN, 16_000.0, 64_000.0])
+@pytest.mark.parametrize("round_trip", [0.02, 0.6])
+def test_on_a_thin_link_no_call_leaves_more_than_twice_as_fast_as_the_link_carries(rate, round_trip):
+    turns = Turns()
+    paced_calls(turns, Link(rate, round_trip), 30)
+    assert rate < turns.pace(turns.quantum(BULK)) <= 1.2 * PACE_GAIN * rate
+    # so that of a whole quantum no more than so much stands in the router's queue at once
+    assert turns.quantum(BULK) * (1 - rate / turns.pace(turns.quantum(BULK))) <= 0.6 * QUANTUM_S * rate
+
+
+@pytest.mark.parametrize("round_trip", [0.02, 0.6])
+def test_a_link_that_became_a_hundred_times_wider_is_found_out_though_calls_are_held_back(round_trip):
+    turns, link = Turns(), Link(4_000.0, round_trip)
+    paced_calls(turns, link, 10)
+    wider = Link(400_000.0, round_trip)
+    paced_calls(turns, wider, 20)
+    assert turns.quantum(BULK) == QUANTUM_WIRE_MAX
+    assert turns.pace(QUANTUM_WIRE_MAX) == math.inf
+
+
+def test_a_call_of_a_few_packets_is_not_held_back():
+    turns = Turns()
+    paced_calls(turns, Link(THIN, 0.02), 5)
+    assert turns.pace(QUANTUM_WIRE_MIN) == math.inf
+    assert turns.pace(QUANTUM_WIRE_MIN + 1) < math.inf
+
+
+def test_before_anything_was_measured_no_call_is_held_back():
+    assert Turns().pace(QUANTUM_WIRE_MAX) == math.inf
+
+
+def test_a_single_fast_answer_lets_the_next_call_go_faster_though_the_estimate_does_not_believe_it():
+    turns = Turns()
+    paced_calls(turns, Link(THIN, 0.02), 10)
+    turns.begin(BULK, 12_000, 100.0)
+    turns.end(BULK, 100.001, answered=True)
+    assert turns.goodput.octets_per_s < 2 * THIN
+    assert turns.pace(12_000) == math.inf
+
+
+def test_after_however_many_failures_the_smallest_quantum_still_leaves_in_the_time_of_a_turn():
+    turns = Turns()
+    paced_calls(turns, Link(64_000.0, 0.02), 5)
+    for n in range(30):
+        turns.begin(BULK, 1, 200.0 + n)
+        turns.end(BULK, 201.0 + n, answered=False)
+    assert QUANTUM_WIRE_MIN / turns.pace(QUANTUM_WIRE_MIN + 1) <= QUANTUM_S
+
+
+def test_on_another_path_nothing_is_held_back_by_what_was_measured_before():
+    turns = Turns()
+    paced_calls(turns, Link(4_000.0, 0.02), 5)
+    turns.goodput.forget()
+    assert turns.pace(100_000) == math.inf
+
+
+# -- turns ---------------------------------------------------------------------------------------------------------------
 def test_nothing_lower_begins_while_a_critical_record_waits_or_is_on_the_way():
     turns = Turns()
     turns.wants(CRITICAL, 0.0)

@@ -11,7 +11,8 @@ from sync.errors import LogBroken, NoRoom, NotAName, SyncError
 from sync.header import common_start
 from sync.keys import FileSigner
 from sync.names import Origin
-from sync.outbox import TRIM_ROWS_MAX, Outbox, Stored, repeat_key
+from sync.outbox import TRIM_ROWS_MAX, Outbox, Stored
+from sync.outbox_arrivals import repeat_key
 from sync.outbox_bodies import receipted as receipted_of
 from sync.recent import STRIDE
 from sync.record import BodyState, Kind
@@ -223,10 +224,41 @@ def test_what_is_not_the_same_message_is_stored(box, changes, together):
     assert [(each.seq, each.repeated) for each in found] == [(0, False), (1, False)]
 
 
-def test_message_is_stored_again_where_the_first_ones_bytes_are_gone(box):
+@pytest.mark.parametrize("again", ["at once", "after a restart"])
+def test_repeat_of_a_message_whose_body_was_trimmed_is_known_and_another_body_under_its_id_is_not(tmp_path, again):
+    key = repeat_key("his", "C00000")  # as the particulars of draft(0) say
+    with closing(outbox(tmp_path)) as made:
+        (first,) = made.append([draft(0, repeat_key=key)])
+        receipted(made, 1)
+        assert made.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 1
+        found = made.append([draft(0, repeat_key=key)]) if again == "at once" else []
+    with closing(outbox(tmp_path)) as made:
+        found += made.append([draft(0, repeat_key=key)])
+        assert set(found) == {first._replace(repeated=True)}
+        (other,) = made.append([draft(0, repeat_key=key, body=b"MSH|other")])
+        assert (other.seq, other.repeated) == (1, False)
+
+
+def test_trimming_keeps_no_body_and_no_more_arrivals_than_are_remembered(tmp_path):
+    with closing(outbox(tmp_path, recent_max=4)) as made:
+        for first in (0, 6):
+            made.append(some(first, 6))
+            receipted(made, first + 6)
+            assert made.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 6
+        kept = made._connection.execute("SELECT id FROM arrival").fetchall()
+        assert kept == [(row,) for row in range(9, 13)]
+        assert made._connection.execute("SELECT count(*) FROM body").get == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["DELETE FROM arrival", "UPDATE arrival SET salt = zeroblob(16)", "UPDATE arrival SET particulars = x'ff'"],
+)
+def test_repeat_of_a_trimmed_message_is_stored_again_where_nothing_proves_it_any_more(box, damage):
     box.append([draft(0, repeat_key=KEY)])
     receipted(box, 1)
     assert box.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 1
+    box._connection.execute(damage)
     (again,) = box.append([draft(0, repeat_key=KEY)])
     assert (again.seq, again.repeated) == (1, False)
 

@@ -106,12 +106,45 @@ def test_receipts_trimming_and_repeats_go_on_in_every_window(tmp_path):
         receipted(made, 4)
         assert made.append([drafts[8]])[0] == (STREAM, 2, 2, True)
         assert made.append([drafts[3]])[0] == (STREAM, 1, 3, True)
-        assert made.trim(STREAM, ledger=LEDGER, received_before_us=2**60) == 4
-        assert [
-            record.state.word
-            for head in made.logs(STREAM)
-            for record in head.table(made._connection).records(0, head.frontier.size)
-        ] == (["present"] * 6 + ["trimmed"] * 4)
+        trimmed = [made.trim(STREAM, ledger=LEDGER, received_before_us=2**60) for _ in range(3)]
+        assert trimmed == [6, 4, 0]
+        assert states(made) == ["trimmed"] * 10
+
+
+def states(made: Outbox) -> list[str]:
+    return [
+        record.state.word
+        for head in made.logs(STREAM)
+        for record in head.table(made._connection).records(0, head.frontier.size)
+    ]
+
+
+def test_what_a_statement_calls_common_is_trimmed_only_once_the_epoch_it_opened_is_receipted_by_that_ledger(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        made.append(some(0, 10))
+        receipted(made, 2)
+        opened(made, 6)
+
+        def trim(ledger: str = LEDGER) -> int:
+            return made.trim(STREAM, ledger=ledger, received_before_us=2**60)
+
+        assert (trim(), trim()) == (2, 0)  # the statement alone says what this node believes
+        receipted(made, 1, ledger="another")
+        assert trim() == 0
+        receipted(made, 1)
+        assert [trim() for _ in range(3)] == [4, 1, 0]
+        assert states(made) == ["trimmed"] * 7 + ["present"] * 3
+
+
+@pytest.mark.parametrize(("place", "trimmed"), [(8, [6, 2, 1, 0]), (6, [6, 1, 0])])
+def test_a_statement_covers_the_log_it_names_and_those_whose_statements_that_one_needed(tmp_path, place, trimmed):
+    with closing(outbox(tmp_path)) as made:
+        made.append(some(0, 10))
+        opened(made, 6)
+        opened(made, place, 3)
+        made.open_epoch(STREAM, epoch=4, tag=TAG_2, place=place, own=place, theirs=None)
+        receipted(made, 1)
+        assert [made.trim(STREAM, ledger=LEDGER, received_before_us=2**60) for _ in trimmed] == trimmed
 
 
 def test_view_shows_what_waits_of_all_windows(tmp_path):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from sync.announced import Announced, read_heads
 from sync.batch import Batch
 from sync.checkpoint import Checkpoint, Note, NoteSignature, open_checkpoint, parse_note, sign_checkpoint
 from sync.keys import FileSigner, Verifier
@@ -13,6 +14,7 @@ from sync.receipt import cosign, open_receipt
 from sync.receiver import (
     Admit,
     Admitted,
+    Announce,
     Append,
     Fill,
     HeldLog,
@@ -295,10 +297,13 @@ def request(boot: str = "2" * 32, *, boots=("1" * 32,), fence="fence-1", streams
     return SessionRequest(boot=boot, boots=boots, fence=fence, log_certificate="", streams=own)
 
 
-def session(found: SessionRequest, *, known: Admitted | None = KNOWN, logs=(), stale: bool = False) -> list:
-    return RECEIVER.handle(
-        SessionAsked(node=NODE, request=found, known=known, logs=logs, fresh="fresh", stale=stale), NOW_S
-    )
+def session(
+    found: SessionRequest, *, known: Admitted | None = KNOWN, logs=(), stale: bool = False, announced=()
+) -> list:
+    event = SessionAsked(
+        node=NODE, request=found, known=known, logs=logs, fresh="fresh", stale=stale, verifier=VERIFIER, announced=announced
+    )  # fmt: skip
+    return RECEIVER.handle(event, NOW_S)
 
 
 def test_first_start_ever_is_admitted_and_its_logs_are_opened():
@@ -366,3 +371,47 @@ def test_empty_log_takes_its_first_record():
     assert held(0).frontier == Frontier()
     append, _ = judged(asked(0, 1, 0))
     assert append.before == Frontier()
+
+
+# --- announced heads
+
+
+def announced(size: int, made=MADE, **changes) -> Announced:
+    (found,) = read_heads([note_of(size, made, **changes)], VERIFIER, NODE)
+    return found
+
+
+def test_session_keeps_the_heads_it_brings_and_a_start_without_any_changes_nothing():
+    told = session(replace(request(), heads=(note_of(7), b"not a note")))
+    assert [effect for effect in told if isinstance(effect, Announce)] == [Announce(announced(7))]
+    assert not any(isinstance(effect, Announce | Raise) for effect in session(request(), announced=(announced(7),)))
+
+
+def test_later_start_that_announces_less_than_was_announced_is_told_to_the_centre_and_admitted():
+    effects = session(replace(request(), heads=(note_of(4),)), announced=(announced(7),))
+    assert [effect for effect in effects if isinstance(effect, Raise | Announce)] == [
+        Raise("GWY-18", STREAM),
+        Announce(announced(4)),
+    ]
+    assert isinstance(effects[-1], Opened)
+
+
+def test_late_word_of_the_same_start_neither_alarms_nor_replaces_a_newer_one():
+    late = replace(request(KNOWN.boot), heads=(note_of(4),))
+    assert not any(isinstance(effect, Announce | Raise) for effect in session(late, announced=(announced(7),)))
+
+
+def test_start_that_is_refused_announces_nothing():
+    refused(session(replace(request("0" * 32), heads=(note_of(7),))), 403, "fenced")
+
+
+@pytest.mark.parametrize(("made", "raised"), [(MADE, []), (OTHERS, [Raise("GWY-18", STREAM)])])
+def test_batch_that_is_not_what_was_announced_is_told_to_the_centre_and_receipted_all_the_same(made, raised):
+    effects = judged(asked(5, 9, 5, announced=announced(7, made)))
+    assert [effect for effect in effects if isinstance(effect, Raise)] == raised
+    assert [type(effect) for effect in effects[-2:]] == [Append, Receipt]
+
+
+def test_announcement_of_another_epoch_says_nothing_of_this_batch():
+    other = announced(7, OTHERS, origin=replace(ORIGIN, epoch=2))
+    assert not any(isinstance(effect, Raise) for effect in judged(asked(5, 9, 5, announced=other)))

@@ -11,7 +11,7 @@ from sync.flow import QUANTUM_BYTES_MAX
 from sync.keys import FileSigner, Verifier
 from sync.pace import WAIT_S_MAX, WAIT_S_MIN, Backoff
 from sync.receipt import cosign
-from sync.sender import FORKS_MAX, REVOKED_WAIT_S, Phase, Sender
+from sync.sender import FORKS_MAX, REVOKED_WAIT_S, SESSION_S_MAX, Phase, Sender
 from sync.sender_events import (
     Alarm,
     AskRoot,
@@ -68,6 +68,28 @@ def test_mended_path_is_tried_at_once_and_the_waits_go_on_from_where_they_were()
     assert made.handle(PathFailed("x"), 1.0) == [wait]
 
 
+def test_idle_node_asks_for_a_session_after_a_quarter_of_an_hour_and_hears_what_became_of_the_gateway():
+    made = sender(theirs=40)
+    assert made.handle(Tick(), SESSION_S_MAX - 1) == [Wait(1.0)]
+    assert made.handle(Tick(), SESSION_S_MAX) == [AskSession()]
+    effects = made.handle(opened(12), SESSION_S_MAX)  # it was set back meanwhile
+    assert alarms(effects) == ["SYN-25"]
+    assert puts(effects)[0].first == 12
+
+
+def test_idle_node_whose_copy_was_admitted_says_so_and_one_whose_line_is_dead_tries_it_as_ever():
+    copied, cut = sender(theirs=40), sender(theirs=40)
+    assert copied.handle(Tick(), SESSION_S_MAX) == cut.handle(Tick(), SESSION_S_MAX) == [AskSession()]
+    assert copied.handle(Refused("", "fenced"), SESSION_S_MAX) == [Alarm("SYN-27")]
+    *_, wait = cut.handle(PathFailed("x"), SESSION_S_MAX)
+    assert cut.handle(Tick(), SESSION_S_MAX + wait.seconds) == [AskSession()]
+
+
+def test_node_with_something_to_send_sends_it_before_it_asks_for_a_session():
+    made = sender(theirs=40)
+    assert made.handle(Grew(ORIGIN, 41), 2 * SESSION_S_MAX)[0] == Put(ORIGIN, 40, 1, QUANTUM_BYTES_MAX, False)
+
+
 # --- one event at a time
 
 
@@ -115,7 +137,7 @@ def puts(effects) -> list[Put]:
 def test_session_comes_before_any_put_and_its_fence_is_kept_first():
     made = sender(theirs=None)
     effects = made.handle(opened(10), 0.0)
-    assert effects == [KeepFence("f", "ledger-1"), Put(ORIGIN, 10, RECORDS_MAX, QUANTUM_BYTES_MAX, False)]
+    assert effects == [KeepFence("f", "ledger-1"), Put(ORIGIN, 10, 30, QUANTUM_BYTES_MAX, False)]
 
 
 def test_one_call_at_a_time():
@@ -235,7 +257,7 @@ def test_further_epoch_is_stored_then_told_then_sent():
     logs = (OwnLog(ORIGIN, 40, 10), OwnLog(new, 3, start=40, opening=b"signed"))
     assert made.handle(EpochOpened("his", logs), 0.0) == [PostEpoch(new, b"signed")]
     taken = EpochTaken("his", their(0, epoch=2, tag="11111111"))
-    assert puts(made.handle(taken, 0.0)) == [Put(new, 0, RECORDS_MAX, QUANTUM_BYTES_MAX, False)]
+    assert puts(made.handle(taken, 0.0)) == [Put(new, 0, 3, QUANTUM_BYTES_MAX, False)]
 
 
 def test_gateway_that_lost_an_epoch_is_sent_the_rest_of_the_one_before_and_then_the_stored_statement():
@@ -243,8 +265,16 @@ def test_gateway_that_lost_an_epoch_is_sent_the_rest_of_the_one_before_and_then_
     made.handle(Started((OwnLog(ORIGIN, 30, 30), OwnLog(new, 10, 10, 30, b"signed")), "ledger-1"), 0.0)
     effects = made.handle(opened(12), 0.0)
     assert alarms(effects) == ["SYN-25"]
-    assert puts(effects)[0] == Put(ORIGIN, 12, RECORDS_MAX, QUANTUM_BYTES_MAX, False)
+    # and no more: the rows behind that log's end are the next one's
+    assert puts(effects)[0] == Put(ORIGIN, 12, 30 - 12, QUANTUM_BYTES_MAX, False)
     assert made.handle(receipt(30), 0.0)[-1] == PostEpoch(new, b"signed")
+
+
+def test_no_call_asks_for_more_records_than_one_batch_holds_or_the_log_is_known_to_have():
+    # beyond the end lie the next epoch's records, and those whose growth we were not yet told of
+    for size, most in ((10_000, RECORDS_MAX), (12, 2)):
+        (put,) = puts(sender(size, theirs=None).handle(opened(10), 0.0))
+        assert put.records_max == most
 
 
 def test_leaves_that_cannot_be_read_stop_the_stream_and_open_no_epoch():
@@ -379,7 +409,7 @@ def test_busy_gateway_is_left_alone_for_as_long_as_it_asks_but_never_for_ever(wa
     made = sender()
     (wait,) = made.handle(Refused("his", "busy", wait_s=wait_s, window_bytes=5000), 0.0)
     assert least <= wait.seconds <= most
-    assert made.handle(Tick(), 60.1) == [Put(ORIGIN, 10, RECORDS_MAX, 5000, False)]
+    assert made.handle(Tick(), 60.1) == [Put(ORIGIN, 10, 30, 5000, False)]
     made = sender(theirs=None)
     (wait,) = made.handle(Refused("", "busy", wait_s=wait_s), 0.0)
     assert least <= wait.seconds <= most
@@ -403,7 +433,7 @@ def test_verdict_that_nobody_knows_is_a_failure_of_the_path(code):
 def test_unknown_dictionary_sends_the_same_range_without_one_until_the_next_session():
     made = sender()
     (again,) = puts(made.handle(Refused("his", "unknown-dictionary"), 1.0))
-    assert (again.first, again.records_max, again.plain) == (10, RECORDS_MAX, True)
+    assert (again.first, again.records_max, again.plain) == (10, 30, True)
     (beyond,) = puts(made.handle(receipt(20), 2.0))
     assert (beyond.first, beyond.plain) == (20, True)
     made.handle(PathFailed("LNK-02"), 3.0)
@@ -425,8 +455,13 @@ def test_first_record_of_a_log_has_no_context():
 def test_context_that_is_refused_is_left_out_before_anything_else_is_given_up(code):
     made = sender(context=4711)
     (again,) = puts(made.handle(Refused("his", code), 1.0))
-    assert (again.first, again.plain, again.bare, again.context) == (10, False, False, 0)
-    assert again.records_max >= 30  # all that waits
+    assert (again.first, again.records_max, again.plain, again.bare, again.context) == (
+        10,
+        30,
+        False,
+        False,
+        0,
+    )
     (beyond,) = puts(made.handle(receipt(20), 2.0))
     assert (beyond.first, beyond.since) == (20, 10)
     assert beyond.context == (4711 if code == "unknown-dictionary" else 0)  # who calls it bad may be an older gateway

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync.announced import HEADS_MAX
+from sync.checkpoint import NOTE_BYTES_MAX, Checkpoint, sign_checkpoint
 from sync.errors import BadBatch
-from sync.names import EPOCH_MAX
+from sync.keys import FileSigner
+from sync.names import EPOCH_MAX, Origin
 from sync.session import (
     BOOTS_MAX,
     LANES,
@@ -23,7 +26,7 @@ from sync.session import (
     read_request,
     read_their,
 )
-from tests.sim_realm import COSIGN_CERTIFICATE, LOG_CERTIFICATE, pem
+from tests.sim_realm import COSIGN_CERTIFICATE, LOG_CERTIFICATE, ed25519, pem
 
 LOG_PEM, COSIGN_PEM = pem(LOG_CERTIFICATE).decode(), pem(COSIGN_CERTIFICATE).decode()
 REQUEST = SessionRequest(
@@ -52,7 +55,8 @@ def unique(of: st.SearchStrategy) -> st.SearchStrategy:
 
 
 REQUESTS = st.builds(
-    SessionRequest, boot=HEX, boots=st.lists(HEX, max_size=4).map(tuple), fence=st.just("") | TOKENS, log_certificate=ASCII, streams=unique(OWN)
+    SessionRequest, boot=HEX, boots=st.lists(HEX, max_size=4).map(tuple), fence=st.just("") | TOKENS, log_certificate=ASCII, streams=unique(OWN),
+    heads=st.lists(st.text(max_size=60).map(str.encode), max_size=3).map(tuple),
 )  # fmt: skip
 ANSWERS = st.builds(
     SessionAnswer, fence=TOKENS, ledger=TOKENS, cosign_certificate=ASCII, held=st.booleans(), streams=unique(THEIRS)
@@ -230,3 +234,30 @@ def test_largest_request_and_answer_that_are_allowed_fit_the_limit_of_bytes():
     )
     answer = SessionAnswer(fence="f" * 128, ledger="l" * 128, cosign_certificate=COSIGN_PEM, held=True, streams=theirs)
     assert read_answer(answer.encode()) == answer
+
+
+def test_request_without_heads_names_none_and_one_of_before_there_were_heads_is_read():
+    assert b"heads" not in REQUEST.encode()
+    assert read_request(REQUEST.encode()).heads == ()
+
+
+@pytest.mark.parametrize(
+    "heads", [None, "x", {}, [1], [None], ["\ud800"], ["x" * (NOTE_BYTES_MAX + 1)], ["x"] * (HEADS_MAX + 1)]
+)
+def test_heads_that_are_no_short_list_of_texts_are_refused(heads):
+    with pytest.raises(BadBatch):
+        read_request(json.dumps(json.loads(REQUEST.encode()) | {"heads": heads}).encode())
+
+
+def test_longest_request_fits_what_a_gateway_reads():
+    own = tuple(
+        OwnStream(stream=f"{n:063d}", epoch=EPOCH_MAX, tag="0" * 8, lane="critical") for n in range(STREAMS_MAX)
+    )
+    note = sign_checkpoint(
+        Checkpoint(Origin("n" * 63, "s" * 63, EPOCH_MAX, "0" * 8), 2**63 - 1, bytes(32)),
+        FileSigner("n" * 63, ed25519(b"k")),
+    )
+    longest = SessionRequest(
+        boot="0" * 32, boots=("1" * 32,) * (BOOTS_MAX - 1), fence="f" * 128, log_certificate=LOG_PEM, streams=own, heads=(note,) * HEADS_MAX
+    )  # fmt: skip
+    assert len(longest.encode()) <= SESSION_BYTES_MAX

@@ -63,6 +63,17 @@ def test_connection_that_turns_out_otherwise_is_refused(tmp_path, monkeypatch, p
         SafeDatabase(tmp_path / "a.db").raw()
 
 
+def test_a_statement_is_not_planned_anew_for_each_value(database):
+    raw, planned = database.raw(), []
+    statement = "SELECT leaf FROM header WHERE log = ? AND seq >= ? ORDER BY seq"
+    raw.authorizer = lambda *what: planned.append(what) or apsw.SQLITE_OK  # asked whenever a statement is planned
+    raw.execute(statement, (1, 0)).fetchall()
+    before = len(planned)
+    raw.execute(statement, (2, 0)).fetchall()
+    assert before
+    assert len(planned) == before
+
+
 def test_reader_can_write_nothing(database, tmp_path):
     reader = SafeDatabase(tmp_path / "a.db", readonly=True)
     with pytest.raises(apsw.ReadOnlyError):

@@ -11,6 +11,7 @@ from backports import zstd
 
 from native import body_commitment, leaf_hashes
 from sync import batch, control, evidence, header
+from sync.announced import read_heads
 from sync.checkpoint import open_checkpoint
 from sync.context import recall
 from sync.dictionary import Shelf
@@ -153,6 +154,13 @@ def test_session_vectors_are_read():
     found = vector("session")
     assert read_request(json.dumps(found["request"]).encode()).streams[0].stream == make.STREAM
     assert read_answer(json.dumps(found["answer"]).encode()).streams[0].size == 3
+
+
+def test_heads_vector_says_what_it_says():
+    found = vector("heads")
+    request = read_request(json.dumps(found["request"]).encode())
+    heads = read_heads(request.heads, Verifier(make.NODE, make.LOG_SIGNER.public), make.NODE)
+    assert [{"origin": str(head.origin), "size": head.size, "root": head.root.hex()} for head in heads] == found["says"]
 
 
 @pytest.mark.parametrize("form", ["present", "trimmed"])

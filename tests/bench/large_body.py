@@ -1,6 +1,7 @@
 """One large body over a thin link that is cut again and again. Prints one JSON line.
 
-Run: python large_body.py SCRATCH [MIB] [BYTES_PER_S] [CUT_EVERY_S] [image|text]     an image does not compress, text as hospitals send it does
+Run: python large_body.py SCRATCH [MIB] [BYTES_PER_S] [CUT_EVERY_S] [image|text|noise]     an image is base64, a quarter of which compresses away; noise does
+not compress: all of ISO 8859-1 that may stand in a field, by a die; text as hospitals send it does
 """
 
 import base64
@@ -18,11 +19,16 @@ from lanes import Bench, ask, message
 from node.tools.hospital import Hospital
 
 MIB = 1024 * 1024
+NOISE = bytes(
+    each for each in (*range(0x20, 0x7F), *range(0xA0, 0x100)) if each not in b"|^~\\&"
+)  # 7.45 bits in a byte
 
 
 def body(octets: int, kind: str) -> bytes:
     if kind == "image":
         text = base64.b64encode(Random(7).randbytes(octets * 3 // 4))
+    elif kind == "noise":
+        text = Random(7).randbytes(octets).translate(bytes(NOISE[each % len(NOISE)] for each in range(256)))
     else:
         hospital, parts = Hospital(7), []
         while (sum(map(len, parts[-1000:])) and sum(map(len, parts)) < octets) or not parts:
@@ -34,6 +40,8 @@ def body(octets: int, kind: str) -> bytes:
             ]
         text = b"".join(parts)[:octets]
     head = message(1).replace(b"ORU^R40", b"MDM^T02")
+    if kind == "noise":
+        head = head.replace(b"UNICODE UTF-8", b"8859/1")
     return head + b"OBX|2|ED|SCAN^Test||" + text + b"\r"
 
 

@@ -23,7 +23,7 @@ from sync.batch import encode
 from sync.context import before, share
 from sync.header import CONTROL_ID, PEER, common_start, encode_particulars
 from sync.record import Draft, Kind
-from sync.session import OwnStream, SessionRequest, read_answer
+from sync.session import read_answer
 from tests.bench.fhir_peer import bundle, signature
 from tests.gateway_rig import GATEWAY, Realm, TinyNode, running
 
@@ -88,7 +88,7 @@ def in_batches(folder: Path, messages: list[bytes], count: int) -> float:
         try:
             for first in range(0, len(messages), 256):
                 node.outbox.append(drafts(messages[first : first + 256]))
-            answer = client.session(_request(node).encode())
+            answer = client.session(node.request().encode())
             assert isinstance(answer, bytes), answer
             told = read_answer(answer)
             _send_all(node, client, told.fence, told.context, count)
@@ -104,12 +104,6 @@ def _client(realm: Realm, node: TinyNode, port: int) -> GatewayClient:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(node.keys / "link.pem", node.keys / "link.key")
     return GatewayClient(f"https://127.0.0.1:{port}", GATEWAY, context, connect_s_max=5, answer_s_max=30)
-
-
-def _request(node: TinyNode) -> SessionRequest:
-    stream = OwnStream(stream="his", epoch=1, tag=node.origin().tag, lane="routine")
-    pem = (node.keys / "log.pem").read_text()
-    return SessionRequest(boot=node.boot, boots=(), fence="", log_certificate=pem, streams=(stream,))
 
 
 def _send_all(node: TinyNode, client: GatewayClient, fence: str, most: int, count: int) -> None:

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sync.header import CONTROL_ID, PEER, common_start, encode_particulars
 from sync.keys import FileSigner
-from sync.outbox import Outbox, repeat_key
+from sync.outbox import Outbox
+from sync.outbox_arrivals import repeat_key
 from sync.receipt import cosign
 from sync.record import Draft, Kind
 

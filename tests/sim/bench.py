@@ -1,11 +1,13 @@
 """What is put in the product's place for a run, and taken away after it: disks, and for most runs keys."""
 
+import concurrent.futures
 import dataclasses
 import logging
+import queue
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import shake_256
 from typing import Any
 
@@ -19,9 +21,10 @@ from sync.keys import Verifier
 from sync.log import HASH_BYTES, Frontier
 from sync.outbox_view import OutboxView
 from sync.store import LogTable
-from tests.sim import disk, keys, parcel
+from tests.sim import disk, keys, lean, parcel
 
-ROOMS = ("sync.", "node.", "gateway.", "tests.sim.")
+PRODUCT = ("sync.", "node.", "gateway.")
+ROOMS = (*PRODUCT, "tests.sim.")
 SILENT = logging.CRITICAL  # nothing that runs here logs at this level
 
 
@@ -35,45 +38,24 @@ REAL = (log.range_frontier, OutboxView.run_root)  # in a tuple: what stands unde
 REMEMBERED = 4096  # results of pure functions: a few schedules' worth
 
 
-def _fields(data: bytes) -> dict[int, Any]:
-    return dict(_known_fields(data))
-
-
-KEPT = object()
-
-
-@cache
-def _replacer(kind: type) -> Callable[..., Any]:
-    names = [field.name for field in dataclasses.fields(kind)]
-    arguments = ", ".join(f"{name}=KEPT" for name in names)
-    values = ", ".join(f"{name}=made.{name} if {name} is KEPT else {name}" for name in names)
-    scope: dict[str, Any] = {"kind": kind, "KEPT": KEPT}
-    exec(f"def replaced(made, {arguments}): return kind({values})", scope)
-    return scope["replaced"]
-
-
-def quick_replace(made: Any, /, **changes: Any) -> Any:
-    """dataclasses.replace, which takes a tenth of a run, with its loop unrolled."""
-    return _replacer(type(made))(made, **changes)
-
-
-_known_fields = lru_cache(REMEMBERED)(header.decode_fields)
 # the same bytes are read at many places of one run; what is a function of bytes alone is read once
 QUICK: list[tuple[Any, Any]] = [
-    (dataclasses.replace, quick_replace),
-    (header.decode_fields, _fields),
+    (dataclasses.replace, lean.replace),
+    (concurrent.futures.Future, lean.Future),
+    (queue.Queue, lean.Queue),
     *(
         (each, lru_cache(REMEMBERED)(each))
-        for each in (header.decode, checkpoint.parse_note, checkpoint.parse_checkpoint)
+        for each in (header.decode_fields, header.decode, checkpoint.parse_note, checkpoint.parse_checkpoint)
     ),
-    (batch.encode, parcel.encode),
-    (batch.decode, parcel.decode),
     (Verifier, keys.HashVerifier),
     *(
         (getattr(certificates, name), getattr(keys, name))
         for name in ("read", "der", "check_chain", "node_of", "gateway_of", "verifier_of")
     ),
 ]
+
+
+UNPACKED: list[tuple[Any, Any]] = [(batch.encode, parcel.encode), (batch.decode, parcel.decode)]
 
 
 def range_frontier(table: Any, first: int, end: int) -> Frontier:
@@ -103,29 +85,37 @@ def run_root(view: OutboxView, run: int, start: int, size: int) -> bytes:
 def replace_everywhere(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:
     """Put each second wherever a module of ours has the first by name; gives what undoes it."""
     others, done = {id(original): (original, other) for original, other in pairs}, []
-    for name, module in list(sys.modules.items()):
-        if name.startswith(ROOMS):
-            for key, value in list(vars(module).items()):
-                if id(value) in others:
-                    original, other = others[id(value)]
-                    setattr(module, key, other)
-                    done.append((module, key, original))
+    for module, key, original in _places(frozenset(others), len(sys.modules)):
+        if vars(module)[key] is original:
+            setattr(module, key, others[id(original)][1])
+            done.append((module, key, original))
     return done
 
 
+@lru_cache(8)  # looking through all names of all modules takes as long as a twentieth of a run
+def _places(originals: frozenset[int], _modules: int) -> list[tuple[Any, str, Any]]:
+    return [
+        (module, key, value)
+        for name, module in sys.modules.items() if name.startswith(ROOMS)
+        for key, value in vars(module).items() if id(value) in originals
+    ]  # fmt: skip
+
+
 @contextmanager
-def bench(*, real_keys: bool) -> Iterator[None]:
-    """The product on simulated disks; with `real_keys` its signatures and certificates are the real ones."""
+def bench(*, real_keys: bool, packed: bool = False) -> Iterator[None]:
+    """The product on simulated disks; with `real_keys` its signatures and certificates are the real ones, and its batches are; `packed`: these alone."""
     pairs: list[tuple[Any, Any]] = [
         (store.create, disk.create),
         (store.SafeDatabase, disk.safe_database),
         (log.range_frontier, range_frontier),
     ]
     if not real_keys:
-        pairs += QUICK
+        pairs += QUICK if packed else [*QUICK, *UNPACKED]
     kept = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=False)
     done = [(OutboxView, "run_root", OutboxView.run_root), *replace_everywhere(pairs)]
+    if not real_keys:
+        done += lean.lean_values(PRODUCT)
     OutboxView.run_root = run_root
     try:
         yield

@@ -1,15 +1,18 @@
 """A node: the production writer, outbox, lanes, uplinks and senders, started as node/app.py starts them, on one simulated disk."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from node.alarms import Alarms
+from node.app import Core
 from node.errors import AnswerUnreadable, NoAnswer
 from node.gateway_client import GatewayClient, Problem
-from node.highwater import HighWater
 from node.lane import Lane
 from node.lanes import Lanes
 from node.link_turns import LinkTurns, SessionDesk
@@ -17,7 +20,6 @@ from node.own_logs import OwnLogs
 from node.path_switch import PathSwitch
 from node.sockets import Way
 from node.uplink import Uplink
-from node.way_out import DIRECT
 from node.writer import Writer
 from sync.errors import CommitUnknown, NoRoom
 from sync.outbox import Outbox
@@ -26,9 +28,12 @@ from sync.record import Draft
 from sync.sender_events import EpochOpened
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
-from tests.sim.link import TRIP_S
+from tests.sim.link import TRIP_S, UPLOADS
 from tests.sim.machine import Machine, broken
+from tests.sim.mark import BoxMark, MarkFile, NoMark, must_have_parted
+from tests.sim.parts import Told
 from tests.sim.strand import Condition, Event, Lock, Strand, current
+from tests.sim.ways import Ways
 
 QUEUE_RECORDS_MAX = 64  # as a small node's configuration: a burst meets it
 RESTART_S = 2.0  # a process that ended by itself is started again
@@ -87,8 +92,8 @@ class BoxAlarms(Alarms):
 class BoxClient(GatewayClient):
     """The production calls over a simulated link: one connection, kept until a call fails."""
 
-    def __init__(self, box: "Box") -> None:
-        self._box = box
+    def __init__(self, box: "Box", at: int, lane: str) -> None:
+        self._box, self._at, self._lane = box, at, lane  # without a lane: it looks at a way that is not in use
         self.connected_at: float | None = None
         self.way, self.seen_dscp = Way(), None
         self.fenced = False
@@ -100,7 +105,20 @@ class BoxClient(GatewayClient):
         self.connected_at = None
 
     def upload_size(self, name: str) -> int | None:
-        """The simulated gateway takes no uploads: bodies go in one piece."""
+        answer = self._call("HEAD", f"{UPLOADS}{name}/0", None, {})
+        if not isinstance(answer, bytes):
+            return None  # a gateway that takes no uploads
+        self._box.told.said(name, answer)
+        return int(json.loads(answer)["size"])
+
+    def upload(self, name: str, offset: int, part: bytes) -> bytes | Problem:
+        self._box.told.sends(name, offset)
+        answer = super().upload(name, offset, part)
+        self._box.told.said(name, answer)
+        return answer
+
+    def pace(self, octets_per_s: float) -> None:
+        """The modelled network has no queue that could overflow."""
 
     def round_trip_s(self) -> float:
         return 2 * TRIP_S
@@ -112,8 +130,18 @@ class BoxClient(GatewayClient):
         if self.connected_at is None:
             self.connected_at = box.monotonic()
         box.truth.sends(box, method, path)
-        box.link.ask(box, strand, method, path, body or b"", headers, self.connected_at)
+        began, ways = box.monotonic(), box.ways
+        if self._lane:
+            ways.call(self._at, self._lane)
+        else:
+            ways.probe(self._at, began)
+        box.link.ask(box, strand, method, path, body or b"", headers, self.connected_at, self._at)
         answer = strand.pause(box.answer_s_max)
+        is_answer = isinstance(answer, bytes | Problem)
+        if self._lane:
+            ways.ended(self._at, began, box.monotonic(), answered=is_answer)
+        else:
+            ways.probed(self._at, box.monotonic(), good=is_answer)
         if isinstance(answer, bytes | Problem):
             self.fenced = path == "/v1/session" and isinstance(answer, Problem) and answer.code == "fenced"
             return answer
@@ -121,16 +149,6 @@ class BoxClient(GatewayClient):
         if answer == "junk":
             raise AnswerUnreadable("status 200 from a stranger")
         raise NoAnswer("nothing came")
-
-
-class NoMark(HighWater):
-    """No file outside the database: what a restored node is told, it is told by the gateway."""
-
-    def __init__(self) -> None:
-        super().__init__(Path(), lambda: 0.0)
-
-    def save(self, *, now: bool = False) -> None:
-        del now
 
 
 class Keystore:
@@ -148,11 +166,15 @@ class Box(Machine):
 
     def __init__(
         self, agenda: Agenda, disk: Any, counts: dict[str, int], *, node: str, gateway: str, lanes: dict[str, str], log: Identity, anchor: Any,
-        dice: Random, quota_bytes: int, answer_s_max: float, retention_s: float,
+        dice: Random, quota_bytes: int, answer_s_max: float, retention_s: float, paths: tuple[Route, ...], mark: bool,
     ) -> None:  # fmt: skip
         super().__init__(agenda, disk, counts)
         self.node, self.gateway, self.lanes, self.log, self.anchor, self.dice = node, gateway, lanes, log, anchor, dice
         self.quota_bytes, self.answer_s_max, self.retention_s = quota_bytes, answer_s_max, retention_s
+        self.paths, self.mark, self.mark_file = paths, mark, MarkFile()
+        self.must_part: dict[
+            str, int
+        ] = {}  # streams that the disk lacks something of, as the mark shows, with the last epoch's number
         self.truth: Any = None
         self.link: Any = None
         self.sources: list[Any] = []
@@ -188,6 +210,8 @@ class Box(Machine):
         self.boot, self.read, self.kept = self.new_boot(), {}, {}
         alarms = BoxAlarms(self.now_us, self.ever)
         alarms.may = self.truth.node_alarm
+        self.alarms, self.highwater = alarms, BoxMark(self, self.mark_file) if self.mark else NoMark(self)
+        self.ways, self.told = Ways(self.paths), Told()
         self.writer = writer = BoxWriter(
             self._open,
             queue_records_max=QUEUE_RECORDS_MAX,
@@ -195,21 +219,24 @@ class Box(Machine):
             refused=lambda _outbox, _bodies: frozenset(),
             grown=self._grown,
         )
-        writer.box = self
+        writer.box, writer._wake = self, Condition()
         try:
             self.outbox = writer._open()
         except (NoRoom, CommitUnknown):
             self.fall()
             return
-        self.alarms = alarms
+        must_have_parted(self.outbox, self.must_part, self.ever)
+        self.must_part = {}
         self.note_trimmed()
         turns, desk = LinkTurns(self.monotonic), SessionDesk(self.monotonic)
-        switch = PathSwitch([Route(name=DIRECT, metered=False)], self.monotonic, on_change=turns.forget)
+        switch = PathSwitch(list(self.paths), self.monotonic, on_change=turns.forget)
         turns._changed, desk._lock, switch._changed = Condition(), Lock(), Condition()
         uplinks = [self._uplink(lane, turns, desk, switch) for lane in dict.fromkeys(self.lanes.values())]
         self.lanes_up = Lanes(uplinks, turns, switch, self.lanes.__getitem__)
         self.truth.started(self)
         self.strands = [uplink._wake.strand for uplink in uplinks]
+        if len(self.paths) > 1:  # as PathSwitch.start_probing
+            self.strands.append(Strand(self, partial(switch._probe, self._clients(""))))
         self.after(TRIM_EVERY_S, self._trim)
         for source in self.sources:
             source.connected()
@@ -218,14 +245,17 @@ class Box(Machine):
 
     def _uplink(self, name: str, turns: LinkTurns, desk: SessionDesk, switch: PathSwitch) -> BoxUplink:
         """One lane, as node/way_out.py makes it."""
-        lane = Lane(name, {DIRECT: BoxClient(self)}, turns, desk, switch, self.monotonic)
+        lane = Lane(name, self._clients(name), turns, desk, switch, self.monotonic)
         uplink = BoxUplink(
             node=self.node, gateway=self.gateway, store=self.path, lane=lane, keystore=Keystore(self.log, self.anchor), writer=self.writer,
-            clock=self, alarms=self.alarms, boot=self.boot, dice=self.dice.random, highwater=NoMark(),
+            clock=self, alarms=self.alarms, boot=self.boot, dice=self.dice.random, highwater=self.highwater,
         )  # fmt: skip
         uplink.box, uplink._wake = self, Event()
         uplink._wake.strand = Strand(self, uplink.run)
         return uplink
+
+    def _clients(self, lane: str) -> dict[str, GatewayClient]:
+        return {path.name: BoxClient(self, at, lane) for at, path in enumerate(self.paths)}
 
     def new_boot(self) -> bytes:
         return self.dice.randbytes(16)
@@ -238,6 +268,10 @@ class Box(Machine):
         outbox.start_boot(self.boot, self.now_us())
         outbox.open_streams(self.lanes, self.boot.hex()[:8])
         outbox.verify_heads()
+        if self.mark:
+            Core._compare_with_mark(
+                SimpleNamespace(_highwater=self.highwater, _alarms=self.alarms, _boot=self.boot), outbox
+            )  # type: ignore[arg-type]  # as much of a Core as it asks for
         return outbox
 
     def fall(self) -> None:
@@ -290,6 +324,7 @@ class Box(Machine):
 
     def _grown(self, origin: Any, size: int) -> None:
         self.point()
+        self.highwater.accepted(origin, size)
         self.lanes_up.grown(origin, size)
 
     def _trim(self) -> None:
@@ -305,4 +340,5 @@ class Box(Machine):
                 except CommitUnknown:
                     raise Died from None
                 self.truth.trimmed(self, stream)
+        self.highwater.save()
         self.after(TRIM_EVERY_S, self._trim)

@@ -15,13 +15,15 @@ from node.gateway_client import FENCE_HEADER, Problem
 from sync.agreement import Told
 from sync.batch import decode
 from sync.certificates import der, read
-from sync.errors import BadBatch
+from sync.dictionary import EMPTY
+from sync.errors import BadBatch, BadUpload
 from sync.receiver import Receipt, Receiver, Refuse, Taken, rewind_members
 from sync.session import SessionAnswer, TheirStream, read_request
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
 from tests.sim.machine import Machine, broken
 
+UPLOADS = "/v1/uploads/"
 COMMIT_S = 0.03  # of the centre's disk
 RESTART_S = 3.0
 
@@ -38,6 +40,7 @@ class Asked:
     connected_at: float
     whole: bool
     reply: Callable[[Any], None]
+    fetch: Any = None
 
 
 class Effects(list[Any]):
@@ -77,6 +80,7 @@ class Centre(Machine):
         self.turn_asked = False
         self.busy_until = 0.0
         self.nearly_full_until = 0.0
+        self.parts: Any = None
 
     # -- a process's life ------------------------------------------------------------------------------------------
 
@@ -134,7 +138,7 @@ class Centre(Machine):
         life = self.life
         if not asked.whole:
             # Content-Length says that something is missing: no answer. And what is left must never pass for a batch
-            if asked.method == "PUT":
+            if asked.method == "PUT" and not asked.path.startswith(UPLOADS):
                 try:
                     decode(asked.body)
                 except BadBatch:
@@ -144,10 +148,16 @@ class Centre(Machine):
         if self.busy_until > self.agenda.now:
             asked.reply(Problem("busy", {"window": 4096}, 1.0))
             return
+        if asked.path.startswith(UPLOADS):
+            asked.reply(self.parts.answer(asked.node, asked.method, asked.path, asked.body))
+            return
         try:
             future = self._call(asked)
         except BadBatch:
             asked.reply(Problem("bad-batch", {}, 0.0))
+            return
+        except BadUpload:
+            asked.reply(Problem("bad-upload", {}, 0.0))
             return
         except Busy:
             asked.reply(Problem("busy", {}, 1.0))
@@ -175,11 +185,12 @@ class Centre(Machine):
         found = der(read(request.log_certificate.encode()))
         return SessionCall(node=asked.node, request=request, log_certificate=found, connected_at=asked.connected_at)
 
-    @staticmethod
-    def _put(asked: Asked) -> PutCall:
+    def _put(self, asked: Asked) -> PutCall:
         _, _, _, stream, epoch, first = asked.path.split("/")
+        asked.fetch = self.parts.fetch(asked.node)
         return PutCall(
-            node=asked.node, stream=stream, epoch=int(epoch), first=int(first), fence=asked.headers[FENCE_HEADER], batch=decode(asked.body)
+            node=asked.node, stream=stream, epoch=int(epoch), first=int(first), fence=asked.headers[FENCE_HEADER],
+            batch=decode(asked.body, EMPTY, asked.fetch),
         )  # fmt: skip
 
     def release(self) -> None:
@@ -227,6 +238,8 @@ class Centre(Machine):
     def _answer(self, asked: Asked, found: Any) -> Any:
         if isinstance(found, Receipt):
             self.truth.receipted(self, found.note)
+            if asked.fetch is not None:
+                asked.fetch.used()
             return found.note
         if isinstance(found, Refuse):
             members = rewind_members(found.held) if found.code == "rewind" else {}

@@ -16,31 +16,44 @@ REAL = (store.create, store.SafeDatabase)  # in a tuple: the bench replaces what
 
 
 @cache
-def template(schema: Path) -> bytes:
-    """An empty database of this schema, as the product makes it."""
+def template(schema: Path) -> apsw.Connection:
+    """An empty database of this schema, as the product makes it, in memory."""
     with tempfile.TemporaryDirectory() as folder:
         made = REAL[0](Path(folder) / "made.db", schema)
         image = bytearray(made.raw().serialize("main"))
         made.close()
     image[WAL_MARK] = b"\1\1"
-    return bytes(image)
+    return loaded(bytes(image))
+
+
+def loaded(image: bytes) -> apsw.Connection:
+    """A database of these bytes."""
+    made = apsw.Connection(":memory:")
+    made.deserialize("main", image)
+    return made
+
+
+def copied(durable: apsw.Connection) -> apsw.Connection:
+    """A new connection, which knows nothing but what is durable. Pages are handed on as they are: no bytes are made of them."""
+    made = apsw.Connection(":memory:")
+    made.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # as the product's connections
+    with made.backup("main", durable, "main") as backup:
+        backup.step()
+    return made
 
 
 class MemoryDisk:
-    """One database in memory. `image` is what is durable while nothing is open."""
+    """One database in memory. `durable` is what is left of it while nothing is open; None: nothing was ever stored."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.image = b""
+        self.durable: apsw.Connection | None = None
         self.connection: apsw.Connection | None = None
         MOUNTS[path] = self
 
     def create(self, schema: Path) -> "MemoryDisk":
         if self.connection is None:
-            self.connection = apsw.Connection(":memory:")
-            self.connection.deserialize("main", self.image or template(schema))
-            self.connection.execute("PRAGMA locking_mode = exclusive")
-            self.connection.execute("PRAGMA synchronous = off")
+            self.connection = copied(self.durable or template(schema))
         return self
 
     def raw(self) -> apsw.Connection:
@@ -58,16 +71,25 @@ class MemoryDisk:
             made.exec_trace = None
             if not made.get_autocommit():
                 made.execute("ROLLBACK")
-            self.image = made.serialize("main")
-            made.close(True)
+            self._keep(made)
             self.connection = None
 
     def copy(self) -> Any:
-        return self.image if self.connection is None else self.connection.serialize("main")
+        found = self.connection or self.durable
+        return found.serialize("main") if found is not None else None
 
-    def restore(self, copied: Any) -> None:
+    def restore(self, image: Any) -> None:
         self.fall()
-        self.image = copied
+        self._keep(loaded(image) if image else None)
+
+    def _keep(self, durable: apsw.Connection | None) -> None:
+        if self.durable is not None:
+            self.durable.close(True)
+        self.durable = durable
+
+    def discard(self) -> None:
+        self.fall()
+        self._keep(None)
 
 
 class FileDisk:
@@ -134,8 +156,5 @@ def safe_database(path: Path, *, readonly: bool = False, vfs: str | None = None)
 def unmount_all() -> None:
     """Forget the disks of a world."""
     for mounted in MOUNTS.values():
-        if isinstance(mounted, FileDisk):
-            mounted.discard()
-        elif mounted.connection is not None:
-            mounted.connection.close(True)
+        mounted.discard()
     MOUNTS.clear()

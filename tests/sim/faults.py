@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.sim.mark import Place, older, places
 from tests.sim.schedule import Op
 
 YEARS_US = 20 * 365 * 86_400 * 1_000_000
@@ -20,14 +21,16 @@ class Faults:
         """Let a fault begin; its end comes by itself."""
         if op.kind in WEATHER:
             rate = 1.0 if op.kind.startswith("cut") else 0.1 + 0.6 * op.much
-            self.world.link.weather.set(op.kind, self.world.agenda.now + op.span, rate)
+            weathers = self.world.link.weathers
+            weathers[int(op.much * 1000) % len(weathers)].set(op.kind, self.world.agenda.now + op.span, rate)
         else:
             getattr(self, "_" + op.kind.replace("-", "_"))(op)
 
     def heal(self) -> None:
         """No more faults; a person looks after what machines may not decide."""
         world = self.world
-        world.link.weather.clear()
+        for weather in world.link.weathers:
+            weather.clear()
         for machine in (*world.boxes, world.centre):
             machine.fuse, machine.full_until, machine.shift_us = -1, 0.0, 0
         world.centre.busy_until = world.centre.nearly_full_until = 0.0
@@ -53,6 +56,11 @@ class Faults:
                 world.counts["fenced"] += 1
                 box.fall()
         world.agenda.after(60.0, self._mind)
+
+    def _path_gone(self, op: Op) -> None:
+        """The first way out is dead for a while, or for good."""
+        world = self.world
+        world.link.gone_until = float("inf") if world.schedule.gone else world.agenda.now + op.span
 
     def _box(self, op: Op) -> Any:
         live = [box for box in self.world.boxes if not box.retired]
@@ -94,13 +102,13 @@ class Faults:
         """A backup is taken now, and put back when the span is over."""
         box = self._box(op)
         copied, sent = box.disk.copy(), self._sent(box)
-        self.world.agenda.after(op.span, self._put_back, box, copied, sent)
+        self.world.agenda.after(op.span, self._put_back, box, copied, sent, places(box.outbox))
 
     @staticmethod
     def _sent(box: Any) -> dict[str, int]:
         return {source.name: source.next for source in box.sources}
 
-    def _put_back(self, box: Any, copied: Any, sent: dict[str, int]) -> None:
+    def _put_back(self, box: Any, copied: Any, sent: dict[str, int], ends: dict[str, Place]) -> None:
         world = self.world
         if box.retired:
             return
@@ -108,6 +116,7 @@ class Faults:
         world.copied = True
         box.fall()
         box.disk.restore(copied)
+        box.must_part = older(box.mark_file.data, ends)
         for source in box.sources:
             world.truth.lost |= {(source.name, n) for n in range(sent[source.name], source.next + 1)}
             world.truth.twice.add((source.name, source.next))
@@ -137,6 +146,8 @@ class Faults:
         disk.restore(box.disk.copy())
         world.copied = True
         made = world.box(disk)
+        if op.much < 0.5:  # of the whole card; else of the disk alone
+            made.mark_file.data = box.mark_file.data
         for source in box.sources:
             world.truth.twice.add((source.name, source.next))
         world.agenda.after(op.span * 0.3, made.start)

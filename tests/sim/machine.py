@@ -24,6 +24,7 @@ class Machine:
         self.full_until = 0.0
         self.full_after = 0
         self.shift_us = 0
+        self.watched = False  # each statement is looked at before it runs
 
     # -- clocks ----------------------------------------------------------------------------------------------------
 
@@ -80,7 +81,8 @@ class Machine:
     def watch(self) -> None:
         """Look at each statement, but only while something is to happen to one: looking costs."""
         connection = self.disk.connection
-        if connection is not None and (self.fuse >= 0 or self.full_until > self.agenda.now):
+        self.watched = connection is not None and (self.fuse >= 0 or self.full_until > self.agenda.now)
+        if self.watched:
             connection.exec_trace = self._statement
 
     def _statement(self, _cursor: Any, sql: str, _bindings: Any) -> bool:
@@ -92,6 +94,7 @@ class Machine:
                 raise apsw.FullError("simulated")
         elif self.fuse < 0 and self.full_until <= self.agenda.now and self.disk.connection is not None:
             self.disk.connection.exec_trace = None
+            self.watched = False
         return True
 
 

@@ -22,7 +22,7 @@ def encode(batch: Batch, shelf: Shelf = EMPTY, uploaded: object = None) -> bytes
     return made
 
 
-def decode(data: bytes, shelf: Shelf = EMPTY) -> Batch:
+def decode(data: bytes, shelf: Shelf = EMPTY, fetch: object = None) -> Batch:
     """As the production decode: leaves are computed from headers, and bodies must be what their headers commit to."""
     if not isinstance(data, Parcel):
         raise BadBatch("cut off")

@@ -1,6 +1,6 @@
 """What a seed means: the shape of a world and the faults that come over it. Values, so that a failing one can be cut down."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 FAULTS_S = 36.0  # virtual: within this time all faults begin and end
@@ -13,6 +13,7 @@ KINDS: dict[str, tuple[int, float]] = {
     "crash-node": (14, 0.0), "crash-centre": (12, 0.0), "full-node": (4, 10.0), "full-centre": (4, 10.0), "nearly-full": (1, 8.0), "busy": (3, 8.0),
     "restore-node": (5, 20.0), "restore-centre": (4, 20.0), "clone": (6, 20.0), "new-ledger": (2, 0.0),
     "clock-node": (3, 20.0), "clock-centre": (3, 20.0), "renew-log": (2, 0.0), "renew-cosign": (4, 0.0), "deaf": (6, 10.0),
+    "path-gone": (0, 20.0),
 }  # fmt: skip
 SILENT = (
     "restore-centre",
@@ -39,7 +40,8 @@ class Op:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """A world and its faults. `past`: the size at which every log begins; `wrap`: after how many messages control ids repeat (0: never);
-    `after`: how many messages each source sends when the faults are over.
+    `after`: how many messages each source sends when the faults are over; `ways`: see tests/sim/ways.py; `gone`: the first of them never comes
+    back; `mark`: there is a high-water mark; `parts`: the link is thin, some bodies are larger than a call may be.
     """
 
     seed: int
@@ -56,6 +58,10 @@ class Schedule:
     real_keys: bool
     files: bool
     ops: tuple[Op, ...]
+    ways: int = 1
+    gone: bool = False
+    mark: bool = False
+    parts: bool = False
 
 
 def schedule_of(seed: int, *, wild: bool = False) -> Schedule:
@@ -68,13 +74,28 @@ def schedule_of(seed: int, *, wild: bool = False) -> Schedule:
     if past:  # what came before lies nowhere: another ledger could never be told
         kinds = ["cut-down" if kind == "new-ledger" else kind for kind in kinds]
     big = dice.random() < 0.25 and (wild or not PARTING & set(kinds))
-    return Schedule(
+    plain = Schedule(
         seed=seed, streams=dice.randint(1, 4), feeds=dice.randint(1, 3), past=past, every_s=dice.choice((0.2, 0.4, 0.8)),
         octets=6000 if big else 200, wrap=dice.choice((0, 0, 0, 5)),
         after=3 if any(kind in SILENT for kind in kinds) else max(dice.choice((0, 3)), 3 * bool(PARTING & set(kinds))), quota_bytes=128 * 4096 if big else 0, answer_s_max=dice.choice((2.0, 5.0)),
         retention_s=dice.choice((0.0, 5.0, 1000.0)), real_keys=seed % 10 == 9, files=seed % 50 == 25,
         ops=tuple(sorted((_op(kind, dice) for kind in kinds), key=lambda op: op.at)),
     )  # fmt: skip
+    return _with_more(plain, Random(f"more {seed}"))
+
+
+def _with_more(plain: Schedule, dice: Random) -> Schedule:
+    """A share of the worlds has a high-water mark, several ways out, or bodies in parts; the others are as they are without these."""
+    mark, share = dice.random() < 0.4, dice.random()
+    if share < 0.06:
+        return replace(plain, mark=mark, parts=True, quota_bytes=0, answer_s_max=20.0)
+    if share < 0.22:
+        ways = dice.choice((2, 2, 3, 4))
+        at = dice.uniform(0.5, FAULTS_S - 21.0)
+        gone = Op(kind="path-gone", at=at, span=dice.uniform(12.0, 20.0), much=dice.random())
+        ops = tuple(sorted((*plain.ops, gone), key=lambda op: op.at))
+        return replace(plain, mark=mark, ways=ways, gone=ways == 2 and dice.random() < 0.5, answer_s_max=2.0, ops=ops)
+    return replace(plain, mark=mark)
 
 
 def _tamed(kinds: list[str]) -> list[str]:

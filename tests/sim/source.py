@@ -5,22 +5,24 @@ from typing import Any
 
 from sync.errors import NoRoom
 from sync.header import CONTROL_ID, common_start, encode_particulars
-from sync.outbox import Stored, repeat_key
+from sync.outbox import Stored
+from sync.outbox_arrivals import repeat_key
 from sync.record import Draft, Kind
 from tests.sim.machine import broken
 
 ANSWER_S_MAX = 2.0  # then it sends again
 REFUSED_S = 1.0
+LARGE_SHARE, LARGE_OCTETS = 0.08, (13_000, 60_000)  # images: they do not compress, and take two to five parts
 
 
 class Source:
     """One feed of a box into one stream. `deaf_until`: replies sent before then are lost."""
 
     def __init__(
-        self, world: Any, box: Any, *, name: str, stream: str, dice: Random, every_s: float, octets: int, wrap: int
+        self, world: Any, box: Any, *, name: str, stream: str, dice: Random, every_s: float, octets: int, wrap: int, large: bool = False
     ) -> None:  # fmt: skip
         self.world, self.box, self.name, self.stream, self.dice = world, box, name, stream, dice
-        self.every_s, self.octets, self.wrap = every_s, octets, wrap
+        self.every_s, self.octets, self.wrap, self.large = every_s, octets, wrap, large
         self.next = 0  # the message that waits for its answer, or will be sent next
         self.tries = 0
         self.goal = -1  # where it stops, once the faults are over
@@ -34,8 +36,10 @@ class Source:
     def body(self, n: int) -> bytes:
         """The n-th message; made when it is first sent."""
         while len(self.bodies) <= n:
-            filler = "Sample^Simulated " * (self.dice.randrange(1, self.octets) // 17)
-            self.bodies.append(f"MSH|^~\\&|SIM|{self.name}|{len(self.bodies)}|{filler}\r".encode())
+            filler = b"Sample^Simulated " * (self.dice.randrange(1, self.octets) // 17)
+            if self.large and self.dice.random() < LARGE_SHARE:
+                filler = self.dice.randbytes(self.dice.randrange(*LARGE_OCTETS))
+            self.bodies.append(f"MSH|^~\\&|SIM|{self.name}|{len(self.bodies)}|".encode() + filler + b"\r")
         return self.bodies[n]
 
     def connected(self) -> None:

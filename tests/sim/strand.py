@@ -129,6 +129,9 @@ class Condition:
         if strand in self._waiting:
             self._waiting.remove(strand)
 
+    def notify(self) -> None:
+        """Nobody waits: the writer's turns come from the agenda."""
+
     def notify_all(self) -> None:
         waiting, self._waiting = self._waiting, []
         for strand in waiting:

@@ -24,9 +24,11 @@ from tests.sim.disk import FileDisk, MemoryDisk, unmount_all
 from tests.sim.faults import Faults
 from tests.sim.keys import HashVerifier, identity
 from tests.sim.link import Link
+from tests.sim.parts import WIDTH, Parts
 from tests.sim.schedule import FAULTS_S, Op, Schedule
 from tests.sim.source import Source
 from tests.sim.truth import Truth
+from tests.sim.ways import LINES
 
 EFFECTS_MIN = 300
 MESSAGES_MAX = 40  # of one feed: bounds a run
@@ -34,7 +36,7 @@ CONVERGE_S = (
     900.0  # virtual, after the last fault: a dozen of the longest waits (60 s of back-off, 60 s of a full centre)
 )
 HALTS = {"SYN-24", "SYN-28", "SYN-29", "SYN-30", "SYN-31"}  # none of these may come of what a schedule does
-PARTED = ("SYN-20", "SYN-21", "SYN-22")
+PARTED = ("SYN-20", "SYN-21", "SYN-22", "NOD-31")
 LANES = ("critical", "routine", "bulk")
 
 
@@ -67,13 +69,16 @@ class World:
         self.renewed = {"log": 0, "cosign": 0}
         self.streams = {f"s{n}": LANES[n % 3] for n in range(schedule.streams)}
         self.truth = Truth(self)
-        self.link = Link(self.agenda, self.dice, self.counts)
+        self.link = Link(
+            self.agenda, self.dice, self.counts, ways=len(LINES[schedule.ways]), width=WIDTH if schedule.parts else 0.0
+        )
         self.copied = False  # a disk of the node was rolled back or copied
         self.centre_rolled_back = False
         self.centre = Centre(
             self.agenda, self.new_disk("/sim/centre"), self.counts, cosign=self.identity("cosign"), dice=self.dice
         )  # fmt: skip
         self.centre.truth, self.link.centre = self.truth, self.centre
+        self.centre.parts = Parts(self.centre, taken=schedule.parts)
         self.box(self.new_disk("/sim/node"))
         Past.frontier = self._past()
         self.faults = Faults(self)
@@ -94,7 +99,7 @@ class World:
         made = Box(
             self.agenda, disk, self.counts, node=self.node, gateway=self.gateway, lanes=self.streams, log=self.identity("log"),
             anchor=sim_realm.AUTHORITY.certificate, dice=self.dice, quota_bytes=schedule.quota_bytes,
-            answer_s_max=schedule.answer_s_max, retention_s=schedule.retention_s,
+            answer_s_max=schedule.answer_s_max, retention_s=schedule.retention_s, paths=LINES[schedule.ways], mark=schedule.mark,
         )  # fmt: skip
         made.truth, made.link = self.truth, self.link
         for stream in self.streams:
@@ -103,7 +108,7 @@ class World:
                 dice = Random(f"source {schedule.seed} {name}")
                 self.feeds[name] = source = Source(
                     self, made, name=name, stream=stream, dice=dice, every_s=schedule.every_s * len(self.streams), octets=schedule.octets,
-                    wrap=schedule.wrap,
+                    wrap=schedule.wrap, large=schedule.parts,
                 )  # fmt: skip
                 made.sources.append(source)
         self.boxes.append(made)
@@ -169,6 +174,7 @@ class World:
             box.retired = True
             box.fall()
         self.centre.fall()
+        self.centre.parts.discard()
         unmount_all()
 
     def _run(self) -> None:

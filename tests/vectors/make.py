@@ -243,6 +243,17 @@ def sessions() -> dict[str, Any]:
     return {"request": json.loads(request.encode()), "answer": json.loads(answer.encode())}
 
 
+def heads() -> dict[str, Any]:
+    """A session's request with the heads of logs that wait, and what a gateway reads of them."""
+    root = Frontier().append(b"".join(record.leaf for record in RECORDS)).root
+    note = sign_checkpoint(Checkpoint(ORIGIN, 3, root), LOG_SIGNER)
+    request = SessionRequest(
+        boot="0123456789abcdef0123456789abcdef", boots=(), fence="", log_certificate=pem(LOG_CERTIFICATE).decode(),
+        streams=(OwnStream(stream=STREAM, epoch=1, tag=TAG, lane="bulk"),), heads=(note,),
+    )  # fmt: skip
+    return {"request": json.loads(request.encode()), "says": [{"origin": str(ORIGIN), "size": 3, "root": root.hex()}]}
+
+
 def files() -> dict[str, Any]:
     """Evidence files, with and without the body, and their authority."""
     return {
@@ -302,6 +313,7 @@ VECTORS: dict[str, Callable[[], Any]] = {
     "context": contexts,
     "short": short_receipts,
     "session": sessions,
+    "heads": heads,
     "opening": openings,
     "evidence": files,
     "control": controls,

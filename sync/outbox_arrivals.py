@@ -1,0 +1,94 @@
+"""Repeats: whether a message that comes has come before, by what the outbox still holds of the first one.
+
+The body of a record may be trimmed while its sender can still repeat it. Its salt and particulars are then kept a while longer: with
+them the permanent commitment says whether a body is the one that was there, and nothing can be read from it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import apsw
+
+from native import body_commitment
+from sync.errors import SyncError
+from sync.header import COMMITMENT, CONTROL_ID, FEED, VERDICT, decode_fields, decode_particulars
+from sync.outbox_heads import Head
+from sync.record import Draft
+
+
+class Place(NamedTuple):
+    """Where a record stands."""
+
+    stream: str
+    epoch: int
+    seq: int
+
+
+def repeat_key(feed: str, control_id: str) -> bytes:
+    """What two arrivals of one message have in common, besides their bytes. An empty control id never repeats."""
+    return f"{feed}\0{control_id}".encode() if control_id else b""
+
+
+def place_of_same(connection: apsw.Connection, row: int, draft: Draft) -> Place | None:
+    """Where this row's record stands, if the draft is the same message; None where it is not, or where that cannot be told any more."""
+    found: Any = connection.execute(
+        # its position is that in the epoch whose window it lies in
+        "SELECT stream, epoch, seq - start, header, body.body, arrival.salt, arrival.particulars FROM header"
+        " JOIN log ON CASE run WHEN 0 THEN log.id ELSE run END = header.log AND seq >= start AND seq < start + size"
+        " LEFT JOIN body ON body.id = header.id LEFT JOIN arrival ON arrival.id = header.id WHERE header.id = ?",
+        (row,),
+    ).fetchone()
+    if found is None:
+        return None
+    stream, epoch, seq, header, body, salt, particulars = found
+    try:
+        fields = decode_fields(header or b"")
+        same = body == draft.body if salt is None else _commits(fields, salt, particulars, draft.body)
+    except (SyncError, TypeError):
+        return None  # a damaged record is no proof that this message is stored
+    if not same or fields.get(VERDICT) != draft.verdict or not header[1:].startswith(draft.common[1:]):
+        return None  # an incomplete frame of the same bytes is not the message
+    return Place(stream, epoch, seq)
+
+
+def _commits(fields: dict[int, Any], salt: bytes, particulars: bytes, body: bytes) -> bool:
+    return bool(fields.get(COMMITMENT) == body_commitment(salt, particulars, body))
+
+
+def remembered(connection: apsw.Connection, head: Head, end: int, since: int) -> list[tuple[int, bytes, bytes]]:
+    """Row, salt and particulars of the bodies that are about to be trimmed, from row `since` on: what is left of them to know a repeat by.
+
+    Nothing where a page of them cannot be read: that costs the memory of some arrivals, not the process.
+    """
+    try:
+        found: Any = connection.execute(
+            "SELECT id, salt, particulars FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ? AND id >= ?",
+            (head.run, head.start + head.trimmed, head.start + end, since),
+        )
+        return list(found)
+    except (apsw.CorruptError, apsw.IOError):
+        return []
+
+
+def keep_arrivals(connection: apsw.Connection, rows: Sequence[tuple[int, bytes, bytes]], since: int) -> None:
+    """Keep these, and forget those before row `since`. After the bodies are deleted: a full disk has no other pages than theirs."""
+    connection.execute("DELETE FROM arrival WHERE id < ?", (since,))
+    connection.executemany("INSERT OR REPLACE INTO arrival (id, salt, particulars) VALUES (?, ?, ?)", rows)
+
+
+def arrivals(connection: apsw.Connection, first: int, end: int) -> Iterator[tuple[bytes, int]]:
+    """Repeat keys and rows of the records in these rows that can repeat, oldest first."""
+    rows: Any = connection.execute(
+        "SELECT header.id, header, coalesce(body.particulars, arrival.particulars) FROM header LEFT JOIN body ON body.id = header.id"
+        " LEFT JOIN arrival ON arrival.id = header.id WHERE header.id >= ? AND header.id < ? ORDER BY header.id",
+        (first, end),
+    )
+    for row, header, particulars in rows:
+        try:
+            key = repeat_key(
+                decode_fields(header or b"")[FEED], decode_particulars(particulars or b"").get(CONTROL_ID, "")
+            )
+        except (SyncError, TypeError, KeyError):
+            continue  # a damaged record repeats nothing
+        if key:
+            yield key, row

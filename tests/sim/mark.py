@@ -1,0 +1,78 @@
+"""The high-water mark of a box: the product's, over a small file that no backup of the disk brings back; and what it must say after one."""
+
+import json
+from io import BytesIO
+from typing import Any
+
+from node.highwater import HighWater
+from tests.sim.machine import Machine, broken
+
+Place = tuple[int, str, int]  # epoch, tag, size
+PARTED = "NOD-31"
+
+
+class MarkFile:
+    """Stands where the product has the path of its file."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+
+    def open(self, _mode: str) -> BytesIO:
+        if not self.data:
+            raise FileNotFoundError
+        return BytesIO(self.data)
+
+    def __str__(self) -> str:
+        return "mark"
+
+
+class BoxMark(HighWater):
+    """The product's; writing it is a point before and after which the process may die, and finds no room on a full disk."""
+
+    def __init__(self, box: Machine, file: MarkFile) -> None:
+        super().__init__(file, box.monotonic)  # type: ignore[arg-type]  # as much of a path as is asked for
+        self._box, self._file = box, file
+
+    def _write(self, data: bytes) -> None:
+        self._box.point()
+        if self._box.full_until > self._box.agenda.now:
+            raise OSError("simulated")
+        self._file.data = data
+        self._box.point()
+
+
+class NoMark(HighWater):
+    """No file outside the database: what a restored node is told, it is told by the gateway."""
+
+    def __init__(self, box: Machine) -> None:
+        super().__init__(MarkFile(), box.monotonic)  # type: ignore[arg-type]  # never written
+
+    def save(self, *, now: bool = False) -> None:
+        del now
+
+
+def places(outbox: Any) -> dict[str, Place]:
+    """Where an outbox's streams end."""
+    return {name: (head.origin.epoch, head.origin.tag, head.frontier.size) for name, head in outbox.heads.items()}
+
+
+def older(data: bytes, backup: dict[str, Place]) -> dict[str, int]:
+    """The streams of which a mark knows more than a backup holds, and the epoch that a further one must be above."""
+    found = {}
+    for name, said in json.loads(data or b'{"streams":{}}')["streams"].items():
+        epoch, tag, size = backup.get(name, (0, "", 0))
+        if epoch and (said["epoch"], said["tag"]) != (epoch, tag):
+            if said["epoch"] >= epoch:
+                found[name] = said["epoch"]
+        elif epoch and said["accepted"] > size:
+            found[name] = epoch
+    return found
+
+
+def must_have_parted(outbox: Any, expected: dict[str, int], ever: set[tuple[str, str]]) -> None:
+    """A node on a disk that is older than its mark goes on under a further epoch, and says so, before there is a link."""
+    for name, epoch in expected.items():
+        if outbox.heads[name].origin.epoch <= epoch:
+            broken(f"{name}: the disk is older than the node had been, and goes on as if it were not")
+        if (PARTED, name) not in ever:
+            broken(f"{name}: a further epoch without an alarm")
