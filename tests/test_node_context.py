@@ -3,13 +3,17 @@
 import base64
 import shutil
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
+from node.own_logs import OwnLogs
 from sync.context import CONTEXT_BYTES_MAX
-from sync.dictionary import CONTEXT_MARK
+from sync.dictionary import CONTEXT_MARK, RAW_BYTES_MAX
+from sync.sender_events import Put
 from tests.node_rig import Centre, Node, Realm, centre, message, wait_until
 from tests.sim_gateway import problem, sim_gateway
+from tests.sim_realm import ORIGIN, draft, records
 
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 NUMBERS = iter(range(1_000_000))
@@ -102,6 +106,22 @@ def test_a_body_that_the_gateway_has_erased_costs_one_refusal_and_no_record(node
     rows = gateway.records(node.name, "his")
     assert [bool(row["body"]) for row in rows] == [True, False, True, True]
     assert not [code for code, _ in node.alarms() if code.startswith("SYN-2")]
+
+
+def test_a_context_that_cannot_be_read_is_left_out_and_one_that_is_not_wanted_is_not_read():
+    class Unreadable(OwnLogs):
+        def table(self, origin):
+            self.asked = True
+            raise OSError("a worn card")
+
+    logs = Unreadable(None, list, None)  # type: ignore[arg-type]  # neither store nor alarms are come to
+    put = Put(ORIGIN, 5, 512, 65536, context=CONTEXT_BYTES_MAX)
+    assert logs.context(put, records([draft(5)], 5)) is None
+    assert logs.asked
+    logs.asked = False
+    assert logs.context(replace(put, context=0), records([draft(5)], 5)) is None
+    assert logs.context(put, records([draft(5, body=bytes(RAW_BYTES_MAX + 1))], 5)) is None
+    assert not logs.asked
 
 
 def test_a_gateway_from_before_contexts_is_never_sent_one(realm, tmp_path):

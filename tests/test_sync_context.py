@@ -200,6 +200,19 @@ def test_context_that_is_too_long_is_unknown_before_a_body_is_read():
     assert held.read == 0
 
 
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_context_of_which_a_body_is_missing_is_unknown_before_its_hash_is_looked_at(kept):
+    held = [*HELD[:kept], *map(without_body, HELD[kept:3])]
+    with pytest.raises(UnknownDictionary):
+        recall(MemoryRecords(held), ORIGIN, 3, 3)
+
+
+def test_bodies_before_one_that_is_gone_are_not_read():
+    held = MemoryRecords([*HELD[:40], without_body(HELD[40]), *HELD[41:]])
+    assert before(held, ORIGIN, 70, since=0, octets_max=CONTEXT_BYTES_MAX) is not None
+    assert held.read == 29
+
+
 def test_context_stops_at_a_record_without_body_at_the_limit_of_bytes_and_where_it_is_told_to():
     held = [*HELD[:40], without_body(HELD[40]), *HELD[41:]]
     assert context_at(70, held).count == 29

@@ -495,6 +495,16 @@ def test_contexts_are_tried_again_after_the_next_session_but_never_those_that_th
     assert (fresh.context, fresh.since) == (4711, 30)
 
 
+def test_further_epoch_may_use_all_its_own_records_as_context():
+    made = sender(context=4711)
+    made.handle(Refused("his", "unknown-dictionary"), 1.0)
+    assert made.flows["his"].since == 10
+    second = OwnLog(replace(ORIGIN, epoch=2, tag="11111111"), 3, start=40, opening=b"statement")
+    made.handle(EpochOpened("his", (OwnLog(ORIGIN, 40), second)), 1.0)
+    assert made.flows["his"].origin == second.origin
+    assert made.flows["his"].since == 0
+
+
 def test_gateway_that_misses_a_dictionary_where_none_was_used_is_a_failure_of_the_path():
     made = sender()
     made.handle(Refused("his", "unknown-dictionary"), 1.0)
