@@ -21,11 +21,13 @@ from node.path_switch import PathSwitch
 from node.sockets import Way
 from node.uplink import Uplink
 from node.writer import Writer
-from sync.errors import CommitUnknown, NoRoom
+from sync.certificates import check_chain, read
+from sync.errors import CommitUnknown, NoRoom, SyncError
 from sync.outbox import Outbox
 from sync.paths import Path as Route
 from sync.record import Draft
 from sync.sender_events import EpochOpened
+from sync.session import read_answer
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
 from tests.sim.link import TRIP_S, UPLOADS
@@ -141,7 +143,8 @@ class BoxClient(GatewayClient):
         answer = strand.pause(box.answer_s_max)
         is_answer = isinstance(answer, bytes | Problem)
         if self._lane:
-            ways.ended(self._at, began, box.monotonic(), answered=is_answer)
+            good = is_answer and (path != "/v1/session" or box.believes(answer))
+            ways.ended(self._at, began, box.monotonic(), answered=good)
         else:
             ways.probed(self._at, box.monotonic(), good=is_answer)
         if isinstance(answer, bytes | Problem):
@@ -319,6 +322,17 @@ class Box(Machine):
             if isinstance(outcome, NoRoom):
                 self.refused_at = self.agenda.now
             done(outcome)
+
+    def believes(self, answer: Any) -> bool:
+        """Whether a session's answer can be one for this box: a clock that jumped leaves no certificate valid, and that is no answer."""
+        if isinstance(answer, Problem):
+            return True
+        try:
+            certificate = read(read_answer(answer).cosign_certificate.encode())
+            check_chain(certificate, (), self.anchor, at=self.now_us() // 1_000_000)
+        except SyncError:
+            return False
+        return True
 
     def note_trimmed(self) -> None:
         """What is trimmed already, under an older receipt, epoch or ledger, is not judged again."""
