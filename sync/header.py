@@ -87,6 +87,14 @@ def decode_fields(header: bytes) -> dict[int, Any]:
     return fields
 
 
+def feed_of(header: bytes) -> str:
+    """The feed that a header names, for what is only looked up: whether its bytes are deterministic is not asked, which takes longer. Raises NotARecord."""
+    feed = _loads(header).get(FEED)
+    if not isinstance(feed, str):
+        raise NotARecord("header names no feed")
+    return feed
+
+
 def decode(header: bytes) -> Header:
     """Read a header. Raises NotARecord where a field is missing, of the wrong type, or unknown."""
     return from_fields(decode_fields(header))

@@ -11,7 +11,7 @@ import apsw
 
 from native import body_commitment
 from sync.errors import SyncError
-from sync.header import COMMITMENT, CONTROL_ID, FEED, VERDICT, decode_fields, decode_particulars
+from sync.header import COMMITMENT, CONTROL_ID, VERDICT, decode_fields, decode_particulars, feed_of
 from sync.outbox_heads import Head
 from sync.record import Draft
 
@@ -85,10 +85,8 @@ def arrivals(connection: apsw.Connection, first: int, end: int) -> Iterator[tupl
     )
     for row, header, particulars in rows:
         try:
-            key = repeat_key(
-                decode_fields(header or b"")[FEED], decode_particulars(particulars or b"").get(CONTROL_ID, "")
-            )
-        except (SyncError, TypeError, KeyError):
+            key = repeat_key(feed_of(header or b""), decode_particulars(particulars or b"").get(CONTROL_ID, ""))
+        except (SyncError, TypeError):
             continue  # a damaged record repeats nothing
         if key:
             yield key, row
