@@ -120,6 +120,10 @@ ALARMS: dict[str, tuple[Fault, str]] = {
         "centre",
         "A node goes on under a further epoch: it was restored, copied or forked. What it sends is kept and receipted, but held until a person releases it.",
     ),
+    "GWY-18": (
+        "centre",
+        "A node signs with another log key than the one in force, or a change of the key is not good. Nothing of it was taken: ask the site.",
+    ),
     "GWY-16": ("centre", "A call failed inside the gateway. Look at its log; the node tries again."),
 }
 """Alarms of the gateway: code, whose fault, what to do. The receiver raises GWY-10 to GWY-12 by code."""

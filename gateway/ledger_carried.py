@@ -2,9 +2,8 @@
 
 from gateway.errors import TooManyStreams
 from gateway.ledger import PutCall
-from gateway.ledger_rows import LOG, Rows
-from sync.certificates import read, verifier_of
-from sync.keys import Verifier
+from gateway.ledger_keys import LOG, Brought
+from gateway.ledger_rows import Rows
 from sync.log import Frontier
 from sync.names import Origin
 from sync.receiver import Admit, Admitted, HeldLog, OpenLog
@@ -16,18 +15,24 @@ NEVER = Admitted(boot="", fence="", earlier=frozenset(), held=False)
 Found = tuple[int, HeldLog]
 
 
-def judged_as(call: PutCall, known: Admitted | None, found: Found | None) -> tuple[Admitted, Verifier, Found | None]:
-    """What the batch is judged against: the key of its certificate, and an empty log where a first epoch has none yet."""
-    verifier = verifier_of(read(call.log_certificate), call.node)
+def judged_as(call: PutCall, known: Admitted | None, found: Found | None) -> tuple[Admitted, Found | None]:
+    """What the batch is judged against: an empty log where a first epoch has none yet."""
     if found is None and call.batch.epoch == 1:
         origin = Origin(call.node, call.stream, 1, call.batch.tag)
         found = (0, HeldLog(origin=origin, frontier=Frontier(), note=b""))
-    return known or NEVER, verifier, found
+    return known or NEVER, found
+
+
+def brought_by(call: PutCall) -> tuple[Brought, ...]:
+    """The certificates on the stick; none where the batch came over the link."""
+    return (Brought(call.log_certificate, current=True), *call.earlier) if call.log_certificate else ()
 
 
 def settle(rows: Rows, call: PutCall, origin: Origin, now_us: int) -> int:
     """The log's row, made now if need be: only after the signature was found good, or a forged stick could name a log's tag. Raises TooManyStreams."""
-    certificate = rows.keep_certificate(call.node, LOG, call.log_certificate, now_us)
+    certificate = rows.keys.keep_certificate(call.node, LOG, call.log_certificate, now_us)
+    for each in call.earlier:
+        rows.keys.keep_certificate(call.node, LOG, each.certificate, now_us)
     if rows.admitted(call.node, "") is None:
         rows.admit(call.node, Admit(NEVER.boot, NEVER.fence, hold=False), certificate, now_us)
     found = rows.head(call.node, call.stream)

@@ -6,7 +6,7 @@ returns leaves nothing of the group, a crash after it leaves all of it, and the 
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Thread
@@ -17,8 +17,9 @@ import structlog
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
 from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall, SessionOpened
-from gateway.ledger_carried import judged_as, settle
-from gateway.ledger_rows import COSIGN, LOG, Rows
+from gateway.ledger_carried import brought_by, judged_as, settle
+from gateway.ledger_keys import COSIGN, LOG, Brought
+from gateway.ledger_rows import Rows
 from sync.agreement import Told
 from sync.keys import Signer
 from sync.receiver import (
@@ -156,7 +157,7 @@ class SqliteLedger:
             rows = Rows(connection)
             connection.execute("BEGIN IMMEDIATE")
             found = rows.fact("ledger", self._dice.random(LEDGER_ID_BYTES))
-            rows.keep_certificate(gateway, COSIGN, certificate, self._dice.now_us())
+            rows.keys.keep_certificate(gateway, COSIGN, certificate, self._dice.now_us())
             connection.execute("COMMIT")
         finally:
             database.close()
@@ -283,7 +284,8 @@ class SqliteLedger:
             now_us // 1_000_000,
         )  # fmt: skip
         admitted = isinstance(effects[-1], Opened)
-        certificate = rows.keep_certificate(call.node, LOG, call.log_certificate, now_us) if admitted else 0
+        brought = (Brought(call.log_certificate, current=True), *call.earlier)
+        certificate = rows.keys.keep_certificate(call.node, LOG, call.log_certificate, now_us) if admitted else 0
         for effect in effects:
             match effect:
                 case Admit():
@@ -293,25 +295,25 @@ class SqliteLedger:
                     if not rows.open_log(effect):
                         self._raise(rows, waiting, Raise("GWY-15", effect.origin.stream), now_us)
                 case Opened(fence, held):
-                    rows.use_certificate(call.node, certificate)
+                    rows.keys.use(call.node, brought, now_us)
                     waiting.answer = SessionOpened(fence=fence, held=held, logs=rows.heads(call.node))
                 case _:
                     self._other(rows, waiting, effect, now_us)
 
     def _put(self, rows: Rows, waiting: _Waiting, call: PutCall) -> None:
         now_us = self._dice.now_us()
-        known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
-        found = rows.head(call.node, call.stream)
+        known, found = rows.admitted(call.node, ""), rows.head(call.node, call.stream)
+        keys = rows.keys.of_log(call.node, found[0] if found else 0, call.vouched, brought_by(call))
         if call.log_certificate:
-            known, verifier, found = judged_as(call, known, found)
-        if known is None or verifier is None:
+            known, found = judged_as(call, known, found)
+        if known is None:
             waiting.answer = _never_admitted()
             return
         row, held = found or (0, None)
         effects = self._receiver.handle(
             PutAsked(
                 node=call.node, origin_stream=call.stream, epoch=call.epoch, first=call.first, fence=call.fence, known=known, held=held,
-                leaves=rows.table(row), verifier=verifier, batch=call.batch,
+                leaves=rows.table(row), keys=keys, batch=call.batch,
                 lacking=rows.lacking(row, call.first, call.first + len(call.batch.records)),
                 carried=bool(call.log_certificate),
             ),
@@ -321,6 +323,9 @@ class SqliteLedger:
             if isinstance(effect, Append):
                 if call.log_certificate:
                     row = settle(rows, call, effect.origin, now_us)
+                if effect.changes:
+                    rows.keys.keep_followers(call.node, call.vouched, now_us)
+                    log.info("log key changed", node=call.node, stream=call.stream, seq=effect.changes[-1].seq)
                 rows.append(row, effect, fence=known.fence, held=known.held, receipt_at=now_us // 1_000_000)
                 waiting.records = len(effect.records)
             elif isinstance(effect, Fill):
@@ -330,15 +335,16 @@ class SqliteLedger:
 
     def _epoch(self, rows: Rows, waiting: _Waiting, call: EpochCall) -> None:
         now_us = self._dice.now_us()
-        known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
-        if known is None or verifier is None:
+        known = rows.admitted(call.node, "")
+        if known is None:
             waiting.answer = _never_admitted()
             return
         row, held = rows.head(call.node, call.stream) or (0, None)
+        keys = replace(rows.keys.of_log(call.node, row), kept=rows.keys.kept(call.node))
         effects = self._receiver.handle(
             EpochAsked(
                 node=call.node, stream=call.stream, fence=call.fence, known=known, held=held, stored=rows.opening(row) if row else b"",
-                statement=call.statement, verifier=verifier, find=rows.find,
+                statement=call.statement, keys=keys, find=rows.find,
             ),
             now_us // 1_000_000,
         )  # fmt: skip

@@ -25,8 +25,9 @@ from gateway.health import Health
 from gateway.identity import ValidityList
 from gateway.ledger import Ledger, PutCall
 from gateway.ledger_sqlite import Dice, SqliteLedger
-from sync.batch import decode
-from sync.certificates import check_chain, der, node_of, read, verifier_of
+from gateway.log_certificates import LogCertificates
+from sync.batch import Batch, decode
+from sync.certificates import read
 from sync.dictionary import Shelf
 from sync.errors import BadBatch, BadCertificate, BadStick, UnknownDictionary
 from sync.receiver import Receipt
@@ -111,14 +112,23 @@ def import_folder(desk: Desk, folder: Path) -> Imported:
     manifest = read_manifest(_read(folder / MANIFEST_NAME, MANIFEST_BYTES_MAX))
     if folder.name.lower() != folder_name(manifest.node):
         raise BadStick("the folder's name is another node's")
-    certificate = _certificate(desk, manifest)
+    judge = LogCertificates(desk.anchor, desk.validity, lambda: desk.now_s)
+    certificate, earlier = (_certificate(judge, manifest), judge.earlier(manifest.earlier_certificates, manifest.node))
     notes: dict[str, str] = {}
     refused: dict[str, str] = {}
     records = 0
     for each in manifest.batches:
         if each.stream in refused:
             continue  # what comes after a gap could only be refused too
-        answer = _take(desk, manifest.node, certificate, folder, each)
+        batch = _batch(desk, folder, each)
+        if isinstance(batch, str):
+            answer: Receipt | str = batch
+        else:
+            call = PutCall(
+                node=manifest.node, stream=each.stream, epoch=each.epoch, first=each.first, fence="", batch=batch, log_certificate=certificate,
+                earlier=earlier, vouched=judge.vouched(batch),
+            )  # fmt: skip
+            answer = _take(desk, call)
         if isinstance(answer, Receipt):
             notes[each.stream] = answer.note.decode()
             records += each.count
@@ -133,37 +143,30 @@ def import_folder(desk: Desk, folder: Path) -> Imported:
     return Imported(node=manifest.node, records=records, refused=refused)
 
 
-def _certificate(desk: Desk, manifest: Manifest) -> bytes:
+def _certificate(judge: LogCertificates, manifest: Manifest) -> bytes:
     try:
-        certificate = read(manifest.log_certificate.encode())
-        named = node_of(certificate, "log")
-        verifier_of(certificate, manifest.node)
-        check_chain(certificate, (), desk.anchor, at=desk.now_s)
+        return judge.current(manifest.log_certificate.encode(), manifest.node)
     except BadCertificate as error:
         raise BadStick(f"its certificate is not good: {error}") from error
-    if named != manifest.node:
-        raise BadStick(f"its certificate is {named}'s, the manifest says {manifest.node}")
-    if desk.validity.revokes(certificate):
-        raise BadStick("its certificate is on the validity list")
-    return der(certificate)
 
 
-def _take(desk: Desk, node: str, certificate: bytes, folder: Path, each: BatchFile) -> Receipt | str:
-    """One batch: the receipt, or the code of a refusal."""
+def _batch(desk: Desk, folder: Path, each: BatchFile) -> Batch | str:
+    """What is in a batch's file, or the code of a refusal."""
     try:
         data = _read(folder / each.file, each.bytes)
         if sha256(data).hexdigest() != each.sha256:
             return "damaged"
-        batch = decode(data, desk.shelf)
+        return decode(data, desk.shelf)
     except UnknownDictionary:
         return "unknown-dictionary"
     except (BadBatch, BadStick):
         return "bad-batch"
     except OSError:
         return "damaged"
-    call = PutCall(
-        node=node, stream=each.stream, epoch=each.epoch, first=each.first, fence="", batch=batch, log_certificate=certificate
-    )  # fmt: skip
+
+
+def _take(desk: Desk, call: PutCall) -> Receipt | str:
+    """One batch: the receipt, or the code of a refusal."""
     for _ in range(TRIES_MAX):
         try:
             answer = desk.ledger.put(call).result()

@@ -9,6 +9,7 @@ from node.keystore import Keystore
 from node.lane import Lane
 from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.errors import SyncError
+from sync.key_ring import KeyRing
 from sync.keys import Verifier
 from sync.outbox_view import OutboxView, StreamView
 from sync.sender_events import AskRoot, EpochTaken, Event, PostEpoch, Refused, RootTold, SessionOpened
@@ -27,7 +28,7 @@ class Conversation:
         """Ask for a session under this start's id."""
         request = SessionRequest(
             boot=boot.hex(), boots=tuple(boot.hex() for boot in view.boots()), fence=(view.fact("fence") or b"").decode(),
-            log_certificate=self._keystore.log_certificate_pem(),
+            log_certificate=self._keystore.log_certificate_pem(), earlier_certificates=KeyRing.of(self._keystore.signer).earlier_certificates,
             streams=tuple(
                 OwnStream(stream=s.origin.stream, epoch=s.origin.epoch, tag=s.origin.tag, lane=s.lane) for s in _first_of_each(view.streams())
             ),

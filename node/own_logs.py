@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from node.alarms import Alarms
+from sync.key_ring import OwnKeys
 from sync.log import Frontier
 from sync.names import Origin
 from sync.outbox_view import OutboxView, StreamView
@@ -38,6 +39,10 @@ class OwnLogs:
     def lane(self, origin: Origin) -> str:
         """The lane a log travels in."""
         return self._streams[origin].lane
+
+    def keys(self, origin: Origin) -> OwnKeys:
+        """The keys that sign a log."""
+        return self._streams[origin].keys
 
     def table(self, origin: Origin) -> LogTable:
         """A log's leaves, tiles and records."""

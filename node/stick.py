@@ -16,7 +16,7 @@ from node.errors import CoreSilent, StickFull, StickUnreadable
 from node.keystore import Keystore
 from sync.batch import RECORDS_MAX, Batch, encode
 from sync.certificates import check_chain, gateway_of, read, verifier_of
-from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.checkpoint import Checkpoint
 from sync.errors import BadStick, SyncError
 from sync.flow import QUANTUM_BYTES_MAX
 from sync.keys import Verifier
@@ -24,7 +24,7 @@ from sync.log import root_at
 from sync.names import Origin
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView, StreamView
-from sync.record import BodyState, Record
+from sync.record import Record
 from sync.stick import (
     BATCHES_MAX,
     MANIFEST_BYTES_MAX,
@@ -90,7 +90,12 @@ def _export(view: OutboxView, keystore: Keystore, folder: Path, node: str, room:
     streams = {each.origin.stream: each for each in view.streams()}  # of several epochs the newest
     kept = _kept(folder, node, streams)
     before = len(kept)
-    manifest = Manifest(node=node, log_certificate=keystore.log_certificate_pem(), batches=tuple(kept))
+    manifest = Manifest(
+        node=node,
+        log_certificate=keystore.log_certificate_pem(),
+        batches=tuple(kept),
+        earlier_certificates=keystore.signer.earlier_certificates,
+    )
     if not (folder / ROOM_NAME).exists() and room(folder) > ROOM_BYTES + SPARE_BYTES:
         _write(folder / ROOM_NAME, bytes(ROOM_BYTES))
     _write(folder / MANIFEST_NAME, manifest.encode())
@@ -159,7 +164,7 @@ def _batches(view: OutboxView, keystore: Keystore, node: str, stream: StreamView
     while at < stream.size:
         records = _next_records(table.records(at, min(RECORDS_MAX, stream.size - at)))
         frontier = frontier.append(b"".join(record.leaf for record in records))
-        note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), keystore.signer)
+        note = keystore.signer.sign_batch(Checkpoint(origin, frontier.size, frontier.root), at, stream.keys)
         batch = Batch(
             node=node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=at, lane=stream.lane, checkpoint=note, records=records
         )  # fmt: skip
@@ -176,9 +181,7 @@ def _next_records(records: Iterator[Record]) -> list[Record]:
         if taken and octets > QUANTUM_BYTES_MAX:
             break
         found = damage(record)
-        header = b"" if found is BodyState.LEAF_ONLY else record.header
-        bare = record if found is None else replace(record, state=found, header=header, salt=b"", particulars=b"", body=b"")  # fmt: skip
-        taken.append(bare)
+        taken.append(record if found is None else record.without_body(found))
     if not taken:
         raise BadStick("the outbox has no record to export")
     return taken

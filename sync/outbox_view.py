@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sync.header import decode
+from sync.key_ring import OwnKeys
 from sync.log import Frontier
 from sync.names import Origin
+from sync.outbox_keys import own_keys, read_changes
 from sync.record import Record
 from sync.store import READ_ROWS_MAX, LogTable, OutboxTable, SafeDatabase, damage
 from sync.transaction import Pages, pages_of
@@ -18,7 +20,7 @@ UNKNOWN = b"\ngateway unknown\n"  # in a statement that was signed without a lin
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamView:
     """One log and how far one ledger has receipted it. `receipt_at` is POSIX seconds; octets count body bytes; `run`, `start`: see
-    LogTable. `passed`: a later log of the stream went on where the gateway was known to hold all of this one.
+    LogTable; `keys` sign it. `passed`: a later log of the stream went on where the gateway was known to hold all of this one.
     """
 
     log: int
@@ -33,6 +35,7 @@ class StreamView:
     receipted_octets: int
     receipt: bytes
     receipt_at: int
+    keys: OwnKeys
     passed: bool = False
 
     @property
@@ -55,17 +58,19 @@ class OutboxView:
 
     def streams(self) -> list[StreamView]:
         """All logs, with the cursor of the ledger that last admitted this node."""
+        changes = read_changes(self._database.raw())
         rows = self._all(
             "SELECT log.id, stream, epoch, tag, lane, log.size, log.octets, coalesce(cursor.size, 0), coalesce(cursor.octets, 0),"
             " coalesce(receipt, x''), coalesce(at, 0),"
-            " CASE run WHEN 0 THEN log.id ELSE run END, start, opening FROM log LEFT JOIN cursor ON cursor.log = log.id AND ledger = ? ORDER BY stream, epoch",
+            " CASE run WHEN 0 THEN log.id ELSE run END, start, opening, checkpoint"
+            " FROM log LEFT JOIN cursor ON cursor.log = log.id AND ledger = ? ORDER BY stream, epoch",
             ((self.fact("ledger") or b"").decode(),),
         )
         found = [
             StreamView(
                 log=row[0], origin=Origin(self._node, row[1], row[2], row[3]), lane=row[4], size=row[5], octets=row[6],
                 receipted=row[7], receipted_octets=row[8], receipt=row[9], receipt_at=row[10], run=row[11], start=row[12],
-                opening=row[13],
+                opening=row[13], keys=own_keys(self._node, row[14], changes.get(row[0], ())),
             )
             for row in rows
         ]  # fmt: skip

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sync.batch import Batch
-from sync.checkpoint import Note, parse_note, verify_note
-from sync.errors import NotAName, SyncError
+from sync.checkpoint import Note, parse_note
+from sync.errors import NotAName, SyncError, WrongKey
 from sync.keys import COSIGNATURE_V1, Signer, Verifier, key_id
 from sync.log import EMPTY_ROOT, Frontier, Leaves, root_at
+from sync.log_keys import Change, LogKeys, check_batch, check_opening
 from sync.names import Origin
-from sync.opening import Opening, open_opening
+from sync.opening import Opening, parse_opening
 from sync.receipt import cosign
 from sync.record import BodyState, Record
 from sync.session import SessionRequest
@@ -54,7 +55,7 @@ class SessionAsked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochAsked:
     """A statement that a stream goes on under a further epoch. `held`: the stream's newest log (None: never declared), `stored` its own statement;
-    `find` gives size and leaves of one of the node's logs, None where it is not held.
+    `find` gives size and leaves of one of the node's logs, None where it is not held; `keys`: those of the newest log.
     """
 
     node: str
@@ -64,13 +65,13 @@ class EpochAsked:
     held: HeldLog | None
     stored: bytes
     statement: bytes
-    verifier: Verifier
+    keys: LogKeys
     find: Callable[[Origin], tuple[int, Leaves] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutAsked:
-    """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `verifier` the node's log key.
+    """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `keys` may sign it.
 
     `lacking`: those of its positions that are stored, but without what was damaged on the way.
     `carried`: it came by hand, on a stick; it has no fence, and everything else is judged as ever.
@@ -84,7 +85,7 @@ class PutAsked:
     known: Admitted | None
     held: HeldLog | None
     leaves: Leaves
-    verifier: Verifier
+    keys: LogKeys
     batch: Batch
     lacking: frozenset[int] = frozenset()
     carried: bool = False
@@ -108,22 +109,30 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class OpenLog:
-    """Make an empty head row. `opening`: the statement of a further epoch, whose records are held; its lane is that of the epoch before."""
+    """Make an empty head row. `opening`: the statement of a further epoch, whose records are held; its lane is that of the epoch before, and
+    `key` signs it.
+    """
 
     origin: Origin
     lane: str
     opening: bytes = b""
+    key: Verifier | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append these records and swap the head from `before` to `after` under this cosigned note."""
+    """Append these records and swap the head from `before` to `after` under this cosigned note.
+
+    `key` is in force from then on; `changes`: where, among these records, it became so.
+    """
 
     origin: Origin
     before: Frontier
     after: Frontier
     note: bytes
     records: tuple[Record, ...]
+    key: Verifier
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +243,14 @@ class Receiver:
             return [Refuse(409, "rewind", "this is not where the log ends", held)]
         size, end = held.frontier.size, batch.first + len(batch.records)
         try:
-            signed = parse_note(batch.checkpoint)
-            checkpoint = verify_note(signed, event.verifier)
+            signed = check_batch(
+                parse_note(batch.checkpoint), batch.records, first=batch.first, size=size, epoch=batch.epoch, keys=event.keys
+            )  # fmt: skip
+        except WrongKey as error:
+            return [Raise("GWY-18", held.origin.stream), Refuse(422, "bad-key", str(error))]
         except SyncError as error:
             return [Refuse(422, "bad-batch", f"checkpoint: {error}")]
-        # a stranger's line would be kept beside ours, and no evidence file of this log would verify any more
-        if len(signed.signatures) != 1:
-            return [Refuse(422, "bad-batch", "the checkpoint bears other signatures")]
+        checkpoint = signed.checkpoint
         if checkpoint.origin != held.origin or checkpoint.size != end:
             return [Refuse(422, "bad-batch", "the checkpoint speaks of something else")]
         both = max(0, min(size, end) - batch.first)
@@ -258,14 +268,15 @@ class Receiver:
         if not fresh:
             return [*filled, Receipt(self._again(held.note, now))]
         note = cosign(batch.checkpoint, time=now, signer=self._cosigner)
-        return [*filled, Append(held.origin, held.frontier, after, note, fresh), Receipt(note)]
+        append = Append(held.origin, held.frontier, after, note, fresh, signed.key, signed.changes)
+        return [*filled, append, Receipt(note)]
 
     def _again(self, note: bytes, now: int) -> bytes:
         """The receipt that was given before; under a renewed cosigning key, the same checkpoint cosigned by that."""
         parsed, mine = parse_note(note), key_id(self._cosigner.name, COSIGNATURE_V1, self._cosigner.public)
         if any((line.name, line.key_id) == (self._cosigner.name, mine) for line in parsed.signatures):
             return note
-        return cosign(Note(parsed.text, parsed.signatures[:1]).encode(), time=now, signer=self._cosigner)
+        return cosign(Note(parsed.text, parsed.signatures[:-1]).encode(), time=now, signer=self._cosigner)
 
     def _refuse_early(self, event: PutAsked) -> Refuse | None:
         batch = event.batch
@@ -295,14 +306,22 @@ def _epoch(event: EpochAsked) -> list[Effect]:
     if event.known is None or event.fence != event.known.fence:
         return [_fenced()]
     try:
-        opening = open_opening(event.statement, event.verifier)
+        note = parse_note(event.statement)
+        opening = parse_opening(note)
     except SyncError as error:
         return [Refuse(422, "bad-opening", str(error))]
     opened, held = opening.opened, event.held
     if (opened.node, opened.stream) != (event.node, event.stream):
         return [Refuse(422, "bad-opening", "the statement is of another stream")]
+    # its signatures were verified when it was taken; a change of the key may have come since
     if held is not None and held.origin == opened and event.stored == event.statement:
         return [Taken(held)]
+    try:
+        key = check_opening(note, event.keys)
+    except WrongKey as error:
+        return [Raise("GWY-18", opened.stream), Refuse(422, "bad-key", str(error))]
+    except SyncError as error:
+        return [Refuse(422, "bad-opening", str(error))]
     if held is None or opened.epoch <= held.origin.epoch:
         return [Refuse(409, "rewind", "a later epoch is open", held)]
     found = event.find(opening.common.origin)
@@ -311,7 +330,7 @@ def _epoch(event: EpochAsked) -> list[Effect]:
         return [Raise("GWY-12", opened.stream), Refuse(412, "fork", "what the statement calls common is not")]
     return [
         Raise("GWY-17", opened.stream),
-        OpenLog(opened, "", event.statement),
+        OpenLog(opened, "", event.statement, key),
         Taken(HeldLog(origin=opened, frontier=Frontier(), note=b"")),
     ]
 

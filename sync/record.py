@@ -1,6 +1,6 @@
 """The data types of this room: a draft before it has a position, a record after."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -86,3 +86,8 @@ class Record:
     salt: bytes
     particulars: bytes
     body: bytes
+
+    def without_body(self, state: BodyState) -> "Record":
+        """What is left of it in this state, one that has no body: of LEAF_ONLY not even the header."""
+        header = b"" if state is BodyState.LEAF_ONLY else self.header
+        return replace(self, state=state, header=header, salt=b"", particulars=b"", body=b"")

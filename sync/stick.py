@@ -17,7 +17,7 @@ from sync.keys import Verifier
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX, NAME, TAG, Origin
 from sync.receipt import open_receipt
-from sync.session import STREAMS_MAX, TOKEN
+from sync.session import EARLIER_KEYS_MAX, STREAMS_MAX, TOKEN
 
 FORMAT = "wasl-stick/1"
 MANIFEST_NAME: Final = "manifest.json"
@@ -53,16 +53,22 @@ class BatchFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Whose records these are, and the batches in the order in which they are to be taken. `log_certificate` is PEM."""
+    """Whose records these are, and the batches in the order in which they are to be taken. `log_certificate` is PEM.
+
+    `earlier_certificates`: those of the log keys before that one, as in a session.
+    """
 
     node: str
     log_certificate: str
     batches: tuple[BatchFile, ...]
+    earlier_certificates: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Its JSON."""
         rows = [asdict(each) for each in self.batches]
         text = {"format": FORMAT, "node": self.node, "log_certificate": self.log_certificate, "batches": rows}
+        if self.earlier_certificates:
+            text["earlier_certificates"] = list(self.earlier_certificates)
         return json.dumps(text, indent=0).encode()
 
 
@@ -95,11 +101,16 @@ def read_manifest(data: bytes) -> Manifest:
         if not isinstance(rows, list) or len(rows) > BATCHES_MAX:
             raise BadStick("the manifest lists no batches, or too many")
         batches = tuple(BatchFile(**row) for row in rows)
-        manifest = Manifest(node=found["node"], log_certificate=found["log_certificate"], batches=batches)
+        manifest = Manifest(
+            node=found["node"], log_certificate=found["log_certificate"], batches=batches, earlier_certificates=tuple(found.get("earlier_certificates", ()))
+        )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise BadStick("the manifest does not say what it should") from error
-    if not (_named(manifest.node) and _certificate(manifest.log_certificate) and all(map(_good, batches))):
+    certificates = (manifest.log_certificate, *manifest.earlier_certificates)
+    if not (_named(manifest.node) and all(map(_certificate, certificates)) and all(map(_good, batches))):
         raise BadStick("a name, number or file of the manifest is out of range")
+    if len(certificates) > 1 + EARLIER_KEYS_MAX:
+        raise BadStick("the manifest brings too many certificates")
     if len({each.file for each in batches}) != len(batches):
         raise BadStick("the manifest names a file twice")
     return manifest

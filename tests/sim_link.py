@@ -11,6 +11,7 @@ from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadBatch
 from sync.keys import FileSigner, Verifier
 from sync.log import Frontier, root_at
+from sync.log_keys import LogKeys
 from sync.names import Origin
 from sync.opening import End, Opening, sign_opening
 from sync.receiver import (
@@ -141,7 +142,7 @@ class Centre:
         event = EpochAsked(
             node=NODE, stream=stream, fence=fence, known=self.known, held=mine.head if mine else None,
             stored=self.openings.get(mine.head.origin, b"") if mine else b"", statement=statement,
-            verifier=Verifier(NODE, LOG_SIGNER.public), find=find,
+            keys=LogKeys(in_force=Verifier(NODE, LOG_SIGNER.public)), find=find,
         )  # fmt: skip
         for effect in self.receiver.handle(event, self.now):
             match effect:
@@ -181,7 +182,7 @@ class Centre:
         mine = self.logs.get(stream)
         event = PutAsked(
             node=NODE, origin_stream=stream, epoch=epoch, first=first, fence=fence, known=self.known, held=mine.head if mine else None,
-            leaves=mine.log if mine else MemoryLog(), verifier=Verifier(NODE, LOG_SIGNER.public), batch=found,
+            leaves=mine.log if mine else MemoryLog(), keys=LogKeys(in_force=Verifier(NODE, LOG_SIGNER.public)), batch=found,
         )  # fmt: skip
         answer: bytes | Refuse | None = None
         for effect in self.receiver.handle(event, self.now):

@@ -8,6 +8,7 @@ from sync.batch import Batch
 from sync.checkpoint import Checkpoint, Note, NoteSignature, open_checkpoint, parse_note, sign_checkpoint
 from sync.keys import FileSigner, Verifier
 from sync.log import EMPTY_ROOT, Frontier
+from sync.log_keys import LogKeys
 from sync.names import Origin
 from sync.receipt import cosign, open_receipt
 from sync.receiver import (
@@ -69,7 +70,7 @@ def asked(begin: int, end: int, size: int, made=MADE, *, stored=MADE, note: byte
     )  # fmt: skip
     event = PutAsked(
         node=NODE, origin_stream=STREAM, epoch=1, first=begin, fence="fence-1", known=KNOWN, held=held(size, stored),
-        leaves=MemoryLog([record.leaf for record in stored[:size]]), verifier=VERIFIER, batch=batch,
+        leaves=MemoryLog([record.leaf for record in stored[:size]]), keys=LogKeys(in_force=VERIFIER), batch=batch,
     )  # fmt: skip
     in_batch = {
         key: changes.pop(key) for key in list(changes) if key in {"tag", "stream", "lane"} or key.startswith("batch_")
@@ -262,7 +263,6 @@ def test_batch_that_says_something_else_than_its_address_is_refused(changes):
         pytest.param(note_of(5), id="of the size before"),
         pytest.param(note_of(6, origin=replace(ORIGIN, stream="lab")), id="of another stream"),
         pytest.param(note_of(6, origin=replace(ORIGIN, tag="00000000")), id="of another tag"),
-        pytest.param(note_of(6, signer=FileSigner(NODE, ed25519("stolen name"))), id="of another key"),
         pytest.param(note_of(6, signer=COSIGNER), id="of the gateway itself"),
         pytest.param(
             cosign(note_of(6), time=1, signer=FileSigner("evil", ed25519("evil"))), id="with a stranger's line"
@@ -274,10 +274,15 @@ def test_checkpoint_is_refused_if_it_is(note):
     refused(judged(asked(5, 6, 5, note=note)), 422, "bad-batch")
 
 
+def test_checkpoint_of_another_key_of_the_node_is_refused_and_alarmed():
+    note = note_of(6, signer=FileSigner(NODE, ed25519("stolen name")))
+    refused(judged(asked(5, 6, 5, note=note)), 422, "bad-key", "GWY-18")
+
+
 def test_two_lines_of_the_node_itself_are_refused():
     parsed = parse_note(note_of(6))
     twice = Note(parsed.text, (*parsed.signatures, NoteSignature(NODE, b"abcd", bytes(64)))).encode()
-    refused(judged(asked(5, 6, 5, note=twice)), 422, "bad-batch")
+    refused(judged(asked(5, 6, 5, note=twice)), 422, "bad-key", "GWY-18")
 
 
 def test_content_is_never_judged():

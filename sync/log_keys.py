@@ -1,0 +1,148 @@
+"""Whose signature counts on a log at which position: one key at a time, handed over by a record that both sign (docs/wire.md, section 4.7).
+
+Pure: certificates were judged by the caller. A log's first key is the one that its first checkpoint, or its opening statement, bears.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sync.checkpoint import Checkpoint, Note, NoteSignature, parse_checkpoint
+from sync.errors import BadSignature, NotANote, NotARecord, WrongKey
+from sync.key_change import change_in, header_of_change
+from sync.keys import ED25519, SIGNATURE_BYTES, Verifier, key_id
+from sync.record import Record
+from sync.session import EARLIER_KEYS_MAX
+
+OPENERS_MAX = 1 + EARLIER_KEYS_MAX  # of a statement: keys that may be in force until then, and the one from then on
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Record `seq` of a log hands over from one key to another."""
+
+    seq: int
+    before: Verifier
+    after: Verifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogKeys:
+    """What is known of one log's keys. `in_force`: at its end; None: it has none yet, or that key's certificate counts no more.
+
+    `changes` of the log, oldest first. `certified`: keys that the node's last session brought under good certificates; of these one may
+    begin a log that has no key yet, or follow another. `vouched`: those of this batch's own change records whose certificate is good now,
+    by certificate. `kept`: all that were ever certified for this node.
+    """
+
+    in_force: Verifier | None
+    changes: tuple[Change, ...] = ()
+    certified: tuple[Verifier, ...] = ()
+    vouched: Mapping[bytes, Verifier] = field(default_factory=dict)
+    kept: tuple[Verifier, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A checkpoint that bears just the signatures it has to: the changes that are new with it, and the key in force after it."""
+
+    checkpoint: Checkpoint
+    changes: tuple[Change, ...]
+    key: Verifier
+
+
+def check_batch(note: Note, records: Sequence[Record], *, first: int, size: int, epoch: int, keys: LogKeys) -> Signed:
+    """Verify the checkpoint of records first, first+1, …, of a log that is held up to `size`.
+
+    Raises WrongKey where another key signed than has to, BadSignature and NotANote where a signature is none.
+    """
+    signers, fresh = [_in_force_at(first, note, keys)], []
+    stored = {change.seq: change.after for change in keys.changes}
+    for seq, record in enumerate(records, first):
+        more = note.signatures[len(signers) :]
+        after = stored.get(seq) if seq < size else _handed_to(record, epoch, keys, more)
+        if after is None or after.public == signers[-1].public:
+            continue  # no change, or one that the statement of this epoch has made already
+        if seq >= size:
+            fresh.append(Change(seq, signers[-1], after))
+        signers.append(after)
+    _check_lines(note, signers)
+    return Signed(parse_checkpoint(note.text), tuple(fresh), signers[-1])
+
+
+def check_opening(note: Note, keys: LogKeys) -> Verifier:
+    """Verify the signatures of a statement that opens a further epoch; the key of the new log. Raises as check_batch."""
+    if not 0 < len(note.signatures) <= OPENERS_MAX:
+        raise NotANote("a statement bears one signature, or some at a change of the key")
+    known = (*_known(keys.in_force), *keys.certified, *keys.kept)
+    signers = [_find(line, known) for line in note.signatures]
+    _check_lines(note, signers)
+    publics = {signer.public for signer in signers}
+    if keys.in_force is not None and keys.in_force.public not in publics:
+        raise WrongKey("the key in force did not sign the statement")
+    follows = {each.public for each in (*_known(keys.in_force), *keys.certified)}
+    if signers[-1].public not in follows:
+        raise WrongKey("the key that shall sign the new log is not certified")
+    return signers[-1]
+
+
+def _in_force_at(first: int, note: Note, keys: LogKeys) -> Verifier:
+    """The key that signs what ends at `first`; of a log that has none yet, the certified one that signed here."""
+    for change in keys.changes:
+        if change.seq >= first:
+            return change.before
+    return keys.in_force or _find(note.signatures[0], keys.certified)
+
+
+def _handed_to(record: Record, epoch: int, keys: LogKeys, more: Sequence[NoteSignature]) -> Verifier | None:
+    """The key that a fresh record hands over to; None where it is no change of this log's key, as one carried from an older epoch is none."""
+    if header_of_change(record) is None:
+        return None
+    try:
+        change = change_in(record)
+    except NotARecord as error:
+        raise WrongKey(f"key change: {error}") from error
+    if change is None:  # its body was trimmed or damaged: then the next signature alone says to whom
+        return _find(more[0], keys.certified) if more else None
+    if change.epoch != epoch:
+        return None
+    after = keys.vouched.get(change.certificate)
+    if after is None or after.public != change.after:
+        raise WrongKey("the certificate of a key change is not good")
+    return after
+
+
+def _find(line: NoteSignature, among: Sequence[Verifier]) -> Verifier:
+    for each in among:
+        if (line.name, line.key_id) == (each.name, _id(each)):
+            return each
+    raise WrongKey("it is signed by a key that is not certified for this log")
+
+
+def _check_lines(note: Note, signers: Sequence[Verifier]) -> None:
+    """Just these keys signed, in this order."""
+    wanted = [(each.name, _id(each)) for each in signers]
+    found = [(line.name, line.key_id) for line in note.signatures]
+    if found[: len(wanted)] != wanted:
+        if all(name != signers[0].name for name, _ in found):
+            raise BadSignature(f"no signature of {signers[0].name}")
+        raise WrongKey(
+            "it is not signed by the key in force here" if len(wanted) == 1 else "a change of the key bears not both signatures"
+        )  # fmt: skip
+    if len(found) != len(wanted):
+        # a stranger's line would be kept beside ours, and no evidence file of this log would verify any more
+        surplus = {(name, by) for name, by in found[len(wanted) :]}
+        if any(name == signers[0].name for name, _ in surplus):
+            raise WrongKey("a further key signed without a change record")
+        raise NotANote("it bears other signatures")
+    for each, line in zip(signers, note.signatures, strict=True):
+        if len(line.blob) != SIGNATURE_BYTES:
+            raise NotANote("not an Ed25519 signature")
+        each.verify(note.text.encode(), line.blob)
+
+
+def _id(verifier: Verifier) -> bytes:
+    return key_id(verifier.name, ED25519, verifier.public)
+
+
+def _known(verifier: Verifier | None) -> tuple[Verifier, ...]:
+    return () if verifier is None else (verifier,)
