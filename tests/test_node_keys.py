@@ -5,19 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import KeyMismatch
 from node.tools.pki import issue_log_key
 from sync.certificates import read, verifier_of
 from sync.checkpoint import parse_note
 from sync.control import decode
-from sync.errors import KeyAbsent
 from sync.evidence import verify
 from sync.key_change import KEY_CHANGE, read_key_change
 from sync.key_ring import id_of
 from sync.record import Kind
 from tests.gateway_rig import GATEWAY
 from tests.independent_verifier import verify as verify_independently
-from tests.node_rig import NAME, Centre, Feed, Node, Realm, centre, message, wait_until
+from tests.node_rig import NAME, Centre, Feed, Node, Realm, centre, message
 
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05\nimport sync.sender as sender; sender.KEY_WAIT_S = 0.1"
 SMALL = "\nimport sync.sender as sender; sender.RECORDS_MAX = 7\nimport sync.flow as flow; flow.RECORDS_MAX = 7"
