@@ -124,6 +124,10 @@ ALARMS: dict[str, tuple[Fault, str]] = {
         "centre",
         "A node signs with another log key than the one in force, or a change of the key is not good. Nothing of it was taken: ask the site.",
     ),
+    "GWY-19": (
+        "centre",
+        "A node goes on under a new log key without its old one's word: was the box replaced? Held as every further epoch; ask the site before you release it.",
+    ),
     "GWY-16": ("centre", "A call failed inside the gateway. Look at its log; the node tries again."),
 }
 """Alarms of the gateway: code, whose fault, what to do. The receiver raises GWY-10 to GWY-12 by code."""

@@ -61,16 +61,24 @@ class KeyRows:
             (self._verifier(node, row), bool(current))
             for row, current in self._all("SELECT certificate, current FROM session_key WHERE node = ?", (node,))
         ]
-        rows = self._all("SELECT certificate FROM log WHERE id = ? AND certificate <> 0", (log,))
+        rows = self._all("SELECT certificate, stream FROM log WHERE id = ? AND certificate <> 0", (log,))
         in_force = self._verifier(node, rows[0][0]) if rows else None
-        changes = self._changes(node, log)
-        if in_force is not None and in_force.public not in {key.public for key, _ in brought}:
-            # it was not brought under a certificate that is good: revoked, or taken out too early. Nobody may sign
-            return LogKeys(in_force=None, changes=changes)
         return LogKeys(
-            in_force=in_force, changes=changes, certified=tuple(key for key, current in brought if current),
+            in_force=in_force, changes=self._changes(node, log), certified=tuple(key for key, current in brought if current),
+            # it was not brought under a certificate that is good: revoked, or taken out of the node too early
+            lapsed=in_force is not None and in_force.public not in {key.public for key, _ in brought},
             vouched={each: verifier_of(read(each), node) for each in vouched},
+            retired=frozenset() if in_force is None else self._were_in_force(node, rows[0][1]) - {in_force.public},
         )  # fmt: skip
+
+    def _were_in_force(self, node: str, stream: str) -> frozenset[bytes]:
+        """The public keys that ever signed a log of this stream."""
+        rows = self._all(
+            "SELECT certificate FROM log WHERE node = ?1 AND stream = ?2 AND certificate <> 0"
+            " UNION SELECT before FROM key_change JOIN log ON log.id = key_change.log WHERE node = ?1 AND stream = ?2",
+            (node, stream),
+        )
+        return frozenset(self._verifier(node, row).public for (row,) in rows)
 
     def kept(self, node: str) -> tuple[Verifier, ...]:
         """The newest of all log keys that were ever certified for the node."""

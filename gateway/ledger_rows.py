@@ -153,7 +153,9 @@ class Rows:
             "INSERT INTO release (node, operator, statement, signed_at, at_us) VALUES (?, ?, ?, ?, ?)",
             (node, call.operator, call.statement, call.at, now_us),
         )
-        self._connection.execute("DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17')", (node,))
+        self._connection.execute(
+            "DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17', 'GWY-19')", (node,)
+        )
         return int(count)
 
     def append(self, log: int, effect: Append, *, fence: str, held: bool, receipt_at: int) -> None:

@@ -280,9 +280,6 @@ class Uplink(threading.Thread):
             ).result()
         except NoRoom as error:
             return PathFailed(error.code)
-        except KeyAbsent as error:
-            log.warning("log_key.absent", stream=order.stream, detail=str(error))
-            return Refused(order.stream, "key-absent")
         log.warning("epoch.opened", stream=order.stream, epoch=order.epoch)
         return EpochOpened(order.stream, tuple(own for own in logs.read() if own.origin.stream == order.stream))
 

@@ -46,6 +46,11 @@ class KeyRing:
         """The keys of these ids. Raises KeyAbsent."""
         return [self.signer(each) for each in wanted]
 
+    def held(self, wanted: Iterable[bytes]) -> list[Signer]:
+        """The keys of these ids that are here."""
+        mine = {id_of(each): each for each in (self.now, *self.earlier)}
+        return [mine[each] for each in wanted if each in mine]
+
     def verifier(self, note: bytes) -> Verifier:
         """What verifies a note of our own: the key that is in force after it. Raises KeyAbsent, NotANote."""
         found = self.signer(last_id(note, self.name))

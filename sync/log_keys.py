@@ -27,18 +27,20 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogKeys:
-    """What is known of one log's keys. `in_force`: at its end; None: it has none yet, or that key's certificate counts no more.
+    """What is known of one log's keys. `in_force`: at its end; None: it has none yet. `lapsed`: that key's certificate counts no more.
 
     `changes` of the log, oldest first. `certified`: keys that the node's last session brought under good certificates; of these one may
     begin a log that has no key yet, or follow another. `vouched`: those of this batch's own change records whose certificate is good now,
-    by certificate. `kept`: all that were ever certified for this node.
+    by certificate. `kept`: all that were ever certified for this node. `retired`: public keys that another has followed in this stream.
     """
 
     in_force: Verifier | None
+    lapsed: bool = False
     changes: tuple[Change, ...] = ()
     certified: tuple[Verifier, ...] = ()
     vouched: Mapping[bytes, Verifier] = field(default_factory=dict)
     kept: tuple[Verifier, ...] = ()
+    retired: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,21 @@ class Signed:
     key: Verifier
 
 
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """The key of a log that a statement opens; `continues`: the key in force until then signed the statement as well."""
+
+    key: Verifier
+    continues: bool
+
+
 def check_batch(note: Note, records: Sequence[Record], *, first: int, size: int, epoch: int, keys: LogKeys) -> Signed:
     """Verify the checkpoint of records first, first+1, …, of a log that is held up to `size`.
 
     Raises WrongKey where another key signed than has to, BadSignature and NotANote where a signature is none.
     """
+    if keys.lapsed:
+        raise WrongKey("the key in force has no good certificate any more")
     signers, fresh = [_in_force_at(first, note, keys)], []
     stored = {change.seq: change.after for change in keys.changes}
     for seq, record in enumerate(records, first):
@@ -63,26 +75,36 @@ def check_batch(note: Note, records: Sequence[Record], *, first: int, size: int,
         if after is None or after.public == signers[-1].public:
             continue  # no change, or one that the statement of this epoch has made already
         if seq >= size:
+            _check_fresh(after, keys)
             fresh.append(Change(seq, signers[-1], after))
         signers.append(after)
     _check_lines(note, signers)
     return Signed(parse_checkpoint(note.text), tuple(fresh), signers[-1])
 
 
-def check_opening(note: Note, keys: LogKeys) -> Verifier:
-    """Verify the signatures of a statement that opens a further epoch; the key of the new log. Raises as check_batch."""
+def check_opening(note: Note, keys: LogKeys) -> Opener:
+    """Verify the signatures of a statement that opens a further epoch. Raises as check_batch.
+
+    Its last signature is that of the new log's key, which must be certified. The key in force until then should have signed too; where it is
+    gone, with a box that was replaced perhaps, a person decides: what comes under a further epoch is held.
+    """
     if not 0 < len(note.signatures) <= OPENERS_MAX:
         raise NotANote("a statement bears one signature, or some at a change of the key")
-    known = (*_known(keys.in_force), *keys.certified, *keys.kept)
-    signers = [_find(line, known) for line in note.signatures]
+    in_force = () if keys.in_force is None or keys.lapsed else (keys.in_force,)
+    signers = [_find(line, (*in_force, *keys.certified, *keys.kept)) for line in note.signatures]
     _check_lines(note, signers)
-    publics = {signer.public for signer in signers}
-    if keys.in_force is not None and keys.in_force.public not in publics:
-        raise WrongKey("the key in force did not sign the statement")
-    follows = {each.public for each in (*_known(keys.in_force), *keys.certified)}
-    if signers[-1].public not in follows:
+    key = signers[-1]
+    if key.public not in {each.public for each in (*in_force, *keys.certified)}:
         raise WrongKey("the key that shall sign the new log is not certified")
-    return signers[-1]
+    _check_fresh(key, keys)
+    signed = {signer.public for signer in signers}
+    return Opener(key, continues=keys.in_force is None or any(each.public in signed for each in in_force))
+
+
+def _check_fresh(key: Verifier, keys: LogKeys) -> None:
+    """A key that was taken out of service never comes back: whoever has it now is not the node."""
+    if key.public in keys.retired:
+        raise WrongKey("a key that another one has followed signs again")
 
 
 def _in_force_at(first: int, note: Note, keys: LogKeys) -> Verifier:
@@ -142,7 +164,3 @@ def _check_lines(note: Note, signers: Sequence[Verifier]) -> None:
 
 def _id(verifier: Verifier) -> bytes:
     return key_id(verifier.name, ED25519, verifier.public)
-
-
-def _known(verifier: Verifier | None) -> tuple[Verifier, ...]:
-    return () if verifier is None else (verifier,)

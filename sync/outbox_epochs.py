@@ -29,8 +29,7 @@ def open_epoch(
 ) -> list[Head]:  # fmt: skip
     """Open an epoch at a place of the stream's run, within the caller's transaction; all heads of the stream as they are then.
 
-    `heads`: those of the stream, oldest first. Raises LogBroken where the place, or leaves before it, are not there; KeyAbsent where
-    the gateway may know an earlier log key only, and that is not there to hand over.
+    `heads`: those of the stream, oldest first. Raises LogBroken where the place, or leaves before it, are not there.
     """
     newest = heads[-1]
     holder = next((head for head in heads if head.start <= own <= head.end), None)
@@ -66,11 +65,14 @@ def _carry(connection: apsw.Connection, heads: Sequence[Head], opening: Opening,
 
 
 def _openers(connection: apsw.Connection, heads: Sequence[Head], common: End, ring: KeyRing) -> list[Signer]:
-    """Each key that the gateway may know as the one in force, as far as the two agree and after it; the present one last."""
+    """Each key that the gateway may know as the one in force, as far as the two agree and after it; the present one last.
+
+    One that is gone cannot sign: then a person at the centre decides, as about every further epoch.
+    """
     holder = next(head for head in heads if head.origin == common.origin)
     keys = keys_of(connection, ring, holder.log, holder.checkpoint)
-    wanted = keys.for_batch(common.size, holder.frontier.size)
-    return ring.signers([each for each in dict.fromkeys(wanted) if each != id_of(ring)] + [id_of(ring)])
+    wanted = dict.fromkeys(keys.for_batch(common.size, holder.frontier.size))
+    return [*ring.held(each for each in wanted if each != id_of(ring)), ring.now]
 
 
 def _rehash(table: LogTable, size: int) -> Frontier:
@@ -90,7 +92,8 @@ def _cut(connection: apsw.Connection, head: Head, size: int, ring: KeyRing) -> H
     if head.frontier.size <= size:
         return head
     frontier = head.table(connection).frontier(size)
-    signer = ring.signer(keys_of(connection, ring, head.log, head.checkpoint).at(size) or id_of(ring))
+    # of what is common nothing is sent again; so where its key is gone the present one may keep the row
+    signer = next(iter(ring.held([keys_of(connection, ring, head.log, head.checkpoint).at(size)])), ring.now)
     after = replace(
         head, frontier=frontier, octets=body_bytes(connection, head, 0, size), trimmed=min(head.trimmed, size),
         group_first=min(head.group_first, size), checkpoint=_sign(head.origin, frontier, signer),

@@ -317,7 +317,7 @@ def _epoch(event: EpochAsked) -> list[Effect]:
     if held is not None and held.origin == opened and event.stored == event.statement:
         return [Taken(held)]
     try:
-        key = check_opening(note, event.keys)
+        opener = check_opening(note, event.keys)
     except WrongKey as error:
         return [Raise("GWY-18", opened.stream), Refuse(422, "bad-key", str(error))]
     except SyncError as error:
@@ -330,7 +330,8 @@ def _epoch(event: EpochAsked) -> list[Effect]:
         return [Raise("GWY-12", opened.stream), Refuse(412, "fork", "what the statement calls common is not")]
     return [
         Raise("GWY-17", opened.stream),
-        OpenLog(opened, "", event.statement, key),
+        *([] if opener.continues else [Raise("GWY-19", opened.stream)]),
+        OpenLog(opened, "", event.statement, opener.key),
         Taken(HeldLog(origin=opened, frontier=Frontier(), note=b"")),
     ]
 
