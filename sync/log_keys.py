@@ -6,9 +6,10 @@ Pure: certificates were judged by the caller. A log's first key is the one that 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sync.certificates import read, verifier_of
 from sync.checkpoint import Checkpoint, Note, NoteSignature, parse_checkpoint
-from sync.errors import BadSignature, NotANote, NotARecord, WrongKey
-from sync.key_change import change_in, header_of_change
+from sync.errors import BadCertificate, BadSignature, NotANote, NotARecord, WrongKey
+from sync.key_change import KeyChange, change_in, header_of_change
 from sync.keys import ED25519, SIGNATURE_BYTES, Verifier, key_id
 from sync.record import Record
 from sync.session import EARLIER_KEYS_MAX
@@ -127,10 +128,22 @@ def _handed_to(record: Record, epoch: int, keys: LogKeys, more: Sequence[NoteSig
         return _find(more[0], keys.certified) if more else None
     if change.epoch != epoch:
         return None
-    after = keys.vouched.get(change.certificate)
-    if after is None or after.public != change.after:
+    if _public(change) != change.after:
+        raise WrongKey("a key change brings another key's certificate")
+    # that certificate, or a later one of the same key that the session brought: a revoked one can be followed by a good one
+    after = keys.vouched.get(change.certificate) or next(
+        (key for key in keys.certified if key.public == change.after), None
+    )
+    if after is None:
         raise WrongKey("the certificate of a key change is not good")
     return after
+
+
+def _public(change: KeyChange) -> bytes:
+    try:
+        return verifier_of(read(change.certificate), "").public
+    except BadCertificate as error:
+        raise WrongKey(f"key change: {error}") from error
 
 
 def _find(line: NoteSignature, among: Sequence[Verifier]) -> Verifier:

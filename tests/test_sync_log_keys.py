@@ -31,7 +31,9 @@ from tests.sim_realm import (
 ONE, TWO, THREE = (FileSigner(NODE, ed25519(f"log key {n}")) for n in range(3))
 V1, V2, V3 = (Verifier(NODE, each.public) for each in (ONE, TWO, THREE))
 CERTIFICATES = {
-    signer.public: der(certificate(AUTHORITY, f"urn:wasl:node:{NODE}:log", key=ed25519(f"log key {n}"), what=f"log {n}"))
+    signer.public: der(
+        certificate(AUTHORITY, f"urn:wasl:node:{NODE}:log", key=ed25519(f"log key {n}"), what=f"log {n}")
+    )
     for n, signer in enumerate((ONE, TWO, THREE))
 }
 VOUCHED = {CERTIFICATES[each.public]: each for each in (V2, V3)}
@@ -117,12 +119,23 @@ def test_two_changes_in_one_batch_bear_three_signatures():
 
 @pytest.mark.parametrize(
     "said",
-    [change(certificate=CERTIFICATES[THREE.public]), change(after=ONE, before=TWO), change(after=THREE, certificate=CERTIFICATES[TWO.public])],
-    ids=["another key's certificate", "a certificate that is not good now", "a key that its certificate does not name"],
+    [
+        change(certificate=CERTIFICATES[THREE.public]), change(after=THREE), change(certificate=b"no certificate"),
+        change(after=THREE, certificate=CERTIFICATES[TWO.public]), change(after=TWO, certificate=CERTIFICATES[ONE.public]),
+    ],
+    ids=["another key's certificate", "a certificate that is not good now", "none", "a key that its certificate does not name", "the old key's certificate"],
 )  # fmt: skip
 def test_change_without_a_good_certificate_of_its_key_is_refused(said):
+    for second in (TWO, THREE):
+        with pytest.raises(WrongKey):
+            judged(0, 2, ONE, second, made=log(None, said), keys=replace(BEFORE, vouched={CERTIFICATES[V2.public]: V2}))
+
+
+def test_change_under_a_certificate_that_was_taken_back_counts_once_its_key_has_a_good_one():
+    made, nothing = log(None, change(TWO, THREE)), replace(BEFORE, in_force=V2, vouched={})
     with pytest.raises(WrongKey):
-        judged(0, 2, ONE, TWO, made=log(None, said), keys=replace(BEFORE, vouched={CERTIFICATES[V2.public]: V2}))
+        judged(0, 2, TWO, THREE, made=made, keys=nothing)
+    assert judged(0, 2, TWO, THREE, made=made, keys=replace(nothing, certified=(V2, V3))).key is V3
 
 
 def test_change_whose_second_signature_is_not_over_this_checkpoint_is_refused():

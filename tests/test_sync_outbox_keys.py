@@ -119,9 +119,11 @@ def test_old_key_after_the_change_is_refused(tmp_path):
     filled(tmp_path)
     with closing(opened(tmp_path)) as made:
         made.change_key(said)
-    with closing(Outbox(tmp_path / "outbox.db", signer=OLD, random=Random(1).randbytes)) as made:
-        with pytest.raises(KeyAbsent):
-            made.verify_heads()
+    with (
+        closing(Outbox(tmp_path / "outbox.db", signer=OLD, random=Random(1).randbytes)) as made,
+        pytest.raises(KeyAbsent),
+    ):
+        made.verify_heads()
 
 
 def test_nothing_is_appended_before_the_hand_over(tmp_path):
@@ -219,7 +221,9 @@ def theirs(made: Outbox, size: int) -> End:
 
 
 @pytest.mark.parametrize(("place", "signers"), [(2, IDS), (5, IDS), (6, IDS[1:]), (8, IDS[1:])])
-def test_epoch_opened_after_a_change_is_the_new_keys_and_the_old_one_says_so_where_it_is_not_yet_common(tmp_path, place, signers):
+def test_epoch_opened_after_a_change_is_the_new_keys_and_the_old_one_says_so_where_it_is_not_yet_common(
+    tmp_path, place, signers
+):
     filled(tmp_path)
     with closing(opened(tmp_path)) as made:
         made.change_key(said)
