@@ -11,11 +11,15 @@ from backports import zstd
 
 from native import body_commitment, leaf_hashes
 from sync import batch, control, evidence, header
-from sync.checkpoint import open_checkpoint
+from sync.certificates import read, verifier_of
+from sync.checkpoint import open_checkpoint, parse_note, verify_note
 from sync.dictionary import Shelf
 from sync.dictionary import make as make_dictionary
+from sync.key_change import read_key_change
+from sync.key_ring import id_of
 from sync.keys import Verifier, key_id
 from sync.log import Frontier, root_from_proof
+from sync.log_keys import LogKeys, check_opening
 from sync.opening import open_opening
 from sync.receipt import open_receipt
 from sync.release import open_release
@@ -173,3 +177,23 @@ def test_control_records_read_back(case):
     assert json.loads(case["says"]) == dict(control.read_hole(members).members())
     committed = body_commitment(*(bytes.fromhex(case[name]) for name in ("salt", "particulars")), case["says"].encode())
     assert (made.commitment, leaf_hashes([bytes.fromhex(case["header"])]).hex()) == (committed, case["leaf"])
+
+
+def test_key_change_vector_reads_back_and_each_checkpoint_bears_just_the_keys_of_its_range():
+    found = vector("key_change")
+    made = header.decode(bytes.fromhex(found["header"]))
+    kind, members = control.decode(made, found["says"].encode())
+    change = read_key_change(members)
+    assert (kind, change.before.hex(), change.after.hex()) == ("key-change", found["before"], found["after"])
+    old, new = (Verifier(make.NODE, bytes.fromhex(found[name])) for name in ("before", "after"))
+    assert [id_of(old).hex(), id_of(new).hex()] == found["key_ids"]
+    assert verifier_of(read(change.certificate), make.NODE).public == new.public
+    leaves = b"".join(bytes.fromhex(leaf) for leaf in found["leaves"])
+    for each in found["checkpoints"]:
+        note = parse_note(each["note"].encode())
+        wanted = [old] if each["end"] <= 2 else [new] if each["first"] > 2 else [old, new]
+        assert [line.key_id for line in note.signatures] == [id_of(key) for key in wanted]
+        for key in wanted:
+            assert verify_note(note, key).root == Frontier().append(leaves[: 32 * each["end"]]).root
+    opened = check_opening(parse_note(found["opening"].encode()), LogKeys(in_force=old, certified=(new,)))
+    assert (opened.key.public, opened.continues) == (new.public, True)
