@@ -26,7 +26,7 @@ class Change(IntEnum):
 
 def state_of_change(config: Config, streams: Sequence[StreamView]) -> dict[str, Any]:
     """The state, and the streams in which an earlier key still has to sign, or the gateway to receipt, something."""
-    present = _configured(config)
+    present = _configured(config) or next((log.keys.last for log in reversed(streams)), b"")
     waits = sorted({log.origin.stream for log in streams if not log.passed and _needed(log) - {present}})
     finished = Change.DONE if config.keys.previous and streams else Change.NONE
     state = Change.UNDER_WAY if waits else finished
@@ -43,4 +43,4 @@ def _configured(config: Config) -> bytes:
     try:
         return id_of(verifier_of(read(config.keys.log_certificate.read_bytes()), config.node.name))
     except (OSError, SyncError):
-        return b""  # the core would not start either, and says why
+        return b""  # the page's user may read less than the core

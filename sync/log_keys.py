@@ -72,7 +72,7 @@ def check_batch(note: Note, records: Sequence[Record], *, first: int, size: int,
     stored = {change.seq: change.after for change in keys.changes}
     for seq, record in enumerate(records, first):
         more = note.signatures[len(signers) :]
-        after = stored.get(seq) if seq < size else _handed_to(record, epoch, keys, more)
+        after = stored.get(seq) if seq < size else _handed_to(record, epoch, keys, signers[-1], more)
         if after is None or after.public == signers[-1].public:
             continue  # no change, or one that the statement of this epoch has made already
         if seq >= size:
@@ -116,7 +116,9 @@ def _in_force_at(first: int, note: Note, keys: LogKeys) -> Verifier:
     return keys.in_force or _find(note.signatures[0], keys.certified)
 
 
-def _handed_to(record: Record, epoch: int, keys: LogKeys, more: Sequence[NoteSignature]) -> Verifier | None:
+def _handed_to(
+    record: Record, epoch: int, keys: LogKeys, now: Verifier, more: Sequence[NoteSignature]
+) -> Verifier | None:
     """The key that a fresh record hands over to; None where it is no change of this log's key, as one carried from an older epoch is none."""
     if header_of_change(record) is None:
         return None
@@ -128,6 +130,8 @@ def _handed_to(record: Record, epoch: int, keys: LogKeys, more: Sequence[NoteSig
         return _find(more[0], keys.certified) if more else None
     if change.epoch != epoch:
         return None
+    if change.before != now.public:
+        raise WrongKey("a key change speaks of another key before it")
     if _public(change) != change.after:
         raise WrongKey("a key change brings another key's certificate")
     # that certificate, or a later one of the same key that the session brought: a revoked one can be followed by a good one

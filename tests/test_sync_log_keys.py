@@ -121,9 +121,9 @@ def test_two_changes_in_one_batch_bear_three_signatures():
     "said",
     [
         change(certificate=CERTIFICATES[THREE.public]), change(after=THREE), change(certificate=b"no certificate"),
-        change(after=THREE, certificate=CERTIFICATES[TWO.public]), change(after=TWO, certificate=CERTIFICATES[ONE.public]),
+        change(after=THREE, certificate=CERTIFICATES[TWO.public]), change(after=TWO, certificate=CERTIFICATES[ONE.public]), change(before=THREE),
     ],
-    ids=["another key's certificate", "a certificate that is not good now", "none", "a key that its certificate does not name", "the old key's certificate"],
+    ids=["another key's certificate", "a certificate that is not good now", "none", "a key that its certificate does not name", "the old key's certificate", "another key before"],
 )  # fmt: skip
 def test_change_without_a_good_certificate_of_its_key_is_refused(said):
     for second in (TWO, THREE):

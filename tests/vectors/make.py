@@ -259,7 +259,9 @@ def key_changes() -> dict[str, Any]:
     fresh = FileSigner(NODE, ed25519("next log key"))
     given = der(certificate(AUTHORITY, f"urn:wasl:node:{NODE}:log", key=ed25519("next log key"), what="next log"))
     change = KeyChange(stream=STREAM, epoch=1, before=LOG_SIGNER.public, after=fresh.public, certificate=given)
-    said = change.draft(facility="rawdah", at=control.Moment(received_us=NOW_S * 1_000_000, clock_state=1, clock_error_us=5000))
+    said = change.draft(
+        facility="rawdah", at=control.Moment(received_us=NOW_S * 1_000_000, clock_state=1, clock_error_us=5000)
+    )
     made = records([draft(0), draft(1), said, draft(3), draft(4)])
     ring, keys = KeyRing(fresh, (LOG_SIGNER,)), OwnKeys(id_of(fresh), ((2, id_of(LOG_SIGNER), id_of(fresh)),))
     end = End(ORIGIN, 2, frontier_of(made[:2]).root)
