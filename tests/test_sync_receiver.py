@@ -96,6 +96,15 @@ def refused(effects: list, status: int, code: str, *raised: str) -> None:
 # --- what follows is appended
 
 
+def test_repeat_of_a_head_that_two_log_keys_signed_keeps_both_under_a_renewed_cosigning_key():
+    old, other = FileSigner(COSIGNER.name, ed25519("old cosign key")), FileSigner(NODE, ed25519("new log key"))
+    note = sign_checkpoint(Checkpoint(ORIGIN, 5, frontier_of(MADE[:5]).root), LOG_SIGNER, other)
+    event = asked(0, 5, 5)
+    (receipt,) = judged(replace(event, held=replace(event.held, note=cosign(note, time=1, signer=old))))
+    assert parse_note(receipt.note).signatures[:-1] == parse_note(note).signatures
+    assert open_receipt(receipt.note, COSIGNER_KEY).time == NOW_S
+
+
 @pytest.mark.parametrize(("first", "end", "size"), [(0, 1, 0), (0, 12, 0), (5, 6, 5), (5, 12, 5), (11, 12, 11)])
 def test_records_that_follow_are_appended_and_receipted(first, end, size):
     append, receipt = judged(asked(first, end, size))
