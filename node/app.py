@@ -93,8 +93,8 @@ class Core:
             recent_max=self._config.outbox.dedupe_records,
         )  # fmt: skip
         outbox.start_boot(self._boot, self._started_us)
+        outbox.verify_heads()  # before anything is signed: a start that lacks a key must leave no stream under another
         outbox.open_streams({stream.name: stream.lane for stream in self._config.streams}, self._boot.hex()[:8])
-        outbox.verify_heads()
         self._compare_with_mark(outbox)
         hand_over(outbox, self._keystore, self._clock, facility=self._config.node.facility)
         self._note_accepted(outbox)

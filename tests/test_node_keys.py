@@ -207,7 +207,10 @@ def test_start_without_the_old_key_says_so_and_changes_nothing(site):
     node, new = site.node, site.fresh_key()
     fill(site, 0, 5)
     site.use(new)
+    node.feeds.append(Feed("orders"))
     assert cannot_start(node) == KeyAbsent.code
+    with node.view() as view:
+        assert {each.origin.stream for each in view.streams()} == {"his", "lab"}
     hint = node.log("core.cannot_start")[-1]["hint"]
     assert "[[keys.previous]]" in hint
     site.use(0).start()
