@@ -3,7 +3,7 @@
 Pure: certificates were judged by the caller. A log's first key is the one that its first checkpoint, or its opening statement, bears.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sync.certificates import read, verifier_of
@@ -76,7 +76,7 @@ def check_batch(note: Note, records: Sequence[Record], *, first: int, size: int,
         if after is None or after.public == signers[-1].public:
             continue  # no change, or one that the statement of this epoch has made already
         if seq >= size:
-            _check_fresh(after, keys)
+            _check_fresh(after, {*keys.retired, *(signer.public for signer in signers)})
             fresh.append(Change(seq, signers[-1], after))
         signers.append(after)
     _check_lines(note, signers)
@@ -97,14 +97,14 @@ def check_opening(note: Note, keys: LogKeys) -> Opener:
     key = signers[-1]
     if key.public not in {each.public for each in (*in_force, *keys.certified)}:
         raise WrongKey("the key that shall sign the new log is not certified")
-    _check_fresh(key, keys)
+    _check_fresh(key, keys.retired)
     signed = {signer.public for signer in signers}
     return Opener(key, continues=keys.in_force is None or any(each.public in signed for each in in_force))
 
 
-def _check_fresh(key: Verifier, keys: LogKeys) -> None:
+def _check_fresh(key: Verifier, retired: Collection[bytes]) -> None:
     """A key that was taken out of service never comes back: whoever has it now is not the node."""
-    if key.public in keys.retired:
+    if key.public in retired:
         raise WrongKey("a key that another one has followed signs again")
 
 

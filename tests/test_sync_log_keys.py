@@ -178,6 +178,8 @@ def test_key_that_was_followed_never_comes_back():
     keys = replace(AFTER, vouched={CERTIFICATES[ONE.public]: V1})
     with pytest.raises(WrongKey, match="another one has followed"):
         judged(4, 5, TWO, ONE, made=back, keys=keys)
+    with pytest.raises(WrongKey, match="another one has followed"):
+        judged(0, 5, ONE, TWO, ONE, made=back, keys=replace(BEFORE, vouched={**VOUCHED, CERTIFICATES[ONE.public]: V1}))
 
 
 def test_key_without_a_good_certificate_signs_no_more():
