@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
+from node.catalogue import hint
 from node.config import Config
 from sync.certificates import read, verifier_of
 from sync.errors import SyncError
@@ -31,6 +32,13 @@ def state_of_change(config: Config, streams: Sequence[StreamView]) -> dict[str, 
     finished = Change.DONE if config.keys.previous and streams else Change.NONE
     state = Change.UNDER_WAY if waits else finished
     return {"state": state.word, "waits": waits}
+
+
+def key_line(told: dict[str, Any]) -> str:
+    """The same as a sentence; empty where there is no change."""
+    if told["state"] == Change.DONE.word:
+        return f"log key: {hint('NOD-33')}"
+    return f"log key: the change waits for its receipt in {', '.join(told['waits'])}." if told["waits"] else ""
 
 
 def _needed(log: StreamView) -> set[bytes]:

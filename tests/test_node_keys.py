@@ -3,6 +3,8 @@
 import base64
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +18,7 @@ from gateway.ledger_view import LedgerView
 from gateway.stick import import_folder, open_desk
 from node.clock import SystemClock
 from node.config import load
-from node.errors import KeyMismatch
+from node.errors import ALARMS, KeyMismatch
 from node.keystore import load as load_keys
 from node.status import Status
 from node.stick import export, take_receipts
@@ -36,6 +38,7 @@ from sync.stick import folder_name
 from tests.gateway_rig import GATEWAY, draft
 from tests.independent_verifier import verify as verify_independently
 from tests.node_rig import NAME, Centre, Feed, Node, Realm, centre, message, running, wait_until
+from tests.warm_start import ROOT
 
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05\nimport sync.sender as sender; sender.KEY_WAIT_S = 0.1"
 SMALL = "\nimport sync.sender as sender; sender.RECORDS_MAX = 7\nimport sync.flow as flow; flow.RECORDS_MAX = 7"
@@ -253,6 +256,13 @@ def test_old_key_taken_out_too_early_is_asked_for_and_put_back_everything_goes(s
     whole_at_the_centre(node, gateway, "his")
 
 
+def told(node: Node) -> list[str]:
+    """What `wasl status` prints of the key."""
+    command = [sys.executable, "-m", "node.cli", "status", "--config", str(node.config())]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return [line for line in found.stdout.splitlines() if line.startswith("log key")]
+
+
 def state(node: Node) -> tuple[str, list[str], bool]:
     document = Status(load(node.config()), SystemClock()).document()
     return (
@@ -271,12 +281,14 @@ def test_status_says_when_the_old_key_may_go_and_not_before(site, gateway):
     assert state(node) == ("under-way", ["his", "lab"], False)
     node.start(before=EAGER)
     assert state(node) == ("under-way", ["his", "lab"], False)
+    assert told(node) == ["log key: the change waits for its receipt in his, lab."]
     node.kill()
     node.gateway = gateway
     node.start(before=EAGER)
     node.wait_receipted("his", 21)
     node.wait_receipted("lab", 1)
     assert state(node) == ("done", [], True)
+    assert told(node) == [f"log key: {ALARMS['NOD-33'][1]}"]
     node.kill()
     site.use(new).start(before=EAGER)
     assert state(node) == ("none", [], False)
