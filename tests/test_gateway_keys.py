@@ -18,6 +18,7 @@ from sync.batch import encode
 from sync.certificates import der, read, verifier_of
 from sync.checkpoint import parse_checkpoint, parse_note, sign_checkpoint
 from sync.control import Moment
+from sync.errors import BadEvidence
 from sync.evidence import parse, verify
 from sync.key_change import KeyChange
 from sync.key_ring import KeyRing, id_of
@@ -138,13 +139,18 @@ def test_change_is_taken_where_the_session_still_brings_the_old_certificate_alon
 
 
 def test_evidence_under_a_head_of_both_keys_bears_the_new_ones_signature(node, realm):
-    assert node.signed(0, 7, node.old, node.new).status == 200
+    head = node.signed(0, 7, node.old, node.new)
+    assert head.status == 200
     ca = (realm.folder / "ca/ca.pem").read_bytes()
     for seq in (0, 5, 6):
         file = node.gateway.get(f"/v1/nodes/{node.name}/streams/his/records/1/{seq}/evidence", token=TOKEN).data
         assert verify(file, anchor=ca).seq == seq
         assert verify_independently(file, ca)
         assert parse_note(parse(file).note).signatures[0].key_id == id_of(node.new)
+        crowded = replace(parse(file), note=head.data).encode()
+        for refuse in (lambda: verify(crowded, anchor=ca), lambda: verify_independently(crowded, ca)):  # noqa: B023
+            with pytest.raises((BadEvidence, ValueError)):
+                refuse()
 
 
 def test_certificate_renewed_on_the_same_key_goes_on(node, realm):
