@@ -23,7 +23,7 @@ from sync.opening import End
 from sync.outbox_bodies import body_bytes, delete_bodies, past_retention, receipted
 from sync.outbox_epochs import open_epoch
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
-from sync.outbox_keys import keep_change, old_keys
+from sync.outbox_keys import keep_change, old_keys, to_hand_over
 from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
@@ -128,17 +128,17 @@ class Outbox:
 
         A crash before COMMIT leaves the old key in force, one after it the new. Gives the logs. Raises KeyAbsent, NoRoom, CommitUnknown.
         """
-        groups, now = [], self._signer
-        for name, before in old_keys(self._ring, self.heads).items():
-            head, old = self.heads[name], self._ring.signer(before)
-            groups.append((old, self._seal(head, [draft(head.origin, old, now)], old, now)))
-        if groups:
-            # receipts wait for this as for what drains the queue, so it may touch their reserve
-            with self.transaction():
+        now = self._signer
+        changing, empty = to_hand_over(self._ring, self.heads)
+        groups = [(old, self._seal(head, [draft(head.origin, old, now)], old, now)) for head, old in changing]
+        if groups or empty:
+            with self.transaction():  # it may touch the reserve, as what drains the queue waits for it
                 for row, (old, group) in enumerate(groups, self._next_row):
                     self._insert_group(row, group)
                     keep_change(self._connection, group.head.log, group.head.group_first, old, now)
-            self.heads.update({group.head.origin.stream: group.head for _, group in groups})
+                for head in empty:
+                    write_head(self._connection, head)
+            self.heads.update({head.origin.stream: head for head in (*empty, *(group.head for _, group in groups))})
             self._next_row += len(groups)
         self._handing_over = False
         return [group.head.origin for _, group in groups]

@@ -149,10 +149,8 @@ def test_key_changed_inside_a_backlog_of_10_000_loses_nothing_and_both_keys_veri
     node.gateway = gateway
     node.start(before=EAGER)
     node.wait_receipted("his", 10_000)
-    node.wait_receipted("lab", 1)
     lines = whole_at_the_centre(node, gateway, "his")
     assert len(lines) == 10_000
-    whole_at_the_centre(node, gateway, "lab")
     assert not {code for code, _ in node.alarms()} & {"SYN-15", "SYN-29", "SYN-31", "SYN-32"}
     ca = (realm.folder / "ca/ca.pem").read_bytes()
     for seq in (0, 5_999, 6_000, 6_001, 9_999):
@@ -280,13 +278,12 @@ def test_status_says_when_the_old_key_may_go_and_not_before(site, gateway):
     site.use(new, 0)
     assert state(node) == ("under-way", ["his", "lab"], False)
     node.start(before=EAGER)
-    assert state(node) == ("under-way", ["his", "lab"], False)
-    assert told(node) == ["log key: the change waits for its receipt in his, lab."]
+    assert state(node) == ("under-way", ["his"], False)
+    assert told(node) == ["log key: the change waits for its receipt in his."]
     node.kill()
     node.gateway = gateway
     node.start(before=EAGER)
     node.wait_receipted("his", 21)
-    node.wait_receipted("lab", 1)
     assert state(node) == ("done", [], True)
     assert told(node) == [f"log key: {ALARMS['NOD-33'][1]}"]
     node.kill()
@@ -394,7 +391,6 @@ def test_disk_restored_to_before_the_change_hands_over_anew_under_a_further_epoc
     with running(site.use(new, 0), before=EAGER):
         send(node, 5, 5)
         node.wait_receipted("his", 11)
-        node.wait_receipted("lab", 1)
     restore(node, tmp_path / "backup", mark=mark)
     with running(node, before=EAGER):
         send(node, 50, 4)
@@ -514,6 +510,6 @@ def test_backlog_across_a_change_is_carried_by_hand(realm, tmp_path):
     export(config, load_keys(config), stick)
     with open_desk(gateway_config(gateway.config())) as desk:
         imported = import_folder(desk, stick / folder_name(node.name))
-    assert (imported.records, imported.refused) == (42, {})
+    assert (imported.records, imported.refused) == (41, {})
     assert take_receipts(config, load_keys(config), SystemClock(), stick)
     assert state(node)[0] == "done"
