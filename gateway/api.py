@@ -22,12 +22,12 @@ from gateway.health import Health
 from gateway.identity import ValidityList, caller
 from gateway.ledger import EpochCall, Ledger, PutCall, RootCall, SessionCall
 from gateway.ledger_view import LedgerView
+from gateway.log_certificates import AnothersCertificate, LogCertificates, Revoked
 from gateway.marks import DSCP_HEADER
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
 from gateway.upload_api import UploadApi, spoilt
 from gateway.uploads import Uploads
 from sync.batch import CONTENT_TYPE, WIRE_BYTES_MAX, Batch, decode
-from sync.certificates import check_chain, der, node_of, read, verifier_of
 from sync.checkpoint import NOTE_BYTES_MAX, SIZE
 from sync.context import CONTEXT_BYTES_MAX
 from sync.dictionary import EMPTY, Recall, Shelf
@@ -70,6 +70,7 @@ class SyncApi:
     def __init__(self, centre: Centre, budget: Budget) -> None:
         self._centre, self._budget = centre, budget
         self._uploads = UploadApi(centre.uploads, budget)
+        self._judge = LogCertificates(centre.anchor, centre.validity, centre.now)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
     def app(self) -> Starlette:
@@ -115,7 +116,9 @@ class SyncApi:
         except BadBatch as error:
             raise Problem(422, "bad-batch", str(error)) from error
         certificate = self._log_certificate(asked.log_certificate, node)
-        call = SessionCall(node=node, request=asked, log_certificate=certificate, connected_at=connected_at)
+        call = SessionCall(
+            node=node, request=asked, log_certificate=certificate, connected_at=connected_at, earlier=self._judge.earlier(asked.earlier_certificates, node)
+        )  # fmt: skip
         opened = await self._answered(lambda: self._centre.ledger.session(call))
         if isinstance(opened, Refuse):
             raise _refused(opened)
@@ -133,17 +136,13 @@ class SyncApi:
     def _log_certificate(self, pem: str, node: str) -> bytes:
         """The session's log certificate, DER. Raises Problem unless the authority gave it to this node for its log."""
         try:
-            certificate = read(pem.encode())
-            named = node_of(certificate, "log")
-            verifier_of(certificate, node)
-            check_chain(certificate, (), self._centre.anchor, at=int(self._centre.now()))
+            return self._judge.current(pem.encode(), node)
+        except Revoked as error:
+            raise Problem(403, "revoked", str(error)) from error
+        except AnothersCertificate as error:
+            raise Problem(403, "bad-certificate", str(error)) from error
         except BadCertificate as error:
             raise Problem(422, "bad-certificate", f"log certificate: {error}") from error
-        if named != node:
-            raise Problem(403, "bad-certificate", "the log certificate is another node's")
-        if self._centre.validity.revokes(certificate):
-            raise Problem(403, "revoked", "the log certificate is on the validity list")
-        return der(certificate)
 
     # -- POST /v1/streams/{stream}/epochs, GET /v1/streams/{stream}/{epoch}?size= -----------------------------------
 
@@ -187,7 +186,9 @@ class SyncApi:
             del body
             share.resize(_octets(batch))
             fence = request.headers.get(FENCE_HEADER, "")
-            call = PutCall(node=node, stream=stream, epoch=epoch, first=first, fence=fence, batch=batch)
+            call = PutCall(
+                node=node, stream=stream, epoch=epoch, first=first, fence=fence, batch=batch, vouched=self._judge.vouched(batch)
+            )  # fmt: skip
             answer = await self._answered(lambda: self._centre.ledger.put(call))
         if isinstance(answer, Receipt):
             fetch.used()

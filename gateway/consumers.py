@@ -10,10 +10,10 @@ from cryptography import x509
 
 from gateway.errors import NoEvidence
 from gateway.identity import ValidityList
-from gateway.ledger_rows import COSIGN, LOG
+from gateway.ledger_keys import COSIGN, LOG
 from gateway.ledger_view import LedgerView, LogView
 from sync.certificates import der, read
-from sync.checkpoint import parse_note
+from sync.checkpoint import Note, NoteSignature, parse_note
 from sync.errors import SyncError
 from sync.evidence import Evidence
 from sync.header import CONTROL_ID, decode, decode_particulars
@@ -92,25 +92,31 @@ class Consumers:
         validity = self._validity.data
         if not validity:
             raise NoEvidence("no validity list is configured")
-        log_certificate, cosign_certificate = self._certificates(log)
+        note, log_certificate, cosign_certificate = self._signed(log)
         whole = record.state is BodyState.PRESENT
         return Evidence(
             header=record.header, salt=record.salt if whole else None, particulars=record.particulars if whole else None,
-            body=record.body if whole else None, seq=seq, proof=tuple(proof), note=log.note, log_certificate=log_certificate,
+            body=record.body if whole else None, seq=seq, proof=tuple(proof), note=note, log_certificate=log_certificate,
             cosign_certificate=cosign_certificate, chain=(), validity=validity, anchor=self._anchor,
         ).encode()  # fmt: skip
 
-    def _certificates(self, log: LogView) -> tuple[bytes, bytes]:
-        """Those that were valid for the keys of the head's two signatures when it was receipted."""
+    def _signed(self, log: LogView) -> tuple[bytes, bytes, bytes]:
+        """The head's note with one signature of the node and the receipt, and the certificates that were valid for both keys at the receipt.
+
+        Where the head covers a change of the log key first, both keys signed it; the new one is the better witness, as the old may be taken back.
+        """
         note = parse_note(log.note)
-        chosen = []
-        for signature, role in zip(note.signatures, (LOG, COSIGN), strict=True):
-            kept = self._view.certificates(signature.name, role, signature.key_id)
-            valid = [found for found in kept if _valid_at(found, log.receipt_at)]
-            if not valid:
-                raise NoEvidence(f"no certificate of {signature.name} was valid at the receipt")
-            chosen.append(valid[0])
-        return chosen[0], chosen[1]
+        *mine, receipt = note.signatures
+        cosign = self._valid(receipt, COSIGN, log.receipt_at)
+        for signature in reversed(mine):
+            if cosign and (found := self._valid(signature, LOG, log.receipt_at)):
+                return Note(note.text, (signature, receipt)).encode(), found, cosign
+        raise NoEvidence("no certificate of the node, or none of the gateway, was valid at the receipt")
+
+    def _valid(self, signature: NoteSignature, role: str, at: int) -> bytes:
+        """A certificate for the key of this signature that was valid then; empty where there is none."""
+        kept = self._view.certificates(signature.name, role, signature.key_id)
+        return next((found for found in kept if _valid_at(found, at)), b"")
 
     def _logs(self, node: str, stream: str | None) -> list[LogView]:
         logs = self._view.logs(node, stream)

@@ -128,6 +128,14 @@ ALARMS: dict[str, tuple[Fault, str]] = {
         "centre",
         "A stick brought records of an epoch after which a later one was opened. They are kept and receipted, but held until a person releases them.",
     ),
+    "GWY-22": (
+        "centre",
+        "A node signs with another log key than the one in force, or a change of the key is not good. Nothing of it was taken: ask the site.",
+    ),
+    "GWY-23": (
+        "centre",
+        "A node goes on under a new log key without its old one's word: was the box replaced? Held as every further epoch; ask the site before you release it.",
+    ),
     "GWY-16": ("centre", "A call failed inside the gateway. Look at its log; the node tries again."),
 }
 """Alarms of the gateway: code, whose fault, what to do. The receiver raises GWY-10 to GWY-12 by code."""

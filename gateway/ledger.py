@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.ledger_keys import Brought
 from sync.agreement import Told
 from sync.batch import Batch
 from sync.names import Origin
@@ -13,19 +14,24 @@ from sync.session import SessionRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionCall:
-    """A start that asks to be admitted. `log_certificate` is DER and already checked; `connected_at` monotonic seconds."""
+    """A start that asks to be admitted. `log_certificate` is DER and already checked; `connected_at` monotonic seconds.
+
+    `earlier`: certificates of the log keys before, of those the good ones.
+    """
 
     node: str
     request: SessionRequest
     log_certificate: bytes
     connected_at: float
+    earlier: tuple[Brought, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutCall:
     """A decoded batch for a log; `stream`, `epoch` and `first` are the address it was sent to.
 
-    `log_certificate` (DER, already checked) stands for session and fence where the batch was carried by hand.
+    `log_certificate` (DER, already checked), with those of the keys before, stands for session and fence where the batch was carried by
+    hand. `vouched`: certificates (DER) that change records of this batch bring, of those the good ones.
     """
 
     node: str
@@ -35,17 +41,20 @@ class PutCall:
     fence: str
     batch: Batch
     log_certificate: bytes = b""
+    earlier: tuple[Brought, ...] = ()
+    vouched: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochCall:
-    """A statement that a stream goes on under a further epoch. `log_certificate`: as of a PutCall."""
+    """A statement that a stream goes on under a further epoch. `log_certificate`, `earlier`: as of a PutCall."""
 
     node: str
     stream: str
     fence: str
     statement: bytes
     log_certificate: bytes = b""
+    earlier: tuple[Brought, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,9 @@
 
 from gateway.errors import TooManyStreams
 from gateway.ledger import EpochCall, PutCall
-from gateway.ledger_rows import LOG, Rows
-from sync.certificates import read, verifier_of
+from gateway.ledger_keys import LOG, Brought
+from gateway.ledger_rows import Rows
 from sync.errors import BadOpening
-from sync.keys import Verifier
 from sync.log import Frontier
 from sync.names import Origin
 from sync.opening import read_opening
@@ -18,27 +17,32 @@ NEVER = Admitted(boot="", fence="", earlier=frozenset(), held=False)
 Found = tuple[int, HeldLog]
 
 
-def judged_as(
-    rows: Rows, call: PutCall, known: Admitted | None, found: Found | None
-) -> tuple[Admitted, Verifier, Found | None]:
-    """What the batch is judged against: the key of its certificate, the log it names even where that is not the newest, and an empty one
-    where a first epoch has none yet.
+def judged_as(rows: Rows, call: PutCall, known: Admitted | None, found: Found | None) -> tuple[Admitted, Found | None]:
+    """What the batch is judged against: the log it names even where that is not the newest, and an empty one where a first epoch has none yet.
 
     A log after which a later one was opened still grows by hand: its records may be on this stick alone. They are always held.
     """
-    verifier, batch = verifier_of(read(call.log_certificate), call.node), call.batch
+    batch = call.batch
     origin = Origin(call.node, call.stream, batch.epoch, batch.tag)
     if found is None and batch.epoch == 1:
         found = (0, HeldLog(origin=origin, frontier=Frontier(), note=b""))
     elif found is not None and found[1].origin != origin:
         found = rows.log_of(origin) or found
-    return known or NEVER, verifier, found
+    return known or NEVER, found
 
 
-def is_late(rows: Rows, origin: Origin) -> bool:
-    """Whether a later epoch of the stream was opened already."""
+def brought_by(call: PutCall | EpochCall) -> tuple[Brought, ...]:
+    """The certificates on the stick; none where the call came over the link."""
+    return (Brought(call.log_certificate, current=True), *call.earlier) if call.log_certificate else ()
+
+
+def hold_if_late(rows: Rows, origin: Origin) -> bool:
+    """Whether a later epoch of the stream was opened already; then the node is held."""
     newest = rows.head(origin.node, origin.stream)
-    return newest is not None and newest[1].origin.epoch > origin.epoch
+    late = newest is not None and newest[1].origin.epoch > origin.epoch
+    if late:
+        rows.hold_node(origin.node)
+    return late
 
 
 def settle(rows: Rows, call: PutCall, origin: Origin, now_us: int) -> int:
@@ -55,8 +59,10 @@ def settle(rows: Rows, call: PutCall, origin: Origin, now_us: int) -> int:
 
 
 def introduce(rows: Rows, call: PutCall | EpochCall, now_us: int) -> None:
-    """Keep the node's certificate, and the node where no session ever did."""
-    certificate = rows.keep_certificate(call.node, LOG, call.log_certificate, now_us)
+    """Keep the node's certificates, and the node where no session ever did."""
+    certificate = rows.keys.keep_certificate(call.node, LOG, call.log_certificate, now_us)
+    for each in call.earlier:
+        rows.keys.keep_certificate(call.node, LOG, each.certificate, now_us)
     if rows.admitted(call.node, "") is None:
         rows.admit(call.node, Admit(NEVER.boot, NEVER.fence, hold=False), certificate, now_us)
 

@@ -7,10 +7,9 @@ import apsw
 
 from gateway.errors import SwapLost
 from gateway.ledger import ReleaseCall
+from gateway.ledger_keys import KeyRows
 from sync.agreement import Told
 from sync.announced import Announced
-from sync.certificates import der, read, verifier_of
-from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
 from sync.log import Frontier, root_at
 from sync.names import Origin
 from sync.receiver import Admit, Admitted, Append, Fill, HeldLog, OpenLog, Refuse
@@ -18,11 +17,9 @@ from sync.record import BodyState
 from sync.session import STREAMS_MAX
 from sync.store import LogTable
 
-LOG, COSIGN = "log", "cosign"  # roles of kept certificates
 EPOCHS_MAX = (
     1024  # of one stream: each came of a restored or copied node; more is a node that restores itself in a loop
 )
-VERIFIERS_MAX = 4096  # parsed log keys held in memory: every node of a country's region, 1 MB
 
 Row = tuple[Any, ...]
 
@@ -32,42 +29,14 @@ class Rows:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._verifiers: dict[int, Verifier] = {}
+        self.keys = KeyRows(connection)
 
-    # -- facts and certificates ------------------------------------------------------------------------------------
+    # -- facts ------------------------------------------------------------------------------------
 
     def fact(self, name: str, fresh: bytes) -> bytes:
         """The value kept under this name; `fresh` where there is none yet, kept from now on."""
         self._connection.execute("INSERT OR IGNORE INTO fact (name, value) VALUES (?, ?)", (name, fresh))
         return bytes(self._one("SELECT value FROM fact WHERE name = ?", (name,))[0])
-
-    def keep_certificate(self, owner: str, role: str, certificate: bytes, now_us: int) -> int:
-        """Keep a certificate (DER) under its owner and key id; give its row. Raises BadCertificate."""
-        parsed = read(certificate)
-        public = verifier_of(parsed, owner).public
-        found = key_id(owner, COSIGNATURE_V1 if role == COSIGN else ED25519, public)
-        values = (owner, role, found, der(parsed))
-        self._connection.execute(
-            "INSERT OR IGNORE INTO certificate (owner, role, key_id, der, added_us) VALUES (?, ?, ?, ?, ?)",
-            (*values, now_us),
-        )
-        row = self._one("SELECT id FROM certificate WHERE owner = ? AND role = ? AND key_id = ? AND der = ?", values)
-        return int(row[0])
-
-    def verifier(self, node: str) -> Verifier | None:
-        """The log key that the node's last admitted session brought."""
-        rows = self._all(
-            "SELECT certificate.id, der FROM node JOIN certificate ON certificate.id = node.certificate WHERE name = ?",
-            (node,),
-        )
-        if not rows:
-            return None
-        row, data = rows[0]
-        if row not in self._verifiers:
-            if len(self._verifiers) >= VERIFIERS_MAX:
-                self._verifiers.clear()
-            self._verifiers[row] = verifier_of(read(data), node)
-        return self._verifiers[row]
 
     # -- starts ----------------------------------------------------------------------------------------------------
 
@@ -98,10 +67,6 @@ class Rows:
                 "INSERT OR IGNORE INTO boot (node, boot, admitted_us) VALUES (?, ?, ?)", (node, boot, now_us)
             )
         self._connection.execute("UPDATE log SET fence = ? WHERE node = ?", (effect.fence, node))
-
-    def use_certificate(self, node: str, certificate: int) -> None:
-        """Judge the node's next checkpoints by this log certificate: the same start may ask again after a renewal."""
-        self._connection.execute("UPDATE node SET certificate = ? WHERE name = ?", (certificate, node))
 
     # -- logs ------------------------------------------------------------------------------------------------------
 
@@ -184,6 +149,8 @@ class Rows:
         )
         if effect.opening:
             self.hold_node(origin.node)
+        if effect.key is not None:
+            self.keys.sign_from(origin.node, self._connection.last_insert_rowid(), effect.key)
         return True
 
     def announced(self, node: str, stream: str = "") -> tuple[Announced, ...]:
@@ -223,7 +190,8 @@ class Rows:
             (node, call.operator, call.statement, call.at, now_us),
         )
         self._connection.execute(
-            "DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17', 'GWY-18', 'GWY-19')", (node,)
+            "DELETE FROM alarm WHERE node = ? AND code IN ('GWY-10', 'GWY-12', 'GWY-17', 'GWY-18', 'GWY-19', 'GWY-23')",
+            (node,),
         )
         return int(count)
 
@@ -241,6 +209,7 @@ class Rows:
             raise SwapLost(f"{effect.origin} is not at {before.size} any more")
         (largest,) = self._one("SELECT coalesce(max(id), 0) FROM header", ())
         LogTable(self._connection, log).append(largest + 1, before, effect.records)
+        self.keys.sign_from(effect.origin.node, log, effect.key, effect.changes)
         if held:
             self._hold(log, before.size, after.size)
 

@@ -6,7 +6,7 @@ returns leaves nothing of the group, a crash after it leaves all of it, and the 
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Thread
@@ -17,8 +17,9 @@ import structlog
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
 from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall, SessionOpened
-from gateway.ledger_carried import NEVER, introduce, is_late, judged_as, opened_by, settle
-from gateway.ledger_rows import COSIGN, LOG, Rows
+from gateway.ledger_carried import NEVER, brought_by, hold_if_late, introduce, judged_as, opened_by, settle
+from gateway.ledger_keys import COSIGN, LOG, Brought
+from gateway.ledger_rows import Rows
 from sync.agreement import Told
 from sync.certificates import read, verifier_of
 from sync.keys import Signer
@@ -45,9 +46,7 @@ SCHEMA = Path(__file__).parent / "ledger_schema"
 WAITING_CALLS_MAX = 256  # behind one writer: at a slow disk's 20 ms a commit, no call waits longer than a few seconds
 GROUP_CALLS_MAX = 64  # calls in one transaction: the first of them waits for the last
 GROUP_BYTES_MAX = 32 * 1024 * 1024  # body bytes in one transaction: bounds the WAL and the wait; one batch always fits
-FREE_BYTES_MIN = (
-    256 * 1024 * 1024
-)  # below, batches are refused before a commit can fail: the largest group in WAL and file, and the logs
+FREE_BYTES_MIN = 256 * 1024 * 1024  # below, batches are refused: the largest group in WAL and file, and the logs
 FENCE_BYTES = 16  # 128 bits: no one guesses the latest fence
 LEDGER_ID_BYTES = 16
 DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NotADBError)
@@ -158,7 +157,7 @@ class SqliteLedger:
             rows = Rows(connection)
             connection.execute("BEGIN IMMEDIATE")
             found = rows.fact("ledger", self._dice.random(LEDGER_ID_BYTES))
-            rows.keep_certificate(gateway, COSIGN, certificate, self._dice.now_us())
+            rows.keys.keep_certificate(gateway, COSIGN, certificate, self._dice.now_us())
             connection.execute("COMMIT")
         finally:
             database.close()
@@ -277,16 +276,17 @@ class SqliteLedger:
 
     def _session(self, rows: Rows, waiting: _Waiting, call: SessionCall) -> None:
         now_us = self._dice.now_us()
+        brought = (Brought(call.log_certificate, current=True), *call.earlier)
         effects = self._receiver.handle(
             SessionAsked(
                 node=call.node, request=call.request, known=rows.admitted(call.node, call.request.boot), logs=rows.heads(call.node),
                 fresh=self._dice.random(FENCE_BYTES).hex(), stale=call.connected_at > self._admitted_at.get(call.node, float("-inf")),
-                verifier=verifier_of(read(call.log_certificate), call.node), announced=rows.announced(call.node),
+                verifiers=tuple(verifier_of(read(each.certificate), call.node) for each in brought), announced=rows.announced(call.node),
             ),
             now_us // 1_000_000,
         )  # fmt: skip
         admitted = isinstance(effects[-1], Opened)
-        certificate = rows.keep_certificate(call.node, LOG, call.log_certificate, now_us) if admitted else 0
+        certificate = rows.keys.keep_certificate(call.node, LOG, call.log_certificate, now_us) if admitted else 0
         for effect in effects:
             match effect:
                 case Admit():
@@ -298,25 +298,25 @@ class SqliteLedger:
                 case Announce(head):
                     rows.announce(head, now_us)
                 case Opened(fence, held):
-                    rows.use_certificate(call.node, certificate)
+                    rows.keys.use(call.node, brought, now_us)
                     waiting.answer = SessionOpened(fence=fence, held=held, logs=rows.heads(call.node))
                 case _:
                     self._other(rows, waiting, effect, now_us)
 
     def _put(self, rows: Rows, waiting: _Waiting, call: PutCall) -> None:
         now_us = self._dice.now_us()
-        known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
-        found = rows.head(call.node, call.stream)
+        known, found = rows.admitted(call.node, ""), rows.head(call.node, call.stream)
         if call.log_certificate:
-            known, verifier, found = judged_as(rows, call, known, found)
-        if known is None or verifier is None:
+            known, found = judged_as(rows, call, known, found)
+        if known is None:
             waiting.answer = _never_admitted()
             return
         row, held = found or (0, None)
+        keys = rows.keys.of_log(call.node, row, call.vouched, brought_by(call))
         effects = self._receiver.handle(
             PutAsked(
                 node=call.node, origin_stream=call.stream, epoch=call.epoch, first=call.first, fence=call.fence, known=known, held=held,
-                leaves=rows.table(row), verifier=verifier, batch=call.batch,
+                leaves=rows.table(row), keys=keys, batch=call.batch,
                 lacking=rows.lacking(row, call.first, call.first + len(call.batch.records)),
                 carried=bool(call.log_certificate), announced=next(iter(rows.announced(call.node, call.stream)), None),
             ),
@@ -327,10 +327,12 @@ class SqliteLedger:
                 held_back = known.held
                 if call.log_certificate:
                     row = settle(rows, call, effect.origin, now_us)
-                    if is_late(rows, effect.origin):
+                    if hold_if_late(rows, effect.origin):
                         held_back = True
-                        rows.hold_node(call.node)
                         self._raise(rows, waiting, Raise("GWY-18", call.stream), now_us)
+                if effect.changes:
+                    rows.keys.keep_followers(call.node, call.vouched, now_us)
+                    log.info("log key changed", node=call.node, stream=call.stream, seq=effect.changes[-1].seq)
                 rows.append(row, effect, fence=known.fence, held=held_back, receipt_at=now_us // 1_000_000)
                 waiting.records = len(effect.records)
             elif isinstance(effect, Fill):
@@ -340,18 +342,18 @@ class SqliteLedger:
 
     def _epoch(self, rows: Rows, waiting: _Waiting, call: EpochCall) -> None:
         now_us, same = self._dice.now_us(), None
-        known, verifier = rows.admitted(call.node, ""), rows.verifier(call.node)
+        known = rows.admitted(call.node, "")
         if call.log_certificate:
-            known, verifier = known or NEVER, verifier_of(read(call.log_certificate), call.node)
-            same = opened_by(rows, call.statement)
-        if known is None or verifier is None:
+            known, same = known or NEVER, opened_by(rows, call.statement)
+        if known is None:
             waiting.answer = _never_admitted()
             return
         row, held = rows.head(call.node, call.stream) or (0, None)
+        keys = replace(rows.keys.of_log(call.node, row, carried=brought_by(call)), kept=rows.keys.kept(call.node))
         effects = self._receiver.handle(
             EpochAsked(
                 node=call.node, stream=call.stream, fence=call.fence, known=known, held=held, stored=rows.opening(row) if row else b"",
-                statement=call.statement, verifier=verifier, find=rows.find, carried=bool(call.log_certificate), same=same,
+                statement=call.statement, keys=keys, find=rows.find, carried=bool(call.log_certificate), same=same,
             ),
             now_us // 1_000_000,
         )  # fmt: skip

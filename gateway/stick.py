@@ -31,10 +31,11 @@ from gateway.identity import ValidityList
 from gateway.ledger import EpochCall, Ledger, PutCall
 from gateway.ledger_rows import Rows
 from gateway.ledger_sqlite import Dice, SqliteLedger
+from gateway.log_certificates import LogCertificates
 from gateway.stick_answer import Comparison
 from sync.answer import PARTED, sign_answer
 from sync.batch import Batch, decode
-from sync.certificates import check_chain, der, node_of, read, verifier_of
+from sync.certificates import read
 from sync.dictionary import Shelf
 from sync.errors import BadBatch, BadCertificate, BadSeal, BadStick, UnknownDictionary, UnknownSealKey
 from sync.receiver import Receipt, Refuse
@@ -143,7 +144,7 @@ def import_folder(desk: Desk, folder: Path) -> Imported:
     manifest = read_manifest(_read(folder / MANIFEST_NAME, MANIFEST_BYTES_MAX))
     if folder.name.lower() != folder_name(manifest.node):
         raise BadStick("the folder's name is another node's")
-    taking = Taking(desk, manifest, folder, _certificate(desk, manifest))
+    taking = Taking(desk, manifest, folder)
     for step in manifest.steps():
         taking.statement(step) if isinstance(step, Statement) else taking.batch(step)
     name = desk.cosigner.signer.name
@@ -159,8 +160,11 @@ def import_folder(desk: Desk, folder: Path) -> Imported:
 class Taking:
     """One node's folder on its way into the ledger, step by step. After a refusal the rest of that stream is only compared."""
 
-    def __init__(self, desk: Desk, manifest: Manifest, folder: Path, certificate: bytes) -> None:
-        self._desk, self._manifest, self._folder, self._certificate = desk, manifest, folder, certificate
+    def __init__(self, desk: Desk, manifest: Manifest, folder: Path) -> None:
+        self._desk, self._manifest, self._folder = desk, manifest, folder
+        self._judge = LogCertificates(desk.anchor, desk.validity, desk.now_s)
+        self._certificate = _certificate(self._judge, manifest)
+        self._earlier = self._judge.earlier(manifest.earlier_certificates, manifest.node)
         self.notes: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self.records = 0
@@ -173,8 +177,8 @@ class Taking:
         if stream in self.refused:
             return
         call = EpochCall(
-            node=node, stream=stream, fence="", statement=found.text.encode(), log_certificate=self._certificate
-        )
+            node=node, stream=stream, fence="", statement=found.text.encode(), log_certificate=self._certificate, earlier=self._earlier,
+        )  # fmt: skip
         answer = _patiently(lambda: self._desk.ledger.epoch(call))
         if isinstance(answer, str):
             self._refuse(stream, answer, str(found.opening.opened))
@@ -196,7 +200,8 @@ class Taking:
             compared.sees(found)
             return
         call = PutCall(
-            node=node, stream=each.stream, epoch=each.epoch, first=each.first, fence="", batch=found, log_certificate=self._certificate
+            node=node, stream=each.stream, epoch=each.epoch, first=each.first, fence="", batch=found, log_certificate=self._certificate,
+            earlier=self._earlier, vouched=self._judge.vouched(found),
         )  # fmt: skip
         answer = _patiently(lambda: self._desk.ledger.put(call))
         if isinstance(answer, Receipt):
@@ -261,19 +266,11 @@ def _patiently(ask: Callable[[], Future[Any]]) -> Any:
     return "busy"
 
 
-def _certificate(desk: Desk, manifest: Manifest) -> bytes:
+def _certificate(judge: LogCertificates, manifest: Manifest) -> bytes:
     try:
-        certificate = read(manifest.log_certificate.encode())
-        named = node_of(certificate, "log")
-        verifier_of(certificate, manifest.node)
-        check_chain(certificate, (), desk.anchor, at=desk.now_s())
+        return judge.current(manifest.log_certificate.encode(), manifest.node)
     except BadCertificate as error:
         raise BadStick(f"its certificate is not good: {error}") from error
-    if named != manifest.node:
-        raise BadStick(f"its certificate is {named}'s, the manifest says {manifest.node}")
-    if desk.validity.revokes(certificate):
-        raise BadStick("its certificate is on the validity list")
-    return der(certificate)
 
 
 def _leave(folder: Path, receipts: Receipts) -> None:

@@ -25,6 +25,7 @@ from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.open_frames import OpenFrames
 from node.highwater import HighWater
 from node.intake import Intake, make_door
+from node.key_change import hand_over
 from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
@@ -92,10 +93,12 @@ class Core:
             recent_max=self._config.outbox.dedupe_records,
         )  # fmt: skip
         outbox.start_boot(self._boot, self._started_us)
+        outbox.verify_heads()  # before anything is signed: a start that lacks a key must leave no stream under another
         outbox.open_streams({stream.name: stream.lane for stream in self._config.streams}, self._boot.hex()[:8])
-        outbox.verify_heads()
         self._compare_with_mark(outbox)
         self._heed_stick(outbox)
+        hand_over(outbox, self._keystore, self._clock, facility=self._config.node.facility)
+        self._note_accepted(outbox)
         self._room.keep_ballast(outbox)
         return outbox
 
@@ -109,6 +112,8 @@ class Core:
             log.warning("outbox.restored", code="NOD-31", stream=name, epoch=epoch)
             self._alarms.raised("NOD-31", name)
             outbox.open_epoch(name, epoch=epoch, tag=self._boot.hex()[:8], place=head.end, theirs=None)
+
+    def _note_accepted(self, outbox: Outbox) -> None:
         for head in outbox.heads.values():
             self._highwater.accepted(head.origin, head.frontier.size)
         self._highwater.save(now=True)

@@ -153,6 +153,7 @@ def check_config(config_path: Path) -> None:
 def status(config_path: Path, as_json: bool) -> None:
     """Say how the node is, in one sentence or as JSON."""
     from node.clock import SystemClock
+    from node.key_status import key_line
     from node.status import Status
     from node.web.speech import speech
     from node.web.words import verdict
@@ -162,6 +163,8 @@ def status(config_path: Path, as_json: bool) -> None:
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))
     else:
         click.echo(f"{document['state']}: {verdict(document, speech('en'))}")
+        if line := key_line(document["log_key"]):
+            click.echo(line)
     sys.exit(EXIT_OF_STATE.get(document["state"], EXIT_UNKNOWN))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from node.addresses import Address, Network, parse_listen
 from node.config_kinds import (
@@ -36,6 +36,7 @@ from node.config_kinds import (
 )
 from node.config_problems import ConfigError, Problem, Source, problems_of
 from node.toml_lines import Place, read_lines
+from sync.session import EARLIER_KEYS_MAX
 
 __all__ = ["Address", "Config", "ConfigError", "Problem", "check", "load", "parse_listen"]
 
@@ -71,6 +72,13 @@ class Node(Table):
     high_water: FilePath | None = None
 
 
+class EarlierKey(Table):
+    """A log key that the present one has followed: it signs what stands before the change and is not yet receipted."""
+
+    log_key: FilePath
+    log_certificate: FilePath
+
+
 class Keys(Table):
     """The two certified keys, and the CA that certified them and the gateway (PEM files)."""
 
@@ -79,6 +87,8 @@ class Keys(Table):
     log_key: FilePath
     log_certificate: FilePath
     ca: FilePath
+    # Until `wasl status` says that the gateway has receipted the change in every stream.
+    previous: Annotated[tuple[EarlierKey, ...], Field(max_length=EARLIER_KEYS_MAX)] = ()
 
 
 class Dscp(Table):
@@ -337,7 +347,11 @@ def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
 
 def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
     for key in Keys.model_fields:
-        yield ("keys", key), getattr(config.keys, key)
+        if key != "previous":
+            yield ("keys", key), getattr(config.keys, key)
+    for position, earlier in enumerate(config.keys.previous):
+        for key in EarlierKey.model_fields:
+            yield ("keys", "previous", position, key), getattr(earlier, key)
     if config.gateway is not None and config.gateway.seal_certificate is not None:
         yield ("gateway", "seal_certificate"), config.gateway.seal_certificate
     for position, feed in enumerate(config.feeds):

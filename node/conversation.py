@@ -10,6 +10,7 @@ from node.lane import Lane
 from sync.announced import HEADS_MAX
 from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.errors import SyncError
+from sync.key_ring import KeyRing
 from sync.keys import Verifier
 from sync.outbox_view import OutboxView, StreamView
 from sync.sender_events import AskRoot, EpochTaken, Event, PostEpoch, Refused, RootTold, SessionOpened
@@ -29,7 +30,7 @@ class Conversation:
         streams = view.streams()
         request = SessionRequest(
             boot=boot.hex(), boots=tuple(boot.hex() for boot in view.boots()), fence=(view.fact("fence") or b"").decode(),
-            log_certificate=self._keystore.log_certificate_pem(),
+            log_certificate=self._keystore.log_certificate_pem(), earlier_certificates=KeyRing.of(self._keystore.signer).earlier_certificates,
             streams=tuple(
                 OwnStream(stream=s.origin.stream, epoch=s.origin.epoch, tag=s.origin.tag, lane=s.lane) for s in _first_of_each(streams)
             ),

@@ -172,6 +172,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
         "site",
         "This disk is older than the node had been: it was restored from a backup. Messages are taken as always; the centre holds them until released.",
     ),
+    "NOD-33": (
+        "site",
+        "The change of the log key is receipted in every stream. Take the old key out of [[keys.previous]] and lock its file away.",
+    ),
     "NOD-30": ("site", "The disk is filling. Restore the link so that the queue drains, before messages are refused."),
     "LNK-11": (
         "link",

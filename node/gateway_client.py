@@ -29,6 +29,7 @@ CODES = frozenset(
         "too-large",
         "bad-batch",
         "bad-opening",
+        "bad-key",
         "bad-upload",
         "busy",
         "unknown-dictionary",

@@ -7,6 +7,7 @@ import structlog
 from node.alarms import Alarms
 from sync.context import before, share
 from sync.dictionary import RAW_BYTES_MAX, Context
+from sync.key_ring import OwnKeys
 from sync.log import Frontier
 from sync.names import Origin
 from sync.outbox_view import OutboxView, StreamView
@@ -41,6 +42,10 @@ class OwnLogs:
     def lane(self, origin: Origin) -> str:
         """The lane a log travels in."""
         return self._streams[origin].lane
+
+    def keys(self, origin: Origin) -> OwnKeys:
+        """The keys that sign a log."""
+        return self._streams[origin].keys
 
     def table(self, origin: Origin) -> LogTable:
         """A log's leaves, tiles and records."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from node.app import STORE_NAME, UNFINISHED, lock
 from node.clock import Clock
 from node.config import Config
-from node.keystore import load
+from node.key_change import hand_over
+from node.keystore import Keystore, load
 from node.room import free_bytes
 from sync.control import Moment
 from sync.errors import LogBroken, NoRoom
-from sync.keys import Signer
 from sync.outbox import Outbox
 from sync.outbox_salvage import salvage
 from sync.repair import Salvaged
@@ -32,14 +32,15 @@ def repair(config: Config, clock: Clock, *, dry_run: bool) -> tuple[Salvaged, ..
     folder = config.node.data_dir
     held = lock(folder)
     try:
-        signer = load(config).signer
+        keystore = load(config)
+        signer = keystore.signer
         source, work = _source(folder), folder / WORK_NAME
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(mode=0o750)
         try:
             _copy(source, work)
             found = salvage(work / STORE_NAME, work / FRESH_NAME, signer=signer)
-            _name_holes(work / FRESH_NAME, found, config, clock, signer)
+            _name_holes(work / FRESH_NAME, found, config, clock, keystore)
             if not dry_run:
                 _put_in_place(folder, source, work / FRESH_NAME, clock.now_us())
         finally:
@@ -85,11 +86,12 @@ def _copy(source: Path, work: Path) -> None:
         shutil.copyfile(file, work / file.name)
 
 
-def _name_holes(fresh: Path, found: Iterable[Salvaged], config: Config, clock: Clock, signer: Signer) -> None:
+def _name_holes(fresh: Path, found: Iterable[Salvaged], config: Config, clock: Clock, keystore: Keystore) -> None:
     """Append the records that explain what is gone, and verify the new outbox as a start does."""
-    outbox = Outbox(fresh, signer=signer, random=os.urandom, recent_max=0)
+    outbox = Outbox(fresh, signer=keystore.signer, random=os.urandom, recent_max=0)
     try:
         outbox.verify_heads()
+        hand_over(outbox, keystore, clock, facility=config.node.facility)
         trust = clock.trust()
         at = Moment(received_us=clock.now_us(), clock_state=trust.state, clock_error_us=trust.error_us)
         drafts = [hole.draft(facility=config.node.facility, at=at) for log in found for hole in log.holes]

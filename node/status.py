@@ -9,6 +9,7 @@ from node.clock import Clock, iso
 from node.config import Config
 from node.control import ask
 from node.errors import CoreSilent
+from node.key_status import Change, state_of_change
 from node.room import Stage, measure, stage_of
 from node.web.verdict import decide
 from sync.outbox_view import OutboxView, StreamView
@@ -44,13 +45,15 @@ class Status:
                 "accepted": sum(s.size for s in streams), "receipted": sum(s.size - s.waiting for s in streams),
                 "waiting": sum(s.waiting for s in streams),
             },
-            "disk": self._disk(),
+            "disk": self._disk(), "log_key": state_of_change(self._config, streams),
         }  # fmt: skip
         decision = decide(facts).document()
         standing = [
             {"code": alarm["code"], "since": iso(alarm["since_us"]), "params": {"subject": alarm["subject"]}}
             for alarm in (core or {}).get("alarms", [])
         ]
+        if facts["log_key"]["state"] == Change.DONE.word:
+            standing.append({"code": "NOD-33", "since": _last_receipt_at(streams), "params": {"subject": ""}})
         return {**facts, **decision, "alarms": [*decision["alarms"], *standing]}
 
     def _outbox(self) -> OutboxView | None:
@@ -135,6 +138,10 @@ def _core(core: Document | None) -> Document:
     if core is None:
         return {"running": False, "since": None, "boot": None, "kernels": None, "pid": None}
     return {"running": True, **{key: core[key] for key in ("since", "boot", "kernels", "pid")}}
+
+
+def _last_receipt_at(streams: list[StreamView]) -> str:
+    return iso(max((stream.receipt_at for stream in streams), default=0) * 1_000_000)
 
 
 def _last_receipt(streams: list[StreamView]) -> Document | None:

@@ -19,12 +19,12 @@ from node.stick_back import last_steps
 from node.stick_files import read_file, write_file
 from sync.answer import Resume
 from sync.batch import RECORDS_MAX, Batch, encode
-from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.checkpoint import Checkpoint
 from sync.errors import BadStick
 from sync.flow import QUANTUM_BYTES_MAX
 from sync.log import root_at
 from sync.outbox_view import OutboxView, StreamView
-from sync.record import BodyState, Record
+from sync.record import Record
 from sync.seal import FILE_KEY_BYTES, seal, seal_key_id
 from sync.stick import (
     BATCHES_MAX,
@@ -109,6 +109,7 @@ class _Export:
         self._manifest = Manifest(
             node=self._node, log_certificate=keystore.log_certificate_pem(), batches=(), sealed_to=seal_key_id(key) if key else "",
             openings=tuple(leg.view.opening.decode() for leg in legs if leg.view.opening),
+            earlier_certificates=keystore.signer.earlier_certificates,
         )  # fmt: skip
         self._batches: list[BatchFile] = []
 
@@ -182,7 +183,7 @@ class _Export:
             records = _next_records(table.records(at, min(RECORDS_MAX, stream.size - at)))
             frontier = frontier.append(b"".join(record.leaf for record in records))
             checkpoint = Checkpoint(origin, frontier.size, frontier.root)
-            note = sign_checkpoint(checkpoint, self._keystore.signer)
+            note = self._keystore.signer.sign_batch(checkpoint, at, stream.keys)
             batch = Batch(
                 node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=at, lane=stream.lane, checkpoint=note,
                 records=records,
@@ -233,9 +234,7 @@ def _next_records(records: Iterator[Record]) -> list[Record]:
         if taken and octets > QUANTUM_BYTES_MAX:
             break
         found = damage(record)
-        header = b"" if found is BodyState.LEAF_ONLY else record.header
-        bare = record if found is None else replace(record, state=found, header=header, salt=b"", particulars=b"", body=b"")  # fmt: skip
-        taken.append(bare)
+        taken.append(record if found is None else record.without_body(found))
     if not taken:
         raise BadStick("the outbox has no record to export")
     return taken

@@ -21,9 +21,10 @@ from node.lane import Lane
 from node.own_logs import OwnLogs
 from node.writer import Writer
 from sync.batch import Batch, encode
-from sync.checkpoint import Checkpoint, sign_checkpoint
+from sync.checkpoint import Checkpoint
 from sync.dictionary import EMPTY, Shelf
-from sync.errors import LogBroken, NoRoom
+from sync.errors import KeyAbsent, LogBroken, NoRoom
+from sync.key_ring import KeyRing
 from sync.log import Frontier
 from sync.names import Origin
 from sync.opening import End
@@ -203,7 +204,7 @@ class Uplink(threading.Thread):
         self._highwater.receipted(kept.origin, kept.size, self._fence)
         self._highwater.save()
         self._set_state("up")
-        for code in ("SYN-26", "SYN-25", "SYN-24"):
+        for code in ("SYN-26", "SYN-25", "SYN-24", "SYN-32", "SYN-15"):
             self._alarms.cleared(code, stream)
 
     def _keep_fence(self, kept: KeepFence) -> None:
@@ -293,6 +294,9 @@ class Uplink(threading.Thread):
             return self._send_part(origin.stream)
         try:
             records, frontier, note, body = self._fitting(put, logs)
+        except KeyAbsent as error:
+            log.warning("log_key.absent", stream=origin.stream, detail=str(error))
+            return Refused(origin.stream, "key-absent")
         except Exception as error:  # noqa: BLE001  # pages that cannot be read, in whatever way
             # halved like a batch that the gateway could not take: all before the damage goes, then this stream alone stands still
             logs.unreadable(origin.stream, error)
@@ -343,7 +347,8 @@ class Uplink(threading.Thread):
             before, self._records(replace(put, records_max=1) if uploaded else put, logs), logs, origin
         )
         frontier = before.append(b"".join(record.leaf for record in records))
-        note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), self._keystore.signer)
+        checkpoint = Checkpoint(origin, frontier.size, frontier.root)
+        note = KeyRing.of(self._keystore.signer).sign_batch(checkpoint, put.first, logs.keys(origin))
         body = encode(
             Batch(
                 node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=put.first, lane=logs.lane(origin),

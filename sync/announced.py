@@ -5,9 +5,10 @@ contradicts what it signed: that is told to people and refuses nothing, as a rec
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from sync.checkpoint import parse_note, verify_note
+from sync.checkpoint import Checkpoint, open_checkpoint
 from sync.errors import SyncError
 from sync.keys import Verifier
 from sync.log import Frontier
@@ -38,14 +39,21 @@ class Announced:
         return before.append(b"".join(leaves[: self.size - before.size])).root != self.root
 
 
-def read_heads(notes: Iterable[bytes], verifier: Verifier, node: str) -> tuple[Announced, ...]:
-    """The heads that this key signed for this node's logs. One that it did not sign says nothing: it is left out."""
+def read_heads(notes: Iterable[bytes], verifiers: Sequence[Verifier], node: str) -> tuple[Announced, ...]:
+    """The heads that one of these keys signed for this node's logs. One that none of them signed says nothing: it is left out.
+
+    At a change of the log key a head bears the signatures of both keys; either one is the node's word.
+    """
     found: list[Announced] = []
     for note in notes:
-        try:
-            checkpoint = verify_note(parse_note(note), verifier)
-        except SyncError:
-            continue
-        if checkpoint.origin.node == node:
+        checkpoint = _signed_by_one(note, verifiers)
+        if checkpoint is not None and checkpoint.origin.node == node:
             found.append(Announced(origin=checkpoint.origin, size=checkpoint.size, root=checkpoint.root, note=note))
     return tuple(found)
+
+
+def _signed_by_one(note: bytes, verifiers: Sequence[Verifier]) -> Checkpoint | None:
+    for verifier in verifiers:
+        with suppress(SyncError):
+            return open_checkpoint(note, verifier)
+    return None

@@ -60,10 +60,12 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{_encode(self.root)}\n"
 
 
-def sign_text(text: str, signer: Signer) -> bytes:
-    """A text that ends in a newline as a note signed by this key alone."""
-    line = NoteSignature(signer.name, key_id(signer.name, ED25519, signer.public), signer.sign(text.encode()))
-    return Note(text, (line,)).encode()
+def sign_text(text: str, *signers: Signer) -> bytes:
+    """A text that ends in a newline as a note signed by these keys alone, in their order."""
+    lines = (
+        NoteSignature(each.name, key_id(each.name, ED25519, each.public), each.sign(text.encode())) for each in signers
+    )
+    return Note(text, tuple(lines)).encode()
 
 
 def signed_text(note: Note, verifier: Verifier) -> str:
@@ -130,9 +132,9 @@ def parse_checkpoint(text: str) -> Checkpoint:
     return checkpoint
 
 
-def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> bytes:
-    """The checkpoint as a note signed by the log key."""
-    return sign_text(checkpoint.text(), signer)
+def sign_checkpoint(checkpoint: Checkpoint, *signers: Signer) -> bytes:
+    """The checkpoint as a note signed by the log key; by the old and the new one where a change of the key is covered first."""
+    return sign_text(checkpoint.text(), *signers)
 
 
 def verify_note(note: Note, verifier: Verifier) -> Checkpoint:

@@ -156,6 +156,26 @@ class EpochNeeded(SyncError):
     hint = "A stream is damaged beyond repair of its present epoch. Nothing was changed; keep the data folder and call the centre for a new epoch."
 
 
+class KeyAbsent(SyncError):
+    """A log key that signed a log of this outbox, or has still to sign part of it, is not among the configured ones."""
+
+    code = "SYN-15"
+    fault = "site"
+    hint = (
+        "Another log key has signed here than those configured. Put it and its certificate back under [[keys.previous]],"
+        " start, and take it out only when `wasl status` says so. Nothing was changed or lost."
+    )
+
+
+class WrongKey(SyncError):
+    """A signature by a key that is not the one in force for this log: a change of the key is not covered, or the old one signs after it."""
+
+    code = "SYN-16"
+    fault = "centre"
+    reply = "422"
+    hint = "Something is signed with another log key than the one in force. The node keeps everything; call the centre."
+
+
 class BadStick(SyncError):
     """A stick whose manifest, batches or receipts are worn, forged, or somebody else's; the text says which and why."""
 
@@ -231,6 +251,10 @@ ALARMS: dict[str, tuple[Fault, str]] = {
     "SYN-31": (
         "centre",
         "Node and gateway cannot agree on this stream though they compared it. It stands still, intake goes on, nothing is lost; call the centre.",
+    ),
+    "SYN-32": (
+        "centre",
+        "The gateway does not accept the log key that signs here, or the change to it. Intake goes on, nothing is lost; call the centre.",
     ),
     "SYN-30": (
         "node",

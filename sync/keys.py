@@ -12,6 +12,7 @@ from sync.errors import BadSignature
 ED25519 = 0x01  # C2SP signed-note: signature over the note's text
 COSIGNATURE_V1 = 0x04  # C2SP tlog-cosignature: Ed25519 over the text with a time
 KEY_ID_BYTES = 4
+PUBLIC_BYTES = 32
 SIGNATURE_BYTES = 64
 
 

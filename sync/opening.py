@@ -4,7 +4,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 
-from sync.checkpoint import SIZE, parse_note, sign_text, text_of_one
+from sync.checkpoint import SIZE, Note, parse_note, sign_text, text_of_one
 from sync.errors import BadOpening, NotAName, NotANote
 from sync.keys import Signer, Verifier
 from sync.log import HASH_BYTES, SIZE_MAX
@@ -54,21 +54,26 @@ class Opening:
         return f"{FORM}\n{self.opened}\n{theirs}{own}{common}carried {self.carried}\nhole {first} {end}\n"
 
 
-def sign_opening(opening: Opening, signer: Signer) -> bytes:
-    """The statement as a note signed by the log key."""
-    return sign_text(opening.text(), signer)
+def sign_opening(opening: Opening, *signers: Signer) -> bytes:
+    """The statement as a note signed by the log key; at a change of it by the one before, too, which comes first."""
+    return sign_text(opening.text(), *signers)
 
 
 def read_opening(data: bytes) -> Opening:
     """Read a statement without verifying it: the node's own, of which the store is trusted no more than a gateway trusts it. Raises BadOpening."""
     try:
-        return _parse(parse_note(data).text)
+        return parse_opening(parse_note(data))
     except NotANote as error:
         raise BadOpening(str(error)) from error
 
 
+def parse_opening(note: Note) -> Opening:
+    """Read a statement of which the note's form is known to be good, its signatures not yet. Raises BadOpening."""
+    return _parse(note.text)
+
+
 def open_opening(data: bytes, verifier: Verifier) -> Opening:
-    """Read and verify a statement. Raises BadOpening, BadSignature."""
+    """Read and verify a statement that one key alone signed. Raises BadOpening, BadSignature."""
     try:
         return _parse(text_of_one(data, verifier))
     except NotANote as error:

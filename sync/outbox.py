@@ -12,17 +12,19 @@ from typing import Any, NamedTuple, cast
 import apsw
 
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import LogBroken
+from sync.errors import KeyAbsent, LogBroken
 from sync.group import STORE, Group, insert, pack, prepare
 from sync.header import seal
-from sync.keys import Signer, Verifier
-from sync.log import TILE_LEAVES, Frontier
+from sync.key_ring import KeyRing
+from sync.keys import Signer
+from sync.log import EMPTY_ROOT, TILE_LEAVES, Frontier
 from sync.names import Origin, check_name
 from sync.opening import End
 from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same, remembered
 from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
 from sync.outbox_epochs import open_epoch
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
+from sync.outbox_keys import keep_change, old_keys, to_hand_over
 from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
@@ -54,7 +56,8 @@ class Outbox:
     def __init__(
         self, path: Path, *, signer: Signer, random: Callable[[int], bytes], quota_bytes: int = 0, recent_max: int = RECENT_MAX, vfs: str | None = None
     ) -> None:  # fmt: skip
-        self._signer = signer
+        self._ring = KeyRing.of(signer)
+        self._signer = self._ring.now
         self._random = random
         self._recent, self._recent_max = Recent(recent_max), recent_max
         self._drawn = b""
@@ -69,6 +72,7 @@ class Outbox:
                 self._take(head)
             self._next_row = 1 + self._largest_row()
             self._remember(recent_max)
+            self._handing_over = bool(old_keys(self._ring, self.heads))
         except BROKEN as error:
             raise LogBroken(f"the outbox cannot be read: {error}") from error
 
@@ -97,7 +101,7 @@ class Outbox:
                 head = heads.get(stream)
                 if head is None:
                     origin = Origin(self._signer.name, check_name(stream), 1, tag)
-                    note = self._sign(origin, Frontier())
+                    note = sign_checkpoint(Checkpoint(origin, 0, EMPTY_ROOT), self._signer)
                     heads[stream] = insert_head(self._connection, origin=origin, lane=lane, checkpoint=note)
                 elif head.lane != lane:
                     heads[stream] = replace(head, lane=lane)
@@ -105,16 +109,35 @@ class Outbox:
         self.heads = heads
 
     def verify_heads(self) -> None:
-        """Check every head: its frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken.
+        """Check every head: its frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken, KeyAbsent.
 
         This is all that stands between a start and the first acknowledgement, whatever the queue's length.
         """
-        verifier = Verifier(self._signer.name, self._signer.public)
         try:
             for head in self.heads.values():
-                verify_head(self._connection, head, verifier)
+                verify_head(self._connection, head, self._ring)
         except BROKEN as error:
             raise LogBroken(f"the outbox cannot be read: {error}") from error
+
+    def change_key(self, draft: Callable[[Origin, Signer, Signer], Draft]) -> list[Origin]:
+        """Hand every stream that an earlier key signs over to the configured one, all or none, by a record of `draft` that both keys sign.
+
+        A crash before COMMIT leaves the old key in force, one after it the new. Gives the logs. Raises KeyAbsent, NoRoom, CommitUnknown.
+        """
+        now = self._signer
+        changing, empty = to_hand_over(self._ring, self.heads)
+        groups = [(old, self._seal(head, [draft(head.origin, old, now)], old, now)) for head, old in changing]
+        if groups or empty:
+            with self.transaction():  # it may touch the reserve, as what drains the queue waits for it
+                for row, (old, group) in enumerate(groups, self._next_row):
+                    self._insert_group(row, group)
+                    keep_change(self._connection, group.head.log, group.head.group_first, old, now)
+                for head in empty:
+                    write_head(self._connection, head)
+            self.heads.update({head.origin.stream: head for head in (*empty, *(group.head for _, group in groups))})
+            self._next_row += len(groups)
+        self._handing_over = False
+        return [group.head.origin for _, group in groups]
 
     # -- the group commit -----------------------------------------------------------------------------------------
 
@@ -123,6 +146,8 @@ class Outbox:
 
         Raises NoRoom (nothing of the group is stored), CommitUnknown (the process must end), LogBroken for an unknown stream.
         """
+        if self._handing_over:
+            raise KeyAbsent("a stream is not handed over to the configured log key yet")
         repeats = self._find_repeats(drafts)
         stored: list[Stored | None] = [None] * len(drafts)
         kept: list[bytes] = []
@@ -147,8 +172,8 @@ class Outbox:
             stored[place] = found._replace(repeated=True) if found else None
         return cast("list[Stored]", stored)  # each place is fresh or repeats one that is
 
-    def _seal(self, head: Head, drafts: Sequence[Draft]) -> Group:
-        """Give the records that drafts become, and the head that their stream will have."""
+    def _seal(self, head: Head, drafts: Sequence[Draft], *signers: Signer) -> Group:
+        """Give the records that drafts become, and the head that their stream will have; signed by the configured key, or by these."""
         salts = self._draw(SALT_BYTES * len(drafts))
         before, first = head.frontier, head.frontier.size
         headers, leaves, peaks, root = seal(first, before.peaks, drafts, salts)
@@ -156,7 +181,7 @@ class Outbox:
         particulars = [draft.particulars for draft in drafts]
         after = Frontier(first + len(drafts), peaks)
         octets = head.octets + sum(map(len, bodies))
-        note = self._sign(head.origin, after, root)
+        note = sign_checkpoint(Checkpoint(head.origin, after.size, root), *(signers or (self._signer,)))
         head = replace(head, frontier=after, octets=octets, group_first=first, checkpoint=note)
         return Group(head, headers, leaves, salts, particulars, bodies)
 
@@ -176,11 +201,12 @@ class Outbox:
             return
         with self.transaction(grows=True):
             for group in groups:
-                insert(self._connection, row, group)
-                group.head.table(self._connection).fill_tiles(
-                    self.heads[group.head.origin.stream].frontier, group.leaves
-                )
+                self._insert_group(row, group)
                 row += len(group.bodies)
+
+    def _insert_group(self, row: int, group: Group) -> None:
+        insert(self._connection, row, group)
+        group.head.table(self._connection).fill_tiles(self.heads[group.head.origin.stream].frontier, group.leaves)
 
     @staticmethod
     def _tiles(group: Group) -> int:
@@ -241,7 +267,7 @@ class Outbox:
         heads = self.logs(stream)
         with self.transaction():
             heads = open_epoch(
-                self._connection, heads, epoch=epoch, tag=tag, place=place, own=place if own is None else own, theirs=theirs, signer=self._signer,
+                self._connection, heads, epoch=epoch, tag=tag, place=place, own=place if own is None else own, theirs=theirs, signer=self._ring,
             )  # fmt: skip
         self.older[stream], self.heads[stream] = heads[:-1], heads[-1]
         return heads
@@ -334,9 +360,6 @@ class Outbox:
     def transaction(self, *, grows: bool = False) -> AbstractContextManager[None]:
         """BEGIN IMMEDIATE … COMMIT. `grows`: it adds records, so it may not touch the reserve. Raises NoRoom, CommitUnknown."""
         return self._transactions.begin(grows=grows)
-
-    def _sign(self, origin: Origin, frontier: Frontier, root: bytes = b"") -> bytes:
-        return sign_checkpoint(Checkpoint(origin, frontier.size, root or frontier.root), self._signer)
 
     def _largest_row(self) -> int:
         largest: Any = self._connection.execute("SELECT coalesce(max(id), 0) FROM header").get

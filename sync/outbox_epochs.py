@@ -11,19 +11,21 @@ import apsw
 
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import LogBroken
+from sync.key_ring import KeyRing, id_of
 from sync.keys import Signer
 from sync.log import HASH_BYTES, TILE_LEAVES, Frontier
 from sync.names import Origin
 from sync.opening import End, Opening, sign_opening
 from sync.outbox_bodies import body_bytes
 from sync.outbox_heads import Head, insert_head, write_head
+from sync.outbox_keys import cut_changes, keys_of
 from sync.store import LogTable
 
 LEAVES_MAX = 64 * TILE_LEAVES  # hashed together: 2 MiB of memory, and whole tiles
 
 
 def open_epoch(
-    connection: apsw.Connection, heads: Sequence[Head], *, epoch: int, tag: str, place: int, own: int, theirs: End | None, signer: Signer
+    connection: apsw.Connection, heads: Sequence[Head], *, epoch: int, tag: str, place: int, own: int, theirs: End | None, signer: KeyRing
 ) -> list[Head]:  # fmt: skip
     """Open an epoch at a place of the stream's run, within the caller's transaction; all heads of the stream as they are then.
 
@@ -45,12 +47,12 @@ def open_epoch(
     return [*cut, carried]
 
 
-def _carry(connection: apsw.Connection, heads: Sequence[Head], opening: Opening, place: int, signer: Signer) -> Head:
-    """Make the new log over the rows from `place` on."""
+def _carry(connection: apsw.Connection, heads: Sequence[Head], opening: Opening, place: int, signer: KeyRing) -> Head:
+    """Make the new log over the rows from `place` on. The present key signs it from its first record: its statement hands over, if need be."""
     newest, size = heads[-1], opening.carried
     made = insert_head(
         connection, origin=opening.opened, lane=newest.lane, checkpoint=_sign(opening.opened, Frontier(), signer), run=newest.run, start=place,
-        opening=sign_opening(opening, signer),
+        opening=sign_opening(opening, *_openers(connection, heads, opening.common, signer)),
     )  # fmt: skip
     frontier = _rehash(made.table(connection), size)
     trimmed = max(head.start + head.trimmed for head in heads) - place
@@ -60,6 +62,17 @@ def _carry(connection: apsw.Connection, heads: Sequence[Head], opening: Opening,
     )  # fmt: skip
     write_head(connection, head)
     return head
+
+
+def _openers(connection: apsw.Connection, heads: Sequence[Head], common: End, ring: KeyRing) -> list[Signer]:
+    """Each key that the gateway may know as the one in force, as far as the two agree and after it; the present one last.
+
+    One that is gone cannot sign: then a person at the centre decides, as about every further epoch.
+    """
+    holder = next(head for head in heads if head.origin == common.origin)
+    keys = keys_of(connection, ring, holder.log, holder.checkpoint)
+    wanted = dict.fromkeys(keys.for_batch(common.size, holder.frontier.size))
+    return [*ring.held(each for each in wanted if each != id_of(ring)), ring.now]
 
 
 def _rehash(table: LogTable, size: int) -> Frontier:
@@ -74,11 +87,13 @@ def _rehash(table: LogTable, size: int) -> Frontier:
     return frontier
 
 
-def _cut(connection: apsw.Connection, head: Head, size: int, signer: Signer) -> Head:
+def _cut(connection: apsw.Connection, head: Head, size: int, ring: KeyRing) -> Head:
     """Let an older log end at `size`, where it does not already."""
     if head.frontier.size <= size:
         return head
     frontier = head.table(connection).frontier(size)
+    # of what is common nothing is sent again; so where its key is gone the present one may keep the row
+    signer = next(iter(ring.held([keys_of(connection, ring, head.log, head.checkpoint).at(size)])), ring.now)
     after = replace(
         head, frontier=frontier, octets=body_bytes(connection, head, 0, size), trimmed=min(head.trimmed, size),
         group_first=min(head.group_first, size), checkpoint=_sign(head.origin, frontier, signer),
@@ -86,6 +101,7 @@ def _cut(connection: apsw.Connection, head: Head, size: int, signer: Signer) -> 
     connection.execute("DELETE FROM tile WHERE log = ? AND tile >= ?", (head.log, size // TILE_LEAVES))
     # a receipt of more than is common speaks of something that the gateway no longer holds
     connection.execute("DELETE FROM cursor WHERE log = ? AND size > ?", (head.log, size))
+    cut_changes(connection, head.log, size)
     write_head(connection, after)
     return after
 

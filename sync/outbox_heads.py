@@ -9,8 +9,8 @@ import apsw
 
 from native import cbor_map
 from sync.checkpoint import Checkpoint, open_checkpoint
-from sync.errors import LogBroken, SyncError
-from sync.keys import Verifier
+from sync.errors import KeyAbsent, LogBroken, SyncError
+from sync.key_ring import KeyRing
 from sync.log import TILE_LEAVES, Frontier
 from sync.names import Origin
 from sync.record import BodyState
@@ -123,12 +123,15 @@ def write_head(connection: apsw.Connection, head: Head) -> None:
     )  # fmt: skip
 
 
-def verify_head(connection: apsw.Connection, head: Head, verifier: Verifier) -> None:
-    """Check a head's frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken."""
+def verify_head(connection: apsw.Connection, head: Head, ring: KeyRing) -> None:
+    """Check a head's frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken, KeyAbsent."""
     table = head.table(connection)
     try:
-        checkpoint = open_checkpoint(head.checkpoint, verifier)
+        checkpoint = open_checkpoint(head.checkpoint, ring.verifier(head.checkpoint))
         stored = table.frontier(head.frontier.size)
+    except KeyAbsent as error:
+        # the row is as it was written, its digest says so: no sign of a failing disk, but another key than the configured ones
+        raise KeyAbsent(f"{head.origin}: {error}") from error
     except (SyncError, IndexError, ValueError) as error:
         raise LogBroken(f"head of {head.origin}: {error}") from error
     if stored != head.frontier or checkpoint != Checkpoint(head.origin, stored.size, stored.root):

@@ -8,17 +8,17 @@ from typing import Any
 
 import apsw
 
-from native import body_commitment
 from sync.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from sync.errors import EpochNeeded, NotAName, SyncError
-from sync.header import BODY_BYTES, COMMITMENT, decode_fields
-from sync.keys import Signer, Verifier
+from sync.errors import EpochNeeded, KeyAbsent, NotAName, SyncError
+from sync.header import BODY_BYTES, decode_fields
+from sync.key_ring import KeyRing, last_id
+from sync.keys import Signer
 from sync.log import TILE_LEAVES, Frontier, root_at
 from sync.names import Origin
 from sync.outbox import SCHEMA
 from sync.outbox_heads import Head, insert_head, write_head
 from sync.record import BodyState
-from sync.repair import Loss, Reading, Salvaged, holes, readings, settle
+from sync.repair import Loss, Reading, Salvaged, commitment_of, commitment_to, holes, readings, settle
 from sync.store import BROKEN, LogTable, create
 
 LOGS_MAX = 4096  # row ids of heads that are tried: four times the streams that a session may declare
@@ -28,11 +28,10 @@ HEAD_COLUMNS = (
     "id, run, start, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, opening, digest"
 )
 LANES = frozenset({"critical", "routine", "bulk"})
+# tables whose rows stand for themselves
 CARRIED = {
-    "boot": "id, started_us",
-    "fact": "name, value",
-    "arrival": "id, salt, particulars",
-}  # rows that stand for themselves
+    "boot": "id, started_us", "fact": "name, value", "arrival": "id, salt, particulars", "key_change": "log, seq, before, after",
+}  # fmt: skip
 UNREADABLE = (*BROKEN, apsw.IOError)
 
 Row = tuple[Any, ...]
@@ -40,7 +39,10 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """A log as its head row asks for it: `fits` says whether a frontier is the one that was signed; `whole`: nothing in the row changed."""
+    """A log as its head row asks for it: `fits` says whether a frontier is the one that was signed; `whole`: nothing in the row changed.
+
+    `signer`: the key in force at its end; None where its note cannot be read.
+    """
 
     row: int
     run: int
@@ -53,6 +55,7 @@ class _Wanted:
     trimmed: int
     octets: int
     whole: bool
+    signer: Signer | None
 
     def holds(self, run: object, place: object) -> bool:
         """Whether a row of this run and place is one of its records."""
@@ -83,8 +86,8 @@ class _Salvage:
     def __init__(self, source: apsw.Connection, fresh: apsw.Connection, signer: Signer) -> None:
         self._source: Any = source  # what a damaged file gives back has any type
         self._fresh: Any = fresh
-        self._signer = signer
-        self._verifier = Verifier(signer.name, signer.public)
+        self._ring = KeyRing.of(signer)
+        self._signer = self._ring.now
         self._losses: dict[int, list[Loss]] = {}
         self._strays: list[Reading] = []
         self._changed: set[int] = set()  # rows whose body is there, but not what was committed to
@@ -94,6 +97,8 @@ class _Salvage:
         wanted = {want.row: want for want in map(self._wanted, self._rows("log", HEAD_COLUMNS, LOGS_MAX)) if want}
         if not wanted:
             raise EpochNeeded("no stream of this outbox can be read")
+        # a change of the key comes to all streams at once: where one head is unreadable, the key of another signs here too
+        self._signer = next((want.signer for want in wanted.values() if want.signer), self._signer)
         last = sum(want.size for want in wanted.values()) + SLACK_ROWS
         with self._transaction():
             heads = {row: self._carry_head(want) for row, want in wanted.items()}
@@ -150,20 +155,24 @@ class _Salvage:
         except (NotAName, TypeError, ValueError, OverflowError):
             origin, frontier, whole = None, None, False
         fits: Callable[[Frontier], bool]
+        signer: Signer | None = None
         try:
-            signed = open_checkpoint(note, self._verifier)
+            signed = open_checkpoint(note, self._ring.verifier(note))
+            signer = self._ring.signer(last_id(note, self._ring.name))
             origin, size, fits = signed.origin, signed.size, lambda found: found.root == signed.root
-        except (SyncError, TypeError, ValueError, AttributeError):
+        except (SyncError, TypeError, ValueError, AttributeError) as error:
+            if whole and isinstance(error, KeyAbsent):
+                raise  # nothing is damaged here: that key has to be configured first
             if origin is None or not isinstance(size, int) or size < 0:
                 return None
             fits = lambda found: found == frontier  # noqa: E731  # beside the other that stands in its place above
         return _Wanted(
             row=log, run=run, start=start, opening=_octets(opening), origin=origin, lane=lane if lane in LANES else "routine", size=size,
-            fits=fits, trimmed=trimmed, octets=octets, whole=whole
+            fits=fits, trimmed=trimmed, octets=octets, whole=whole, signer=signer,
         )  # fmt: skip
 
     def _carry_head(self, want: _Wanted) -> Head:
-        note = sign_checkpoint(Checkpoint(want.origin, 0, Frontier().root), self._signer)
+        note = sign_checkpoint(Checkpoint(want.origin, 0, Frontier().root), want.signer or self._signer)
         head = insert_head(
             self._fresh, origin=want.origin, lane=want.lane, checkpoint=note, run=0 if want.run == want.row else want.run, start=want.start,
             opening=want.opening,
@@ -275,8 +284,13 @@ class _Salvage:
         strays = 0
         for row, *parts in self._rows("body", "id, salt, particulars, body", last):
             found = self._fresh.execute("SELECT header FROM header WHERE id = ?", (row,)).fetchone()
-            committed = _committed(*parts)
-            if found is not None and committed and committed == _commitment(found[0]) and self._insert_body(row, parts):
+            committed = commitment_to(*map(_octets, parts))
+            if (
+                found is not None
+                and committed
+                and committed == commitment_of(found[0])
+                and self._insert_body(row, parts)
+            ):
                 continue
             self._changed.add(row)
             strays += 1
@@ -287,13 +301,13 @@ class _Salvage:
 
     def _place_strays(self) -> None:
         lacking = {
-            _commitment(header): row
+            commitment_of(header): row
             for row, header in self._fresh.execute(
                 "SELECT header.id, header FROM header LEFT JOIN body USING (id) WHERE body.id IS NULL AND header IS NOT NULL"
             )
         }
         for _, *parts in self._fresh.execute("SELECT * FROM stray"):
-            row = lacking.get(_committed(*parts))
+            row = lacking.get(commitment_to(*map(_octets, parts)))
             if row is not None:
                 self._insert_body(row, parts)
 
@@ -313,7 +327,7 @@ class _Salvage:
             "SELECT ledger, log, size, octets, receipt, at FROM cursor"
         ):
             with suppress(SyncError, TypeError, ValueError, KeyError, IndexError, AttributeError):
-                said, table = open_checkpoint(note, self._verifier), wanted[log].table(self._fresh)
+                said, table = open_checkpoint(note, self._ring.verifier(note)), wanted[log].table(self._fresh)
                 if (
                     said.origin != wanted[log].origin
                     or said.size > frontiers[log].size
@@ -348,7 +362,7 @@ class _Salvage:
             self._fresh.execute("UPDATE header SET state = ? WHERE id = ?", (int(BodyState.DAMAGED), row))
             losses.append(Loss(seq, "body", "changed" if row in self._changed else "unreadable"))
         octets = want.octets if want.whole else self._octets(want)
-        note = sign_checkpoint(Checkpoint(want.origin, frontier.size, frontier.root), self._signer)
+        note = sign_checkpoint(Checkpoint(want.origin, frontier.size, frontier.root), want.signer or self._signer)
         write_head(
             self._fresh,
             replace(
@@ -383,18 +397,3 @@ class _Salvage:
 def _octets(value: object) -> bytes:
     """A BLOB column's value; where a flipped bit made it something else, nothing."""
     return value if isinstance(value, bytes) else b""
-
-
-def _commitment(header: bytes | None) -> bytes:
-    try:
-        found = decode_fields(header or b"")[COMMITMENT]
-    except (SyncError, TypeError, KeyError):
-        return b""
-    return found if isinstance(found, bytes) else b""
-
-
-def _committed(salt: object, particulars: object, body: object) -> bytes:
-    try:
-        return body_commitment(_octets(salt), _octets(particulars), _octets(body))
-    except ValueError:
-        return b""

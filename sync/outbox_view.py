@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sync.header import decode
+from sync.key_ring import OwnKeys
 from sync.log import Frontier
 from sync.names import Origin
+from sync.outbox_keys import own_keys, read_changes
 from sync.record import Record
 from sync.store import READ_ROWS_MAX, LogTable, OutboxTable, SafeDatabase, damage
 from sync.transaction import Pages, pages_of
@@ -18,7 +20,7 @@ UNKNOWN = b"\ngateway unknown\n"  # in a statement that was signed without a lin
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamView:
     """One log and how far one ledger has receipted it. `receipt_at` is POSIX seconds; octets count body bytes; `run`, `start`: see
-    LogTable. `passed`: a later log of the stream went on where the gateway was known to hold all of this one.
+    LogTable; `keys` sign it. `passed`: a later log of the stream went on where the gateway was known to hold all of this one.
     """
 
     log: int
@@ -34,6 +36,7 @@ class StreamView:
     receipt: bytes
     receipt_at: int
     checkpoint: bytes
+    keys: OwnKeys
     passed: bool = False
 
     @property
@@ -56,6 +59,7 @@ class OutboxView:
 
     def streams(self) -> list[StreamView]:
         """All logs, with the cursor of the ledger that last admitted this node."""
+        changes = read_changes(self._database.raw())
         rows = self._all(
             "SELECT log.id, stream, epoch, tag, lane, log.size, log.octets, coalesce(cursor.size, 0), coalesce(cursor.octets, 0),"
             " coalesce(receipt, x''), coalesce(at, 0), checkpoint,"
@@ -66,7 +70,7 @@ class OutboxView:
             StreamView(
                 log=row[0], origin=Origin(self._node, row[1], row[2], row[3]), lane=row[4], size=row[5], octets=row[6],
                 receipted=row[7], receipted_octets=row[8], receipt=row[9], receipt_at=row[10], checkpoint=row[11], run=row[12], start=row[13],
-                opening=row[14],
+                opening=row[14], keys=own_keys(self._node, row[11], changes.get(row[0], ())),
             )
             for row in rows
         ]  # fmt: skip

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from sync.announced import Announced, read_heads
 from sync.batch import Batch
-from sync.checkpoint import Note, parse_note, verify_note
-from sync.errors import NotAName, SyncError
+from sync.checkpoint import Note, parse_note
+from sync.errors import NotAName, SyncError, WrongKey
 from sync.keys import COSIGNATURE_V1, Signer, Verifier, key_id
 from sync.log import EMPTY_ROOT, Frontier, Leaves, root_at
+from sync.log_keys import Change, LogKeys, check_batch, check_opening
 from sync.names import Origin
-from sync.opening import Opening, open_opening
+from sync.opening import Opening, parse_opening
 from sync.receipt import cosign
 from sync.record import BodyState, Record
 from sync.session import SessionRequest
@@ -44,7 +45,7 @@ class HeldLog:
 class SessionAsked:
     """A node's start asks to be admitted. `fresh` is a new random fence; `stale`: its connection is younger than a newer start's admission.
 
-    `verifier`: of the log key that it brings; `announced`: the heads that the node announced last, one of a stream.
+    `verifiers`: of the log keys that it brings, the present one first; `announced`: the heads that the node announced last, one of a stream.
     """
 
     node: str
@@ -53,14 +54,14 @@ class SessionAsked:
     logs: tuple[HeldLog, ...]
     fresh: str
     stale: bool
-    verifier: Verifier
+    verifiers: tuple[Verifier, ...]
     announced: tuple[Announced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochAsked:
     """A statement that a stream goes on under a further epoch. `held`: the stream's newest log (None: never declared), `stored` its own statement;
-    `find` gives size and leaves of one of the node's logs, None where it is not held.
+    `find` gives size and leaves of one of the node's logs, None where it is not held; `keys`: those of the newest log.
     `carried`: it came by hand, and has no fence; `same`: the log that this very statement opened, which need not be the newest by now.
     """
 
@@ -71,7 +72,7 @@ class EpochAsked:
     held: HeldLog | None
     stored: bytes
     statement: bytes
-    verifier: Verifier
+    keys: LogKeys
     find: Callable[[Origin], tuple[int, Leaves] | None]
     carried: bool = False
     same: HeldLog | None = None
@@ -79,7 +80,7 @@ class EpochAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutAsked:
-    """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `verifier` the node's log key.
+    """A batch for a log: `held` is its head row (None: never declared), `leaves` reads its stored hashes, `keys` may sign it.
 
     `lacking`: those of its positions that are stored, but without what was damaged on the way.
     `carried`: it came by hand, on a stick; it has no fence, and everything else is judged as ever. `announced`: see SessionAsked.
@@ -93,7 +94,7 @@ class PutAsked:
     known: Admitted | None
     held: HeldLog | None
     leaves: Leaves
-    verifier: Verifier
+    keys: LogKeys
     batch: Batch
     lacking: frozenset[int] = frozenset()
     carried: bool = False
@@ -118,11 +119,14 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class OpenLog:
-    """Make an empty head row. `opening`: the statement of a further epoch, whose records are held; its lane is that of the epoch before."""
+    """Make an empty head row. `opening`: the statement of a further epoch, whose records are held; its lane is that of the epoch before, and
+    `key` signs it.
+    """
 
     origin: Origin
     lane: str
     opening: bytes = b""
+    key: Verifier | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +138,18 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append these records and swap the head from `before` to `after` under this cosigned note."""
+    """Append these records and swap the head from `before` to `after` under this cosigned note.
+
+    `key` is in force from then on; `changes`: where, among these records, it became so.
+    """
 
     origin: Origin
     before: Frontier
     after: Frontier
     note: bytes
     records: tuple[Record, ...]
+    key: Verifier
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +225,8 @@ class Receiver:
         opened = self._open_logs(event)
         told = _announced(event)
         if known is None:
-            return [
-                Admit(boot, event.fresh, hold=False, superseded=older),
-                *opened,
-                *told,
-                Opened(event.fresh, held=False),
-            ]
+            admit = Admit(boot, event.fresh, hold=False, superseded=older)
+            return [admit, *opened, *told, Opened(event.fresh, held=False)]
         if boot == known.boot:
             return [*opened, *told, Opened(known.fence, known.held)]
         if boot in known.earlier:
@@ -231,13 +236,8 @@ class Receiver:
         continues = known.fence == event.request.fence or known.boot in event.request.boots
         suspect: list[Effect] = [] if continues else [Raise("GWY-10")]
         held = known.held or not continues
-        return [
-            *suspect,
-            Admit(boot, event.fresh, hold=held, superseded=older),
-            *opened,
-            *told,
-            Opened(event.fresh, held),
-        ]
+        admit = Admit(boot, event.fresh, hold=held, superseded=older)
+        return [*suspect, admit, *opened, *told, Opened(event.fresh, held)]
 
     def _open_logs(self, event: SessionAsked) -> list[Effect]:
         there = {log.origin.stream for log in event.logs}
@@ -254,22 +254,19 @@ class Receiver:
         if refusal is not None:
             return [refusal]
         held, batch = event.held, event.batch
-        if (
-            held is None
-            or batch.epoch != held.origin.epoch
-            or batch.tag != held.origin.tag
-            or event.first > held.frontier.size
-        ):
+        is_there = held is not None and (batch.epoch, batch.tag) == (held.origin.epoch, held.origin.tag)
+        if held is None or not is_there or event.first > held.frontier.size:
             return [Refuse(409, "rewind", "this is not where the log ends", held)]
         size, end = held.frontier.size, batch.first + len(batch.records)
         try:
-            signed = parse_note(batch.checkpoint)
-            checkpoint = verify_note(signed, event.verifier)
+            signed = check_batch(
+                parse_note(batch.checkpoint), batch.records, first=batch.first, size=size, epoch=batch.epoch, keys=event.keys
+            )  # fmt: skip
+        except WrongKey as error:
+            return [Raise("GWY-22", held.origin.stream), Refuse(422, "bad-key", str(error))]
         except SyncError as error:
             return [Refuse(422, "bad-batch", f"checkpoint: {error}")]
-        # a stranger's line would be kept beside ours, and no evidence file of this log would verify any more
-        if len(signed.signatures) != 1:
-            return [Refuse(422, "bad-batch", "the checkpoint bears other signatures")]
+        checkpoint = signed.checkpoint
         if checkpoint.origin != held.origin or checkpoint.size != end:
             return [Refuse(422, "bad-batch", "the checkpoint speaks of something else")]
         both = max(0, min(size, end) - batch.first)
@@ -288,20 +285,18 @@ class Receiver:
             return [*filled, Receipt(self._again(held.note, now))]
         note = cosign(batch.checkpoint, time=now, signer=self._cosigner)
         said = event.announced
-        broken = (
-            said is not None
-            and said.origin == held.origin
-            and said.is_broken_by(held.frontier, [r.leaf for r in fresh])
-        )
-        denied: list[Effect] = [Raise("GWY-19", held.origin.stream)] if broken else []
-        return [*filled, *denied, Append(held.origin, held.frontier, after, note, fresh), Receipt(note)]
+        denied: list[Effect] = []
+        if said and said.origin == held.origin and said.is_broken_by(held.frontier, [r.leaf for r in fresh]):
+            denied = [Raise("GWY-19", held.origin.stream)]
+        append = Append(held.origin, held.frontier, after, note, fresh, signed.key, signed.changes)
+        return [*filled, *denied, append, Receipt(note)]
 
     def _again(self, note: bytes, now: int) -> bytes:
         """The receipt that was given before; under a renewed cosigning key, the same checkpoint cosigned by that."""
         parsed, mine = parse_note(note), key_id(self._cosigner.name, COSIGNATURE_V1, self._cosigner.public)
         if any((line.name, line.key_id) == (self._cosigner.name, mine) for line in parsed.signatures):
             return note
-        return cosign(Note(parsed.text, parsed.signatures[:1]).encode(), time=now, signer=self._cosigner)
+        return cosign(Note(parsed.text, parsed.signatures[:-1]).encode(), time=now, signer=self._cosigner)
 
     def _refuse_early(self, event: PutAsked) -> Refuse | None:
         batch = event.batch
@@ -312,12 +307,8 @@ class Receiver:
             named = Origin.parse(f"{batch.node}/{batch.stream}/{batch.epoch}-{batch.tag}")
         except NotAName:
             return Refuse(422, "bad-batch", "the batch names no log")
-        if (named.node, named.stream, named.epoch, batch.first) != (
-            event.node,
-            event.origin_stream,
-            event.epoch,
-            event.first,
-        ):
+        address = (event.node, event.origin_stream, event.epoch, event.first)
+        if (named.node, named.stream, named.epoch, batch.first) != address:
             return Refuse(422, "bad-batch", "batch and address differ")
         return None
 
@@ -327,7 +318,7 @@ def _announced(event: SessionAsked) -> list[Effect]:
     known = {head.origin.stream: head for head in event.announced}
     same_start = event.known is not None and event.known.boot == event.request.boot
     effects: list[Effect] = []
-    for head in read_heads(event.request.heads, event.verifier, event.node):
+    for head in read_heads(event.request.heads, event.verifiers, event.node):
         before = known.get(head.origin.stream)
         if before is not None and before.is_denied_by(head, same_start=same_start):
             effects.append(Raise("GWY-19", head.origin.stream))
@@ -346,16 +337,26 @@ def _epoch(event: EpochAsked) -> list[Effect]:
     if event.known is None or (not event.carried and (not event.fence or event.fence != event.known.fence)):
         return [_fenced()]
     try:
-        opening = open_opening(event.statement, event.verifier)
+        note = parse_note(event.statement)
+        opening = parse_opening(note)
     except SyncError as error:
         return [Refuse(422, "bad-opening", str(error))]
     opened, held = opening.opened, event.held
     if (opened.node, opened.stream) != (event.node, event.stream):
         return [Refuse(422, "bad-opening", "the statement is of another stream")]
+    # its signatures were verified when it was taken; a change of the key may have come since
     if held is not None and held.origin == opened and event.stored == event.statement:
         return [Taken(held)]
     if event.same is not None and event.same.origin == opened:
         return [Taken(event.same)]  # an old stick after a newer one
+    try:
+        opener = check_opening(note, event.keys)
+    except WrongKey as error:
+        # an old stick may bear a key that another has followed since
+        late = _refuse_order(event, opening) if event.carried else None
+        return [late] if late else [Raise("GWY-22", opened.stream), Refuse(422, "bad-key", str(error))]
+    except SyncError as error:
+        return [Refuse(422, "bad-opening", str(error))]
     if (refusal := _refuse_order(event, opening)) is not None:
         return [refusal]
     found = event.find(opening.common.origin)
@@ -364,7 +365,8 @@ def _epoch(event: EpochAsked) -> list[Effect]:
         return [Raise("GWY-12", opened.stream), Refuse(412, "fork", "what the statement calls common is not")]
     return [
         Raise("GWY-17", opened.stream),
-        OpenLog(opened, "" if held else "routine", event.statement),
+        *([] if opener.continues else [Raise("GWY-23", opened.stream)]),
+        OpenLog(opened, "" if held else "routine", event.statement, opener.key),
         Taken(HeldLog(origin=opened, frontier=Frontier(), note=b"")),
     ]
 
@@ -390,9 +392,5 @@ def rewind_members(held: HeldLog | None) -> dict[str, object]:
     """What a 409 says beside its code: epoch, tag, size and root (hex) of the log."""
     if held is None:
         return {"epoch": 0, "tag": "", "size": 0, "root": EMPTY_ROOT.hex()}
-    return {
-        "epoch": held.origin.epoch,
-        "tag": held.origin.tag,
-        "size": held.frontier.size,
-        "root": held.frontier.root.hex(),
-    }
+    origin, frontier = held.origin, held.frontier
+    return {"epoch": origin.epoch, "tag": origin.tag, "size": frontier.size, "root": frontier.root.hex()}

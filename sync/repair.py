@@ -6,9 +6,10 @@ from itertools import groupby, product
 from math import prod
 from typing import Literal, NamedTuple
 
-from native import leaf_hashes
+from native import body_commitment, leaf_hashes
 from sync.control import Hole
-from sync.errors import EpochNeeded
+from sync.errors import EpochNeeded, SyncError
+from sync.header import COMMITMENT, decode_fields
 from sync.log import HASH_BYTES, TILE_LEAVES, Frontier, Leaves, range_frontier, tile_root
 from sync.names import Origin
 
@@ -140,3 +141,20 @@ def _hole(origin: Origin, run: Sequence[Loss]) -> Hole:
     return Hole(
         stream=origin.stream, epoch=origin.epoch, first=run[0].seq, last=run[-1].seq, lost=run[0].lost, why=run[0].why
     )  # fmt: skip
+
+
+def commitment_of(header: bytes | None) -> bytes:
+    """The commitment that a header states; empty where it states none."""
+    try:
+        found = decode_fields(header or b"")[COMMITMENT]
+    except (SyncError, TypeError, KeyError):
+        return b""
+    return found if isinstance(found, bytes) else b""
+
+
+def commitment_to(salt: bytes, particulars: bytes, body: bytes) -> bytes:
+    """The commitment to these parts; empty where they can be none."""
+    try:
+        return body_commitment(salt, particulars, body)
+    except ValueError:
+        return b""

@@ -61,6 +61,9 @@ CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vai
 REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
 
 
+KEY_WAIT_S = 300.0  # as long as for a certificate: a key is changed by people too
+
+
 class Phase(Enum):
     """Where the conversation stands."""
 
@@ -333,6 +336,10 @@ class Sender:
             case "fork":
                 # never the same batch again: the next session compares, and a further epoch begins where the two went apart
                 return self._forked(flow, now)
+            case "bad-key" | "key-absent":
+                # a person brings the right key or certificate; the lane's other streams go on meanwhile
+                self.flows[event.stream] = replace(flow, ready_at=now + KEY_WAIT_S, opening=False)
+                return [Alarm("SYN-32" if event.code == "bad-key" else "SYN-15", event.stream)]
             case "bad-opening":
                 return self._halt(flow, "SYN-31")
             case "unknown-dictionary" | "bad-batch" if self._context_of(flow, flow.first):

@@ -18,6 +18,9 @@ TOKEN = re.compile(r"[!-~]{1,128}")  # fences and ledger ids: they travel in HTT
 SESSION_BYTES_MAX = 256 * 1024  # a thousand streams and as many boots; the rest is somebody else's
 BOOTS_MAX = 1024  # starts without reaching a gateway: the outbox lists the first and the newest
 STREAMS_MAX = 1024  # feeds of the largest hospital, ten times over
+EARLIER_KEYS_MAX = (
+    4  # log keys that may still have to sign part of a queue: changes of one outage, and a note bears eight lines
+)
 LANES = ("critical", "routine", "bulk")
 
 
@@ -35,7 +38,8 @@ class OwnStream:
 class SessionRequest:
     """A start, and what it wants to send. `boot` and `boots` are 32 hex digits; `fence` the one last held, or empty; `log_certificate` PEM.
 
-    `heads`: signed checkpoints of the logs that wait (see `sync.announced`).
+    `heads`: signed checkpoints of the logs that wait (see `sync.announced`). `earlier_certificates`: those of log keys that still sign what
+    stands before a change of the key.
     """
 
     boot: str
@@ -44,13 +48,15 @@ class SessionRequest:
     log_certificate: str
     streams: tuple[OwnStream, ...]
     heads: tuple[bytes, ...] = ()
+    earlier_certificates: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """The request's JSON."""
+        earlier = {"earlier_certificates": list(self.earlier_certificates)} if self.earlier_certificates else {}
         streams = [{"stream": s.stream, "epoch": s.epoch, "tag": s.tag, "lane": s.lane} for s in self.streams]
         heads = {"heads": [head.decode() for head in self.heads]} if self.heads else {}
         return json.dumps(
-            {"boot": self.boot, "boots": list(self.boots), "fence": self.fence, "log_certificate": self.log_certificate, "streams": streams} | heads,
+            {"boot": self.boot, "boots": list(self.boots), "fence": self.fence, "log_certificate": self.log_certificate, "streams": streams, **earlier} | heads,
             ensure_ascii=False,
         ).encode()  # fmt: skip
 
@@ -102,14 +108,18 @@ def read_request(data: bytes) -> SessionRequest:
                 OwnStream(stream=s["stream"], epoch=s["epoch"], tag=s["tag"], lane=s["lane"]) for s in found["streams"]
             ),
             heads=_heads(found.get("heads", [])),
+            earlier_certificates=tuple(found.get("earlier_certificates", ())),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise BadBatch("session request fields are missing") from error
     boots = (request.boot, *request.boots)
     if len(boots) > BOOTS_MAX or not all(isinstance(boot, str) and BOOT.fullmatch(boot) for boot in boots):
         raise BadBatch("boot ids are 32 hex digits")
-    if not (request.fence == "" or _token(request.fence)) or not _ascii(request.log_certificate):
+    certificates = (request.log_certificate, *request.earlier_certificates)
+    if not (request.fence == "" or _token(request.fence)) or not all(map(_ascii, certificates)):
         raise BadBatch("fence and certificate are ASCII text")
+    if len(certificates) > 1 + EARLIER_KEYS_MAX:
+        raise BadBatch("too many certificates of earlier log keys")
     if len(request.streams) > STREAMS_MAX or not all(
         _good(s.stream, s.epoch, s.tag) and s.lane in LANES for s in request.streams
     ):

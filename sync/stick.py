@@ -20,7 +20,7 @@ from sync.names import EPOCH_MAX, NAME, TAG, Origin
 from sync.opening import Opening, read_opening
 from sync.receipt import Receipt, open_receipt
 from sync.seal import place, sealed_bytes
-from sync.session import STREAMS_MAX, TOKEN
+from sync.session import EARLIER_KEYS_MAX, STREAMS_MAX, TOKEN
 
 FORMAT = "wasl-stick/2"
 MANIFEST_NAME: Final = "manifest.json"
@@ -69,7 +69,8 @@ class BatchFile:
 class Manifest:
     """Whose records these are, the batches in the order in which they are to be taken, and the statements that open further epochs.
 
-    `log_certificate` is PEM; `sealed_to`: id of the key to which every batch is sealed, empty where none is.
+    `log_certificate` is PEM, and so are `earlier_certificates`, those of the log keys before that one, as in a session;
+    `sealed_to`: id of the key to which every batch is sealed, empty where none is.
     """
 
     node: str
@@ -77,14 +78,17 @@ class Manifest:
     batches: tuple[BatchFile, ...]
     openings: tuple[str, ...] = ()
     sealed_to: str = ""
+    earlier_certificates: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Its JSON."""
         rows = [asdict(each) for each in self.batches]
-        text = {
+        text: dict[str, Any] = {
             "format": FORMAT, "node": self.node, "log_certificate": self.log_certificate, "sealed_to": self.sealed_to,
             "openings": self.openings, "batches": rows,
         }  # fmt: skip
+        if self.earlier_certificates:
+            text["earlier_certificates"] = list(self.earlier_certificates)
         return json.dumps(text, indent=0).encode()
 
     def steps(self) -> Iterator["BatchFile | Statement"]:
@@ -146,12 +150,15 @@ def read_manifest(data: bytes) -> Manifest:
         batches = tuple(BatchFile(**row) for row in rows)
         manifest = Manifest(
             node=found["node"], log_certificate=found["log_certificate"], batches=batches, openings=_texts(found["openings"], OPENINGS_MAX, NOTE_BYTES_MAX),
-            sealed_to=found["sealed_to"],
+            sealed_to=found["sealed_to"], earlier_certificates=tuple(found.get("earlier_certificates", ())),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise BadStick("the manifest does not say what it should") from error
-    if not (_named(manifest.node) and _certificate(manifest.log_certificate) and all(map(_good, batches))):
+    certificates = (manifest.log_certificate, *manifest.earlier_certificates)
+    if not (_named(manifest.node) and all(map(_certificate, certificates)) and all(map(_good, batches))):
         raise BadStick("a name, number or file of the manifest is out of range")
+    if len(certificates) > 1 + EARLIER_KEYS_MAX:
+        raise BadStick("the manifest brings too many certificates")
     if manifest.sealed_to != "" and not (isinstance(manifest.sealed_to, str) and _DIGEST.fullmatch(manifest.sealed_to)):
         raise BadStick("the manifest names no key")
     _check_openings(manifest)

@@ -39,6 +39,7 @@ from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadBatch, LogBroken
 from sync.keys import Verifier
 from sync.log import Frontier
+from sync.log_keys import LogKeys
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView
 from sync.receipt import cosign
@@ -81,7 +82,7 @@ class Centre:
             return Problem("bad-batch", {}, 0.0)
         event = PutAsked(
             node=NODE, origin_stream=stream, epoch=epoch, first=first, fence=fence, known=KNOWN, held=self.held.get(stream),
-            leaves=self._leaves.get(stream, MemoryLog()), verifier=VERIFIER, batch=made,
+            leaves=self._leaves.get(stream, MemoryLog()), keys=LogKeys(in_force=VERIFIER), batch=made,
         )  # fmt: skip
         for effect in self._receiver.handle(event, 1):
             match effect:

@@ -12,6 +12,7 @@ from sync.context import CONTEXT_BYTES_MAX, before, recall
 from sync.errors import BadBatch, UnknownDictionary
 from sync.keys import FileSigner, Verifier
 from sync.log import Frontier, root_at
+from sync.log_keys import LogKeys
 from sync.names import Origin
 from sync.opening import End, Opening, sign_opening
 from sync.receiver import (
@@ -104,7 +105,7 @@ class Centre:
         heads = tuple(each.head for each in self.logs.values())
         event = SessionAsked(
             node=NODE, request=request, known=self.known, logs=heads, fresh=f"{self.dice.getrandbits(128):032x}", stale=stale,
-            verifier=Verifier(NODE, LOG_SIGNER.public), announced=tuple(self.announced.values()),
+            verifiers=(Verifier(NODE, LOG_SIGNER.public),), announced=tuple(self.announced.values()),
         )  # fmt: skip
         for effect in self.receiver.handle(event, self.now):
             match effect:
@@ -149,7 +150,7 @@ class Centre:
         event = EpochAsked(
             node=NODE, stream=stream, fence=fence, known=self.known, held=mine.head if mine else None,
             stored=self.openings.get(mine.head.origin, b"") if mine else b"", statement=statement,
-            verifier=Verifier(NODE, LOG_SIGNER.public), find=find,
+            keys=LogKeys(in_force=Verifier(NODE, LOG_SIGNER.public)), find=find,
         )  # fmt: skip
         for effect in self.receiver.handle(event, self.now):
             match effect:
@@ -198,7 +199,7 @@ class Centre:
         mine = self.logs.get(stream)
         event = PutAsked(
             node=NODE, origin_stream=stream, epoch=epoch, first=first, fence=fence, known=self.known, held=mine.head if mine else None,
-            leaves=mine.log if mine else MemoryLog(), verifier=Verifier(NODE, LOG_SIGNER.public), batch=found,
+            leaves=mine.log if mine else MemoryLog(), keys=LogKeys(in_force=Verifier(NODE, LOG_SIGNER.public)), batch=found,
             announced=self.announced.get(stream),
         )  # fmt: skip
         answer: bytes | Refuse | None = None

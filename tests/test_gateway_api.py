@@ -235,7 +235,7 @@ def test_a_checkpoint_signed_by_another_key_is_422(made, realm):
     node.session()
     other = made("other-key")
     node.signer = type(node.signer)(node.name, other.signer._key)
-    assert code(node.put(0, 5)) == (422, "bad-batch")
+    assert code(node.put(0, 5)) == (422, "bad-key")
 
 
 def test_a_batch_of_another_node_or_address_is_422(made):

@@ -287,7 +287,12 @@ def test_a_head_that_somebody_moved_is_not_overwritten(bench, path, made):
     log, held = rows.head(node.name, "his")
     records = tuple(node.records(6, 8))
     effect = Append(
-        held.origin, held.frontier, held.frontier.append(b"".join(r.leaf for r in records)), b"note", records
+        held.origin,
+        held.frontier,
+        held.frontier.append(b"".join(r.leaf for r in records)),
+        b"note",
+        records,
+        Verifier(node.name, node.signer.public),
     )
     connection.execute("BEGIN IMMEDIATE")
     for moved in (
@@ -409,20 +414,22 @@ def test_the_ledger_keeps_its_id_and_its_boots_over_a_restart(realm, path, made)
     second.ledger.stop()
 
 
-def test_a_renewed_log_certificate_is_used_and_the_older_one_kept(bench, made, realm, tmp_path, view):
+def test_a_certificate_of_another_log_key_does_not_change_the_key(bench, made, realm, tmp_path, view):
     node = made()
     bench.admit(node)
     bench.put(node, 0, 4).result(WAIT_S)
-    issue_node(realm.folder / "ca", tmp_path / "renewed", node.name)
-    older = node.signer
-    node.signer = FileSigner(node.name, load_pem_private_key((tmp_path / "renewed/log.key").read_bytes(), None))
-    refused = bench.put(node, 4, 8).result(WAIT_S)
-    assert isinstance(refused, Refuse)
-    assert refused.code == "bad-batch"
-    bench.admit(node, log_certificate=der(read((tmp_path / "renewed/log.pem").read_bytes())))
+    issue_node(realm.folder / "ca", tmp_path / "other", node.name)
+    older, fresh = node.signer, der(read((tmp_path / "other/log.pem").read_bytes()))
+    node.signer = FileSigner(node.name, load_pem_private_key((tmp_path / "other/log.key").read_bytes(), None))
+    for certificate in (None, fresh):
+        bench.admit(node, log_certificate=certificate)
+        refused = bench.put(node, 4, 8).result(WAIT_S)
+        assert isinstance(refused, Refuse)
+        assert refused.code == "bad-key"
+    node.signer = older  # whose certificate the last session did not bring
+    assert bench.put(node, 4, 8).result(WAIT_S).code == "bad-key"
+    bench.admit(node)
     assert isinstance(bench.put(node, 4, 8).result(WAIT_S), Receipt)
-    node.signer = older
-    assert bench.put(node, 8, 12).result(WAIT_S).code == "bad-batch"
 
 
 # --- what is stored

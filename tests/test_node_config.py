@@ -6,6 +6,7 @@ import pytest
 
 from node.addresses import Address
 from node.config import Config, ConfigError, Problem, check, load, parse_listen
+from sync.session import EARLIER_KEYS_MAX
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
 SMALLEST = """\
@@ -233,6 +234,30 @@ def test_check_names_the_files_that_cannot_be_read(tmp_path):
     assert [(problem.line, problem.key) for problem in check(file)] == [(10, "keys.log_certificate")]
     (tmp_path / "log.pem").touch()
     assert check(file) == []
+
+
+EARLIER = '[[keys.previous]]\nlog_key = "old.key"\nlog_certificate = "old.pem"\n'
+
+
+def test_earlier_log_key_is_two_files_that_check_opens(tmp_path, loaded):
+    config = loaded(SMALLEST + EARLIER)
+    assert [each.log_key for each in config.keys.previous] == [tmp_path / "old.key"]
+    for name in ("link.key", "link.pem", "log.key", "log.pem", "ca.pem", "old.pem"):
+        (tmp_path / name).touch()
+    (problem,) = check(tmp_path / "node.toml")
+    assert (problem.line, problem.key) == (LINES + 2, "keys.previous[#1].log_key")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[[keys.previous]]\nlog_key = "old.key"\n', "keys.previous[#1].log_certificate"), (EARLIER + 'ca = "x"\n', "keys.previous[#1].ca"),
+        (EARLIER * (EARLIER_KEYS_MAX + 1), "keys.previous"),
+    ],
+    ids=["without its certificate", "with more", "too many"],
+)  # fmt: skip
+def test_earlier_log_key_in_another_form_is_refused(problems, text, key):
+    assert [problem.key for problem in problems(SMALLEST + text)] == [key]
 
 
 def test_check_returns_the_problems_that_load_raises(tmp_path):

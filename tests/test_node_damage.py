@@ -134,4 +134,4 @@ def test_a_log_key_that_is_not_the_one_that_signed_refuses_to_start(node, realm)
     node.keys = keys
     node.launch()
     assert node.ended() == 1
-    assert node.log("core.cannot_start")[-1]["code"] == "SYN-06"
+    assert node.log("core.cannot_start")[-1]["code"] == "SYN-15"

@@ -17,7 +17,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from node.tools import pki, pki_files
+from node.tools.pki import issue_log_key, issue_node
 from node.tools.pki_commands import pki_group
+from sync.certificates import node_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -211,6 +213,21 @@ def test_existing_keys_are_never_replaced(realm):
     with pytest.raises(FileExistsError):
         pki.issue_gateway(realm / "ca", realm / "gateway", "centre", ["localhost"])
     assert before == {path: path.read_bytes() for path in realm.rglob("*") if path.is_file()}
+
+
+def test_further_log_key_is_another_one_for_the_same_node_and_never_in_place_of_the_first(realm, tmp_path):
+    issue_node(realm / "ca", tmp_path / "node", "clinic-9")
+    with pytest.raises(FileExistsError):
+        issue_log_key(realm / "ca", tmp_path / "node", "clinic-9")
+    issue_log_key(realm / "ca", tmp_path / "next", "clinic-9")
+    first, second = (
+        x509.load_pem_x509_certificate((tmp_path / each / "log.pem").read_bytes()) for each in ("node", "next")
+    )
+    assert node_of(first, "log") == node_of(second, "log") == "clinic-9"
+    assert first.public_key() != second.public_key()
+    key = serialization.load_pem_private_key((tmp_path / "next/log.key").read_bytes(), None)
+    assert key.public_key() == second.public_key()
+    assert {file.name for file in (tmp_path / "next").iterdir()} == {"log.key", "log.pem"}
 
 
 def test_an_issue_cut_off_before_its_end_can_be_repeated(realm, tmp_path):

@@ -253,7 +253,7 @@ def other_signer(batch):
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (other_body, "fork"), (other_signer, "bad-batch"), (lambda b: replace(b, tag="00000000"), "bad-batch"), (lambda b: replace(b, node="clinic-8"), "bad-batch"),
+        (other_body, "fork"), (other_signer, "bad-key"), (lambda b: replace(b, tag="00000000"), "bad-batch"), (lambda b: replace(b, node="clinic-8"), "bad-batch"),
         (lambda b: replace(b, records=b.records[1:]), "bad-batch"),
     ],
 )  # fmt: skip

@@ -189,7 +189,7 @@ def statement(site, change, signer=None):
 @pytest.mark.parametrize(
     ("change", "signer", "code"),
     [
-        (lambda o: o, FileSigner(NAME, ed25519("a stranger")), "bad-opening"),
+        (lambda o: o, FileSigner(NAME, ed25519("a stranger")), "bad-key"),
         (lambda o: replace(o, common=replace(o.common, root=bytes(32))), None, "fork"),
         (lambda o: replace(o, common=replace(o.common, size=9)), None, "rewind"),
         (lambda o: replace(o, opened=replace(o.opened, tag="00000000")), None, "rewind"),

@@ -10,7 +10,7 @@ from sync.announced import Announced, read_heads
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.keys import FileSigner, Verifier
 from sync.log import EMPTY_ROOT
-from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, ORIGIN, draft, frontier_of, records
+from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, ORIGIN, draft, ed25519, frontier_of, records
 
 MADE = records([draft(n) for n in range(12)])
 OTHERS = records([draft(n, message_type="ADT^A08") for n in range(12)])
@@ -23,7 +23,7 @@ def head(size: int, made=MADE, *, origin=ORIGIN, signer: FileSigner = LOG_SIGNER
 
 
 def announced(size: int, made=MADE, **changes) -> Announced:
-    (found,) = read_heads([head(size, made, **changes)], VERIFIER, NODE)
+    (found,) = read_heads([head(size, made, **changes)], [VERIFIER], NODE)
     return found
 
 
@@ -43,7 +43,18 @@ def test_head_that_the_log_key_signed_says_its_log_its_size_and_its_root():
     ],
 )
 def test_head_that_this_key_did_not_sign_for_this_node_says_nothing(note):
-    assert read_heads([note, head(3)], VERIFIER, NODE) == (announced(3),)
+    assert read_heads([note, head(3)], [VERIFIER], NODE) == (announced(3),)
+
+
+def test_head_at_a_change_of_the_key_is_read_by_either_key_and_an_earlier_keys_head_by_that_key():
+    new = FileSigner(NODE, ed25519("new log key"))
+    found = Verifier(NODE, new.public)
+    both = sign_checkpoint(Checkpoint(ORIGIN, 5, frontier_of(MADE[:5]).root), LOG_SIGNER, new)
+    for verifiers in ([VERIFIER], [found], [found, VERIFIER]):
+        (read,) = read_heads([both], verifiers, NODE)
+        assert (read.size, read.note) == (5, both)
+    assert read_heads([head(3), head(4, signer=new)], [found, VERIFIER], NODE) == (announced(3), read_heads([head(4, signer=new)], [found], NODE)[0])  # fmt: skip
+    assert read_heads([both, head(3)], [], NODE) == ()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from sync.checkpoint import Checkpoint, open_checkpoint
-from sync.errors import LogBroken, NoRoom, NotAName, SyncError
+from sync.errors import KeyAbsent, LogBroken, NoRoom, NotAName, SyncError
 from sync.header import common_start
 from sync.keys import FileSigner
 from sync.names import Origin
@@ -459,8 +459,10 @@ def test_outbox_of_another_key_is_refused(tmp_path):
     with closing(outbox(tmp_path)) as made:
         made.append(some(0, 1))
     other = Outbox(tmp_path / "outbox.db", signer=FileSigner(NODE, ed25519("another")), random=Random(1).randbytes)
-    with closing(other), pytest.raises(LogBroken):
+    with closing(other), pytest.raises(KeyAbsent):
         other.verify_heads()
+    with pytest.raises(KeyAbsent):
+        other.append(some(1, 2))
 
 
 def test_library_that_would_not_keep_what_is_acknowledged_is_refused(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from sync.batch import Batch
 from sync.checkpoint import Checkpoint, Note, NoteSignature, open_checkpoint, parse_note, sign_checkpoint
 from sync.keys import FileSigner, Verifier
 from sync.log import EMPTY_ROOT, Frontier
+from sync.log_keys import LogKeys
 from sync.names import Origin
 from sync.opening import End, Opening, sign_opening
 from sync.receipt import cosign, open_receipt
@@ -74,7 +75,7 @@ def asked(begin: int, end: int, size: int, made=MADE, *, stored=MADE, note: byte
     )  # fmt: skip
     event = PutAsked(
         node=NODE, origin_stream=STREAM, epoch=1, first=begin, fence="fence-1", known=KNOWN, held=held(size, stored),
-        leaves=MemoryLog([record.leaf for record in stored[:size]]), verifier=VERIFIER, batch=batch,
+        leaves=MemoryLog([record.leaf for record in stored[:size]]), keys=LogKeys(in_force=VERIFIER), batch=batch,
     )  # fmt: skip
     in_batch = {
         key: changes.pop(key) for key in list(changes) if key in {"tag", "stream", "lane"} or key.startswith("batch_")
@@ -98,6 +99,15 @@ def refused(effects: list, status: int, code: str, *raised: str) -> None:
 
 
 # --- what follows is appended
+
+
+def test_repeat_of_a_head_that_two_log_keys_signed_keeps_both_under_a_renewed_cosigning_key():
+    old, other = FileSigner(COSIGNER.name, ed25519("old cosign key")), FileSigner(NODE, ed25519("new log key"))
+    note = sign_checkpoint(Checkpoint(ORIGIN, 5, frontier_of(MADE[:5]).root), LOG_SIGNER, other)
+    event = asked(0, 5, 5)
+    (receipt,) = judged(replace(event, held=replace(event.held, note=cosign(note, time=1, signer=old))))
+    assert parse_note(receipt.note).signatures[:-1] == parse_note(note).signatures
+    assert open_receipt(receipt.note, COSIGNER_KEY).time == NOW_S
 
 
 @pytest.mark.parametrize(("first", "end", "size"), [(0, 1, 0), (0, 12, 0), (5, 6, 5), (5, 12, 5), (11, 12, 11)])
@@ -267,7 +277,6 @@ def test_batch_that_says_something_else_than_its_address_is_refused(changes):
         pytest.param(note_of(5), id="of the size before"),
         pytest.param(note_of(6, origin=replace(ORIGIN, stream="lab")), id="of another stream"),
         pytest.param(note_of(6, origin=replace(ORIGIN, tag="00000000")), id="of another tag"),
-        pytest.param(note_of(6, signer=FileSigner(NODE, ed25519("stolen name"))), id="of another key"),
         pytest.param(note_of(6, signer=COSIGNER), id="of the gateway itself"),
         pytest.param(
             cosign(note_of(6), time=1, signer=FileSigner("evil", ed25519("evil"))), id="with a stranger's line"
@@ -279,10 +288,15 @@ def test_checkpoint_is_refused_if_it_is(note):
     refused(judged(asked(5, 6, 5, note=note)), 422, "bad-batch")
 
 
+def test_checkpoint_of_another_key_of_the_node_is_refused_and_alarmed():
+    note = note_of(6, signer=FileSigner(NODE, ed25519("stolen name")))
+    refused(judged(asked(5, 6, 5, note=note)), 422, "bad-key", "GWY-22")
+
+
 def test_two_lines_of_the_node_itself_are_refused():
     parsed = parse_note(note_of(6))
     twice = Note(parsed.text, (*parsed.signatures, NoteSignature(NODE, b"abcd", bytes(64)))).encode()
-    refused(judged(asked(5, 6, 5, note=twice)), 422, "bad-batch")
+    refused(judged(asked(5, 6, 5, note=twice)), 422, "bad-key", "GWY-22")
 
 
 def test_content_is_never_judged():
@@ -304,7 +318,7 @@ def session(
     found: SessionRequest, *, known: Admitted | None = KNOWN, logs=(), stale: bool = False, announced=()
 ) -> list:
     event = SessionAsked(
-        node=NODE, request=found, known=known, logs=logs, fresh="fresh", stale=stale, verifier=VERIFIER, announced=announced
+        node=NODE, request=found, known=known, logs=logs, fresh="fresh", stale=stale, verifiers=(VERIFIER,), announced=announced
     )  # fmt: skip
     return RECEIVER.handle(event, NOW_S)
 
@@ -380,7 +394,7 @@ def test_empty_log_takes_its_first_record():
 
 
 def announced(size: int, made=MADE, **changes) -> Announced:
-    (found,) = read_heads([note_of(size, made, **changes)], VERIFIER, NODE)
+    (found,) = read_heads([note_of(size, made, **changes)], [VERIFIER], NODE)
     return found
 
 
@@ -438,7 +452,7 @@ def epoch(event_held=None, *, statement=None, common=None, carried=True, same=No
         Opening(opened=NEXT, theirs=None, own=common, common=common, carried=0), LOG_SIGNER
     )
     asked = EpochAsked(
-        node=NODE, stream=STREAM, fence=fence, known=KNOWN, held=event_held, stored=b"", statement=made, verifier=VERIFIER,
+        node=NODE, stream=STREAM, fence=fence, known=KNOWN, held=event_held, stored=b"", statement=made, keys=LogKeys(in_force=VERIFIER),
         find=lambda origin: (size, TREE) if origin == ORIGIN else None, carried=carried, same=same,
     )  # fmt: skip
     return RECEIVER.handle(asked, NOW_S)
@@ -450,7 +464,7 @@ def test_carried_statement_opens_its_epoch_without_a_fence_and_one_of_the_link_d
     assert epoch(held(5), carried=False)[-1].code == "fenced"
     nobody = replace(KNOWN, fence="")
     asked = EpochAsked(
-        node=NODE, stream=STREAM, fence="", known=nobody, held=held(5), stored=b"", statement=b"", verifier=VERIFIER, find=lambda _: None
+        node=NODE, stream=STREAM, fence="", known=nobody, held=held(5), stored=b"", statement=b"", keys=LogKeys(in_force=VERIFIER), find=lambda _: None
     )  # fmt: skip
     assert RECEIVER.handle(asked, NOW_S)[-1].code == "fenced"
 
@@ -477,10 +491,12 @@ def test_carried_statement_whose_common_part_is_another_is_a_fork():
 
 def test_carried_statement_for_a_stream_of_which_nothing_is_held_opens_it_only_where_nothing_came_before():
     assert epoch(None)[-1].code == "rewind"
-    assert epoch(None, common=end_at(0))[1] == OpenLog(NEXT, "routine", epoch(None, common=end_at(0))[1].opening)
+    opened = epoch(None, common=end_at(0))[1]
+    assert opened == OpenLog(NEXT, "routine", opened.opening, opened.key)
+    assert opened.key.public == VERIFIER.public
     assert epoch(None, common=end_at(0), carried=False, fence="fence-1")[-1].code == "rewind"
 
 
 def test_carried_statement_of_a_strangers_key_is_refused():
     made = Opening(opened=NEXT, theirs=None, own=end_at(4), common=end_at(4), carried=0)
-    assert epoch(held(5), statement=sign_opening(made, FileSigner(NODE, ed25519("a stranger"))))[-1].code == "bad-opening"  # fmt: skip
+    assert epoch(held(5), statement=sign_opening(made, FileSigner(NODE, ed25519("a stranger"))))[-1].code == "bad-key"  # fmt: skip

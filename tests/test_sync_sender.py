@@ -11,7 +11,7 @@ from sync.flow import QUANTUM_BYTES_MAX
 from sync.keys import FileSigner, Verifier
 from sync.pace import WAIT_S_MAX, WAIT_S_MIN, Backoff
 from sync.receipt import cosign
-from sync.sender import FORKS_MAX, REVOKED_WAIT_S, SESSION_S_MAX, Phase, Sender
+from sync.sender import FORKS_MAX, KEY_WAIT_S, REVOKED_WAIT_S, SESSION_S_MAX, Phase, Sender
 from sync.sender_events import (
     Alarm,
     AskRoot,
@@ -414,6 +414,21 @@ def test_busy_gateway_is_left_alone_for_as_long_as_it_asks_but_never_for_ever(wa
     (wait,) = made.handle(Refused("", "busy", wait_s=wait_s), 0.0)
     assert least <= wait.seconds <= most
     assert made.handle(Tick(), 60.1) == [AskSession()]
+
+
+@pytest.mark.parametrize(("code", "alarm"), [("bad-key", "SYN-32"), ("key-absent", "SYN-15")])
+def test_stream_whose_key_does_not_count_waits_alone_and_is_tried_again(code, alarm):
+    made, lab = made_sender(), replace(ORIGIN, stream="lab")
+    made.handle(Started((OwnLog(ORIGIN, 40, 10), OwnLog(lab, 40, 10)), "ledger-1"), 0.0)
+    *_, first = made.handle(opened(10, streams=(their(10), their(10, stream="lab"))), 0.0)
+    assert first.origin == ORIGIN
+    warned, other = made.handle(Refused("his", code), 0.0)
+    assert (warned, other.origin) == (Alarm(alarm, "his"), lab)
+    kept, wait = made.handle(replace(receipt(40, origin=lab), stream="lab"), 1.0)
+    assert (kept.origin, kept.size) == (lab, 40)
+    assert wait == Wait(KEY_WAIT_S - 1.0)
+    assert made.handle(Tick(), KEY_WAIT_S) == [first]
+    assert made.phase is Phase.OPEN
 
 
 def test_window_never_grows_beyond_the_quantum_and_is_forgotten_after_success():

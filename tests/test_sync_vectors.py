@@ -16,12 +16,16 @@ from native import body_commitment, leaf_hashes
 from sync import batch, control, evidence, header
 from sync.announced import read_heads
 from sync.answer import open_answer
-from sync.checkpoint import open_checkpoint
+from sync.certificates import read, verifier_of
+from sync.checkpoint import open_checkpoint, parse_note, verify_note
 from sync.context import recall
 from sync.dictionary import Shelf
 from sync.dictionary import make as make_dictionary
+from sync.key_change import read_key_change
+from sync.key_ring import id_of
 from sync.keys import Verifier, key_id
 from sync.log import Frontier, root_from_proof
+from sync.log_keys import LogKeys, check_opening
 from sync.names import Origin
 from sync.opening import open_opening
 from sync.receipt import lengthen, open_receipt, shorten
@@ -165,7 +169,7 @@ def test_session_vectors_are_read():
 def test_heads_vector_says_what_it_says():
     found = vector("heads")
     request = read_request(json.dumps(found["request"]).encode())
-    heads = read_heads(request.heads, Verifier(make.NODE, make.LOG_SIGNER.public), make.NODE)
+    heads = read_heads(request.heads, [Verifier(make.NODE, make.LOG_SIGNER.public)], make.NODE)
     assert [{"origin": str(head.origin), "size": head.size, "root": head.root.hex()} for head in heads] == found["says"]
 
 
@@ -229,3 +233,23 @@ def test_sealed_vector_opens_under_its_key(at):
     where = place(Origin.parse(found["origin"]), found["first"], found["count"])
     data = b"".join(unseal(read, {found["sealed_to"]: key}, found["sealed_to"], where))
     assert (len(data), sha256(data).hexdigest()) == (found["files"][at]["bytes"], found["files"][at]["plain"])
+
+
+def test_key_change_vector_reads_back_and_each_checkpoint_bears_just_the_keys_of_its_range():
+    found = vector("key_change")
+    made = header.decode(bytes.fromhex(found["header"]))
+    kind, members = control.decode(made, found["says"].encode())
+    change = read_key_change(members)
+    assert (kind, change.before.hex(), change.after.hex()) == ("key-change", found["before"], found["after"])
+    old, new = (Verifier(make.NODE, bytes.fromhex(found[name])) for name in ("before", "after"))
+    assert [id_of(old).hex(), id_of(new).hex()] == found["key_ids"]
+    assert verifier_of(read(change.certificate), make.NODE).public == new.public
+    leaves = b"".join(bytes.fromhex(leaf) for leaf in found["leaves"])
+    for each in found["checkpoints"]:
+        note = parse_note(each["note"].encode())
+        wanted = [old] if each["end"] <= 2 else [new] if each["first"] > 2 else [old, new]
+        assert [line.key_id for line in note.signatures] == [id_of(key) for key in wanted]
+        for key in wanted:
+            assert verify_note(note, key).root == Frontier().append(leaves[: 32 * each["end"]]).root
+    opened = check_opening(parse_note(found["opening"].encode()), LogKeys(in_force=old, certified=(new,)))
+    assert (opened.key.public, opened.continues) == (new.public, True)

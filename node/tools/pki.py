@@ -103,14 +103,12 @@ def issue_node(dir_ca: Path, out_dir: Path, name: str, *, now: datetime | None =
         names=(x509.UniformResourceIdentifier(urn),),
         usage=ExtendedKeyUsageOID.CLIENT_AUTH,
     )
-    log = Leaf(
-        file=LOG,
-        common_name=f"{name} log",
-        key=ed25519.Ed25519PrivateKey.generate(),
-        names=(x509.UniformResourceIdentifier(f"{urn}:log"),),
-        usage=None,
-    )
-    _issue(dir_ca, out_dir, (link, log), now=now or datetime.now(UTC))
+    _issue(dir_ca, out_dir, (link, _log_leaf(name)), now=now or datetime.now(UTC))
+
+
+def issue_log_key(dir_ca: Path, out_dir: Path, name: str, *, now: datetime | None = None) -> None:
+    """Make a further log key for a node, with its certificate, in `out_dir`: never where the present one is. FileExistsError: there is one."""
+    _issue(dir_ca, out_dir, (_log_leaf(_checked(name)),), now=now or datetime.now(UTC))
 
 
 def issue_gateway(dir_ca: Path, out_dir: Path, name: str, hosts: Sequence[str], *, now: datetime | None = None) -> None:
@@ -174,6 +172,13 @@ def revoke(dir_ca: Path, certificate_pem: bytes, *, now: datetime | None = None)
     entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(now).build()
     number = current.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
     write_public(dir_ca / VALIDITY_LIST, _validity_list(authority, (*current, entry), number=number, now=now))
+
+
+def _log_leaf(name: str) -> Leaf:
+    return Leaf(
+        file=LOG, common_name=f"{name} log", key=ed25519.Ed25519PrivateKey.generate(),
+        names=(x509.UniformResourceIdentifier(f"urn:wasl:node:{name}:log"),), usage=None,
+    )  # fmt: skip
 
 
 def _issue(dir_ca: Path, out_dir: Path, leaves: Sequence[Leaf], *, now: datetime) -> None:

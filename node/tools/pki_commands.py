@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.tools.pki import issue_gateway, issue_node, issue_operator, issue_seal, make_authority, revoke
+from node.tools.pki import issue_gateway, issue_log_key, issue_node, issue_operator, issue_seal, make_authority, revoke
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _CA = click.option("--ca", "dir_ca", type=_FOLDER, default=Path("pki"), show_default=True, help="Folder of the CA.")
@@ -46,6 +46,21 @@ def node(name: str, dir_ca: Path, out_dir: Path | None) -> None:
     with _explained():
         issue_node(dir_ca, out_dir or Path(name), name)
     click.echo(f"Node {name}: link and log keys are in {out_dir or name}.")
+
+
+@pki_group.command("log-key", help="Make a further log key for the node NAME, to change over to, with its certificate.")
+@click.argument("name")
+@_CA
+@_OUT
+def log_key(name: str, dir_ca: Path, out_dir: Path | None) -> None:
+    """Run issue_log_key."""
+    out_dir = out_dir or Path(f"{name}-log")
+    with _explained():
+        issue_log_key(dir_ca, out_dir, name)
+    click.echo(
+        f"Node {name}: a new log key is in {out_dir}. Configure it in [keys], put the files of the old one under [[keys.previous]],"
+        " restart the node, and take the old ones out when `wasl status` says so."
+    )
 
 
 @pki_group.command("gateway", help="Make server, cosigning and seal keys for the gateway NAME, with certificates.")

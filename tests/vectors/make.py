@@ -24,6 +24,8 @@ from sync.answer import Answer, sign_answer
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.context import CONTEXT_BYTES_MAX, before
 from sync.dictionary import compress, read_index
+from sync.key_change import KeyChange
+from sync.key_ring import KeyRing, OwnKeys, id_of
 from sync.keys import COSIGNATURE_V1, ED25519, FileSigner, key_id
 from sync.log import Frontier, inclusion_proof
 from sync.names import Origin
@@ -47,11 +49,13 @@ from tests.sim_realm import (
     TAG,
     MemoryLog,
     MemoryRecords,
+    certificate,
     checkpoint_note,
     der,
     draft,
     ed25519,
     evidence,
+    frontier_of,
     pem,
     records,
     salt,
@@ -341,6 +345,32 @@ def hpke_seal(share: X25519PrivateKey, to: X25519PublicKey, info: bytes, data: b
     return enc + cipher.encrypt(expand(hpke, inner, b"base_nonce", schedule, 12), data, b"")
 
 
+def key_changes() -> dict[str, Any]:
+    """A log of five records of which the third changes the key: its batches' checkpoints wherever they are cut, and a statement under both."""
+    fresh = FileSigner(NODE, ed25519("next log key"))
+    given = der(certificate(AUTHORITY, f"urn:wasl:node:{NODE}:log", key=ed25519("next log key"), what="next log"))
+    change = KeyChange(stream=STREAM, epoch=1, before=LOG_SIGNER.public, after=fresh.public, certificate=given)
+    said = change.draft(
+        facility="rawdah", at=control.Moment(received_us=NOW_S * 1_000_000, clock_state=1, clock_error_us=5000)
+    )
+    made = records([draft(0), draft(1), said, draft(3), draft(4)])
+    ring, keys = KeyRing(fresh, (LOG_SIGNER,)), OwnKeys(id_of(fresh), ((2, id_of(LOG_SIGNER), id_of(fresh)),))
+    end = End(ORIGIN, 2, frontier_of(made[:2]).root)
+    opening = Opening(opened=replace(ORIGIN, epoch=2, tag="11111111"), theirs=end, own=end, common=end, carried=0)
+    return {
+        "before": LOG_SIGNER.public.hex(), "after": fresh.public.hex(), "key_ids": [id_of(each).hex() for each in (LOG_SIGNER, fresh)],
+        "says": said.body.decode(), "header": made[2].header.hex(), "leaves": [each.leaf.hex() for each in made],
+        "checkpoints": [
+            {
+                "first": first, "end": upto,
+                "note": ring.sign_batch(Checkpoint(ORIGIN, upto, frontier_of(made[:upto]).root), first, keys).decode(),
+            }
+            for first, upto in ((0, 2), (0, 3), (2, 3), (1, 5), (3, 5))
+        ],
+        "opening": sign_opening(opening, LOG_SIGNER, fresh).decode(),
+    }  # fmt: skip
+
+
 def controls() -> list[dict[str, str]]:
     """Control records: kind and body to leaf."""
     at = control.Moment(received_us=NOW_S * 1_000_000, clock_state=1, clock_error_us=5000)
@@ -375,6 +405,7 @@ VECTORS: dict[str, Callable[[], Any]] = {
     "control": controls,
     "answer": answers,
     "sealed": sealed_files,
+    "key_change": key_changes,
 }
 
 

@@ -1,0 +1,130 @@
+"""The nodes' log keys in the ledger, inside the writer's transaction: certificates, which is in force for each log, and the changes."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import apsw
+
+from sync.certificates import der, read, verifier_of
+from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
+from sync.log_keys import Change, LogKeys
+
+LOG, COSIGN = "log", "cosign"  # roles of kept certificates
+VERIFIERS_MAX = 4096  # parsed log keys held in memory: every node of a country's region, 1 MB
+KEPT_MAX = 64  # of one node's certificates: two renewals a year for longer than a node stands
+
+
+class Brought(NamedTuple):
+    """A log certificate (DER) that a session or a stick brings, judged by the front end: good, and `current` if it is valid now."""
+
+    certificate: bytes
+    current: bool
+
+
+class KeyRows:
+    """Typed reads and writes on the writer's connection. `now_us` is passed in with each write, UTC microseconds."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._verifiers: dict[int, Verifier] = {}
+
+    def keep_certificate(self, owner: str, role: str, certificate: bytes, now_us: int) -> int:
+        """Keep a certificate (DER) under its owner and key id; give its row. Raises BadCertificate."""
+        parsed = read(certificate)
+        public = verifier_of(parsed, owner).public
+        found = key_id(owner, COSIGNATURE_V1 if role == COSIGN else ED25519, public)
+        values = (owner, role, found, der(parsed))
+        self._connection.execute(
+            "INSERT OR IGNORE INTO certificate (owner, role, key_id, der, added_us) VALUES (?, ?, ?, ?, ?)",
+            (*values, now_us),
+        )
+        rows = self._all("SELECT id FROM certificate WHERE owner = ? AND role = ? AND key_id = ? AND der = ?", values)
+        return int(rows[0][0])
+
+    def use(self, node: str, brought: Iterable[Brought], now_us: int) -> None:
+        """Let the keys of these certificates count for the node's next checkpoints, in place of those before."""
+        self._connection.execute("DELETE FROM session_key WHERE node = ?", (node,))
+        for each in brought:
+            row = self.keep_certificate(node, LOG, each.certificate, now_us)
+            self._connection.execute(
+                "INSERT OR IGNORE INTO session_key VALUES (?, ?, ?)", (node, row, int(each.current))
+            )
+
+    def of_log(
+        self, node: str, log: int, vouched: Iterable[bytes] = (), carried: Sequence[Brought] = ()
+    ) -> LogKeys:  # fmt: skip
+        """The keys of a log (0: of one that is not held yet). `vouched`: certificates of a batch's change records, DER, judged good.
+
+        `carried`: certificates that came with a stick, in place of the session's.
+        """
+        brought = [(verifier_of(read(each.certificate), node), each.current) for each in carried] or [
+            (self._verifier(node, row), bool(current))
+            for row, current in self._all("SELECT certificate, current FROM session_key WHERE node = ?", (node,))
+        ]
+        rows = self._all("SELECT certificate, stream, epoch FROM log WHERE id = ? AND certificate <> 0", (log,))
+        in_force = self._verifier(node, rows[0][0]) if rows else None
+        return LogKeys(
+            in_force=in_force, changes=self._changes(node, log), certified=tuple(key for key, current in brought if current),
+            # it was not brought under a certificate that is good: revoked, or taken out of the node too early
+            lapsed=in_force is not None and in_force.public not in {key.public for key, _ in brought},
+            vouched={each: verifier_of(read(each), node) for each in vouched},
+            retired=frozenset() if in_force is None else self._were_in_force(node, *rows[0][1:]) - {in_force.public},
+        )  # fmt: skip
+
+    def _were_in_force(self, node: str, stream: str, epoch: int) -> frozenset[bytes]:
+        """The public keys that ever signed a log of this stream, up to this epoch: an older one that still grows by hand hands over to later keys."""
+        rows = self._all(
+            "SELECT certificate FROM log WHERE node = ?1 AND stream = ?2 AND epoch <= ?3 AND certificate <> 0"
+            " UNION SELECT before FROM key_change JOIN log ON log.id = key_change.log WHERE node = ?1 AND stream = ?2 AND epoch <= ?3",
+            (node, stream, epoch),
+        )
+        return frozenset(self._verifier(node, row).public for (row,) in rows)
+
+    def kept(self, node: str) -> tuple[Verifier, ...]:
+        """The newest of all log keys that were ever certified for the node."""
+        rows = self._all(
+            "SELECT id FROM certificate WHERE owner = ? AND role = ? ORDER BY id DESC LIMIT ?", (node, LOG, KEPT_MAX)
+        )
+        return tuple(self._verifier(node, row) for (row,) in rows)
+
+    def sign_from(self, node: str, log: int, key: Verifier, changes: Sequence[Change] = ()) -> None:
+        """This key is in force for the log; `changes`: the records by which it came to it."""
+        for change in changes:
+            self._connection.execute(
+                "INSERT INTO key_change (log, seq, before, after) VALUES (?, ?, ?, ?)",
+                (log, change.seq, self._row(node, change.before), self._row(node, change.after)),
+            )
+        self._connection.execute("UPDATE log SET certificate = ? WHERE id = ?", (self._row(node, key), log))
+
+    def keep_followers(self, node: str, vouched: Iterable[bytes], now_us: int) -> None:
+        """Keep the certificates that a node's change records bring: they count from now on as if the session had brought them."""
+        for each in vouched:
+            row = self.keep_certificate(node, LOG, each, now_us)
+            self._connection.execute("INSERT OR IGNORE INTO session_key VALUES (?, ?, 1)", (node, row))
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _changes(self, node: str, log: int) -> tuple[Change, ...]:
+        rows = self._all("SELECT seq, before, after FROM key_change WHERE log = ? ORDER BY seq", (log,))
+        return tuple(
+            Change(seq, self._verifier(node, before), self._verifier(node, after)) for seq, before, after in rows
+        )
+
+    def _row(self, node: str, key: Verifier) -> int:
+        """A certificate of this key: which of several that it had does not matter here."""
+        found = key_id(node, ED25519, key.public)
+        rows = self._all(
+            "SELECT max(id) FROM certificate WHERE owner = ? AND role = ? AND key_id = ?", (node, LOG, found)
+        )
+        return int(rows[0][0])
+
+    def _verifier(self, node: str, row: int) -> Verifier:
+        if row not in self._verifiers:
+            if len(self._verifiers) >= VERIFIERS_MAX:
+                self._verifiers.clear()
+            ((data,),) = self._all("SELECT der FROM certificate WHERE id = ?", (row,))
+            self._verifiers[row] = verifier_of(read(data), node)
+        return self._verifiers[row]
+
+    def _all(self, statement: str, bindings: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return list(self._connection.execute(statement, bindings))
