@@ -115,7 +115,8 @@ def test_a_lane_that_waited_for_its_turn_while_the_path_became_a_metered_one_cal
     turns = LateTurns(lambda: next(clock))
     turns.switch = PathSwitch([Path(name="mpls"), Path(name="lte", metered=True)], lambda: next(clock), turns.forget)
     clients = {
-        name: SimpleNamespace(name=name, drop=lambda: None, round_trip_s=lambda: 0.0) for name in ("mpls", "lte")
+        name: SimpleNamespace(name=name, drop=lambda: None, round_trip_s=lambda: 0.0, pace=lambda _rate: None)
+        for name in ("mpls", "lte")
     }
     made, called = Lane(lane, clients, turns, None, turns.switch, lambda: next(clock)), []
     with contextlib.nullcontext() if calls else pytest.raises(NoAnswer):
