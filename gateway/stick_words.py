@@ -13,7 +13,7 @@ REFUSALS: Final[dict[str, tuple[Fault, str]]] = {
     "fork": ("centre", "The ledger holds other records there: a copy or a restored backup (GWY-12). Bring it back: the node goes on under a further epoch."),
     "bad-batch": ("node", "A batch is not this node's, or was forged. Keep the stick, and find out where it has been."),
     "bad-opening": ("node", "The statement of a further epoch is not this node's, or was forged. Keep the stick, and find out where it has been."),
-    "bad-key": ("node", "Another log key signed than the one in force, or a certificate is missing or revoked (GWY-22). Ask the site, and export again."),
+    "bad-key": ("node", "Another log key signed than the one in force: forged, or its certificate is not good (GWY-22). Keep the stick, and ask the site."),
     "unknown-dictionary": ("centre", "A batch needs a dictionary that is not held here. Bring the gateway up to date, and import again."),
     "full": (GatewayFull.fault, f"{GatewayFull.hint} Then import again."),
     "too-many-streams": (TooManyStreams.fault, TooManyStreams.hint),

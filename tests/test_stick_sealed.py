@@ -282,7 +282,7 @@ def test_batch_that_a_stranger_sealed_is_refused_for_its_signature(site, realm, 
     shutil.rmtree(site.folder, ignore_errors=True)
     shutil.copytree(stranger.folder, site.folder)
     site.forge(log_certificate=site.keystore.log_certificate_pem())
-    assert site.bring()[0].refused == {"his": "bad-batch"}
+    assert site.bring()[0].refused == {"his": "bad-key"}
     assert site.ledger() == []
     stranger.close()
 

@@ -97,7 +97,8 @@ def replace(made: Any, /, **changes: Any) -> Any:
 @cache
 def _replacer(kind: type, *changed: str) -> Callable[..., Any]:
     names = [field.name for field in dataclasses.fields(kind)]
-    if hasattr(kind, "__post_init__") or not set(changed) <= set(names):
+    # one whose __init__ does more stays frozen
+    if hasattr(kind, "__post_init__") or _init(kind) is None or not set(changed) <= set(names):
         return lambda made, *values: dataclasses.replace(made, **dict(zip(changed, values, strict=True)))
     put = "".join(f"    new.{name} = {name if name in changed else f'made.{name}'}\n" for name in names)
     return _made(f"def made(made, {', '.join(changed)}):\n    new = _bare(_kind)\n{put}    return new\n", kind)
