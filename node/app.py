@@ -221,16 +221,17 @@ class Core:
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                short = await self._look() >= (Stage.FILLING if short else Stage.TRIMMING)
-                more = short  # one round beyond what is needed: else the next message would raise the alarm again
-                while more and any([await self._trim_some(stream.name, FAR_US) for stream in self._config.streams]):
-                    more, short = short, await self._look() >= Stage.FILLING
+                short = await self._is_short(begun=short)
+                while short and any([await self._trim_some(stream.name, FAR_US) for stream in self._config.streams]):
+                    short = await self._is_short(begun=True)
                 await asyncio.wrap_future(self._writer.order(self._room.keep_ballast))
             except SyncError as error:
                 log.warning("trim.postponed", code=error.code, detail=str(error))
 
-    async def _look(self) -> Stage:
-        return await asyncio.wrap_future(self._writer.order(self._room.look))
+    async def _is_short(self, *, begun: bool) -> bool:
+        """Whether bodies must go before their time: from the trimming stage on, and, once that has begun, until there is plenty."""
+        stage = await asyncio.wrap_future(self._writer.order(self._room.look))
+        return stage >= Stage.TRIMMING or (begun and not self._room.plenty)
 
     async def _trim(self, stream: str, before_us: int) -> None:
         """Delete receipted bodies past their retention, a small transaction at a time; intake commits in between."""

@@ -19,6 +19,7 @@ BALLAST_NAME = "ballast"
 BALLAST_BYTES = 1024 * 1024  # measured: with so much, DELETE and checkpoint of a full partition work again
 DRAIN_BYTES = 10 * 1024 * 1024  # the WAL at its usual longest and its way back into the database, 4 MB each, and some
 JOURNAL_BYTES = 5 * 1024 * 1024  # of the WAL: its usual longest, and some dozens of receipts and deletions more
+PLENTY_PERCENT = 5  # below the warning there is plenty: any nearer, and the next messages would raise it again
 SPARE_BYTES_MIN = BALLAST_BYTES  # fewer free pages than this are fragments: no group of usual size finds place there
 LOOK_S = 1.0  # the disk is asked once a second, not once a commit: it takes as long as a small message
 GRAINS = 256  # and after each such part of what the outbox may hold: no stage is narrower than two or three of them
@@ -161,7 +162,7 @@ class Ballast:
 
 
 class Room:
-    """The stage as the writer's thread sees it, with its alarms. `stage` may be read from anywhere."""
+    """The stage as the writer's thread sees it, with its alarms. `stage` and `plenty` may be read from anywhere."""
 
     def __init__(
         self, *, store: Path, limits: Limits, ballast: Ballast, alarms: Alarms, monotonic: Callable[[], float]
@@ -169,7 +170,7 @@ class Room:
         self._store, self._limits, self._ballast = store, limits, ballast
         self._alarms, self._monotonic = alarms, monotonic
         self._looked_at, self._grain, self._grown = float("-inf"), 0, 0
-        self.stage = Stage.OPEN
+        self.stage, self.plenty = Stage.OPEN, True
 
     def before(self, outbox: Outbox, bodies: Iterable[int]) -> Stage:
         """The stage before bodies of these lengths are stored: looked for anew after a second, or as soon as they add up to something."""
@@ -183,6 +184,7 @@ class Room:
         space = measure(self._store, outbox.pages())
         self._looked_at, self._grown = self._monotonic(), 0
         self._grain = (space.used + space.room(self._limits)) // GRAINS
+        self.plenty = 100 * filled(space, self._limits) < self._limits.warn_percent - PLENTY_PERCENT
         self._enter(stage_of(space, self._limits))
         return self.stage
 

@@ -175,6 +175,17 @@ def test_a_look_raises_and_clears_the_alarms_and_lays_the_ballast_again_when_the
         assert looker.standing() == set()
 
 
+@pytest.mark.parametrize(
+    ("used", "stage", "plenty"),
+    [(64, Stage.OPEN, True), (66, Stage.OPEN, False), (71, Stage.FILLING, False), (86, Stage.TRIMMING, False)],
+)
+def test_there_is_plenty_only_well_below_the_warning(tmp_path, monkeypatch, used, stage, plenty):
+    looker = Looker(tmp_path, monkeypatch, quota_mb=100, free_mb_min=16)
+    monkeypatch.setattr("node.room.measure", lambda *_: space(used=used))
+    with closing(outbox(tmp_path)) as box:
+        assert (looker.look(box), looker.room.plenty) == (stage, plenty)
+
+
 def test_the_disk_is_asked_once_a_second_and_after_each_256th_of_what_it_holds(tmp_path, monkeypatch):
     looker, asked = Looker(tmp_path, monkeypatch, quota_mb=16, free_mb_min=16), []
     real = measure
