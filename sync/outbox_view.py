@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sync.errors import LogBroken
 from sync.header import decode
 from sync.key_ring import OwnKeys
 from sync.log import Frontier
@@ -14,6 +15,17 @@ from sync.record import Record
 from sync.store import READ_ROWS_MAX, LogTable, OutboxTable, SafeDatabase, damage
 from sync.transaction import Pages, pages_of
 
+NUMBERS = (
+    0,
+    2,
+    5,
+    6,
+    7,
+    8,
+    10,
+    12,
+    13,
+)  # of a log's row: one flipped bit makes an integer a blob, in whatever kind of table
 UNKNOWN = b"\ngateway unknown\n"  # in a statement that was signed without a link
 
 
@@ -58,7 +70,7 @@ class OutboxView:
         self._database.close()
 
     def streams(self) -> list[StreamView]:
-        """All logs, with the cursor of the ledger that last admitted this node."""
+        """All logs, with the cursor of the ledger that last admitted this node. Raises LogBroken."""
         changes = read_changes(self._database.raw())
         rows = self._all(
             "SELECT log.id, stream, epoch, tag, lane, log.size, log.octets, coalesce(cursor.size, 0), coalesce(cursor.octets, 0),"
@@ -66,6 +78,8 @@ class OutboxView:
             " CASE run WHEN 0 THEN log.id ELSE run END, start, opening FROM log LEFT JOIN cursor ON cursor.log = log.id AND ledger = ? ORDER BY stream, epoch",
             ((self.fact("ledger") or b"").decode(),),
         )
+        if any(type(row[place]) is not int for row in rows for place in NUMBERS):
+            raise LogBroken("a head row has something else where a number was written")
         found = [
             StreamView(
                 log=row[0], origin=Origin(self._node, row[1], row[2], row[3]), lane=row[4], size=row[5], octets=row[6],

@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import NotARecord
+from sync.errors import LogBroken, NotARecord
 from sync.names import Origin
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView
@@ -119,6 +119,19 @@ def test_body_that_was_trimmed_is_no_damage(box, view):
     log = view.streams()[0].log
     assert list(view.damaged(log, 0, 4)) == []
     assert [record.state for record in view.table(log).records(1, 2)] == [BodyState.TRIMMED, BodyState.PRESENT]
+
+
+def test_number_that_a_flipped_bit_made_a_blob_is_named_as_damage(box, tmp_path):
+    box.append([draft(n) for n in range(3)])
+    file = tmp_path / "outbox.db"
+    # a flip asks no schema: what STRICT would refuse is written without it
+    with closing(apsw.Connection(str(file))) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ') STRICT', ')') WHERE name = 'log'")
+    with closing(apsw.Connection(str(file))) as connection:
+        connection.execute("UPDATE log SET size = x'03', start = x'03'")
+    with closing(OutboxView(file, NODE)) as view, pytest.raises(LogBroken):
+        view.streams()
 
 
 def test_freed_pages_count_as_room(box, view):
