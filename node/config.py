@@ -3,35 +3,28 @@
 Secrets never stand in the file, only the paths of theirs. A relative path starts at the folder of the file.
 """
 
-import ipaddress
 import itertools
 import os
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from node.addresses import Address, Network, parse_listen
+from node.addresses import Address, parse_listen
+from node.config_feeds import MIB, Mllp, Tls
 from node.config_kinds import (
-    NAME,
-    Allowed,
     DscpClass,
     FilePath,
     GatewayUrl,
-    Hl7Path,
     Interface,
     Listen,
-    MessageType,
     Name,
-    ProcessingId,
-    Sender,
     SourceAddress,
+    Table,
     Text,
-    Version,
-    not_empty,
     whole,
 )
 from node.config_problems import ConfigError, Problem, Source, problems_of
@@ -40,20 +33,12 @@ from sync.session import EARLIER_KEYS_MAX
 
 __all__ = ["Address", "Config", "ConfigError", "Problem", "check", "load", "parse_listen"]
 
-MIB = 1024 * 1024
 CONFIG_BYTES_MAX = MIB  # a node has tens of feeds, some hundred bytes each: more is the wrong file
-LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
 
 _SYNTAX_ERROR_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
 # ---- the tables -------------------------------------------------------------------------------------------------------
-class Table(BaseModel):
-    """A table of the file: frozen, and no key that is not listed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Site(Table):
     """The site's name as a person knows it, in both languages of the page."""
 
@@ -200,60 +185,6 @@ class Stream(Table):
     lane: Literal["critical", "routine", "bulk"] = "routine"
 
 
-class Tls(Table):
-    """TLS of a listener; with client_ca a source must show a certificate of that CA."""
-
-    certificate: FilePath
-    key: FilePath
-    client_ca: FilePath | None = None
-
-
-class Check(Table):
-    """The site's rules; an empty list allows any. What breaks one is refused, and the refusal recorded."""
-
-    senders: tuple[Sender, ...] = ()
-    types: tuple[MessageType, ...] = ()
-    versions: tuple[Version, ...] = ()
-    processing_ids: tuple[ProcessingId, ...] = ()
-    required: tuple[Hl7Path, ...] = ()
-
-
-class Feed(Table):
-    """One configured source. Its messages go to `stream`, which is its own name where none is given."""
-
-    name: Name
-    kind: Literal["mllp"]
-    stream: Name
-    listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
-    allow: tuple[Allowed, ...] = LOOPBACK
-    tls: Tls | None = None
-    check: Check = Check()
-    # A scanned report in an OBX-5 is 1 to 10 MB in base64; above that a sender has lost its end block.
-    frame_mb_max: Annotated[int, whole(1, 512)] = 16
-    # Some engines open a connection per message and leave it: half of a process's usual 8,192 files.
-    connections_max: Annotated[int, whole(1, 65535)] = 4096
-    # 0 = never: HIS connections rest for nights, and many an engine takes a close for an error that needs a person.
-    # A dead peer is found by TCP keep-alive, connections_max bounds the rest.
-    idle_s_max: Annotated[int, whole(0, 7 * 86400)] = 0
-    # For a source to read our reply: senders give up on us after 5 to 30 s, so one that needs 60 is gone.
-    answer_s_max: Annotated[int, whole(1, 3600)] = 60
-    # A record each, then one summary: a sender that repeats a refused message for ever shall not fill the log.
-    rejected_per_hour_max: Annotated[int, whole(0, MIB)] = 1000
-
-    @model_validator(mode="before")
-    @classmethod
-    def _own_stream(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        name = values.get("name")  # a wrong name is told once, not again as a wrong stream
-        return {"stream": name if isinstance(name, str) and NAME.fullmatch(name) else "unnamed", **values}
-
-    @property
-    def frame_bytes_max(self) -> int:
-        """Give the largest payload of a frame, in bytes."""
-        return self.frame_mb_max * MIB
-
-
 class Config(Table):
     """The whole file. `load` adds to `streams` those that only a feed names, in lane routine."""
 
@@ -264,7 +195,7 @@ class Config(Table):
     web: Web = Web()
     log: Log = Log()
     streams: tuple[Stream, ...] = ()
-    feeds: tuple[Feed, ...] = ()
+    feeds: tuple[Mllp, ...] = ()
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------------
@@ -325,7 +256,7 @@ def _of_file(path: Path, line: int, message: str) -> Problem:
 
 
 def _repeated_names(config: Config, source: Source) -> Iterator[Problem]:
-    tables: tuple[tuple[str, tuple[Stream | Feed, ...]], ...] = (("streams", config.streams), ("feeds", config.feeds))
+    tables: tuple[tuple[str, tuple[Stream | Mllp, ...]], ...] = (("streams", config.streams), ("feeds", config.feeds))
     for table, entries in tables:
         first: dict[str, int] = {}
         for position, entry in enumerate(entries):

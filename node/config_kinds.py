@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from node.addresses import Address, Network, parse_listen, parse_network
 
 TEXT_CHARACTERS_MAX = 64  # what stands in every header for ever, and fits a table cell of the page
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # a DNS label: names stand in certificates, paths and URLs
 _HL7_PATH = re.compile(r"[A-Z][A-Z0-9]{2}(-\d{1,3}(\[\d{1,3}\])?(\.\d{1,3}){0,2})?")
+
+
+class Table(BaseModel):
+    """A table of the file: frozen, and no key that is not listed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def from_text(kind: Any, read: Callable[[str], object]) -> BeforeValidator:

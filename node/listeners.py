@@ -5,7 +5,7 @@ import socket
 import ssl
 
 from node.addresses import Address, Network
-from node.config import Tls
+from node.config_feeds import Tls
 
 
 def is_within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: tuple[Network, ...]) -> bool:

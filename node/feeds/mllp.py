@@ -16,7 +16,7 @@ from hl7.mllp import Broken, Decoder, Frame, encode
 from node.addresses import Address
 from node.alarms import Alarms
 from node.clock import Clock, hl7_time
-from node.config import Feed
+from node.config_feeds import Mllp
 from node.errors import CannotListen
 from node.feeds.mllp_pending import Pending, PendingBroken, control_id
 from node.feeds.open_frames import OpenFrames
@@ -48,7 +48,7 @@ class MllpFeed:
     """One configured MLLP source: its listeners, rules and connections."""
 
     def __init__(
-        self, feed: Feed, door: Door, intake: Intake, *, clock: Clock, alarms: Alarms, prefix: str, frames: OpenFrames
+        self, feed: Mllp, door: Door, intake: Intake, *, clock: Clock, alarms: Alarms, prefix: str, frames: OpenFrames
     ) -> None:
         self.feed = feed
         self.frames = frames
@@ -291,7 +291,7 @@ class Connection(asyncio.Protocol):
 
     # -- silence ----------------------------------------------------------------------------------------------------
 
-    def look_at_silence(self, now: float, feed: Feed) -> None:
+    def look_at_silence(self, now: float, feed: Mllp) -> None:
         """Close a connection that reads no replies, stays silent inside a frame, or longer than the feed allows."""
         if self._paused_at is not None:
             if now - self._paused_at > feed.answer_s_max:

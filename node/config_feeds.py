@@ -1,0 +1,85 @@
+"""The feeds of the configuration: what a source may be told to be, and the limits of each."""
+
+import ipaddress
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, model_validator
+
+from node.addresses import Network
+from node.config_kinds import (
+    NAME,
+    Allowed,
+    FilePath,
+    Hl7Path,
+    Listen,
+    MessageType,
+    Name,
+    ProcessingId,
+    Sender,
+    Table,
+    Version,
+    not_empty,
+    whole,
+)
+
+MIB = 1024 * 1024
+LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
+
+
+class Tls(Table):
+    """TLS of a listener; with client_ca a source must show a certificate of that CA."""
+
+    certificate: FilePath
+    key: FilePath
+    client_ca: FilePath | None = None
+
+
+class Check(Table):
+    """The site's rules; an empty list allows any. What breaks one is refused, and the refusal recorded."""
+
+    senders: tuple[Sender, ...] = ()
+    types: tuple[MessageType, ...] = ()
+    versions: tuple[Version, ...] = ()
+    processing_ids: tuple[ProcessingId, ...] = ()
+    required: tuple[Hl7Path, ...] = ()
+
+
+class Feed(Table):
+    """One configured source, of whatever kind. Its messages go to `stream`, which is its own name where none is given."""
+
+    name: Name
+    stream: Name
+    allow: tuple[Allowed, ...] = LOOPBACK
+    tls: Tls | None = None
+    # A record each, then one summary: a sender that repeats a refused message for ever shall not fill the log.
+    rejected_per_hour_max: Annotated[int, whole(0, MIB)] = 1000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_stream(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name = values.get("name")  # a wrong name is told once, not again as a wrong stream
+        return {"stream": name if isinstance(name, str) and NAME.fullmatch(name) else "unnamed", **values}
+
+
+class Mllp(Feed):
+    """HL7 v2 messages in MLLP frames."""
+
+    kind: Literal["mllp"]
+    listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
+    check: Check = Check()
+    # A scanned report in an OBX-5 is 1 to 10 MB in base64; above that a sender has lost its end block.
+    frame_mb_max: Annotated[int, whole(1, 512)] = 16
+    # Some engines open a connection per message and leave it: half of a process's usual 8,192 files.
+    connections_max: Annotated[int, whole(1, 65535)] = 4096
+    # 0 = never: HIS connections rest for nights, and many an engine takes a close for an error that needs a person.
+    # A dead peer is found by TCP keep-alive, connections_max bounds the rest.
+    idle_s_max: Annotated[int, whole(0, 7 * 86400)] = 0
+    # For a source to read our reply: senders give up on us after 5 to 30 s, so one that needs 60 is gone.
+    answer_s_max: Annotated[int, whole(1, 3600)] = 60
+
+    @property
+    def frame_bytes_max(self) -> int:
+        """Give the largest payload of a frame, in bytes."""
+        return self.frame_mb_max * MIB
