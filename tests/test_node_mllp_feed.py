@@ -13,7 +13,7 @@ from sync.record import Kind, Verdict
 from tests.node_rig import END, START, Feed, Mllp, Node, Realm, Reply, message, open_files, running, wait_until
 
 MIB = 1024 * 1024
-IMPATIENT = "import node.feeds.mllp as feed; feed.CHECK_S = 0.2; feed.FRAME_S_MAX = 1.0"
+IMPATIENT = "import node.feeds.mllp as feed; import node.feeds.mllp_connection as connection; feed.CHECK_S = 0.2; connection.FRAME_S_MAX = 1.0"
 STRICT = 'senders = ["HIS|TEST"]\ntypes = ["ADT^*"]\nversions = ["2.5.1"]\nrequired = ["PID-3"]'
 
 

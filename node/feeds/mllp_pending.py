@@ -13,7 +13,8 @@ from node.writer import Outcome
 from sync.errors import NoRoom
 
 if TYPE_CHECKING:
-    from node.feeds.mllp import Connection, MllpFeed
+    from node.feeds.mllp import MllpFeed
+    from node.feeds.mllp_connection import Connection
 
 NOT_STORED = (NoRoom, QueueFull)
 

@@ -1,0 +1,259 @@
+"""One MLLP sender's connection: frames in, replies out in the order of arrival, and how long it may be silent."""
+
+import asyncio
+import re
+import socket
+from collections import deque
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from hl7.check import check
+from hl7.mllp import Broken, Decoder, Frame, encode
+from node.config_feeds import Mllp
+from node.feeds.mllp_pending import Pending, PendingBroken, control_id
+from node.intake import Refusal
+
+if TYPE_CHECKING:
+    from node.feeds.mllp import MllpFeed
+
+IDLE_S = 0.25  # after this pause a FS at the end of what came is the end: some senders leave out the CR
+FRAME_S_MAX = (
+    60.0  # a frame that grows no further is a dead sender; 16 MiB in a minute is 2 Mbit/s, progress starts it anew
+)
+TURN_S_MAX = 300.0  # a long frame may keep others waiting so long, where memory is short: the longest at half a Mbit/s
+PENDING_MAX = 64  # frames of one connection without a reply; senders that follow the standard have one
+PENDING_BYTES_MAX = (
+    4 * 1024 * 1024
+)  # and their bytes: a commit group's worth, so that a fast sender of scans fills no memory
+FRAME_BYTES_FREE = 64 * 1024  # an open frame below this is not counted: nearly all messages are
+UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
+MESSAGE_TYPE = re.compile(rb"[A-Z0-9]{3}(\^[A-Z0-9]{3}(\^[A-Z0-9_]{3,7})?)?")
+
+log = structlog.get_logger()
+
+
+class Connection(asyncio.Protocol):
+    """One sender's connection. Replies leave in the order in which frames came, none before its record is durable."""
+
+    __slots__ = (
+        "_decoder",
+        "_heard_at",
+        "_idle",
+        "_is_welcome",
+        "_loop", "_octets",
+        "_paused_at",
+        "_peer",
+        "_pending",
+        "_reading",
+        "_transport",
+        "_waits",
+        "feed",
+    )  # fmt: skip
+
+    def __init__(self, feed: "MllpFeed", loop: asyncio.AbstractEventLoop, *, is_welcome: bool = False) -> None:
+        self.feed = feed
+        self._loop = loop
+        self._is_welcome = is_welcome  # it was looked at before its handshake
+        self._decoder = Decoder(feed.feed.frame_bytes_max)
+        self._pending: deque[Pending | PendingBroken] = deque()
+        self._octets = 0
+        self._transport: asyncio.Transport | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._peer = ""
+        self._reading = True
+        self._waits = False  # for room for its open frame
+        self._paused_at: float | None = None
+        self._heard_at = feed.clock.monotonic()
+
+    # -- asyncio ----------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or close it at once where the peer is not allowed or there are too many."""
+        transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
+        feed = self.feed
+        name = transport.get_extra_info("peername") or ("",)
+        self._peer = str(name[0])
+        if not self._is_welcome and not feed.welcomes(self._peer):
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._transport = transport
+        feed.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Record what the peer left unfinished."""
+        del error
+        self._cancel_idle()
+        if self._transport is None:
+            return
+        self._transport = None
+        self.feed.connections.discard(self)
+        self.feed.frames.release(self)
+        for event in self._decoder.finish():
+            self._take(event)
+        self.feed.noise_bytes += self._decoder.noise_bytes
+        self.feed.bare_ends += self._decoder.bare_ends
+
+    def data_received(self, data: bytes) -> None:
+        """Decode what came; every whole frame goes to the doorway."""
+        if self._transport is None:
+            return
+        self._heard_at = self.feed.clock.monotonic()
+        if self._idle is not None:
+            self._cancel_idle()
+        decoder = self._decoder
+        events = decoder.receive(data)
+        for event in events:
+            self._take(event)
+        is_long = False
+        if decoder.is_open:
+            self._idle = self._loop.call_later(IDLE_S, self._on_idle)
+            is_long = decoder.held >= FRAME_BYTES_FREE
+        if is_long or self.feed.frames.holders:
+            if events:
+                self.feed.frames.release(self)  # the next frame has no right to the turn of the one that ended
+            self._account()
+        if len(self._pending) >= PENDING_MAX or self._octets >= PENDING_BYTES_MAX:
+            self._set_reading()
+
+    def _account(self) -> None:
+        """Say how much the open frame holds; where all of them hold too much, this one waits for its turn."""
+        frames, held = self.feed.frames, self._decoder.held
+        if held < FRAME_BYTES_FREE:
+            frames.release(self)
+            if self._waits:
+                self.go_on()
+        elif not frames.hold(self, held):
+            self._waits = True
+            self._set_reading()
+
+    def go_on(self) -> None:
+        """There is room for the open frame again."""
+        self._waits = False
+        self._heard_at = self.feed.clock.monotonic()
+        self._set_reading()
+
+    def pause_writing(self) -> None:
+        """The source does not read its replies: stop reading from it."""
+        self._paused_at = self.feed.clock.monotonic()
+        self._set_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._paused_at = None
+        self._set_reading()
+
+    # -- silence ----------------------------------------------------------------------------------------------------
+
+    def look_at_silence(self, now: float, feed: Mllp) -> None:
+        """Close a connection that reads no replies, stays silent inside a frame, or longer than the feed allows."""
+        if self._paused_at is not None:
+            if now - self._paused_at > feed.answer_s_max:
+                self._give_up("NOD-14")
+            return
+        if self._waits:  # it is we who do not read
+            if now - self._heard_at > TURN_S_MAX:
+                self.feed.frames.give_up_oldest()
+            return
+        limit = FRAME_S_MAX if self._decoder.is_open else feed.idle_s_max
+        if limit and not self._pending and now - self._heard_at > limit:
+            self._give_up("NOD-15")
+
+    def close(self) -> None:
+        """Close after what is written has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def give_up_turn(self) -> None:
+        """Others have waited for the end of this frame as long as they may."""
+        self._give_up("NOD-15")
+
+    def _give_up(self, code: str) -> None:
+        log.warning("mllp.closed", code=code, feed=self.feed.feed.name, peer=self._peer)
+        self.feed.door.counts.last_error = (code, self.feed.clock.now_us())
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _on_idle(self) -> None:
+        self._idle = None
+        for event in self._decoder.idle():
+            self._take(event)
+        self._account()
+
+    def _cancel_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _take(self, event: Frame | Broken) -> None:
+        if isinstance(event, Frame):
+            self._take_message(event.payload)
+        else:
+            self._take_broken(event)
+
+    def _take_message(self, raw: bytes) -> None:
+        feed = self.feed
+        verdict = check(raw, feed.rules)
+        pending = Pending(self, raw, verdict)
+        self._pending.append(pending)
+        self._octets += len(raw)
+        found, code = verdict.facts, verdict.code
+        feed.intake.store(
+            feed.door,
+            body=raw,
+            message_type=safe_type(found.route.message_type) if found else "",
+            control_id=found.control_id.decode("utf-8", "backslashreplace") if found else "",
+            peer=self._peer,
+            verdict=int(verdict.outcome),
+            refusal=Refusal(code=code, location=verdict.location) if code else None,
+            answer=pending.answer,
+        )
+        if code:
+            feed.door.counts.last_error = (code, feed.clock.now_us())
+            log.info("mllp.judged", code=code, feed=feed.feed.name, peer=self._peer, outcome=verdict.outcome.name)
+
+    def _take_broken(self, event: Broken) -> None:
+        feed, code = self.feed, event.error.code
+        pending = PendingBroken(self, event)
+        self._pending.append(pending)
+        self._octets += pending.octets
+        feed.door.counts.last_error = (code, feed.clock.now_us())
+        log.warning("mllp.broken", code=code, feed=feed.feed.name, peer=self._peer, length=event.length)
+        feed.intake.store_broken(
+            feed.door, head=event.head, length=event.length, sha256=event.sha256, control_id=control_id(event.head), peer=self._peer,
+            code=code, answer=pending.answer,
+        )  # fmt: skip
+
+    def flush(self) -> None:
+        """Write the replies that are ready, in the order in which their frames came."""
+        pending, transport = self._pending, self._transport
+        while pending and (reply := pending[0].reply) is not None:
+            self._octets -= pending.popleft().octets
+            if reply and transport is not None:
+                transport.write(encode(reply))
+        if not self._reading:
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Read while the source reads its replies and has not too many frames under way."""
+        wanted = len(self._pending) < PENDING_MAX and self._octets < PENDING_BYTES_MAX
+        wanted = wanted and self._paused_at is None and not self._waits
+        if self._transport is not None and wanted != self._reading:
+            self._reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+
+@lru_cache(maxsize=512)  # a site sends some tens of types
+def safe_type(message_type: bytes) -> str:
+    """MSH-9 where it has the form of one, else empty: headers are permanent, and a sender may write anything there."""
+    return message_type.decode() if MESSAGE_TYPE.fullmatch(message_type) else ""
