@@ -55,7 +55,7 @@ class Verdict(NamedTuple):
     facts: Facts | None
 
 
-def _can_be_framed(name: str) -> bool:
+def can_be_framed(name: str) -> bool:
     """Tell whether a codec exists and leaves ASCII as it is; UTF-16 and UTF-32 do not."""
     try:
         return "MSH|\r".encode(name) == b"MSH|\r"
@@ -96,7 +96,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         for name in (self.charset or self.charset_default, self.charset_default):
-            if not _can_be_framed(name):
+            if not can_be_framed(name):
                 msg = f"not a character set that MLLP can carry and Python knows: {name!r}"
                 raise ValueError(msg)
         has_rules = any((self.senders, self.types, self.versions, self.processing_ids, self.required))
@@ -114,19 +114,20 @@ def check(raw: bytes, rules: Rules = NO_RULES) -> Verdict:
     try:
         found = facts(raw)
     except NotEr7:
-        return _verdict(NotEr7, "", None)
+        return verdict_of(NotEr7, "", None)
     if rules.has_rules:
         refusal = _refusal(raw, rules, found.route)
         if refusal is not None:
-            return _verdict(refusal[0], refusal[1], found)
+            return verdict_of(refusal[0], refusal[1], found)
     if not raw.isascii():
         error = _text_error(raw, rules, found.route)
         if error is not None:
-            return _verdict(error, "MSH^1^18", found)
+            return verdict_of(error, "MSH^1^18", found)
     return Verdict(_ACCEPTED, "", "AA", "", "", "", found)
 
 
-def _verdict(error: type[Hl7Error], location: str, found: Facts | None) -> Verdict:
+def verdict_of(error: type[Hl7Error], location: str, found: Facts | None) -> Verdict:
+    """Give the verdict that an entry of the catalogue stands for."""
     outcome = Outcome.ACCEPTED_WITH_WARNING if error.reply == "AA" else Outcome.REJECTED
     return Verdict(outcome, error.code, error.reply, error.error_code, location, error.text, found)
 

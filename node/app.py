@@ -22,6 +22,7 @@ from node.config import Config
 from node.control import ControlServer
 from node.errors import DataFolderTaken, RepairUnfinished
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
+from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames
 from node.highwater import HighWater
 from node.intake import Intake, make_door
@@ -196,7 +197,19 @@ class Core:
             rejected_per_hour_max=feed.rejected_per_hour_max,
         )  # fmt: skip
         prefix = f"{self._boot.hex()[:8]}-{feed.name[:8]}-"
-        return MllpFeed(feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames)
+        numbers = None
+        if feed.sequence_numbers != "ignored":
+            numbers = Numbers(feed.name, self._writer, is_required=feed.sequence_numbers == "required")
+        return MllpFeed(
+            feed,
+            door,
+            intake,
+            clock=self._clock,
+            alarms=self._alarms,
+            prefix=prefix,
+            frames=self._frames,
+            numbers=numbers,
+        )
 
     async def _each_minute(self, intake: Intake) -> None:
         while True:

@@ -9,6 +9,8 @@ from node.addresses import Network
 from node.config_kinds import (
     NAME,
     Allowed,
+    Charset,
+    CharsetOrNone,
     FilePath,
     Hl7Path,
     Listen,
@@ -35,13 +37,18 @@ class Tls(Table):
 
 
 class Check(Table):
-    """The site's rules; an empty list allows any. What breaks one is refused, and the refusal recorded."""
+    """The site's rules; an empty list allows any. What breaks one is refused, and the refusal recorded.
+
+    `charset`: the text's character set whatever MSH-18 says; `charset_default`: where MSH-18 is empty. Names are those of Python's codecs.
+    """
 
     senders: tuple[Sender, ...] = ()
     types: tuple[MessageType, ...] = ()
     versions: tuple[Version, ...] = ()
     processing_ids: tuple[ProcessingId, ...] = ()
     required: tuple[Hl7Path, ...] = ()
+    charset: CharsetOrNone = ""
+    charset_default: Charset = "utf-8"
 
 
 class Feed(Table):
@@ -78,6 +85,12 @@ class Mllp(Feed):
     idle_s_max: Annotated[int, whole(0, 7 * 86400)] = 0
     # For a source to read our reply: senders give up on us after 5 to 30 s, so one that needs 60 is gone.
     answer_s_max: Annotated[int, whole(1, 3600)] = 60
+    # Which replies: as MSH-15 and MSH-16 ask where both are valued, or original or enhanced mode whatever they say.
+    acknowledgement: Literal["as-asked", "original", "enhanced"] = "as-asked"
+    # In enhanced mode, after the accept reply, also the application reply that MSH-16 asks for, on the same connection.
+    application_reply: bool = False
+    # MSH-13 (HL7 2.9.1). Where the sender does not follow the protocol it holds constants and texts: never guessed from what comes.
+    sequence_numbers: Literal["ignored", "followed", "required"] = "ignored"
 
     @property
     def frame_bytes_max(self) -> int:

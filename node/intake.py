@@ -91,9 +91,10 @@ class Intake:
         self._alarms = alarms
 
     def store(
-        self, door: Door, *, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None, answer: Answer
+        self, door: Door, *, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None, answer: Answer,
+        fact: tuple[str, bytes] | None = None,
     ) -> None:  # fmt: skip
-        """Take a complete message. `answer` is called once, after it is durable (or with why it is not)."""
+        """Take a complete message. `answer` is called once, after it is durable (or with why it is not). `fact`: see Draft."""
         if verdict == REJECTED and not self._may_record(door):
             answer(Counted())
             return
@@ -105,7 +106,7 @@ class Intake:
             reason = (refusal.code, refusal.location)
             particulars = encode_particulars(((CONTROL_ID, control_id), (PEER, peer), (REFUSAL, reason)))
         key = repeat_key(door.feed, control_id)
-        self._submit(door, door.message, message_type, verdict, particulars, body, key, answer)
+        self._submit(door, door.message, message_type, verdict, particulars, body, key, answer, fact)
 
     def store_broken(
         self, door: Door, *, head: bytes, length: int, sha256: bytes, control_id: str, peer: str, code: str, answer: Answer
@@ -133,11 +134,23 @@ class Intake:
         self._submit(door, door.summary, "", Verdict.REJECTED, particulars, b"", b"", answer)
 
     def _submit(
-        self, door: Door, common: bytes, message_type: str, verdict: int, particulars: bytes, body: bytes, key: bytes, answer: Answer
+        self, door: Door, common: bytes, message_type: str, verdict: int, particulars: bytes, body: bytes, key: bytes, answer: Answer,
+        fact: tuple[str, bytes] | None = None,
     ) -> None:  # fmt: skip
         now_us, trust, counts = self._clock.now_us(), self._clock.trust(), door.counts
         draft = Draft(
-            door.stream, common, message_type, now_us, trust.state, trust.error_us, verdict, particulars, body, key
+            door.stream,
+            common,
+            message_type,
+            now_us,
+            trust.state,
+            trust.error_us,
+            verdict,
+            particulars,
+            body,
+            key,
+            None,
+            fact,
         )
 
         def done(outcome: Outcome | QueueFull) -> None:

@@ -160,7 +160,7 @@ class Outbox:
             epoch = head.origin.epoch
             for seq, place in enumerate(places, head.frontier.size):
                 stored[place] = Stored(stream, epoch, seq)
-        self._insert(groups)
+        self._insert(groups, [draft.fact for draft in drafts if draft.fact])
         # only now is it true
         for group in groups:
             self.heads[group.head.origin.stream] = group.head
@@ -192,10 +192,13 @@ class Outbox:
         taken, self._drawn = self._drawn[:size], self._drawn[size:]
         return taken
 
-    def _insert(self, groups: Sequence[Group]) -> None:
+    def _insert(self, groups: Sequence[Group], facts: Sequence[tuple[str, bytes]]) -> None:
         row = self._next_row
         if (
-            len(groups) == 1 and self._tiles(groups[0]) == 0 and (values := pack(row, groups[0])) is not None
+            not facts
+            and len(groups) == 1
+            and self._tiles(groups[0]) == 0
+            and (values := pack(row, groups[0])) is not None
         ):  # nearly always
             self._transactions.alone(STORE, values)
             return
@@ -203,6 +206,8 @@ class Outbox:
             for group in groups:
                 self._insert_group(row, group)
                 row += len(group.bodies)
+            for fact in facts:
+                self.set_fact(*fact)
 
     def _insert_group(self, row: int, group: Group) -> None:
         insert(self._connection, row, group)
@@ -311,10 +316,14 @@ class Outbox:
         """Keep one small value under a name, within the caller's transaction."""
         self._connection.execute("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
 
+    def fact(self, name: str) -> bytes | None:
+        """The value under a name; None where there is none."""
+        found: Any = self._connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).get
+        return bytes(found) if found is not None else None
+
     def ledger(self) -> str:
         """The ledger that last admitted this node; empty before the first."""
-        found: Any = self._connection.execute("SELECT value FROM fact WHERE name = 'ledger'").get
-        return bytes(found).decode() if found is not None else ""
+        return (self.fact("ledger") or b"").decode()
 
     def probe(self) -> None:
         """Write, sync and sign something outside any stream. Raises what append would."""

@@ -219,7 +219,7 @@ def test_what_cannot_be_parsed_is_stored_as_it_came_and_answered_aa_with_a_warni
     "raw", [b"MSH||||||||||\r", b"MSHaaaaaHISaTEST\r", b"MSH|\\^~&|HIS|T|||||A01|S-1|P|2.5\r", b"MSH|^~\\&"]
 )
 def test_wrong_separators_are_stored_as_they_came_and_answered_aa(node, new, raw):
-    assert [reply.code for reply in node.send(raw, message(f"AFTER-{raw[3:7]!r}"))] == ["AA", "AA"]
+    assert [reply.code for reply in node.send(raw, message(f"AFTER-{raw[3:7].hex()}"))] == ["AA", "AA"]
     assert new()[0].body == raw
 
 

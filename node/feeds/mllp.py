@@ -14,6 +14,7 @@ from node.clock import Clock, hl7_time
 from node.config_feeds import Mllp
 from node.errors import CannotListen
 from node.feeds.mllp_connection import Connection
+from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames
 from node.intake import Door, Intake
 from node.listeners import is_within, open_listener, tls_context
@@ -31,7 +32,16 @@ class MllpFeed:
     """One configured MLLP source: its listeners, rules and connections."""
 
     def __init__(
-        self, feed: Mllp, door: Door, intake: Intake, *, clock: Clock, alarms: Alarms, prefix: str, frames: OpenFrames
+        self,
+        feed: Mllp,
+        door: Door,
+        intake: Intake,
+        *,
+        clock: Clock,
+        alarms: Alarms,
+        prefix: str,
+        frames: OpenFrames,
+        numbers: Numbers | None = None,
     ) -> None:
         self.feed = feed
         self.frames = frames
@@ -42,7 +52,9 @@ class MllpFeed:
         self.rules = Rules(
             senders=feed.check.senders, types=feed.check.types, versions=feed.check.versions,
             processing_ids=feed.check.processing_ids, required=feed.check.required,
+            charset=feed.check.charset, charset_default=feed.check.charset_default,
         )  # fmt: skip
+        self.numbers = numbers
         self.connections: set[Connection] = set()
         self.noise_bytes = 0
         self.bare_ends = 0
@@ -56,7 +68,9 @@ class MllpFeed:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen. Raises CannotListen."""
+        """Listen. Raises CannotListen; SyncError where the count of a numbered feed cannot be read."""
+        if self.numbers is not None:
+            await self.numbers.load()
         loop = asyncio.get_running_loop()
         for address in self.feed.listen:
             try:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
+from hl7.batch import check_batch, divide, is_single
 from hl7.check import check
-from hl7.mllp import Broken, Decoder, Frame, encode
+from hl7.mllp import Broken, Decoder, Frame
 from node.config_feeds import Mllp
-from node.feeds.mllp_pending import Pending, PendingBroken, control_id
+from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, control_id
+from node.feeds.mllp_replies import is_silent_on_error
 from node.intake import Refusal
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ PENDING_BYTES_MAX = (
 )  # and their bytes: a commit group's worth, so that a fast sender of scans fills no memory
 FRAME_BYTES_FREE = 64 * 1024  # an open frame below this is not counted: nearly all messages are
 UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
+HOLD_S = 1.0  # a full disk has room again in seconds at best
 MESSAGE_TYPE = re.compile(rb"[A-Z0-9]{3}(\^[A-Z0-9]{3}(\^[A-Z0-9_]{3,7})?)?")
 
 log = structlog.get_logger()
@@ -38,11 +41,15 @@ class Connection(asyncio.Protocol):
     """One sender's connection. Replies leave in the order in which frames came, none before its record is durable."""
 
     __slots__ = (
+        "_alone",
         "_decoder",
+        "_going",
         "_heard_at",
         "_idle",
         "_is_welcome",
-        "_loop", "_octets",
+        "_later",
+        "_loop",
+        "_octets",
         "_paused_at",
         "_peer",
         "_pending",
@@ -59,6 +66,11 @@ class Connection(asyncio.Protocol):
         self._decoder = Decoder(feed.feed.frame_bytes_max)
         self._pending: deque[Pending | PendingBroken] = deque()
         self._octets = 0
+        self._later: deque[Frame | Broken] = (
+            deque()
+        )  # frames behind one that must be settled first: those of one read, as reading stops
+        self._alone: Pending | None = None
+        self._going = False
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._peer = ""
@@ -193,6 +205,28 @@ class Connection(asyncio.Protocol):
     # -- messages ---------------------------------------------------------------------------------------------------
 
     def _take(self, event: Frame | Broken) -> None:
+        if self._later or self._is_blocked():
+            self._later.append(event)
+            self._set_reading()
+        else:
+            self._begin(event)
+
+    def _is_blocked(self) -> bool:
+        """Whether the next frame has to wait for the one before: it may have to be stored again, or gives the next number its meaning."""
+        numbers = self.feed.numbers
+        return self._alone is not None or (numbers is not None and not numbers.is_free_for(self))
+
+    def go_on_later(self) -> None:
+        """What blocked is settled: begin with what came meanwhile, as far as it goes."""
+        if self._going:  # an answer that comes at once calls here from within
+            return
+        self._going = True
+        while self._later and not self._is_blocked():
+            self._begin(self._later.popleft())
+        self._going = False
+        self._set_reading()
+
+    def _begin(self, event: Frame | Broken) -> None:
         if isinstance(event, Frame):
             self._take_message(event.payload)
         else:
@@ -200,24 +234,49 @@ class Connection(asyncio.Protocol):
 
     def _take_message(self, raw: bytes) -> None:
         feed = self.feed
-        verdict = check(raw, feed.rules)
-        pending = Pending(self, raw, verdict)
+        batch = None if is_single(raw) else divide(raw)
+        if batch is not None:
+            verdict, verdicts = check_batch(raw, batch, feed.rules)
+            pending: Pending = PendingBatch(self, raw, verdict, batch, verdicts)
+        else:
+            verdict = check(raw, feed.rules)
+            if feed.numbers is not None and feed.numbers.take(self, raw, verdict):
+                return
+            pending = Pending(self, raw, verdict)
+        if is_silent_on_error(verdict, feed):
+            self._alone = pending
+        self.store(pending)
+
+    def store(self, pending: Pending) -> None:
+        """Queue a frame for its reply, and hand it to the doorway."""
         self._pending.append(pending)
-        self._octets += len(raw)
+        self._octets += pending.octets
+        self._submit(pending)
+        if code := pending.verdict.code:
+            feed = self.feed
+            feed.door.counts.last_error = (code, feed.clock.now_us())
+            outcome = pending.verdict.outcome.name
+            log.info("mllp.judged", code=code, feed=feed.feed.name, peer=self._peer, outcome=outcome)
+
+    def _submit(self, pending: Pending) -> None:
+        verdict = pending.verdict
         found, code = verdict.facts, verdict.code
-        feed.intake.store(
-            feed.door,
-            body=raw,
+        self.feed.intake.store(
+            self.feed.door,
+            body=pending.raw,
             message_type=safe_type(found.route.message_type) if found else "",
             control_id=found.control_id.decode("utf-8", "backslashreplace") if found else "",
             peer=self._peer,
             verdict=int(verdict.outcome),
             refusal=Refusal(code=code, location=verdict.location) if code else None,
             answer=pending.answer,
+            fact=pending.fact,
         )
-        if code:
-            feed.door.counts.last_error = (code, feed.clock.now_us())
-            log.info("mllp.judged", code=code, feed=feed.feed.name, peer=self._peer, outcome=verdict.outcome.name)
+
+    def answer_at_once(self, pending: Pending) -> None:
+        """Queue a frame of which nothing is stored; its reply is there already, or comes."""
+        self._pending.append(pending)
+        self._octets += pending.octets
 
     def _take_broken(self, event: Broken) -> None:
         feed, code = self.feed, event.error.code
@@ -231,19 +290,32 @@ class Connection(asyncio.Protocol):
             code=code, answer=pending.answer,
         )  # fmt: skip
 
-    def flush(self) -> None:
-        """Write the replies that are ready, in the order in which their frames came."""
-        pending, transport = self._pending, self._transport
-        while pending and (reply := pending[0].reply) is not None:
-            self._octets -= pending.popleft().octets
+    def hold(self, pending: Pending) -> None:
+        """There is no room, and the sender is not to be told so: keep the message, read no further, try again."""
+        if self._transport is None:  # it has gone, and never asked whether its message was taken
+            log.warning("mllp.unstored", feed=self.feed.feed.name, peer=self._peer)
+            pending.reply = b""
+            self.settle(pending)
+            return
+        self._loop.call_later(HOLD_S, self._submit, pending)
+
+    def settle(self, pending: Pending | PendingBroken) -> None:
+        """A reply is known: write those that are ready, in the order in which their frames came."""
+        waiting, transport = self._pending, self._transport
+        while waiting and (reply := waiting[0].reply) is not None:
+            self._octets -= waiting.popleft().octets
             if reply and transport is not None:
-                transport.write(encode(reply))
+                transport.write(reply)
+        if pending is self._alone:
+            self._alone = None
+        if self._later:
+            self.go_on_later()
         if not self._reading:
             self._set_reading()
 
     def _set_reading(self) -> None:
         """Read while the source reads its replies and has not too many frames under way."""
-        wanted = len(self._pending) < PENDING_MAX and self._octets < PENDING_BYTES_MAX
+        wanted = len(self._pending) < PENDING_MAX and self._octets < PENDING_BYTES_MAX and not self._later
         wanted = wanted and self._paused_at is None and not self._waits
         if self._transport is not None and wanted != self._reading:
             self._reading = wanted
