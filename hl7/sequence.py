@@ -112,15 +112,15 @@ def start(oldest: int) -> Link:
     return Link(Mood.STARTING, oldest)
 
 
-def hear(link: Link, expected: int | None, queued: int) -> Move:
-    """Take the MSA-4 of a reply (None: it has none). `queued`: how many messages wait, numbered from `link.oldest` on.
+def hear(link: Link, expected: int | None, queued: int, *, is_positive: bool = True) -> Move:
+    """Take the MSA-4 of a reply (None: it has none), and whether its MSA-1 is positive. `queued`: how many messages wait, from `link.oldest` on.
 
     WAITING means: send `link.oldest`. A link that is FROZEN stays so until `start` or a resynchronisation that a person asks for.
     """
     if link.mood is Mood.STARTING and expected is not None:
         return _started(link, expected, queued)
     if link.mood is Mood.WAITING and expected is not None:
-        return _answered(link, expected)
+        return _answered(link, expected, is_positive=is_positive)
     if link.mood is Mood.RESYNCHRONISING and expected == RESYNCHRONISE:
         return Move(Link(Mood.WAITING, link.oldest))
     return Move(link._replace(mood=Mood.FROZEN))
@@ -135,9 +135,10 @@ def _started(link: Link, expected: int, queued: int) -> Move:
     return Move(link._replace(mood=Mood.FROZEN))
 
 
-def _answered(link: Link, expected: int) -> Move:
-    if expected in {link.oldest, link.oldest + 1}:  # taken; or it had been taken, and the reply was lost
-        return Move(Link(Mood.WAITING, link.oldest + 1), 1)
-    if expected < link.oldest and expected >= START and not link.has_asked:
+def _answered(link: Link, expected: int, *, is_positive: bool) -> Move:
+    if expected == link.oldest or (expected == link.oldest + 1 and is_positive):
+        return Move(Link(Mood.WAITING, link.oldest + 1), 1)  # taken; or it had been taken, and the reply was lost
+    # a refusal that is not of the number (no room) may be met again and again; a good reply that is behind ours may be met once
+    if START <= expected < link.oldest and not (is_positive and link.has_asked):
         return Move(Link(Mood.STARTING, link.oldest, has_asked=True))
     return Move(link._replace(mood=Mood.FROZEN))
