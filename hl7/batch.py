@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from hl7.check import NO_RULES, Outcome, Rules, Verdict, check, verdict_of
-from hl7.errors import BatchTooLong, NotEr7, PartOfBatchRefused
-from hl7.message import Message
+from hl7.errors import BatchTooLong, NotEr7, PartOfBatchRefused, ProcessingIdNotAllowed
+from hl7.message import Message, is_test
 from hl7.separators import Separators, escape, read_separators, start_of
 
 MESSAGES_MAX: Final = (
@@ -63,6 +63,7 @@ def check_batch(raw: bytes, batch: Batch, rules: Rules = NO_RULES) -> tuple[Verd
     if len(batch.messages) > MESSAGES_MAX:
         return verdict_of(BatchTooLong, "", check(raw).facts), []
     verdicts = [check(raw[start:end], rules) for start, end in batch.messages]
+    verdicts = [verdict if _is_alike(verdict, verdicts[0]) else _apart(verdict) for verdict in verdicts]
     refused = [number for number, each in enumerate(verdicts, 1) if each.outcome is Outcome.REJECTED]
     whole = check(raw)  # the first MSH stands for the record, whatever a rule says of it
     if not verdicts or not refused:
@@ -73,6 +74,15 @@ def check_batch(raw: bytes, batch: Batch, rules: Rules = NO_RULES) -> tuple[Verd
         worst = verdicts[refused[0] - 1]._replace(facts=whole.facts)
         return worst, [each if each.outcome is Outcome.REJECTED else worst for each in verdicts]
     return verdict_of(PartOfBatchRefused, places, whole.facts), verdicts
+
+
+def _is_alike(one: Verdict, first: Verdict) -> bool:
+    """Tell whether both are production or both are test: a batch is one record, and no test may travel as production."""
+    return one.facts is None or first.facts is None or is_test(one.facts.route) == is_test(first.facts.route)
+
+
+def _apart(verdict: Verdict) -> Verdict:
+    return verdict_of(ProcessingIdNotAllowed, "MSH^1^11", verdict.facts)
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -165,6 +165,17 @@ class BatchTooLong(Hl7Error):
     hint = "Have the sender divide its batches; 4,096 messages in one are taken."
 
 
+class NotWanted(Hl7Error):
+    """A filter of the feed says that such messages are not wanted here."""
+
+    code = "HL7-15"
+    fault = "site"
+    reply = "AR"
+    error_code = "200"
+    text = "Such messages are not wanted on this feed"
+    hint = "A route of this feed without a stream refuses such messages. Change the feed's routes, or stop the sender from sending them here."
+
+
 class FrameOversized(Hl7Error):
     """A frame is longer than the feed allows; only its length, hash and first bytes are kept."""
 
@@ -210,6 +221,7 @@ CATALOGUE: Final[tuple[type[Hl7Error], ...]] = (
     SequenceRepeated,
     PartOfBatchRefused,
     BatchTooLong,
+    NotWanted,
     FrameOversized,
     FrameWithoutEnd,
     ClosedInsideFrame,

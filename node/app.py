@@ -273,6 +273,7 @@ class Core:
         return {
             **counts,
             "addresses": feed.addresses(),
+            "trial_addresses": feed.trial_addresses(),
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
         }

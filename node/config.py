@@ -183,6 +183,8 @@ class Stream(Table):
 
     name: Name
     lane: Literal["critical", "routine", "bulk"] = "routine"
+    # Of test messages alone: shown and receipted like any other, and no outflow takes of it.
+    test: bool = False
 
 
 class Config(Table):
@@ -224,11 +226,47 @@ def _read(path: Path) -> tuple[Config, Source]:
         config = Config.model_validate(source.values, context={"folder": path.absolute().parent})
     except ValidationError as refusal:
         raise ConfigError(problems_of(refusal, Config, source)) from None
-    if problems := [*_repeated_names(config, source), *_listen_clashes(config, source)]:
+    if problems := [
+        *_repeated_names(config, source),
+        *_listen_clashes(config, source),
+        *_mixed_streams(config, source),
+    ]:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
+    return config.model_copy(update={"streams": _all_streams(config)}), source
+
+
+def _all_streams(config: Config) -> tuple[Stream, ...]:
+    """Those of the file, and those that only feeds name: in lane routine, test streams in lane bulk."""
     declared = {stream.name for stream in config.streams}
-    implied = tuple(Stream(name=name) for name in dict.fromkeys(f.stream for f in config.feeds) if name not in declared)
-    return config.model_copy(update={"streams": config.streams + implied}), source
+    named = dict.fromkeys(name for feed in config.feeds for name in _streams_of(feed) if name not in declared)
+    tests = dict.fromkeys(
+        feed.test_stream for feed in config.feeds if feed.test_stream and feed.test_stream not in declared
+    )
+    return (
+        *config.streams,
+        *(Stream(name=name) for name in named),
+        *(Stream(name=name, lane="bulk", test=True) for name in tests),
+    )
+
+
+def _streams_of(feed: Mllp) -> list[str]:
+    """Where a feed's production messages go."""
+    return [feed.stream, *(rule.stream for rule in feed.routes if rule.stream)]
+
+
+def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
+    """A test stream that also gets production messages, or one that is not marked as what it is."""
+    production = {name for feed in config.feeds for name in _streams_of(feed)}
+    marked = {stream.name: stream.test for stream in config.streams}
+    for position, feed in enumerate(config.feeds):
+        place: Place = ("feeds", position, "test_stream")
+        if feed.test_stream and feed.test_stream in production:
+            yield source.problem(place, f'"{feed.test_stream}" is a stream of production messages')
+        elif feed.test_stream and not marked.get(feed.test_stream, True):
+            yield source.problem(place, f'the stream "{feed.test_stream}" is not marked test = true')
+    for position, stream in enumerate(config.streams):
+        if stream.test and stream.name in production:
+            yield source.problem(("streams", position, "test"), f'"{stream.name}" is a stream of production messages')
 
 
 def _read_toml(path: Path) -> Source:
@@ -270,6 +308,7 @@ def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
     listeners: list[tuple[Place, Address]] = [(("web", "listen"), config.web.listen)]
     for position, feed in enumerate(config.feeds):
         listeners += [(("feeds", position, "listen"), address) for address in feed.listen]
+        listeners += [(("feeds", position, "trial_listen"), address) for address in feed.trial_listen]
     for (place, address), (other_place, other) in itertools.combinations(listeners, 2):
         if address.clashes(other):
             line = source.lines.find(place)

@@ -3,8 +3,9 @@
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from hl7.routing import PLACES_MAX
 from node.addresses import Network
 from node.config_kinds import (
     NAME,
@@ -51,6 +52,20 @@ class Check(Table):
     charset_default: Charset = "utf-8"
 
 
+class RouteRule(Table):
+    """Where such messages go: to a stream, or, without one, nowhere: then they are refused, and the refusal recorded.
+
+    `when`: places such as "OBX-8" and the values of which one stands there. All that a rule names must hold; the first rule that does decides.
+    """
+
+    types: tuple[MessageType, ...] = ()
+    senders: tuple[Sender, ...] = ()
+    when: Annotated[
+        dict[Hl7Path, Annotated[tuple[str, ...], AfterValidator(not_empty)]], Field(max_length=PLACES_MAX)
+    ] = Field(default_factory=dict)
+    stream: Name | Literal[""] = ""
+
+
 class Feed(Table):
     """One configured source, of whatever kind. Its messages go to `stream`, which is its own name where none is given."""
 
@@ -76,6 +91,12 @@ class Mllp(Feed):
     kind: Literal["mllp"]
     listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
     check: Check = Check()
+    # Each is looked at before the message is stored: sixteen of them are more than a site can explain.
+    routes: Annotated[tuple[RouteRule, ...], Field(max_length=16)] = ()
+    # Where messages go whose MSH-11 says T or D; empty: to the feed's stream, where they are marked as tests all the same.
+    test_stream: Name | Literal[""] = ""
+    # All that comes here is a test, whatever MSH-11 says: for a vendor, before go-live. `wasl feed report` shows each verdict.
+    trial_listen: tuple[Listen, ...] = ()
     # A scanned report in an OBX-5 is 1 to 10 MB in base64; above that a sender has lost its end block.
     frame_mb_max: Annotated[int, whole(1, 512)] = 16
     # Some engines open a connection per message and leave it: half of a process's usual 8,192 files.

@@ -153,7 +153,9 @@ class Outbox:
         kept: list[bytes] = []
         groups: list[Group] = []
         # all that needs no lock on the database comes first: hashing lets intake go on, and BEGIN would wait for it
-        for stream, places in self._fresh(drafts, repeats).items():
+        by_stream = self._fresh(drafts, repeats)
+        drafts = self._with_after(drafts, by_stream)
+        for stream, places in by_stream.items():
             head, fresh = self.heads[stream], [drafts[place] for place in places]
             groups.append(self._seal(head, fresh))
             kept += [draft.repeat_key for draft in fresh]
@@ -254,6 +256,20 @@ class Outbox:
                 fresh[stream] = []
             fresh[stream].append(place)
         return fresh
+
+    def _with_after(self, drafts: Sequence[Draft], fresh: Mapping[str, list[int]]) -> Sequence[Draft]:
+        """The drafts, those that follow another stream with its last position before them (docs/wire.md, header key 14)."""
+        if not any(draft.follows for draft in drafts):  # nearly always
+            return drafts
+        placed = list(drafts)
+        for place, draft in enumerate(drafts):
+            head = self.heads.get(draft.follows)
+            if head is None or draft.follows == draft.stream:
+                continue
+            last = head.frontier.size + sum(each < place for each in fresh.get(draft.follows, ())) - 1
+            if last >= 0:
+                placed[place] = draft._replace(after=(draft.follows, head.origin.epoch, last))
+        return placed
 
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
         with reading():

@@ -62,7 +62,8 @@ def test_a_full_outbox_refuses_with_ar_207_keeps_draining_and_takes_messages_aga
         with running(fresh, before="import node.app; node.app.MINUTE_S = 0.3"):
             taken = fill(fresh)
             assert fresh.bodies() == taken
-            assert ("NOD-10", "") in fresh.alarms()
+            # it stands until the next look at the disk: what is left may be room enough for smaller messages
+            assert "NOD-10" in {row["code"] for row in fresh.log("alarm")}
             assert fresh.stream().receipted == 0
             centre.start()
             fresh.ask("retry")

@@ -4,10 +4,14 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from functools import partial
 
 import structlog
 
-from hl7.check import Rules
+from hl7.check import Outcome, Rules, Verdict
+from hl7.message import header, is_test
+from hl7.routing import Rule, choose
+from hl7.separators import read_separators
 from node.addresses import Address
 from node.alarms import Alarms
 from node.clock import Clock, hl7_time
@@ -53,6 +57,9 @@ class MllpFeed:
             senders=feed.check.senders, types=feed.check.types, versions=feed.check.versions,
             processing_ids=feed.check.processing_ids, required=feed.check.required,
             charset=feed.check.charset, charset_default=feed.check.charset_default,
+            routes=tuple(
+                Rule(types=rule.types, senders=rule.senders, when=tuple(rule.when.items()), stream=rule.stream) for rule in feed.routes
+            ),
         )  # fmt: skip
         self.numbers = numbers
         self.connections: set[Connection] = set()
@@ -73,23 +80,36 @@ class MllpFeed:
             await self.numbers.load()
         loop = asyncio.get_running_loop()
         for address in self.feed.listen:
-            try:
-                context, listener = tls_context(self.feed.tls), open_listener(address)
-                self._listeners.append(listener)
-                if context is None:
-                    server = await loop.create_server(lambda: Connection(self, loop), sock=listener, backlog=BACKLOG)
-                    self._servers.append(server)
-                    continue
-                listener.listen(BACKLOG)
-                listener.setblocking(False)
-            except (OSError, ssl.SSLError) as error:
-                raise CannotListen(f"feed {self.feed.name}: {address}: {error}") from error
-            self._tasks.add(loop.create_task(self._accept(loop, listener, context)))
+            await self._listen(loop, address, is_trial=False)
+        for address in self.feed.trial_listen:
+            await self._listen(loop, address, is_trial=True)
         self._watch = loop.create_task(self._look_at_silence())
 
+    async def _listen(self, loop: asyncio.AbstractEventLoop, address: Address, *, is_trial: bool) -> None:
+        try:
+            context, listener = tls_context(self.feed.tls), open_listener(address)
+            self._listeners.append(listener)
+            if context is None:
+                make = partial(Connection, self, loop, is_trial=is_trial)
+                self._servers.append(await loop.create_server(make, sock=listener, backlog=BACKLOG))
+                return
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+        except (OSError, ssl.SSLError) as error:
+            raise CannotListen(f"feed {self.feed.name}: {address}: {error}") from error
+        self._tasks.add(loop.create_task(self._accept(loop, listener, context, is_trial=is_trial)))
+
     def addresses(self) -> list[str]:
-        """Where it really listens, port 0 resolved."""
-        names = [listener.getsockname() for listener in self._listeners]
+        """Where it really listens for production, port 0 resolved."""
+        return self._names(self._listeners[: len(self.feed.listen)])
+
+    def trial_addresses(self) -> list[str]:
+        """The same of its trial ports."""
+        return self._names(self._listeners[len(self.feed.listen) :])
+
+    @staticmethod
+    def _names(listeners: list[socket.socket]) -> list[str]:
+        names = [listener.getsockname() for listener in listeners]
         return [str(Address(name[0], name[1])) for name in names]
 
     async def stop(self) -> None:
@@ -123,6 +143,16 @@ class MllpFeed:
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return is_within(mapped or address, self.feed.allow)
 
+    def way_of(self, raw: bytes, verdict: Verdict, *, is_trial: bool) -> tuple[str, bool]:
+        """To which stream a message goes (empty: the feed's own), and whether it is a test."""
+        route = verdict.facts.route if verdict.facts else None
+        if is_trial or (route is not None and is_test(route)):
+            return self.feed.test_stream, True
+        if route is None or not self.rules.routes or verdict.outcome is Outcome.REJECTED:
+            return "", False
+        rule = choose(raw, route, read_separators(header(raw)), self.rules.routes)
+        return (rule.stream if rule is not None and rule.stream != self.feed.stream else ""), False
+
     def reply_id(self) -> bytes:
         """The next reply's own control id."""
         self._replies += 1
@@ -136,7 +166,9 @@ class MllpFeed:
             self._second = (second, hl7_time(now_us).encode())
         return self._second[1]
 
-    async def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, context: ssl.SSLContext) -> None:
+    async def _accept(
+        self, loop: asyncio.AbstractEventLoop, listener: socket.socket, context: ssl.SSLContext, *, is_trial: bool
+    ) -> None:  # fmt: skip
         """Look at each TLS source before its handshake: one that may not come costs a socket and no more."""
         while True:
             try:
@@ -149,14 +181,17 @@ class MllpFeed:
                 sock.close()
                 continue
             self._shaking += 1
-            task = loop.create_task(self._shake_hands(loop, sock, context))
+            task = loop.create_task(self._shake_hands(loop, sock, context, is_trial=is_trial))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _shake_hands(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ssl.SSLContext) -> None:
+    async def _shake_hands(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ssl.SSLContext, *, is_trial: bool
+    ) -> None:  # fmt: skip
         try:
             await loop.connect_accepted_socket(
-                lambda: Connection(self, loop, is_welcome=True), sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_S_MAX
+                partial(Connection, self, loop, is_welcome=True, is_trial=is_trial), sock, ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_S_MAX,
             )  # fmt: skip
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             log.info("mllp.no_handshake", feed=self.feed.name, error=type(error).__name__)

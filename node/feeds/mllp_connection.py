@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_going",
         "_heard_at",
         "_idle",
+        "_is_trial",
         "_is_welcome",
         "_later",
         "_loop",
@@ -59,10 +60,13 @@ class Connection(asyncio.Protocol):
         "feed",
     )  # fmt: skip
 
-    def __init__(self, feed: "MllpFeed", loop: asyncio.AbstractEventLoop, *, is_welcome: bool = False) -> None:
+    def __init__(
+        self, feed: "MllpFeed", loop: asyncio.AbstractEventLoop, *, is_welcome: bool = False, is_trial: bool = False
+    ) -> None:
         self.feed = feed
         self._loop = loop
         self._is_welcome = is_welcome  # it was looked at before its handshake
+        self._is_trial = is_trial
         self._decoder = Decoder(feed.feed.frame_bytes_max)
         self._pending: deque[Pending | PendingBroken] = deque()
         self._octets = 0
@@ -261,6 +265,7 @@ class Connection(asyncio.Protocol):
     def _submit(self, pending: Pending) -> None:
         verdict = pending.verdict
         found, code = verdict.facts, verdict.code
+        stream, is_test = self.feed.way_of(pending.raw, verdict, is_trial=self._is_trial)
         self.feed.intake.store(
             self.feed.door,
             body=pending.raw,
@@ -271,6 +276,8 @@ class Connection(asyncio.Protocol):
             refusal=Refusal(code=code, location=verdict.location) if code else None,
             answer=pending.answer,
             fact=pending.fact,
+            stream=stream,
+            is_test=is_test,
         )
 
     def answer_at_once(self, pending: Pending) -> None:
