@@ -147,6 +147,61 @@ def check_config(config_path: Path) -> None:
     click.echo(f"{config_path}: good")
 
 
+@main.group()
+def feed() -> None:
+    """Try a feed before go-live."""
+
+
+def _feed_named(config: Any, name: str) -> Any:  # config.Mllp
+    found = next((each for each in config.feeds if each.name == name), None)
+    if found is None or found.kind != "mllp":
+        names = ", ".join(each.name for each in config.feeds if each.kind == "mllp")
+        click.echo(f"no MLLP feed is named {name}; there are: {names}", err=True)
+        sys.exit(EXIT_USAGE)
+    return found
+
+
+@feed.command("test")
+@CONFIG
+@click.argument("name")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def feed_test(config_path: Path, name: str, file: Path) -> None:
+    """Say what a feed would answer to each message of FILE. Nothing is stored."""
+    from node.trial import FILE_BYTES_MAX, judge
+
+    chosen = _feed_named(_load(config_path), name)
+    if file.stat().st_size > FILE_BYTES_MAX:
+        click.echo(f"{file}: larger than {FILE_BYTES_MAX} bytes", err=True)
+        sys.exit(EXIT_USAGE)
+    found = judge(chosen, file.read_bytes())
+    for each in found:
+        for line in each.lines():
+            click.echo(line)
+    bad = sum(each.outcome == "rejected" for each in found)
+    click.echo(f"{len(found)} messages, {bad} would be refused")
+    sys.exit(1 if bad or not found else 0)
+
+
+@feed.command("report")
+@CONFIG
+@click.argument("name")
+@click.option("--last", type=click.IntRange(1, 1000), default=50, show_default=True)
+def feed_report(config_path: Path, name: str, last: int) -> None:
+    """Say what a feed answered to the last tests that came to it: those of its trial port, and those with MSH-11 T or D."""
+    from node.trial import STORE_ERRORS, report
+
+    config = _load(config_path)
+    try:
+        found = report(config, _feed_named(config, name), last)
+    except STORE_ERRORS as error:
+        click.echo(f"the outbox cannot be read: {error}", err=True)
+        sys.exit(EXIT_UNKNOWN)
+    for each in found:
+        for line in each.lines():
+            click.echo(line)
+    click.echo(f"{len(found)} tests, {sum(each.outcome == 'rejected' for each in found)} refused")
+
+
 @main.command()
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="The whole status document.")

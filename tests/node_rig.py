@@ -168,7 +168,7 @@ class Seen:
 
 @dataclass
 class Feed:
-    """A feed of the configuration; `lines` are further keys of it, `check` and `tls` its tables."""
+    """A feed of the configuration; `lines` are further keys of it, `check` and `tls` its tables, `more` stands behind all of it."""
 
     name: str
     listen: tuple[str, ...] = ("127.0.0.1",)
@@ -176,6 +176,7 @@ class Feed:
     lines: str = ""
     check: str = ""
     tls: str = ""
+    more: str = ""
     port: int = field(default_factory=free_port)
 
     @property
@@ -188,7 +189,7 @@ class Feed:
             f"[feeds.{name}]\n{text}\n" for name, text in (("check", self.check), ("tls", self.tls)) if text
         )
         stream = f'stream = "{self.stream}"\n' if self.stream else ""
-        return f'[[feeds]]\nname = "{self.name}"\nkind = "mllp"\nlisten = [{listen}]\n{stream}{self.lines}\n{tables}'
+        return f'[[feeds]]\nname = "{self.name}"\nkind = "mllp"\nlisten = [{listen}]\n{stream}{self.lines}\n{tables}{self.more}'
 
 
 @dataclass

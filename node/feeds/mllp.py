@@ -8,10 +8,6 @@ from functools import partial
 
 import structlog
 
-from hl7.check import Outcome, Rules, Verdict
-from hl7.message import header, is_test
-from hl7.routing import Rule, choose
-from hl7.separators import read_separators
 from node.addresses import Address
 from node.alarms import Alarms
 from node.clock import Clock, hl7_time
@@ -19,6 +15,7 @@ from node.config_feeds import Mllp
 from node.errors import CannotListen
 from node.feeds.mllp_connection import Connection
 from node.feeds.mllp_numbers import Numbers
+from node.feeds.mllp_rules import rules_of
 from node.feeds.open_frames import OpenFrames
 from node.intake import Door, Intake
 from node.listeners import is_within, open_listener, tls_context
@@ -53,14 +50,7 @@ class MllpFeed:
         self.intake = intake
         self.clock = clock
         self.alarms = alarms
-        self.rules = Rules(
-            senders=feed.check.senders, types=feed.check.types, versions=feed.check.versions,
-            processing_ids=feed.check.processing_ids, required=feed.check.required,
-            charset=feed.check.charset, charset_default=feed.check.charset_default,
-            routes=tuple(
-                Rule(types=rule.types, senders=rule.senders, when=tuple(rule.when.items()), stream=rule.stream) for rule in feed.routes
-            ),
-        )  # fmt: skip
+        self.rules = rules_of(feed)
         self.numbers = numbers
         self.connections: set[Connection] = set()
         self.noise_bytes = 0
@@ -142,16 +132,6 @@ class MllpFeed:
         address = ipaddress.ip_address(peer.partition("%")[0])
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return is_within(mapped or address, self.feed.allow)
-
-    def way_of(self, raw: bytes, verdict: Verdict, *, is_trial: bool) -> tuple[str, bool]:
-        """To which stream a message goes (empty: the feed's own), and whether it is a test."""
-        route = verdict.facts.route if verdict.facts else None
-        if is_trial or (route is not None and is_test(route)):
-            return self.feed.test_stream, True
-        if route is None or not self.rules.routes or verdict.outcome is Outcome.REJECTED:
-            return "", False
-        rule = choose(raw, route, read_separators(header(raw)), self.rules.routes)
-        return (rule.stream if rule is not None and rule.stream != self.feed.stream else ""), False
 
     def reply_id(self) -> bytes:
         """The next reply's own control id."""

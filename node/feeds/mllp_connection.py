@@ -15,6 +15,7 @@ from hl7.mllp import Broken, Decoder, Frame
 from node.config_feeds import Mllp
 from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, control_id
 from node.feeds.mllp_replies import is_silent_on_error
+from node.feeds.mllp_rules import way_of
 from node.intake import Refusal
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ class Connection(asyncio.Protocol):
     def _submit(self, pending: Pending) -> None:
         verdict = pending.verdict
         found, code = verdict.facts, verdict.code
-        stream, is_test = self.feed.way_of(pending.raw, verdict, is_trial=self._is_trial)
+        stream, is_test = way_of(pending.raw, verdict, self.feed.feed, self.feed.rules, is_trial=self._is_trial)
         self.feed.intake.store(
             self.feed.door,
             body=pending.raw,
