@@ -171,7 +171,8 @@ class Route(NamedTuple):
 
 def is_test(route: Route) -> bool:
     """Tell whether MSH-11 says training or debugging (T, D of HL7 table 0103), which no record of a patient may be made of."""
-    return route.processing_id[:1] in {b"T", b"D"} and not route.processing_id[1:2].isalnum()
+    processing_id = route.processing_id
+    return processing_id != b"P" and processing_id[:1] in {b"T", b"D"} and not processing_id[1:2].isalnum()
 
 
 class Facts(NamedTuple):

@@ -25,6 +25,12 @@ def codes(raw, rules=RULES):
     return whole, [verdict.ack_code for verdict in each]
 
 
+def test_only_what_holds_one_msh_is_single_for_sure():
+    assert is_single(one("A"))
+    assert not is_single(one("A") + one("B"))
+    assert not is_single(b"BHS|^~\\&\r" + one("A"))
+
+
 def test_a_single_message_is_no_batch_whatever_its_fields_say():
     assert is_single(one("A"))
     assert divide(one("A")) is None

@@ -51,6 +51,7 @@ class MllpFeed:
         self.clock = clock
         self.alarms = alarms
         self.rules = rules_of(feed)
+        self.always_enhanced = feed.acknowledgement == "enhanced"
         self.numbers = numbers
         self.connections: set[Connection] = set()
         self.noise_bytes = 0
