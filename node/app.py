@@ -31,6 +31,7 @@ from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
+from node.quality import Quality
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
 from node.stick_back import open_epochs, store_receipts, take_inbox
 from node.uplink import EXIT_THREAD
@@ -74,6 +75,7 @@ class Core:
         self._uplink: Lanes | None = None
         self._feeds: list[MllpFeed] = []
         self._frames = OpenFrames()
+        self._quality = Quality(self._clock, config.civil_number.rule() if config.civil_number else None)
         self._writer = Writer(
             self._open_outbox,
             queue_records_max=config.outbox.queue_records_max,
@@ -164,7 +166,11 @@ class Core:
         if self._uplink is not None:
             self._uplink.start()
         proofreader.start()
-        rounds = [loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room())]
+        rounds = [
+            loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run())
+        ]  # fmt: skip
+        for each in rounds:
+            each.add_done_callback(_die_with_task)
         # what is here stays; a message makes some thirty objects and no cycle, so looking for cycles 20 times a second was a third of the work
         gc.collect()
         gc.freeze()
@@ -201,15 +207,8 @@ class Core:
         if feed.sequence_numbers != "ignored":
             numbers = Numbers(feed.name, self._writer, is_required=feed.sequence_numbers == "required")
         return MllpFeed(
-            feed,
-            door,
-            intake,
-            clock=self._clock,
-            alarms=self._alarms,
-            prefix=prefix,
-            frames=self._frames,
-            numbers=numbers,
-        )
+            feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames, numbers=numbers, quality=self._quality
+        )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:
         while True:
@@ -276,6 +275,7 @@ class Core:
             "trial_addresses": feed.trial_addresses(),
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
+            "quality": self._quality.document(feed.feed.name),
         }
 
     async def _probe(self) -> str:
@@ -299,6 +299,12 @@ class Core:
 def _answer_all(result: Result) -> None:
     for done, outcome in result:
         done(outcome)
+
+
+def _die_with_task(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("task.died", error=type(error).__name__, detail=str(error))
+        os._exit(EXIT_THREAD)
 
 
 def _die_with_thread(args: threading.ExceptHookArgs) -> None:

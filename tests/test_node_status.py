@@ -20,7 +20,7 @@ ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 KEYS = {
     "": {"node", "facility", "site", "version", "now", "state", "verdict", "core", "feeds", "streams", "link", "last_receipt", "totals", "disk", "alarms"},
     "core": {"running", "since", "boot", "kernels", "pid"},
-    "feeds": {"name", "kind", "stream", "address", "running", "connections", "last_seen", "accepted", "warned", "rejected", "refused", "last_error"},
+    "feeds": {"name", "kind", "stream", "address", "running", "connections", "last_seen", "accepted", "warned", "rejected", "refused", "last_error", "quality"},
     "streams": {"stream", "lane", "epoch", "tag", "size", "receipted", "waiting", "waiting_bytes", "oldest_waiting_at", "halted"},
     "link": {"state", "gateway", "since", "last_error", "round_trip_ms"},
     "totals": {"accepted", "receipted", "waiting"},

@@ -19,6 +19,7 @@ from node.feeds.mllp_rules import rules_of
 from node.feeds.open_frames import OpenFrames
 from node.intake import Door, Intake
 from node.listeners import is_within, open_listener, tls_context
+from node.quality import Quality
 
 CONTENT_TYPE = "application/hl7-v2+er7"
 BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
@@ -43,6 +44,7 @@ class MllpFeed:
         prefix: str,
         frames: OpenFrames,
         numbers: Numbers | None = None,
+        quality: Quality | None = None,
     ) -> None:
         self.feed = feed
         self.frames = frames
@@ -53,6 +55,7 @@ class MllpFeed:
         self.rules = rules_of(feed)
         self.always_enhanced = feed.acknowledgement == "enhanced"
         self.numbers = numbers
+        self.quality = quality
         self.connections: set[Connection] = set()
         self.noise_bytes = 0
         self.bare_ends = 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from hl7.batch import check_batch, divide, is_single
-from hl7.check import check
+from hl7.check import Outcome, check
 from hl7.mllp import Broken, Decoder, Frame
 from node.config_feeds import Mllp
 from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, control_id
@@ -251,6 +251,8 @@ class Connection(asyncio.Protocol):
         if is_silent_on_error(verdict, feed):
             self._alone = pending
         self.store(pending)
+        if feed.quality is not None and batch is None and verdict.outcome is not Outcome.REJECTED:
+            feed.quality.offer(feed.feed.name, verdict.facts, raw)
 
     def store(self, pending: Pending) -> None:
         """Queue a frame for its reply, and hand it to the doorway."""
