@@ -5,7 +5,9 @@ import shutil
 from contextlib import closing
 
 import pytest
+from click.testing import CliRunner
 
+from node.cli import main as node_main
 from node.clock import SystemClock
 from node.config import load as load_node
 from node.key_change import hand_over
@@ -205,3 +207,20 @@ def test_log_that_grows_late_by_hand_may_change_to_the_key_that_a_later_epoch_ha
     use(site, old)
     assert site.bring()[0].refused == {}
     assert site.texts() == named("a", "only on the stick", "late")
+
+
+def test_stream_of_which_an_earlier_key_is_not_configured_is_named_and_the_others_are_carried(site, tmp_path):
+    site.add("a")
+    site.change(tmp_path / "new")
+    site.node.add(named("result"), stream="lab")
+    previous, site.rig.more = site.rig.more, ""
+    done = CliRunner().invoke(node_main, ["export", "--config", str(site.rig.config()), str(site.stick)])
+    assert done.exit_code == 1
+    assert "NOT WHOLE [SYN-15]: his goes no further" in done.output
+    assert site.bring()[0].refused == {}
+    assert (site.texts(), site.bodies("lab")) == ([], named("result"))
+    site.rig.more = previous
+    done = CliRunner().invoke(node_main, ["export", "--config", str(site.rig.config()), str(site.stick)])
+    assert (done.exit_code, "NOT WHOLE" in done.output) == (0, False)
+    assert site.bring()[0].refused == {}
+    assert site.texts() == named("a")
