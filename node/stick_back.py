@@ -18,7 +18,7 @@ from node.stick_files import read_file, write_file
 from sync.answer import PARTED, Answer, Further, Resume, next_step, open_answer
 from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.checkpoint import Checkpoint
-from sync.errors import BadStick, SyncError
+from sync.errors import BadStick, LogBroken, SyncError
 from sync.keys import Verifier
 from sync.log import root_at
 from sync.names import Origin
@@ -34,6 +34,7 @@ from sync.stick import (
     read_note,
     read_receipts,
 )
+from sync.store import UNREADABLE
 
 STORE_NAME, LOCK_NAME = "outbox.db", "core.lock"  # as node.app has them; this runs beside it or without it
 INBOX_NAME = "carried.json"  # receipts on their way to the core, in the data folder
@@ -109,10 +110,13 @@ def store_receipts(outbox: Outbox, taken: list[Taken], ledger: str) -> int:
 
 
 def verify_receipts(config: Config, keystore: Keystore, clock: Clock, data: bytes) -> tuple[list[Taken], str]:
-    """The receipts, each proved against our own log, and the ledger that gave them. Raises BadStick."""
+    """The receipts, each proved against our own log, and the ledger that gave them. Raises BadStick, LogBroken."""
     with closing(OutboxView(config.node.data_dir / STORE_NAME, config.node.name)) as view:
-        came = _Came(config, keystore, clock, view, data)
-        return list(came.taken()), came.receipts.ledger
+        try:
+            came = _Came(config, keystore, clock, view, data)
+            return list(came.taken()), came.receipts.ledger
+        except (IndexError, *UNREADABLE) as error:
+            raise LogBroken(f"the records that the receipts speak of cannot be read: {error}") from error
 
 
 # -- answers -------------------------------------------------------------------------------------------------------------
@@ -129,8 +133,8 @@ def open_epochs(config: Config, keystore: Keystore, clock: Clock, outbox: Outbox
     for name, step in _wanted(config, keystore, clock).items():
         try:
             outbox.open_epoch(name, epoch=step.epoch, tag=tag, place=step.place, own=step.own, theirs=step.theirs)
-        except SyncError as error:
-            log.warning("epoch.not_opened", code=error.code, stream=name, detail=str(error))
+        except (SyncError, IndexError, *UNREADABLE) as error:
+            log.warning("epoch.not_opened", error=type(error).__name__, stream=name, detail=str(error))
             continue
         log.warning("epoch.opened", code=step.code, stream=name, epoch=step.epoch)
         opened.append(name)
@@ -149,6 +153,10 @@ def _steps(config: Config, keystore: Keystore, clock: Clock, view: OutboxView) -
         came = _Came(config, keystore, clock, view, data)
     except (OSError, BadStick):
         return {}  # none came, or of another ledger or authority than ours is now
+    except (SyncError, *UNREADABLE) as error:
+        # a start comes by here each time: what cannot be read is for `verify_heads` to judge, and no reason to take no messages
+        log.warning("stick.answers_not_compared", error=type(error).__name__)
+        return {}
     return dict(came.steps())
 
 
@@ -199,10 +207,8 @@ class _Came:
                 continue
             try:
                 step = self._step(answer, logs)
-            except (
-                IndexError,
-                SyncError,
-            ) as error:  # own leaves cannot be read: that is no sign that the gateway has others
+            # own leaves cannot be read, in whatever way: that is no sign that the gateway has others
+            except (SyncError, IndexError, *UNREADABLE) as error:
                 log.warning("stick.answer_not_compared", stream=name, error=type(error).__name__)
                 continue
             if step is not None:

@@ -13,12 +13,16 @@ from sync.errors import LogBroken
 from sync.log import TILE_LEAVES
 from sync.record import BodyState
 from tests.gateway_rig import Realm, message
+from tests.node_rig import message as hl7
+from tests.node_rig import running as node_running
 from tests.stick_rig import Site
+from tests.test_node_damage import overwrite_page
 
 OTHER_LEAF = "UPDATE header SET leaf = zeroblob(32) WHERE id ="
 OTHER_HEADER = "UPDATE header SET header = x'a0' WHERE id ="
 OTHER_BODY = "UPDATE body SET body = x'00' WHERE id ="
 GONE = "DELETE FROM header WHERE id ="
+BLOB_OF_32 = b"\x4c"  # in the head of a row: 12 + 2 * 32; the next higher is a text
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +123,32 @@ def test_where_the_log_before_an_export_is_not_what_was_signed_nothing_is_signed
         store.execute("UPDATE tile SET root = zeroblob(32) WHERE tile = 0")
     written = site.export()
     assert (written.records, list(written.stopped)) == (0, ["his"])
+
+
+def other_type(site, seq):
+    """Flip the bit that makes a leaf of `his` a text."""
+    with closing(apsw.Connection(str(site.rig.store))) as store:
+        statement = "SELECT header FROM header JOIN log ON log.id = header.log WHERE stream = 'his' AND seq = ?"
+        header = store.execute(statement, (seq,)).get
+    data = bytearray(site.rig.store.read_bytes())
+    at = data.index(header)
+    data[data.rindex(BLOB_OF_32, at - 12, at)] ^= 1
+    site.rig.store.write_bytes(data)
+
+
+@pytest.mark.parametrize("what", ["a page", "a type"])
+def test_a_core_starts_and_takes_messages_though_a_sticks_answers_cannot_be_compared_with_what_is_left(site, what):
+    site.node.add([message(n) for n in range(20, 400)])
+    site.round()
+    site.node.add([message(n) for n in range(400, TILE_LEAVES + 200)])
+    site.node.close()
+    if what == "a page":
+        overwrite_page(site.rig, "header", 0.2)  # of `his` alone, and within what came home
+    else:
+        other_type(site, 100)
+    with node_running(site.rig) as core:
+        assert core.send(hl7("NEW"))[0].code == "AA"
+        assert core.log("stick.answer_not_compared")
+    with pytest.raises(LogBroken):
+        site.take()
+    site.reopen()
