@@ -38,7 +38,7 @@ from sync.store import UNREADABLE
 
 STORE_NAME, LOCK_NAME = "outbox.db", "core.lock"  # as node.app has them; this runs beside it or without it
 INBOX_NAME = "carried.json"  # receipts on their way to the core, in the data folder
-LAST_NAME = "carried-last.json"  # the receipts that came last: their answers say where exports begin
+LAST_NAME = "carried-last.json"  # the receipts with the youngest answers: they say where exports begin
 TAG_BYTES = 4  # of the start that opens an epoch; without a core it is nobody's, so random
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ def take_receipts(config: Config, keystore: Keystore, clock: Clock, stick: Path)
     found, ledger = verify_receipts(config, keystore, clock, data)
     refused, folder = read_receipts(data).refused, config.node.data_dir
     # before the receipts are stored: a crash between the two leaves answers that the next export goes by
-    write_file(folder / LAST_NAME, [data])
+    _keep_answers(config, keystore, clock, data)
     with (folder / LOCK_NAME).open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,6 +141,16 @@ def open_epochs(config: Config, keystore: Keystore, clock: Clock, outbox: Outbox
     return opened
 
 
+def _keep_answers(config: Config, keystore: Keystore, clock: Clock, data: bytes) -> None:
+    """Let the next export go by the answers of these verified receipts, unless younger ones have come: an old stick may be taken after a newer one."""
+    with closing(OutboxView(config.node.data_dir / STORE_NAME, config.node.name)) as view:
+        last, came = _last(config, keystore, clock, view), _Came(config, keystore, clock, view, data)
+    if last is not None and came.told_at < last.told_at:
+        log.info("stick.answers_are_older", told_at=came.told_at, kept=last.told_at)
+        return
+    write_file(config.node.data_dir / LAST_NAME, [data])
+
+
 def _wanted(config: Config, keystore: Keystore, clock: Clock) -> dict[str, Further]:
     with closing(OutboxView(config.node.data_dir / STORE_NAME, config.node.name)) as view:
         steps = _steps(config, keystore, clock, view)
@@ -149,15 +159,21 @@ def _wanted(config: Config, keystore: Keystore, clock: Clock) -> dict[str, Furth
 
 def _steps(config: Config, keystore: Keystore, clock: Clock, view: OutboxView) -> dict[str, Resume | Further]:
     try:
-        data = read_file(config.node.data_dir / LAST_NAME, RECEIPTS_BYTES_MAX)
-        came = _Came(config, keystore, clock, view, data)
-    except (OSError, BadStick):
-        return {}  # none came, or of another ledger or authority than ours is now
+        came = _last(config, keystore, clock, view)
     except (SyncError, *UNREADABLE) as error:
         # a start comes by here each time: what cannot be read is for `verify_heads` to judge, and no reason to take no messages
         log.warning("stick.answers_not_compared", error=type(error).__name__)
         return {}
-    return dict(came.steps())
+    return {} if came is None else dict(came.steps())
+
+
+def _last(config: Config, keystore: Keystore, clock: Clock, view: OutboxView) -> "_Came | None":
+    """What the next export goes by; None where none came, or of another ledger or authority than ours is now."""
+    try:
+        data = read_file(config.node.data_dir / LAST_NAME, RECEIPTS_BYTES_MAX)
+        return _Came(config, keystore, clock, view, data)
+    except (OSError, BadStick):
+        return None
 
 
 class _Came:
@@ -177,6 +193,11 @@ class _Came:
             self._streams.setdefault(each.origin.stream, []).append(each)
         self._answers = self._read_answers()
         self._receipts = list(self._read_notes())
+
+    @property
+    def told_at(self) -> int:
+        """When the gateway gave the youngest of the answers, POSIX seconds; 0 where there are none."""
+        return max((answer.time for answer in self._answers.values()), default=0)
 
     def taken(self) -> Iterator[Taken]:
         """The receipts that are for logs of ours as they are now. Raises BadStick for one that is not, unless the gateway's answer explains it."""
