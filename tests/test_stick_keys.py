@@ -4,6 +4,7 @@ import os
 import shutil
 from contextlib import closing
 
+import apsw
 import pytest
 from click.testing import CliRunner
 
@@ -14,6 +15,7 @@ from node.key_change import hand_over
 from node.keystore import load as load_keys
 from node.tools.pki import issue_log_key
 from sync.checkpoint import parse_note
+from sync.errors import LogBroken
 from sync.key_ring import id_of
 from sync.opening import read_opening
 from sync.outbox import Outbox
@@ -224,3 +226,33 @@ def test_stream_of_which_an_earlier_key_is_not_configured_is_named_and_the_other
     assert (done.exit_code, "NOT WHOLE" in done.output) == (0, False)
     assert site.bring()[0].refused == {}
     assert site.texts() == named("a")
+
+
+def test_receipts_open_no_epoch_under_another_key_than_the_one_that_is_lacking(site, tmp_path):
+    site.add("a")
+    image = site.image(tmp_path / "image")
+    site.add("x")
+    site.round()
+    site.restore(image)
+    site.add("y")
+    site.node.add(named("result"), stream="lab")
+    site.export()
+    assert site.bring()[0].refused == {"his": "fork"}
+    site.change(tmp_path / "new", with_old=False, tell=False)
+    home = site.take()
+    assert (home.opened, home.waiting) == ((), ("his",))
+    with closing(OutboxView(site.rig.store, NAME)) as view:
+        assert {each.origin.epoch for each in view.streams()} == {1}
+    assert site.receipted()["lab"] == 1
+
+
+def test_receipts_are_not_stored_in_an_outbox_that_no_start_would_take(site):
+    site.add("a")
+    site.export()
+    site.bring()
+    site.node.add(named("result"), stream="lab")
+    with closing(apsw.Connection(str(site.rig.store))) as store:
+        store.execute("UPDATE header SET leaf = zeroblob(32) WHERE id = (SELECT max(id) FROM header)")
+    with pytest.raises(LogBroken):
+        site.take()
+    assert site.receipted()["his"] == 0
