@@ -38,7 +38,7 @@ from sync.stick import (
     still_wanted,
     where,
 )
-from sync.store import UNREADABLE
+from sync.store import UNREADABLE, sync_file
 
 STORE_NAME = "outbox.db"  # as node.app has it; this runs beside it or without it
 ROOM_BYTES = 1024 * 1024  # receipts of a thousand streams
@@ -102,6 +102,7 @@ class _Export:
     def write(self, room: Callable[[Path], int]) -> Written:
         folder = self._folder
         folder.mkdir(exist_ok=True)
+        sync_file(folder.parent)
         self._batches = self._kept()
         before = len(self._batches)
         if not (folder / ROOM_NAME).exists() and room(folder) > ROOM_BYTES + SPARE_BYTES:
@@ -215,8 +216,9 @@ def _is_whole(path: Path, batch: BatchFile) -> bool:
 
 def _drop_others(folder: Path, kept: list[BatchFile]) -> None:
     names = {each.file for each in kept}
-    for path in folder.glob("*.wbt"):
-        if path.name not in names:
+    for path in folder.iterdir():
+        # `.new`: what a stick that was pulled out while it was written has of a file, perhaps in plain
+        if path.suffix in {".wbt", ".new"} and path.name not in names:
             path.unlink()
 
 
