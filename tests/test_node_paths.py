@@ -96,6 +96,17 @@ def test_on_a_metered_path_only_the_critical_lane_sends_and_the_others_follow_on
         link.close()
 
 
+def test_a_node_without_a_critical_stream_announces_on_a_metered_path_what_waits(realm, fake, tmp_path):
+    node = made(realm, tmp_path, fake, port=free_port(), more="metered = true")
+    node.feeds, node.more = [Feed("his")], ""
+    with running(node, before=EAGER):
+        wait_until("the metered path", lambda: in_use(node) == ["lte"])
+        send_one(node, "his")
+        wait_until("an announced head", lambda: any(heads_of(session) == [("his", 1)] for session in fake.announced))
+        assert fake.bodies("his") == []
+        assert node.stream("his").receipted == 0
+
+
 class LateTurns(LinkTurns):
     """Turns that come only after the better path has failed for good."""
 
