@@ -115,19 +115,28 @@ def export(config_path: Path, only_receipts: bool, stick: Path) -> None:
     from node.stick import export as write_stick
     from node.stick_back import take_receipts
     from node.stick_words import home_lines, written_lines
-    from sync.errors import SyncError
+    from sync.errors import LogBroken, SyncError
 
     config = _load(config_path)
     try:
         keystore, clock = load_keys(config), SystemClock()
-        for line in home_lines(take_receipts(config, keystore, clock, stick)):
-            click.echo(line)
+        broken = None
+        try:
+            for line in home_lines(take_receipts(config, keystore, clock, stick)):
+                click.echo(line)
+        except LogBroken as error:
+            # nothing is written into a damaged outbox; but what is good of it is carried all the same
+            broken = error
+        if broken is not None:
+            click.echo(f"receipts NOT TAKEN [{broken.code}]: {broken}. They stay on the stick")
         if only_receipts:
-            return
+            sys.exit(0 if broken is None else 1)
         written = write_stick(config, keystore, clock, stick)
         for line in written_lines(written):
             click.echo(line)
         check_left(written)
+        if broken is not None:
+            raise broken
     except (NodeError, SyncError) as error:
         click.echo(f"{error.code}: {error}\n{error.hint}", err=True)
         sys.exit(1)

@@ -19,7 +19,7 @@ from sync.outbox import SCHEMA
 from sync.outbox_heads import Head, insert_head, write_head
 from sync.record import BodyState
 from sync.repair import Loss, Reading, Salvaged, commitment_of, commitment_to, holes, readings, settle
-from sync.store import BROKEN, LogTable, create
+from sync.store import UNREADABLE, LogTable, create
 
 LOGS_MAX = 4096  # row ids of heads that are tried: four times the streams that a session may declare
 SLACK_ROWS = 256  # row ids tried beyond the number of records: a flipped bit moves a row, and a page has some twenty
@@ -32,7 +32,6 @@ LANES = frozenset({"critical", "routine", "bulk"})
 CARRIED = {
     "boot": "id, started_us", "fact": "name, value", "arrival": "id, salt, particulars", "key_change": "log, seq, before, after",
 }  # fmt: skip
-UNREADABLE = (*BROKEN, apsw.IOError)
 
 Row = tuple[Any, ...]
 

@@ -1,9 +1,9 @@
-"""Bit rot as a campaign: one bit of a real outbox or its WAL is flipped, then the node starts, proofreads and sends. Nothing altered may arrive.
+"""Bit rot as a campaign: one bit of a real outbox or its WAL is flipped, then the node starts, proofreads, sends and exports. Nothing altered may arrive.
 
     python tests/sim_bits.py --flips 100000 [--seed 1]      one line at the end; a violation names its flip
     python tests/sim_bits.py --only db:123456:3             that flip alone: file, byte, bit
 
-What arrives is judged by the gateway's own receiver. A flip is noticed where the start refuses, the proofreader or the sender alarms,
+What arrives, by link or by stick, is judged by the gateway's own receiver. A flip is noticed where the start refuses, the proofreader or the sender alarms,
 or a stream stands still; it is in live data where any row that SQL gives differs. What nobody noticed must be without effect: every record arrived
 whole. The WAL is the exception: SQLite drops the group that no longer fits its checksum, and all after it, as after a power cut ("wal cut").
 """
@@ -33,10 +33,12 @@ from node.alarms import Alarms
 from node.gateway_client import Problem
 from node.own_logs import OwnLogs
 from node.proofreader import Proofreader
+from node.stick_legs import batches, legs_of
 from node.uplink import Uplink
 from sync import batch
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import BadBatch, LogBroken
+from sync.errors import BadBatch, KeyAbsent, LogBroken
+from sync.key_ring import KeyRing
 from sync.keys import Verifier
 from sync.log import Frontier
 from sync.log_keys import LogKeys
@@ -48,7 +50,7 @@ from sync.record import BodyState
 from sync.sender import Sender
 from sync.sender_events import Alarm, AskRoot, OpenEpoch, Put, SessionOpened, Started
 from sync.session import SessionAnswer, TheirStream
-from sync.store import OutboxTable
+from sync.store import UNREADABLE, OutboxTable
 from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, TAG, MemoryLog, draft
 
 STREAMS = {"his": 21, "lab": 5, "adt": 2}  # two full tiles and a part, a part, and hardly anything
@@ -69,10 +71,15 @@ class Violation(Exception):
 class Centre:
     """The gateway's judge over logs in memory; compares what it takes with what was stored."""
 
-    def __init__(self, truth) -> None:
+    def __init__(self, truth, *, of_his: int = 0) -> None:
+        """`of_his`: so many records of that stream are here already."""
         self._receiver, self._truth = Receiver(COSIGNER), truth
-        self.held = {name: HeldLog(origin=made.origin, frontier=Frontier(), note=b"") for name, made in truth.items()}
         self._leaves = {name: MemoryLog() for name in truth}
+        self._leaves["his"].hashes += [record.leaf for record in truth["his"].records[:of_his]]
+        self.held = {
+            name: HeldLog(origin=made.origin, frontier=Frontier().append(b"".join(self._leaves[name].hashes)), note=b"")
+            for name, made in truth.items()
+        }
         self.bodies = 0
 
     def put(self, *, stream, epoch, first, fence, body):
@@ -193,6 +200,8 @@ class Campaign:
         try:
             self.counts["flips"] += 1
             self._lay(kind, at, bit)
+            self._carry(kind)
+            self._lay(kind, at, bit)
             noticed, always = self._send(), self.dice.random() < ALWAYS
             if not noticed or always:
                 noticed |= self._proofread()
@@ -278,6 +287,36 @@ class Campaign:
             told = self._converse(uplink, sender, logs, effects)
         self.complete = centre.bodies >= sum(STREAMS.values()) - RECEIPTED  # all that was not trimmed
         return told or bool(alarms.standing())
+
+    def _carry(self, kind: str) -> None:
+        """Export what is not receipted, for the judge. Raises Violation where less arrives than the outbox has, and nobody is told."""
+        centre, told = Centre(self.truth, of_his=RECEIPTED), False
+        try:
+            view = OutboxView(self.path, NODE)
+            with closing(view):
+                for leg in legs_of(view, {}):
+                    told |= self._carry_leg(view, leg, centre)
+        except (LogBroken, *UNREADABLE):
+            told = True
+        whole = centre.bodies >= sum(STREAMS.values()) - RECEIPTED
+        self.counts["carried in part"] += not whole
+        if not whole and not told and kind != "wal":
+            raise Violation("an export left something out, and told nobody")
+
+    def _carry_leg(self, view, leg, centre) -> bool:
+        origin, at = leg.view.origin, leg.first
+        found = batches(view, SimpleNamespace(signer=KeyRing.of(LOG_SIGNER)), leg.view, at, known=b"")
+        while True:
+            try:
+                packed = next(found, None)
+            except (LogBroken, KeyAbsent):
+                return True
+            if packed is None:
+                return False
+            put = centre.put(stream=origin.stream, epoch=origin.epoch, first=at, fence="fence", body=packed.data)
+            if packed.damaged or isinstance(put, Problem):
+                return True
+            at += packed.count
 
     def _converse(self, uplink, sender, logs, effects) -> bool:
         told = False
