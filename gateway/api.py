@@ -12,7 +12,7 @@ import structlog
 from cryptography import x509
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -25,6 +25,7 @@ from gateway.ledger_view import LedgerView
 from gateway.log_certificates import AnothersCertificate, LogCertificates, Revoked
 from gateway.marks import DSCP_HEADER
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
+from gateway.request_body import content_length, read_body
 from gateway.upload_api import UploadApi, spoilt
 from gateway.uploads import Uploads
 from sync.batch import CONTENT_TYPE, WIRE_BYTES_MAX, Batch, decode
@@ -40,7 +41,6 @@ from sync.session import SESSION_BYTES_MAX, SessionAnswer, TheirStream, read_req
 from sync.upload import PART_BYTES_MAX, Fetch
 
 FENCE_HEADER = "wasl-fence"
-BODY_IDLE_S_MAX = 60.0  # no byte of a body for so long: the link is gone; the node comes again
 DECODERS = 2  # each may hold the largest batch three times over while it decodes
 FULL_WAIT_S = 60  # a full disk is made room on by people
 JSON = "application/json"
@@ -97,8 +97,6 @@ class SyncApi:
                     "refused", call=request.method, path=request.url.path, code=problem.code, detail=problem.detail
                 )
                 raise
-            except ClientDisconnect:
-                raise Problem(408, "disconnected", "the body did not arrive") from None
             if (seen := request.state.peer.dscp) is not None:
                 answer.headers[DSCP_HEADER] = str(seen)
             return answer
@@ -110,7 +108,7 @@ class SyncApi:
     async def session(self, request: Request) -> Response:
         """Admit a start: 200 with its fence and what the ledger holds."""
         node, connected_at = caller(request.state, self._centre.validity, self._centre.now())
-        body = await _read_body(request, _content_length(request, SESSION_BYTES_MAX))
+        body = await read_body(request, content_length(request, SESSION_BYTES_MAX))
         try:
             asked = read_request(body)
         except BadBatch as error:
@@ -150,7 +148,7 @@ class SyncApi:
         """Take the statement that opens a further epoch: 200 with where that log ends."""
         node, _ = caller(request.state, self._centre.validity, self._centre.now())
         stream = _stream(request)
-        body = await _read_body(request, _content_length(request, NOTE_BYTES_MAX))
+        body = await read_body(request, content_length(request, NOTE_BYTES_MAX))
         call = EpochCall(node=node, stream=stream, fence=request.headers.get(FENCE_HEADER, ""), statement=body)
         answer = await self._answered(lambda: self._centre.ledger.epoch(call))
         if isinstance(answer, Refuse):
@@ -178,9 +176,9 @@ class SyncApi:
         stream, epoch, first = _address(request)
         if request.headers.get("content-type") != CONTENT_TYPE:
             raise Problem(422, "bad-batch", f"a batch is {CONTENT_TYPE}")
-        length = _content_length(request, WIRE_BYTES_MAX)
+        length = content_length(request, WIRE_BYTES_MAX)
         with self._budget.share(node, length) as share:
-            body = await _read_body(request, length)
+            body = await read_body(request, length)
             fetch = self._uploads.fetch(node)
             batch = await self._decode(body, fetch, self._recall(node, stream, epoch, first))
             del body
@@ -205,9 +203,9 @@ class SyncApi:
         node, _ = caller(request.state, self._centre.validity, self._centre.now())
         if request.method == "HEAD":
             return await self._uploads.size(request, node)
-        length = _content_length(request, PART_BYTES_MAX)
+        length = content_length(request, PART_BYTES_MAX)
         with self._budget.share(node, length):
-            return await self._uploads.put(node, request, await _read_body(request, length))
+            return await self._uploads.put(node, request, await read_body(request, length))
 
     def _recall(self, node: str, stream: str, epoch: int, first: int) -> Recall:
         """The context of a batch at this address, read where it is decoded."""
@@ -255,36 +253,6 @@ def _address(request: Request) -> tuple[str, int, int]:
     if not 1 <= path["epoch"] <= EPOCH_MAX or path["first"] > SIZE_MAX:
         raise Problem(422, "bad-batch", "no such epoch or position")
     return stream, path["epoch"], path["first"]
-
-
-def _content_length(request: Request, most: int) -> int:
-    """The body's length as announced. Raises Problem 411 where it is not, 413 where it is above `most`."""
-    announced = request.headers.get("content-length", "")
-    if not announced.isascii() or not announced.isdigit():
-        raise Problem(411, "length-required", "Content-Length is missing")
-    if len(announced) > len(str(most)) or int(announced) > most:
-        raise Problem(413, "too-large", f"at most {most} bytes")
-    return int(announced)
-
-
-async def _read_body(request: Request, length: int) -> bytes:
-    """The whole body. Raises Problem 408 where no byte comes for too long, ClientDisconnect where it ends early."""
-    body = bytearray()
-    chunks = request.stream().__aiter__()
-    while True:
-        try:
-            async with asyncio.timeout(BODY_IDLE_S_MAX):
-                chunk = await anext(chunks, None)
-        except TimeoutError:
-            raise Problem(
-                408, "disconnected", "no byte of the body for too long", headers={"Connection": "close"}
-            ) from None
-        if chunk is None:
-            break
-        body += chunk
-    if len(body) != length:
-        raise ClientDisconnect
-    return bytes(body)
 
 
 def _octets(batch: Batch) -> int:
