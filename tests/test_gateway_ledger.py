@@ -9,9 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
-from gateway.ledger import EpochCall, PutCall, SessionCall
+from gateway.ledger import EpochCall, PutCall, ReleaseCall, SessionCall
+from gateway.ledger_queue import GROUP_CALLS_MAX, WAITING_CALLS_MAX, WAITING_PER_NODE_MAX
 from gateway.ledger_rows import Rows
-from gateway.ledger_sqlite import FREE_BYTES_MIN, GROUP_CALLS_MAX, WAITING_CALLS_MAX, Dice, SqliteLedger
+from gateway.ledger_sqlite import FREE_BYTES_MIN, Dice, SqliteLedger
 from gateway.ledger_view import PAGE_BYTES_MAX, LedgerView
 from node.tools.pki import issue_node
 from sync.batch import decode, encode
@@ -309,18 +310,36 @@ def test_a_head_that_somebody_moved_is_not_overwritten(bench, path, made):
 
 
 def test_a_full_queue_says_busy_at_once_and_what_waits_is_done_at_the_stop(realm, path, made):
-    node = made()
+    nodes = [made(f"n{n}", messages=1) for n in range(WAITING_CALLS_MAX // WAITING_PER_NODE_MAX)]
     found = Bench(realm, path)
-    waiting = [found.session(node) for _ in range(WAITING_CALLS_MAX)]
+    waiting = [found.session(node) for node in nodes for _ in range(WAITING_PER_NODE_MAX)]
     with pytest.raises(Busy):
-        found.session(node)
+        found.session(made("late", messages=1))
     assert found.ledger.waiting == WAITING_CALLS_MAX
     found.ledger.start()
     fences = {future.result(WAIT_S).fence for future in waiting}
     found.ledger.stop()
-    assert len(fences) == 1
+    assert len(fences) == len(nodes)
     assert not found.died
     assert WAITING_CALLS_MAX > GROUP_CALLS_MAX
+
+
+def test_one_node_cannot_take_all_places_before_the_writer_nor_hold_up_the_release_of_its_own_records(
+    realm, path, made
+):
+    greedy, modest = made("greedy", messages=1), made("modest", messages=1)
+    found = Bench(realm, path)
+    waiting = [found.session(greedy) for _ in range(WAITING_PER_NODE_MAX)]
+    with pytest.raises(Busy):
+        found.session(greedy)
+    waiting.append(found.session(modest))
+    waiting.append(found.ledger.release(ReleaseCall(node="greedy", operator="amal", statement=b"", logs=(), at=1)))
+    found.ledger.start()
+    assert all(future.result(WAIT_S) for future in waiting)
+    for _ in range(WAITING_PER_NODE_MAX + 1):  # each place was given back
+        assert found.session(greedy).result(WAIT_S).fence
+    found.ledger.stop()
+    assert not found.died
 
 
 def test_a_caller_that_went_away_does_not_disturb_the_others(realm, path, made):
