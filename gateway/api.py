@@ -117,7 +117,8 @@ class SyncApi:
         call = SessionCall(
             node=node, request=asked, log_certificate=certificate, connected_at=connected_at, earlier=self._judge.earlier(asked.earlier_certificates, node)
         )  # fmt: skip
-        opened = await self._answered(lambda: self._centre.ledger.session(call))
+        # its heads are verified before it waits: beside the loop, which serves the others
+        opened = await self._answered(lambda: self._centre.ledger.session(call), aside=True)
         if isinstance(opened, Refuse):
             raise _refused(opened)
         log.info("session", node=node, boot=asked.boot[:8], held=opened.held, streams=len(opened.logs))
@@ -232,9 +233,10 @@ class SyncApi:
         except BadBatch as error:
             raise Problem(422, "bad-batch", str(error)) from error
 
-    async def _answered(self, ask: Callable[[], Any]) -> Any:
+    async def _answered(self, ask: Callable[[], Any], *, aside: bool = False) -> Any:
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wrap_future(ask())
+            return await asyncio.wrap_future(await loop.run_in_executor(self._decoders, ask) if aside else ask())
         except (Busy, SwapLost) as error:
             raise busy(str(error), window=self._budget.window) from error
         except GatewayFull as error:

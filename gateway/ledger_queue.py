@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.errors import Busy
 from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall
+from sync.announced import Announced
 from sync.receiver import Raise
 
 WAITING_CALLS_MAX = 256  # behind one writer: at a slow disk's 20 ms a commit, no call waits longer than a few seconds
@@ -21,10 +22,11 @@ Call = SessionCall | PutCall | EpochCall | RootCall | ReleaseCall
 
 @dataclass(slots=True)
 class Waiting:
-    """A call, and what is to be told once it is on stable storage."""
+    """A call, and what is to be told once it is on stable storage. `heads`: those that a session brings, verified."""
 
     call: Call
     future: Future[Any]
+    heads: tuple[Announced, ...] = ()
     answer: Any = None
     records: int = 0
     alarms: tuple[Raise, ...] = ()
@@ -43,9 +45,9 @@ class CallQueue:
     def __len__(self) -> int:
         return self._queue.qsize()
 
-    def put(self, call: Call) -> Future[Any]:
+    def put(self, call: Call, heads: tuple[Announced, ...] = ()) -> Future[Any]:
         """Wait for the writer. Raises Busy at once where too many calls wait already, of all nodes or of this one."""
-        waiting = Waiting(call, Future())
+        waiting = Waiting(call, Future(), heads)
         with self._lock:
             # a release is a person's, and must not wait until the node that it is about is quiet
             if self._of_node[call.node] >= WAITING_PER_NODE_MAX and not isinstance(call, ReleaseCall):

@@ -21,6 +21,7 @@ from gateway.ledger_keys import COSIGN, LOG, Brought
 from gateway.ledger_queue import CallQueue, Waiting
 from gateway.ledger_rows import Rows
 from sync.agreement import Told
+from sync.announced import read_heads
 from sync.certificates import read, verifier_of
 from sync.keys import Signer
 from sync.receiver import (
@@ -106,8 +107,10 @@ class SqliteLedger:
         self._thread.join()
 
     def session(self, call: SessionCall) -> Future[SessionOpened | Refuse]:
-        """Judge and admit a start."""
-        return self._queue.put(call)
+        """Judge and admit a start. The heads that it brings are verified here, by the caller: 128 signatures would hold up all who wait."""
+        certificates = (call.log_certificate, *(each.certificate for each in call.earlier))
+        verifiers = [verifier_of(read(each), call.node) for each in certificates]
+        return self._queue.put(call, read_heads(call.request.heads, verifiers, call.node))
 
     def put(self, call: PutCall) -> Future[Receipt | Refuse]:
         """Judge and append a batch."""
@@ -245,7 +248,7 @@ class SqliteLedger:
             SessionAsked(
                 node=call.node, request=call.request, known=rows.admitted(call.node, call.request.boot), logs=rows.heads(call.node),
                 fresh=self._dice.random(FENCE_BYTES).hex(), stale=call.connected_at > self._admitted_at.get(call.node, float("-inf")),
-                verifiers=tuple(verifier_of(read(each.certificate), call.node) for each in brought), announced=rows.announced(call.node),
+                heads=waiting.heads, announced=rows.announced(call.node),
             ),
             now_us // 1_000_000,
         )  # fmt: skip

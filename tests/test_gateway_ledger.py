@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
@@ -17,6 +18,7 @@ from gateway.ledger_view import PAGE_BYTES_MAX, LedgerView
 from node.tools.pki import issue_node
 from sync.batch import decode, encode
 from sync.certificates import der, read
+from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.keys import FileSigner, Verifier
 from sync.log import TILE_LEAVES, Frontier, root_at
 from sync.receipt import open_receipt
@@ -29,6 +31,14 @@ from tests.sim_disk import Disk, disk
 from tests.sim_realm import without_body
 
 WAIT_S = 30
+
+
+def spy(function, tell):
+    def told(*arguments):
+        tell()
+        return function(*arguments)
+
+    return told
 
 
 class Meter:
@@ -82,7 +92,16 @@ class Bench:
         gc.collect()
 
     def session(
-        self, node: TinyNode, *, boots=(), fence=None, boot=None, streams=None, connected_at=0.0, log_certificate=None
+        self,
+        node: TinyNode,
+        *,
+        boots=(),
+        fence=None,
+        boot=None,
+        streams=None,
+        connected_at=0.0,
+        log_certificate=None,
+        heads=(),
     ):
         streams = streams or [
             OwnStream(stream=s, epoch=1, tag=node.origin(s).tag, lane="routine") for s in node.streams
@@ -93,6 +112,7 @@ class Bench:
             fence=node.fence if fence is None else fence,
             log_certificate="",
             streams=tuple(streams),
+            heads=heads,
         )
         certificate = log_certificate or der(read((node.keys / "log.pem").read_bytes()))
         call = SessionCall(node=node.name, request=request, log_certificate=certificate, connected_at=connected_at)
@@ -367,6 +387,22 @@ def test_an_older_boot_alarms_only_on_a_connection_younger_than_the_newer_ones_a
     assert (late.code, bench.meter.alarms) == ("fenced", [])
     clone = bench.session(node, boot=old, connected_at=201.0).result(WAIT_S)
     assert (clone.code, bench.meter.alarms) == ("fenced", [("GWY-11", node.name, "")])
+
+
+def test_announced_heads_are_verified_before_the_call_waits_for_the_writer(realm, path, made, view, monkeypatch):
+    node, verified_by = made(), []
+    monkeypatch.setattr(
+        Verifier, "verify", spy(Verifier.verify, lambda: verified_by.append(threading.current_thread()))
+    )
+    found = Bench(realm, path)
+    found.ledger.start()
+    stranger = sign_checkpoint(
+        Checkpoint(node.origin(), 9, bytes(32)), FileSigner(node.name, Ed25519PrivateKey.generate())
+    )
+    found.admit(node, heads=(node.batch(0, 12).checkpoint, stranger))
+    found.ledger.stop()
+    assert verified_by == [threading.current_thread()]  # the stranger's key id is not the node's
+    assert [(log.announced, log.at_node) for log in view().logs(node.name)] == [(12, 12)]
 
 
 def test_no_put_of_an_older_fence_commits_after_a_session_was_answered(bench, made):
