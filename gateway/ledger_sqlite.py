@@ -184,6 +184,7 @@ class SqliteLedger:
                 self._judge_safely(connection, rows, waiting)
         except apsw.FullError:
             _rollback(connection)
+            rows.keys.forget()
             self._meter.alarm("GWY-14", "", "")
             return _fail(group, GatewayFull("the ledger's disk is full"))
         except DISK_ERRORS as error:
@@ -205,6 +206,7 @@ class SqliteLedger:
             raise
         except Exception as error:
             connection.execute("ROLLBACK TO one")
+            rows.keys.forget()
             waiting.answer, waiting.records, waiting.admits, waiting.alarms = error, 0, False, ()
             if not isinstance(error, SwapLost):
                 log.exception("ledger call failed", node=waiting.call.node, call=type(waiting.call).__name__)

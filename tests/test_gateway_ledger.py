@@ -4,7 +4,9 @@ import gc
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 
+import apsw
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -39,6 +41,12 @@ def spy(function, tell):
         return function(*arguments)
 
     return told
+
+
+def full_at(calls: int):
+    """Some calls that pass, and one for which there is no room."""
+    yield from range(calls)
+    raise apsw.FullError("database or disk is full")
 
 
 class Meter:
@@ -266,6 +274,19 @@ def test_a_disk_that_fills_before_the_commit_stores_nothing_and_the_writer_goes_
         sim.arm(0)
         assert isinstance(found.put(node, 0, 1).result(WAIT_S), Receipt)
         found.ledger.stop()
+
+
+def test_a_key_that_was_rolled_back_with_its_group_is_never_taken_for_the_next_nodes(realm, path, made, monkeypatch):
+    first, second, full = made("n1"), made("n2"), made("full")
+    found = Bench(realm, path)
+    waiting = [found.session(first), found.put(first, 0, 12), found.session(full)]
+    monkeypatch.setattr(Rows, "heads", spy(Rows.heads, partial(next, full_at(2))))  # a session reads them twice
+    found.ledger.start()
+    assert [type(future.exception(WAIT_S)) for future in waiting] == [GatewayFull] * 3
+    monkeypatch.undo()
+    found.admit(second)  # its certificate has the row that the first one's had
+    assert isinstance(found.put(second, 0, 12).result(WAIT_S), Receipt)
+    found.ledger.stop()
 
 
 def test_a_disk_that_fills_within_the_commit_is_never_answered(realm, path, made):
