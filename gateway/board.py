@@ -91,9 +91,9 @@ class Board:
         )  # fmt: skip
 
     def _alarms(self) -> tuple[AlarmRow, ...]:
-        """Those the ledger remembers, and those of this process that concern no node."""
+        """Those of this process that concern no node, and those the ledger remembers."""
         kept = [(code, node, stream, moment(us)) for code, node, stream, us, _ in self._view.alarms(ALARMS_SHOWN_MAX)]
-        own = [(a.code, a.node, a.stream, _seconds(int(a.since))) for a in self._health.alarms() if not a.node]
+        own = [(a.code, a.node, a.stream, _seconds(int(a.since))) for a in self._health.alarms()]
         return tuple(
             AlarmRow(code=code, node=node, stream=stream, at=at, text=ALARMS[code][1])
             for code, node, stream, at in (*own, *kept)

@@ -256,14 +256,16 @@ class SqliteLedger:
         )  # fmt: skip
         admitted = isinstance(effects[-1], Opened)
         certificate = rows.keys.keep_certificate(call.node, LOG, call.log_certificate, now_us) if admitted else 0
+        too_many = False
         for effect in effects:
             match effect:
                 case Admit():
                     rows.admit(call.node, effect, certificate, now_us)
                     waiting.admits = True
                 case OpenLog():
-                    if not rows.open_log(effect):
-                        self._raise(rows, waiting, Raise("GWY-15", effect.origin.stream), now_us)
+                    if not too_many and not rows.open_log(effect):
+                        too_many = True  # nor will there be room for the next; and one alarm says it
+                        self._raise(rows, waiting, Raise("GWY-15"), now_us)
                 case Announce(head):
                     rows.announce(head, now_us)
                 case Opened(fence, held):

@@ -22,7 +22,9 @@ from sync.batch import decode, encode
 from sync.certificates import der, read
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.keys import FileSigner, Verifier
-from sync.log import TILE_LEAVES, Frontier, root_at
+from sync.log import EMPTY_ROOT, TILE_LEAVES, Frontier, root_at
+from sync.names import Origin
+from sync.opening import End, Opening, sign_opening
 from sync.receipt import open_receipt
 from sync.receiver import Append, Receipt, Refuse, Taken
 from sync.record import BodyState, Record
@@ -443,8 +445,25 @@ def test_a_node_declares_at_most_so_many_streams(bench, made, view):
     streams = [OwnStream(stream=f"s{n}", epoch=1, tag="0" * 8, lane="bulk") for n in range(STREAMS_MAX)]
     bench.admit(node)
     assert len(bench.admit(node, streams=streams).logs) == STREAMS_MAX
-    assert ("GWY-15", node.name, f"s{STREAMS_MAX - 1}") in bench.meter.alarms
+    assert bench.meter.alarms == [("GWY-15", node.name, "")]
     assert len(view().logs(node.name)) == STREAMS_MAX
+
+
+def test_a_node_that_names_other_streams_each_time_fills_neither_alarms_nor_log(bench, made, view):
+    node = made()
+    bench.admit(node)
+    for epoch in (2, 3):
+        streams = [OwnStream(stream=f"e{epoch}-s{n}", epoch=1, tag="0" * 8, lane="bulk") for n in range(STREAMS_MAX)]
+        bench.admit(node, streams=streams)
+        for n in range(3):
+            common = End(Origin(node.name, f"none-{epoch}-{n}", 1, "0" * 8), 0, EMPTY_ROOT)
+            opened = Origin(node.name, f"none-{epoch}-{n}", epoch, "0" * 8)
+            opening = Opening(opened=opened, theirs=None, own=common, common=common, carried=0)
+            statement = sign_opening(opening, FileSigner(node.name, Ed25519PrivateKey.generate()))
+            call = EpochCall(node=node.name, stream=opened.stream, fence=node.fence, statement=statement)
+            assert bench.ledger.epoch(call).result(WAIT_S).code == "bad-key"
+    found = {(code, stream): count for code, _, stream, _, count in view().alarms(100)}
+    assert found == {("GWY-15", ""): 2, ("GWY-22", ""): 6}
 
 
 def test_a_stream_has_at_most_so_many_epochs_and_the_one_too_many_is_no_log(bench, made, view, monkeypatch):
