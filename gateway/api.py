@@ -11,6 +11,7 @@ import apsw
 import structlog
 from cryptography import x509
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -49,6 +50,15 @@ NO_STORE = {"Cache-Control": "no-store"}
 log = structlog.get_logger()
 
 
+class Number(IntegerConvertor):
+    """A number in an address. One without end cannot even be converted (Python refuses above 4,300 digits): it is no address of ours."""
+
+    regex = "[0-9]{1,20}"
+
+
+register_url_convertor("number", Number())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Centre:
     """What the endpoints need to know of this gateway. `now` is POSIX seconds, UTC."""
@@ -79,9 +89,9 @@ class SyncApi:
             routes=[
                 Route("/v1/session", self._counted(self.session), methods=["POST"]),
                 Route("/v1/streams/{stream}/epochs", self._counted(self.epoch), methods=["POST"]),
-                Route("/v1/streams/{stream}/{epoch:int}", self._counted(self.root), methods=["GET"]),
-                Route("/v1/streams/{stream}/{epoch:int}/{first:int}", self._counted(self.put), methods=["PUT"]),
-                Route("/v1/uploads/{id}/{offset:int}", self._counted(self.upload), methods=["PUT", "HEAD"]),
+                Route("/v1/streams/{stream}/{epoch:number}", self._counted(self.root), methods=["GET"]),
+                Route("/v1/streams/{stream}/{epoch:number}/{first:number}", self._counted(self.put), methods=["PUT"]),
+                Route("/v1/uploads/{id}/{offset:number}", self._counted(self.upload), methods=["PUT", "HEAD"]),
             ],
             exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_fault},
         )

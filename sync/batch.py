@@ -168,6 +168,8 @@ def _read(message: Mapping[int, Any], fetch: Fetch | None) -> Batch:
     items = message[RECORDS]
     if not 0 < len(items) <= RECORDS_MAX:
         raise BadBatch("too many records, or none")
+    if message[FIRST] + len(items) > SIZE_MAX:
+        raise BadBatch("the log would be too long")
     if message[VERSION] == BATCH_VERSION:
         items = _with_salts(items, message[SALTS])
     items = _whole(items, fetch)

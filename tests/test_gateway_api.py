@@ -6,6 +6,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from sync.certificates import read, verifier_of
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.context import CONTEXT_BYTES_MAX, before
 from sync.dictionary import CONTEXT_MARK, NAME_MARK, Shelf, read_index
+from sync.log import SIZE_MAX
 from sync.receipt import lengthen, open_receipt
 from sync.record import BodyState, Record
 from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, message, running
@@ -255,6 +257,16 @@ def test_bytes_that_are_no_batch_are_422(made, data):
     node = made()
     node.session()
     assert code(node.put(0, 1, data=data)) == (422, "bad-batch")
+
+
+def test_numbers_beyond_all_logs_are_refused_and_no_fault_of_the_gateway(made, gateway):
+    node = made()
+    node.session()
+    last = encode(replace(node.batch(0, 1), first=SIZE_MAX))
+    assert code(node.put_to(f"/v1/streams/his/1/{SIZE_MAX}", last)) == (422, "bad-batch")
+    for path in (f"/v1/streams/his/1/{'9' * 5000}", f"/v1/streams/his/{'9' * 5000}/0"):
+        assert code(node.put_to(path, last)) == (404, "not-found")
+    assert "GWY-16" not in gateway.log
 
 
 def test_a_batch_under_a_dictionary_of_the_release_is_taken_and_under_another_422_unknown(made, gateway):
