@@ -547,6 +547,19 @@ def test_one_node_cannot_take_all_seats():
         seats.enter_context(budget.share("modest", 1))
 
 
+def test_one_node_cannot_take_all_bytes_though_three_lanes_of_the_largest_batches_fit():
+    budget = Budget()
+    with ExitStack() as seats:
+        for _ in range(3):
+            seats.enter_context(budget.share("greedy", WIRE_BYTES_MAX))
+        with pytest.raises(Problem) as refused:
+            seats.enter_context(budget.share("greedy", WIRE_BYTES_MAX))
+        assert refused.value.members["window"] < WIRE_BYTES_MAX
+        seats.enter_context(budget.share("modest", WIRE_BYTES_MAX))
+    with budget.share("greedy", 3 * WIRE_BYTES_MAX):  # all was given back
+        pass
+
+
 def test_every_gateway_error_has_a_code_of_its_own_and_a_hint():
     errors = [GatewayError, *GatewayError.__subclasses__()]
     codes = [error.code for error in errors] + list(ALARMS)
