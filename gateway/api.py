@@ -191,12 +191,12 @@ class SyncApi:
         with self._budget.share(node, length) as share:
             body = await read_body(request, length)
             fetch = self._uploads.fetch(node)
-            batch = await self._decode(body, fetch, self._recall(node, stream, epoch, first))
+            batch, vouched = await self._decode(body, fetch, self._recall(node, stream, epoch, first))
             del body
             share.resize(_octets(batch))
             fence = request.headers.get(FENCE_HEADER, "")
             call = PutCall(
-                node=node, stream=stream, epoch=epoch, first=first, fence=fence, batch=batch, vouched=self._judge.vouched(batch)
+                node=node, stream=stream, epoch=epoch, first=first, fence=fence, batch=batch, vouched=vouched
             )  # fmt: skip
             answer = await self._answered(lambda: self._centre.ledger.put(call))
         if isinstance(answer, Receipt):
@@ -231,11 +231,15 @@ class SyncApi:
 
         return recall
 
-    async def _decode(self, body: bytes, fetch: Fetch, recall: Recall) -> Batch:
+    async def _decode(self, body: bytes, fetch: Fetch, recall: Recall) -> tuple[Batch, tuple[bytes, ...]]:
+        """The batch, and which certificates of its change records are good: both take their time, so beside the loop."""
+
+        def work() -> tuple[Batch, tuple[bytes, ...]]:
+            batch = decode(body, self._centre.shelf, fetch, recall)
+            return batch, self._judge.vouched(batch)
+
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._decoders, decode, body, self._centre.shelf, fetch, recall
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
         except UnknownDictionary as error:
             raise Problem(422, "unknown-dictionary", str(error)) from error
         except BadUpload as error:

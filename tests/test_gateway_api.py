@@ -497,6 +497,30 @@ def test_a_failed_commit_is_never_answered_and_ends_the_process(realm, tmp_path,
     assert gateway.stop() == 0
 
 
+JUDGED_WHERE = """
+import sys, threading
+from gateway.log_certificates import LogCertificates
+real = LogCertificates.vouched
+def vouched(self, batch):
+    print("judged on", threading.current_thread().name, file=sys.stderr, flush=True)
+    return real(self, batch)
+LogCertificates.vouched = vouched
+"""
+
+
+def test_certificates_in_a_batch_are_judged_beside_the_loop_that_serves_the_others(realm, tmp_path, made):
+    gateway = Gateway(realm, tmp_path / "centre")
+    gateway.start(before=JUDGED_WHERE)
+    try:
+        node = made(at=gateway)
+        node.session()
+        assert node.put(0, 3).status == 200
+        assert "judged on decode" in gateway.log
+        assert "judged on MainThread" not in gateway.log
+    finally:
+        gateway.kill()
+
+
 def test_sigterm_answers_what_is_under_way_and_exits_0(realm, tmp_path, made):
     gateway = Gateway(realm, tmp_path / "term")
     gateway.start()
