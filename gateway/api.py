@@ -96,6 +96,10 @@ class SyncApi:
             exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_fault},
         )
 
+    async def sweep_uploads(self) -> int:
+        """Delete the uploads that nodes gave up; how many."""
+        return await self._uploads.sweep()
+
     def _counted(self, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def counted(request: Request) -> Response:
             try:
