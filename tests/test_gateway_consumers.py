@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadEvidence
 from sync.evidence import parse, verify
 from sync.record import BodyState, Record, Verdict
+from sync.store import SafeDatabase
 from tests.gateway_rig import PLAIN_TOKEN, TOKEN, Gateway, Realm, TinyNode, message, running
 
 TEMPLATES = Path(__file__).parents[1] / "gateway/templates"
@@ -221,6 +223,40 @@ def test_a_record_whose_header_is_lost_is_listed_with_its_leaf():
         "",
         "leaf-only",
     )
+
+
+FLIPPED = {
+    1: "UPDATE header SET header = x'a0' WHERE seq = 1",
+    2: "UPDATE body SET body = x'41' WHERE id = (SELECT id FROM header WHERE seq = 2)",
+    3: "UPDATE header SET leaf = zeroblob(32) WHERE seq = 3",
+    4: "UPDATE body SET salt = x'00' WHERE id = (SELECT id FROM header WHERE seq = 4)",
+}
+
+
+def test_flipped_bits_of_the_ledger_show_as_damage_reach_nobody_as_content_and_hold_up_no_listing_or_page(
+    realm, tmp_path
+):
+    with running(realm, tmp_path / "centre") as centre:
+        node = TinyNode(realm, centre, "clinic-17", tmp_path / "outbox.sqlite")
+        node.add([message(n) for n in range(6)])
+        node.session()
+        assert node.put(0, 6).status == 200
+        node.close()
+        centre.kill()
+        with closing(SafeDatabase(centre.data / "ledger.sqlite")) as database:
+            for statement in FLIPPED.values():
+                database.raw().execute(statement)
+        centre.start()
+        found = centre.records("clinic-17", "his")
+        states = ["present", "leaf-only", "damaged", "leaf-only", "damaged", "present"]
+        assert [(row["seq"], row["state"]) for row in found] == list(enumerate(states))
+        assert [row["seq"] for row in found if row["body"]] == [0, 5]
+        assert "record.damaged" in centre.log
+        assert centre.get("/").status == 200
+        path = "/v1/nodes/clinic-17/streams/his/records/1"
+        assert [centre.get(f"{path}/{seq}/evidence").status for seq in range(4)] == [200, 409, 200, 409]
+        lost = parse(centre.get(f"{path}/2/evidence").data)
+        assert lost.body is None, "what is left is proved; what is altered is not handed out"
 
 
 @pytest.mark.parametrize(
