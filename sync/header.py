@@ -8,6 +8,7 @@ import cbor2
 
 from native import cbor_map, seal_group
 from sync.errors import NotARecord
+from sync.items import check_items
 from sync.record import HEADER_VERSION, Draft, Kind, Verdict
 
 VERSION, KIND, FACILITY, FEED, CONTENT_TYPE, MESSAGE_TYPE, RECEIVED_US, CLOCK_STATE, CLOCK_ERROR_US = range(1, 10)
@@ -132,7 +133,13 @@ def from_fields(fields: Mapping[int, Any]) -> Header:
 
 def decode_particulars(particulars: bytes) -> dict[int, Any]:
     """Read particulars into fields by key; an empty one (erased, trimmed) gives none. Raises NotARecord."""
-    return _loads(particulars) if particulars else {}
+    if not particulars:
+        return {}
+    try:
+        check_items(particulars, PARTICULARS_BYTES_MAX)
+    except ValueError as error:
+        raise NotARecord("particulars are not plain values") from error
+    return _loads(particulars, allow_indefinite=False)
 
 
 def _after(value: object) -> tuple[str, int, int] | None:
@@ -149,9 +156,9 @@ def _tupled(value: Any) -> Any:
     return tuple(map(_tupled, value)) if isinstance(value, SEQUENCES) else value
 
 
-def _loads(data: bytes) -> dict[int, Any]:
+def _loads(data: bytes, *, allow_indefinite: bool = True) -> dict[int, Any]:
     try:
-        fields = cbor2.loads(data)
+        fields = cbor2.loads(data, allow_indefinite=allow_indefinite)
     except (cbor2.CBORDecodeError, ValueError, RecursionError) as error:
         raise NotARecord("not CBOR") from error
     if not isinstance(fields, dict) or not all(type(key) is int and key >= 0 for key in fields):

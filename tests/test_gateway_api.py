@@ -6,6 +6,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from sync.certificates import read, verifier_of
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.context import CONTEXT_BYTES_MAX, before
 from sync.dictionary import CONTEXT_MARK, NAME_MARK, Shelf, read_index
+from sync.log import SIZE_MAX
 from sync.receipt import lengthen, open_receipt
 from sync.record import BodyState, Record
 from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, message, running
@@ -257,6 +259,16 @@ def test_bytes_that_are_no_batch_are_422(made, data):
     assert code(node.put(0, 1, data=data)) == (422, "bad-batch")
 
 
+def test_numbers_beyond_all_logs_are_refused_and_no_fault_of_the_gateway(made, gateway):
+    node = made()
+    node.session()
+    last = encode(replace(node.batch(0, 1), first=SIZE_MAX))
+    assert code(node.put_to(f"/v1/streams/his/1/{SIZE_MAX}", last)) == (422, "bad-batch")
+    for path in (f"/v1/streams/his/1/{'9' * 5000}", f"/v1/streams/his/{'9' * 5000}/0"):
+        assert code(node.put_to(path, last)) == (404, "not-found")
+    assert "GWY-16" not in gateway.log
+
+
 def test_a_batch_under_a_dictionary_of_the_release_is_taken_and_under_another_422_unknown(made, gateway):
     node = made()
     node.session()
@@ -485,6 +497,30 @@ def test_a_failed_commit_is_never_answered_and_ends_the_process(realm, tmp_path,
     assert gateway.stop() == 0
 
 
+JUDGED_WHERE = """
+import sys, threading
+from gateway.log_certificates import LogCertificates
+real = LogCertificates.vouched
+def vouched(self, batch):
+    print("judged on", threading.current_thread().name, file=sys.stderr, flush=True)
+    return real(self, batch)
+LogCertificates.vouched = vouched
+"""
+
+
+def test_certificates_in_a_batch_are_judged_beside_the_loop_that_serves_the_others(realm, tmp_path, made):
+    gateway = Gateway(realm, tmp_path / "centre")
+    gateway.start(before=JUDGED_WHERE)
+    try:
+        node = made(at=gateway)
+        node.session()
+        assert node.put(0, 3).status == 200
+        assert "judged on decode" in gateway.log
+        assert "judged on MainThread" not in gateway.log
+    finally:
+        gateway.kill()
+
+
 def test_sigterm_answers_what_is_under_way_and_exits_0(realm, tmp_path, made):
     gateway = Gateway(realm, tmp_path / "term")
     gateway.start()
@@ -533,6 +569,19 @@ def test_one_node_cannot_take_all_seats():
         with pytest.raises(Problem):
             seats.enter_context(budget.share("greedy", 1))
         seats.enter_context(budget.share("modest", 1))
+
+
+def test_one_node_cannot_take_all_bytes_though_three_lanes_of_the_largest_batches_fit():
+    budget = Budget()
+    with ExitStack() as seats:
+        for _ in range(3):
+            seats.enter_context(budget.share("greedy", WIRE_BYTES_MAX))
+        with pytest.raises(Problem) as refused:
+            seats.enter_context(budget.share("greedy", WIRE_BYTES_MAX))
+        assert refused.value.members["window"] < WIRE_BYTES_MAX
+        seats.enter_context(budget.share("modest", WIRE_BYTES_MAX))
+    with budget.share("greedy", 3 * WIRE_BYTES_MAX):  # all was given back
+        pass
 
 
 def test_every_gateway_error_has_a_code_of_its_own_and_a_hint():
