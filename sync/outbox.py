@@ -368,7 +368,7 @@ class Outbox:
     def _remember(self, limit: int) -> None:
         first = max(1, self._next_row - limit)
         for start in range(first, self._next_row, REMEMBER_ROWS):
-            # a page that cannot be read costs the memory of its rows, not the start; the proofreader names it
-            with suppress(apsw.CorruptError, apsw.IOError):
+            # what cannot be read costs the memory of its rows, not the start; the proofreader names it
+            with suppress(*BROKEN, apsw.IOError):
                 for key, row in arrivals(self._connection, start, start + REMEMBER_ROWS):
                     self._recent.keep(key, row)
