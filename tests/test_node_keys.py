@@ -28,7 +28,7 @@ from node.tools.pki import issue_log_key
 from sync.certificates import read, verifier_of
 from sync.checkpoint import parse_note
 from sync.control import decode
-from sync.errors import KeyAbsent
+from sync.errors import KeyAbsent, KeyFollowed
 from sync.evidence import verify
 from sync.key_change import KEY_CHANGE, read_key_change
 from sync.key_ring import id_of
@@ -227,6 +227,18 @@ def test_old_key_is_refused_after_the_change(site):
     site.use(site.fresh_key(), 0).start().kill()
     site.use(0)
     assert cannot_start(site.node) == KeyAbsent.code
+
+
+def test_key_that_was_followed_is_refused_even_with_the_later_one_beside_it_and_a_third_goes_on(site):
+    node, new = site.node, site.fresh_key()
+    fill(site, 0, 5)
+    site.use(new, 0).start().kill()
+    site.use(0, new)
+    assert cannot_start(node) == KeyFollowed.code
+    assert "wasl pki log-key" in node.log("core.cannot_start")[-1]["hint"]
+    assert len(changes(node, "his")) == 1
+    site.use(site.fresh_key(), new).start()
+    assert len(changes(node, "his")) == 2
 
 
 def test_key_that_stands_twice_or_is_another_nodes_is_refused(site, realm):
