@@ -258,7 +258,9 @@ class Outbox:
 
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
         with reading():
-            place = place_of_same(self._connection, row, draft)
+            place = place_of_same(
+                self._connection, row, draft, [head for name in self.heads for head in self.logs(name)]
+            )
         return Stored(*place, repeated=True) if place else None
 
     # -- the other writes -----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ The body of a record may be trimmed while its sender can still repeat it. Its sa
 a while longer: with them the permanent commitment says whether a body is the one that was there. Of the body itself nothing is left to read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -30,19 +30,19 @@ def repeat_key(feed: str, control_id: str) -> bytes:
     return f"{feed}\0{control_id}".encode() if control_id else b""
 
 
-def place_of_same(connection: apsw.Connection, row: int, draft: Draft) -> Place | None:
+def place_of_same(connection: apsw.Connection, row: int, draft: Draft, heads: Iterable[Head]) -> Place | None:
     """Where this row's record stands, if the draft is the same message; None where it is not, or where that cannot be told any more."""
     try:
         found: Any = connection.execute(
-            # its position is that in the epoch whose window it lies in
-            "SELECT stream, epoch, seq - start, header, body.body, arrival.salt, arrival.particulars FROM header"
-            " JOIN log ON CASE run WHEN 0 THEN log.id ELSE run END = header.log AND seq >= start AND seq < start + size"
+            "SELECT log, seq, header, body.body, arrival.salt, arrival.particulars FROM header"
             " LEFT JOIN body ON body.id = header.id LEFT JOIN arrival ON arrival.id = header.id WHERE header.id = ?",
             (row,),
         ).fetchone()
         if found is None:
             return None
-        stream, epoch, seq, header, body, salt, particulars = found
+        run, seq, header, body, salt, particulars = found
+        # its position is that in the epoch whose window it lies in
+        head = next((each for each in heads if each.run == run and each.start <= seq < each.end), None)
         fields = decode_fields(header or b"")
         same = (
             body == draft.body
@@ -51,9 +51,9 @@ def place_of_same(connection: apsw.Connection, row: int, draft: Draft) -> Place 
         )
     except (SyncError, *BROKEN):
         return None  # a damaged record is no proof that this message is stored; a disk that fails just now is no damage
-    if not same or fields.get(VERDICT) != draft.verdict or not header[1:].startswith(draft.common[1:]):
+    if head is None or not same or fields.get(VERDICT) != draft.verdict or not header[1:].startswith(draft.common[1:]):
         return None  # an incomplete frame of the same bytes is not the message
-    return Place(stream, epoch, seq)
+    return Place(head.origin.stream, head.origin.epoch, seq - head.start)
 
 
 def remembered(connection: apsw.Connection, head: Head, end: int, since: int) -> list[tuple[int, bytes, bytes]]:

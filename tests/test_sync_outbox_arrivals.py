@@ -1,13 +1,16 @@
 """What is left to know a repeat by: a flipped bit in it costs that memory, and never a start, a trimming or an answer."""
 
 from contextlib import closing
+from random import Random
 
 import apsw
 import pytest
 
+from sync.errors import LogBroken
+from sync.outbox import Outbox
 from sync.outbox_arrivals import repeat_key
 from tests.outbox_rig import FAR, LEDGER, outbox, receipted
-from tests.sim_realm import STREAM, draft
+from tests.sim_realm import LOG_SIGNER, STREAM, draft
 
 COUNT, HIT = 6, 2
 BEFORE_SALT = 7  # bytes of a row before its salt: its length, its id, and of which kind each value is
@@ -93,3 +96,33 @@ def test_text_that_is_none_costs_the_start_only_the_memory_of_the_arrivals_near_
     with closing(outbox(in_memory)) as made:
         (stored,) = made.append([message(COUNT)])
         assert stored.seq == COUNT + 1
+
+
+def test_stream_of_a_head_row_that_a_flipped_bit_made_a_blob_is_not_what_a_repeat_is_answered_with(in_memory):
+    with closing(outbox(in_memory)) as made:
+        (first,) = made.append([message(0)])
+    with closing(apsw.Connection(str(in_memory / "outbox.db"))) as raw:
+        raw.pragma("journal_mode", "delete")
+    data = (in_memory / "outbox.db").read_bytes()
+    # the kinds of id, stream (a text of 3 bytes), epoch, tag, lane
+    at = data.rindex(bytes([0, 2 * 3 + 13, 9, 2 * 8 + 13, 2 * len("routine") + 13])) + 1
+    (in_memory / "outbox.db").write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with closing(outbox(in_memory)) as made:
+        assert made.append([message(0)]) == [first._replace(repeated=True)]
+
+
+@pytest.mark.parametrize(("table", "column"), [("cursor", "receipt"), ("header", "header")])
+def test_trimming_that_finds_its_table_changed_says_that_the_log_is_broken(tmp_path, table, column):
+    with closing(outbox(tmp_path)) as made:
+        made.append([message(n) for n in range(COUNT)])
+        receipted(made, COUNT)
+    with closing(apsw.Connection(str(tmp_path / "outbox.db"))) as raw:
+        raw.pragma("writable_schema", "ON")
+        raw.execute(
+            "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = ?",
+            (f"{column} BLOB", f"{column}x BLOB", table),
+        )
+    with closing(Outbox(tmp_path / "outbox.db", signer=LOG_SIGNER, random=Random(1).randbytes)) as made:
+        with pytest.raises(LogBroken):
+            made.trim(STREAM, ledger=LEDGER, received_before_us=FAR)
+        assert made._connection.execute("SELECT count(*) FROM body").get == COUNT
