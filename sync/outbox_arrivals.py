@@ -34,8 +34,10 @@ def place_of_same(connection: apsw.Connection, row: int, draft: Draft, heads: It
     """Where this row's record stands, if the draft is the same message; None where it is not, or where that cannot be told any more."""
     try:
         found: Any = connection.execute(
-            "SELECT log, seq, header, body.body, arrival.salt, arrival.particulars FROM header"
-            " LEFT JOIN body ON body.id = header.id LEFT JOIN arrival ON arrival.id = header.id WHERE header.id = ?",
+            "SELECT log, seq, header, body.body, coalesce(body.salt, arrival.salt), coalesce(body.particulars, arrival.particulars) FROM header"
+            " LEFT JOIN body ON body.id = header.id LEFT JOIN arrival ON arrival.id = header.id WHERE header.id = ?"
+            # row and index have to agree on where it stands
+            " AND header.id = (SELECT id FROM header AS there WHERE there.log = header.log AND there.seq = header.seq)",
             (row,),
         ).fetchone()
         if found is None:
@@ -44,11 +46,8 @@ def place_of_same(connection: apsw.Connection, row: int, draft: Draft, heads: It
         # its position is that in the epoch whose window it lies in
         head = next((each for each in heads if each.run == run and each.start <= seq < each.end), None)
         fields = decode_fields(header or b"")
-        same = (
-            body == draft.body
-            if salt is None
-            else fields.get(COMMITMENT) == commitment_to(salt, particulars, draft.body)
-        )
+        # what is there of it must be what this header commits to, and the body, if it is there, whole
+        same = body in {None, draft.body} and fields.get(COMMITMENT) == commitment_to(salt, particulars, draft.body)
     except (SyncError, *BROKEN):
         return None  # a damaged record is no proof that this message is stored; a disk that fails just now is no damage
     if head is None or not same or fields.get(VERDICT) != draft.verdict or not header[1:].startswith(draft.common[1:]):

@@ -111,6 +111,43 @@ def test_stream_of_a_head_row_that_a_flipped_bit_made_a_blob_is_not_what_a_repea
         assert made.append([message(0)]) == [first._replace(repeated=True)]
 
 
+def test_row_and_index_that_disagree_on_a_position_prove_no_repeat(in_memory):
+    with closing(outbox(in_memory)) as made:
+        made.append([message(n) for n in range(COUNT)])
+        made.append([draft(100)])
+        row, header = made._connection.execute("SELECT id, header FROM header WHERE seq = ?", (HIT,)).fetchone()
+    with closing(apsw.Connection(str(in_memory / "outbox.db"))) as raw:
+        raw.pragma("journal_mode", "delete")
+    data = (in_memory / "outbox.db").read_bytes()
+    # log (one, without a byte of its own), seq, state (none either), header
+    at = data.index(bytes([HIT]) + header)
+    (in_memory / "outbox.db").write_bytes(data[:at] + bytes([HIT + 1]) + data[at + 1 :])
+    with closing(apsw.Connection(str(in_memory / "outbox.db"))) as raw:
+        assert raw.execute("SELECT seq FROM header NOT INDEXED WHERE id = ?", (row,)).get == HIT + 1
+    with closing(outbox(in_memory)) as made:
+        (again,) = made.append([message(HIT)])
+        assert (again.seq, again.repeated) == (COUNT + 1, False)
+
+
+def test_body_that_went_to_another_record_proves_no_repeat(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        made.append([message(n) for n in range(COUNT)])
+        made.append([draft(100)])
+        made._connection.execute("DELETE FROM body WHERE id = ?", (HIT + 2,))
+        made._connection.execute("UPDATE body SET id = id + 1 WHERE id = ?", (HIT + 1,))
+    with closing(outbox(tmp_path)) as made:
+        (again,) = made.append([message(HIT)])
+        assert (again.seq, again.repeated) == (COUNT + 1, False)
+
+
+def test_repeat_of_a_message_whose_body_was_damaged_is_stored_again(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        made.append([message(0)])
+        made._connection.execute("UPDATE body SET body = x'00'")
+        (again,) = made.append([message(0)])
+        assert (again.seq, again.repeated) == (1, False)
+
+
 @pytest.mark.parametrize(("table", "column"), [("cursor", "receipt"), ("header", "header")])
 def test_trimming_that_finds_its_table_changed_says_that_the_log_is_broken(tmp_path, table, column):
     with closing(outbox(tmp_path)) as made:
