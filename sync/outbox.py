@@ -24,7 +24,7 @@ from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same, remembe
 from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
 from sync.outbox_epochs import open_epoch
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
-from sync.outbox_keys import keep_change, old_keys, to_hand_over
+from sync.outbox_keys import check_followed, keep_change, old_keys, to_hand_over
 from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
@@ -109,21 +109,24 @@ class Outbox:
         self.heads = heads
 
     def verify_heads(self) -> None:
-        """Check every head: its frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken, KeyAbsent.
+        """Check every head: its frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken, KeyAbsent, KeyFollowed.
 
         This is all that stands between a start and the first acknowledgement, whatever the queue's length.
         """
         try:
             for head in self.heads.values():
                 verify_head(self._connection, head, self._ring)
+            self._check_ring()
         except BROKEN as error:
             raise LogBroken(f"the outbox cannot be read: {error}") from error
 
     def change_key(self, draft: Callable[[Origin, Signer, Signer], Draft]) -> list[Origin]:
         """Hand every stream that an earlier key signs over to the configured one, all or none, by a record of `draft` that both keys sign.
 
-        A crash before COMMIT leaves the old key in force, one after it the new. Gives the logs. Raises KeyAbsent, NoRoom, CommitUnknown.
+        A crash before COMMIT leaves the old key in force, one after it the new. Gives the logs. Raises KeyAbsent, KeyFollowed, NoRoom, CommitUnknown.
         """
+        with reading():
+            self._check_ring()
         now = self._signer
         changing, empty = to_hand_over(self._ring, self.heads)
         groups = [(old, self._seal(head, [draft(head.origin, old, now)], old, now)) for head, old in changing]
@@ -138,6 +141,9 @@ class Outbox:
             self._next_row += len(groups)
         self._handing_over = False
         return [group.head.origin for _, group in groups]
+
+    def _check_ring(self) -> None:
+        check_followed(self._connection, self._ring, {stream: self.logs(stream) for stream in self.heads})
 
     # -- the group commit -----------------------------------------------------------------------------------------
 
@@ -273,7 +279,9 @@ class Outbox:
 
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
         with reading():
-            place = place_of_same(self._connection, row, draft)
+            place = place_of_same(
+                self._connection, row, draft, [head for name in self.heads for head in self.logs(name)]
+            )
         return Stored(*place, repeated=True) if place else None
 
     # -- the other writes -----------------------------------------------------------------------------------------
@@ -393,7 +401,7 @@ class Outbox:
     def _remember(self, limit: int) -> None:
         first = max(1, self._next_row - limit)
         for start in range(first, self._next_row, REMEMBER_ROWS):
-            # a page that cannot be read costs the memory of its rows, not the start; the proofreader names it
-            with suppress(apsw.CorruptError, apsw.IOError):
+            # what cannot be read costs the memory of its rows, not the start; the proofreader names it
+            with suppress(*BROKEN, apsw.IOError):
                 for key, row in arrivals(self._connection, start, start + REMEMBER_ROWS):
                     self._recent.keep(key, row)

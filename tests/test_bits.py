@@ -33,6 +33,22 @@ BROKEN = {
         "proven",
         "lambda _log, _before, taken, *_: [r for _, r in taken]",
     ),
+    "what is left of an arrival is taken as it is": ("sync.outbox_arrivals", "BROKEN", "()"),
+    "what is left of an arrival is kept as it is": (
+        "sync.outbox",
+        "remembered",
+        "lambda raw, head, *_: list(raw.execute('SELECT id, salt, particulars FROM body WHERE id IN (SELECT id FROM header WHERE log = ?)', (head.run,)))",
+    ),
+    "a repeat is told by its id alone": (
+        "sync.outbox",
+        "place_of_same",
+        "lambda raw, *_: raw.execute('SELECT stream, epoch, 0 FROM log').fetchone()",
+    ),
+    "one body more than is receipted is trimmed": (
+        "sync.outbox",
+        "past_retention",
+        "lambda raw, head, end, before: end + bool(head.trimmed)",
+    ),
 }
 
 
