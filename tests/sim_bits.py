@@ -82,11 +82,15 @@ class Centre:
         self._receiver, self._truth = Receiver(COSIGNER), truth
         self._leaves = {name: MemoryLog() for name in truth}
         self._leaves["his"].hashes += [record.leaf for record in truth["his"].records[:of_his]]
-        self.held = {
-            name: HeldLog(origin=made.origin, frontier=Frontier().append(b"".join(self._leaves[name].hashes)), note=b"")
-            for name, made in truth.items()
-        }
+        self.held = {name: self._begin(made.origin, self._leaves[name].hashes) for name, made in truth.items()}
         self.bodies = 0
+
+    @staticmethod
+    def _begin(origin, hashes) -> HeldLog:
+        """A log that is here up to there, under the note that was receipted then: a batch that brings nothing more is answered with it."""
+        frontier = Frontier().append(b"".join(hashes))
+        note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), LOG_SIGNER) if hashes else b""
+        return HeldLog(origin=origin, frontier=frontier, note=cosign(note, time=1, signer=COSIGNER) if note else b"")
 
     def put(self, *, stream, epoch, first, fence, body):
         try:
