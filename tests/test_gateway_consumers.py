@@ -30,11 +30,6 @@ FIELDS = ["epoch", "seq", "kind", "received_at", "content_type", "type", "contro
 
 
 @pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
-
-
-@pytest.fixture(scope="module")
 def gateway(realm, tmp_path_factory):
     """A gateway that holds 40 records of `clinic-17/his`, one of them rejected, and 4 held ones of `restored/his`."""
     folder = tmp_path_factory.mktemp("gateway")

@@ -10,7 +10,7 @@ from gateway.uploads import KEPT_S, Uploads
 from sync.batch import encode
 from sync.errors import BadUpload
 from sync.upload import PART_BYTES_MAX, UPLOAD_BYTES_MAX, pack
-from tests.gateway_rig import Gateway, Realm, TinyNode, running
+from tests.gateway_rig import Gateway, TinyNode, running
 from tests.node_rig import wait_until
 
 NAME, OTHER = "ab" * 32, "cd" * 32
@@ -154,11 +154,6 @@ def test_other_bytes_than_the_batch_names_are_refused_and_forgotten(uploads):
 
 
 # -- over the wire -----------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
-
-
 @pytest.fixture(scope="module")
 def gateway(realm, tmp_path_factory):
     with running(realm, tmp_path_factory.mktemp("gateway")) as found:

@@ -5,14 +5,9 @@ import threading
 
 import pytest
 
-from tests.node_rig import Centre, Node, Realm, Reply, message, running, wait_until
+from tests.node_rig import Centre, Node, Reply, message, running, wait_until
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

@@ -12,10 +12,9 @@ from sync.highwater import Mark, encode_marks, read_marks
 from sync.names import Origin
 from tests.gateway_rig import Realm
 from tests.gateway_rig import running as centre
-from tests.node_rig import Node, message, running, wait_until
+from tests.node_rig import EAGER, Node, message, running, wait_until
 
 ORIGIN = Origin("clinic-7", "his", 1, "0badcafe")
-EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 LIVE = shutil.ignore_patterns("core.*", "*-shm")
 
 

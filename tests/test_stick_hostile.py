@@ -6,13 +6,8 @@ import pytest
 
 from sync.errors import BadStick
 from sync.stick import MANIFEST_NAME, RECEIPTS_NAME
-from tests.gateway_rig import Realm, message
+from tests.gateway_rig import message
 from tests.stick_rig import Site
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture
