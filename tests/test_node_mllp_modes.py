@@ -5,7 +5,7 @@ import time
 import pytest
 
 from sync.record import Verdict
-from tests.node_rig import Feed, Node, Realm, Reply, message, running, wait_until
+from tests.node_rig import Feed, Node, Reply, message, running, wait_until
 
 RULES = 'types = ["ADT^*"]'
 
@@ -16,11 +16,6 @@ def full_while(flag):
         "import pathlib, node.room as room\nkeep = room.Room.before\n"
         f"room.Room.before = lambda self, outbox, bodies: room.Stage.FULL if pathlib.Path({str(flag)!r}).exists() else keep(self, outbox, bodies)"
     )
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,10 @@ import pytest
 
 from hl7.sequence import Link, Mood, hear, start
 from sync.record import Verdict
-from tests.node_rig import Feed, Node, Realm, Reply, message, running
+from tests.node_rig import Feed, Node, Reply, message, running
 from tests.test_node_mllp_modes import full_while
 
 FOLLOWS, REQUIRES = 'sequence_numbers = "followed"', 'sequence_numbers = "required"'
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture
