@@ -20,6 +20,7 @@ from sync.keys import Signer
 from sync.log import EMPTY_ROOT, TILE_LEAVES, Frontier
 from sync.names import Origin, check_name
 from sync.opening import End
+from sync.outbox_after import with_after
 from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same, remembered
 from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
 from sync.outbox_epochs import open_epoch
@@ -160,7 +161,7 @@ class Outbox:
         groups: list[Group] = []
         # all that needs no lock on the database comes first: hashing lets intake go on, and BEGIN would wait for it
         by_stream = self._fresh(drafts, repeats)
-        drafts = self._with_after(drafts, by_stream)
+        drafts = with_after(drafts, by_stream, self.heads)
         for stream, places in by_stream.items():
             head, fresh = self.heads[stream], [drafts[place] for place in places]
             groups.append(self._seal(head, fresh))
@@ -262,20 +263,6 @@ class Outbox:
                 fresh[stream] = []
             fresh[stream].append(place)
         return fresh
-
-    def _with_after(self, drafts: Sequence[Draft], fresh: Mapping[str, list[int]]) -> Sequence[Draft]:
-        """The drafts, those that follow another stream with its last position before them (docs/wire.md, header key 14)."""
-        if not any(draft.follows for draft in drafts):  # nearly always
-            return drafts
-        placed = list(drafts)
-        for place, draft in enumerate(drafts):
-            head = self.heads.get(draft.follows)
-            if head is None or draft.follows == draft.stream:
-                continue
-            last = head.frontier.size + sum(each < place for each in fresh.get(draft.follows, ())) - 1
-            if last >= 0:
-                placed[place] = draft._replace(after=(draft.follows, head.origin.epoch, last))
-        return placed
 
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
         with reading():
