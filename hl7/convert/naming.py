@@ -67,7 +67,7 @@ def _rank(kind: str) -> int:
 def _authority(part: Part, at: int, ctx: Context) -> str:
     if not part.has(at):
         return ""
-    name, uid, kind = (*part.peek(at).split(part.dialect.subcomponent), "", "")[:3]
+    name, uid, kind = (*part.peek(at).split(part.segment.dialect.subcomponent), "", "")[:3]
     return ctx.authority(name, uid, kind)
 
 
@@ -77,5 +77,5 @@ def _entity(part: Part, ctx: Context) -> str | None:
 
 
 def _peeking(part: Part, sub: int, ctx: Context) -> str | None:
-    values = (*part.peek(sub).split(part.dialect.subcomponent), "", "", "")[:4]
+    values = (*part.peek(sub).split(part.segment.dialect.subcomponent), "", "", "")[:4]
     return f"{ctx.authority(*values[1:])}|{values[0]}" if values[0] else None

@@ -41,7 +41,7 @@ def _family(part: Part, at: int, made: Json) -> str:
 def _name(part: Part, ctx: Context, first: int, kind: int) -> Json | None:
     """Build a name whose surname is at `first`, the others behind it, and its use at `kind`."""
     made: Json = {}
-    use = part.get(kind) if part.has(kind) else ""
+    use = part.get(kind)
     if use:
         known = ctx.codes("name-use").codes.get(use)
         if known:
@@ -94,7 +94,7 @@ def name_text(part: Part, ctx: Context, _arg: str) -> str | None:
 def address(part: Part, ctx: Context, _arg: str) -> Json | None:
     """XAD."""
     made: Json = {}
-    kind = part.get(7) if part.has(7) else ""
+    kind = part.get(7)
     if kind:
         use, form = (ctx.codes(name).codes.get(kind) for name in ("address-use", "address-type"))
         if use:
@@ -127,7 +127,7 @@ def address(part: Part, ctx: Context, _arg: str) -> Json | None:
 
 def _telephone(part: Part) -> tuple[str, list[Json]]:
     """Return a number put together of XTN.5 to 8, and the same as extensions; the number of XTN.1 or 12 comes first."""
-    pieces = [part.get(at) if part.has(at) else "" for at in (5, 6, 7, 8)]
+    pieces = [part.get(at) for at in (5, 6, 7, 8)]
     names = ("country", "area", "local", "extension")
     extensions = [
         {"url": f"{_EXTENSION}contactpoint-{name}", "valueString": piece}
@@ -137,16 +137,16 @@ def _telephone(part: Part) -> tuple[str, list[Json]]:
     country, area, local, inner = pieces
     joined = " ".join(piece for piece in (f"+{country.lstrip('+')}" if country else "", area, local) if piece)
     joined += f" X{inner}" if joined and inner else ""
-    whole = part.get(12) if part.has(12) else ""
+    whole = part.get(12)
     first = part.get(1)
     return whole or first or joined, extensions
 
 
 def contact_point(part: Part, ctx: Context, arg: str) -> Json | None:
     """XTN; `arg`: its use where it names none."""
-    use, kind = part.get(2) if part.has(2) else "", part.get(3) if part.has(3) else ""
+    use, kind = part.get(2), part.get(3)
     number, extensions = _telephone(part)
-    mail = part.get(4) if part.has(4) else ""
+    mail = part.get(4)
     system = ctx.codes("telecom-system").codes.get(kind)
     if kind and system is None:
         ctx.lose(part, 3, UNCODED)
@@ -186,10 +186,10 @@ def practitioner(part: Part, ctx: Context, _arg: str) -> Json | None:
     if not value and not name:
         return None
     system, assigner = authority_at(part, ctx, 9)
-    source = part.get(8) if part.has(8) else ""
+    source = part.get(8)
     if not system and source:
         system = ctx.coding_system(source)
-    kind = part.get(13) if part.has(13) else ""
+    kind = part.get(13)
     key = f"{system}|{value}" if value else "name|" + "|".join(part.peek(at) for at in range(2, 7))
     made, is_new = _refer(ctx, "Practitioner", key)
     if is_new:
@@ -217,7 +217,7 @@ def short_practitioner(part: Part, ctx: Context, _arg: str) -> Json | None:
 
 def organization(part: Part, ctx: Context, _arg: str) -> Json | None:
     """XON as a reference to an Organization."""
-    name, old, value = part.get(1), part.get(3), part.get(10) if part.has(10) else ""
+    name, old, value = part.get(1), part.get(3), part.get(10)
     value = value or old
     if not name and not value:
         return None
@@ -226,7 +226,7 @@ def organization(part: Part, ctx: Context, _arg: str) -> Json | None:
     if is_new:
         if value:
             made.body["identifier"] = [({"system": system} if system else {}) | {"value": value}]
-            kind = part.get(7) if part.has(7) else ""
+            kind = part.get(7)
             known = ctx.codes("identifier-type").codes.get(kind)
             if known:
                 types = ctx.codes("identifier-type").system
@@ -288,7 +288,7 @@ def location(part: Part, ctx: Context, _arg: str) -> Json | None:
             child.get(2), child.get(3)
             if name:
                 named.append((name, kind, word))
-    description = part.get(9) if part.has(9) else ""
+    description = part.get(9)
     if not named:
         return {"display": description} if description else None
     inner: Resource | None = None

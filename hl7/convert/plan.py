@@ -22,6 +22,8 @@ TAKEN: Final = "another value fills the element"
 ONE_ONLY: Final = "the element takes one value"
 TYPES: Final[dict[str, Convert]] = PLAIN | PEOPLE
 
+SHAPES_MAX: Final = 1000  # of one segment's filled fields; 4,128 published messages have 180 of PID
+
 Condition = Callable[[Segment, Context], bool]
 Rule = Callable[[Segment, Resource, Context], None]
 
@@ -40,10 +42,20 @@ class Block:
     ends: tuple[str, ...] = ()
     notes: bool | None = None  # True: an NTE behind it belongs to it; False: to nothing
     condition: Condition | None = None
-    rows: list[tuple[int, Rule]] = field(default_factory=list)
+    rows: list[tuple[int, Rule]] = field(default_factory=list)  # (the bit of the field that must hold a value, rule)
     finals: list[tuple[tuple[Step, ...], Any]] = field(default_factory=list)
     keys: list[list[str]] = field(default_factory=list)
     targets: list[tuple[str, str]] = field(default_factory=list)  # (path, type), for those who check the table
+    chosen: dict[int, tuple[Rule, ...]] = field(default_factory=dict)  # by the fields that hold values, as found so far
+
+    def rules_for(self, valued: int) -> tuple[Rule, ...]:
+        """Return the rules that have something to do; one sender's segments nearly all fill the same fields."""
+        rules = self.chosen.get(valued)
+        if rules is None:
+            if len(self.chosen) >= SHAPES_MAX:
+                self.chosen.clear()
+            rules = self.chosen[valued] = tuple(rule for bit, rule in self.rows if valued & bit)
+        return rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +175,13 @@ class _Compiler:
             block.finals.append((_steps(target), _literal(value.strip())))
             block.targets.append((target, "="))
         elif rest.startswith("- "):
-            block.rows.append((int(first), _reason(int(first), rest[2:].strip())))
+            block.rows.append((1 << int(first), _reason(int(first), rest[2:].strip())))
         else:
             match = _ROW.fullmatch(text)
             assert match is not None  # noqa: S101  # it matches anything
             pattern = self.patterns[match["pattern"]] if match["pattern"] else None
             at, rule = self._rule(match["body"].split(None, 2), pattern)
-            block.rows.append((at, _when(_condition(match["condition"]), rule)))
+            block.rows.append((1 << at, _when(_condition(match["condition"]), rule)))
 
     def _rule(self, words: list[str], pattern: Json | None) -> tuple[int, Rule]:
         first, second, third = (*words, "")[:3]
@@ -193,7 +205,7 @@ class _Compiler:
         if second == "!":
             return at, _special(third)
         kind, _, argument = third.rstrip(")").partition("(")
-        if argument and kind in {"code", "CWE", "Coding", "ID"}:
+        if argument and kind in {"code", "CWE", "Coding", "ID", "bound"}:
             code_map(argument)  # or the table names one that is not there
         self.block.targets.append((second, kind))
         return at, _mapped(at, int(match[2] or 0), _steps(second), (TYPES[kind], argument, pattern))
@@ -213,6 +225,8 @@ def _when(condition: Condition | None, rule: Rule) -> Rule:
 def _mapped(at: int, component: int, steps: tuple[Step, ...], how: tuple[Convert, str, Json | None]) -> Rule:
     """Compile "this field into that element"; only where a list is on the way are further repetitions read."""
     convert, argument, pattern = how
+    if not component and pattern is None and len(steps) == 1:
+        return _plain(at, steps[0], convert, argument)
     is_list = any(kind == "*" for _, kind in steps)
 
     def run(segment: Segment, made: Resource, ctx: Context) -> None:
@@ -230,6 +244,29 @@ def _mapped(at: int, component: int, steps: tuple[Step, ...], how: tuple[Convert
                 part.segment.reasons.setdefault(part.where, ONE_ONLY)
 
     return run
+
+
+def _plain(at: int, step: Step, convert: Convert, argument: str) -> Rule:
+    """Compile the same for an element of the resource itself, as most rows are."""
+    name, kind = step
+
+    def one(segment: Segment, made: Resource, ctx: Context) -> None:
+        parts = segment.reps(at)
+        value = convert(parts[0], ctx, argument)
+        if value is not None and made.body.setdefault(name, value) != value:
+            _unread(parts[0], TAKEN)
+        for part in parts[1:]:
+            segment.reasons.setdefault(part.where, ONE_ONLY)
+
+    def many(segment: Segment, made: Resource, ctx: Context) -> None:
+        for part in segment.reps(at):
+            value = convert(part, ctx, argument)
+            if value is not None:
+                elements = made.body.setdefault(name, [])
+                if value not in elements:
+                    elements.append(value)
+
+    return many if kind == "*" else one
 
 
 def _unread(part: Any, reason: str) -> None:

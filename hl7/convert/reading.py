@@ -27,13 +27,21 @@ class Decoded(NamedTuple):
 
 def decode(raw: bytes, charset: str, charset_default: str) -> Decoded:
     """Decode by the feed's codec, else by MSH-18, else by the feed's default; NotEr7 where there is no header."""
-    rules = Rules(charset=charset, charset_default=charset_default)
-    name = rules.charset or _declared(raw) or rules.charset_default
+    _check(charset, charset_default)
     body = raw[start_of(raw) :]
+    if body.isascii() and b"\\X" not in body:  # then no codec says anything else of it
+        return Decoded(body.decode("ascii"), charset or charset_default, True)
+    name = charset or _declared(raw) or charset_default
     try:
         return Decoded(body.decode(name), name, True)
     except UnicodeError:
         return Decoded(body.decode(name, "replace"), name, False)
+
+
+@lru_cache(maxsize=64)  # one for each feed's setting
+def _check(charset: str, charset_default: str) -> None:
+    """Raise ValueError where a setting is no codec that leaves ASCII as it is."""
+    Rules(charset=charset, charset_default=charset_default)
 
 
 def _declared(raw: bytes) -> str | None:
@@ -100,12 +108,12 @@ class Dialect(NamedTuple):
 class Part:
     """One repetition, or one component in it: its parts count from 1, and reading one is remembered."""
 
-    __slots__ = ("children", "dialect", "parts", "read", "segment", "where")
+    __slots__ = ("children", "mark", "parts", "read", "segment", "where")
 
     def __init__(self, parts: list[str], segment: "Segment", where: str) -> None:
         self.parts = parts
         self.segment = segment
-        self.dialect = segment.dialect
+        self.mark = segment.mark
         self.where = where
         self.read = 0  # bit n: part n was read
         self.children: dict[int, Part] | None = None
@@ -119,8 +127,7 @@ class Part:
         if not text or text == NULL:
             return ""
         self.read |= 1 << at
-        unescape = self.dialect.unescape
-        return unescape(text).strip() if unescape.mark in text else text.strip()
+        return self.segment.dialect.unescape(text).strip() if self.mark in text else text.strip()
 
     def peek(self, at: int) -> str:
         """Return a part as text, which stays unread."""
@@ -140,7 +147,7 @@ class Part:
         child = self.children.get(at)
         if child is None:
             text = self.parts[at - 1] if at <= len(self.parts) else ""
-            child = Part(text.split(self.dialect.subcomponent), self.segment, f"{self.where}.{at}")
+            child = Part(text.split(self.segment.dialect.subcomponent), self.segment, f"{self.where}.{at}")
             self.children[at] = child
         return child
 
@@ -153,7 +160,8 @@ class Part:
         """Return everything in it as it stands, read."""
         for at in range(1, len(self.parts) + 1):
             self.read |= 1 << at
-        return self.dialect.unescape(self.dialect.component.join(self.parts))
+        dialect = self.segment.dialect
+        return dialect.unescape(dialect.component.join(self.parts))
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """Yield (path, text) of every value in it that nobody read."""
@@ -163,26 +171,36 @@ class Part:
             child = self.children.get(at) if self.children else None
             if child is not None and child.read:
                 yield from child.unread()
-            elif child is None or text.strip(self.dialect.subcomponent):
+            elif child is None or text.strip(self.segment.dialect.subcomponent):
                 yield f"{self.where}.{at}", text
 
 
 class Segment:
     """One segment; `where` is its path ("OBX[5]"), its fields count from 1 as HL7 counts them."""
 
-    __slots__ = ("_reps", "dialect", "fields", "name", "reasons", "where")
+    __slots__ = ("_reps", "dialect", "fields", "mark", "name", "reasons", "where")
 
     def __init__(self, name: str, fields: list[str], where: str, dialect: Dialect) -> None:
         self.name = name
         self.fields = fields
         self.where = where
         self.dialect = dialect
+        self.mark = dialect.unescape.mark
         self.reasons: dict[str, str] = {}  # of values that could not be used, by path
         self._reps: dict[int, list[Part]] = {}
 
     def has(self, field: int) -> bool:
         """Tell whether a field holds anything but null."""
         return field < len(self.fields) and self.fields[field] not in {"", NULL}
+
+    @property
+    def valued(self) -> int:
+        """Bit n: field n holds a value; bit 0 is always set."""
+        bits = 1
+        for at, text in enumerate(self.fields):
+            if text and text != NULL:
+                bits |= 1 << at
+        return bits
 
     def reps(self, field: int) -> list[Part]:
         """Return a field's repetitions; an absent field has one, which is empty."""
@@ -227,6 +245,8 @@ class Segment:
                     yield f"{self.where}-{field}", text
                 continue
             for rep in self._reps[field]:
+                if rep.read & 2 and len(rep.parts) == 1:
+                    continue  # nearly all fields are one value
                 if rep.read or rep.children:
                     yield from rep.unread()
                 elif dialect_text := self.dialect.component.join(rep.parts).strip(marks):

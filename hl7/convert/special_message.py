@@ -168,6 +168,16 @@ def role_place(_segment: Segment, made: Resource, ctx: Context) -> None:
         patient.put((("generalPractitioner", "*"),), made.reference, None)
 
 
+def acknowledged(segment: Segment, made: Resource, _ctx: Context) -> None:
+    """MSA: FHIR's response has both code and identifier, or is not there."""
+    found = made.body.get("response", {})
+    if found and not (found.get("code") and found.get("identifier")):
+        del made.body["response"]
+        for at in (1, 2):
+            segment.reps(at)[0].read = 0
+            segment.note(f"{segment.where}-{at}", "half of a response")
+
+
 def provider_name(segment: Segment, made: Resource, ctx: Context) -> None:
     """PRD-2 and 7: a provider's name and numbers, which lie in two fields."""
     part = segment.reps(2)[0]
@@ -233,6 +243,7 @@ MESSAGE: Final[dict[str, Special]] = {
     "citizenship": citizenship,
     "nationality": nationality,
     "payor": payor,
+    "acknowledged": acknowledged,
     "diagnosis": diagnosis,
     "concept-words": words_of_concept,
     "role-place": role_place,

@@ -10,7 +10,7 @@ from hl7.convert.naming import key_of
 from hl7.convert.plan import IGNORED, Block, Family, blocks_of, family_of
 from hl7.convert.reading import NULL, Segment, decode, segments
 from hl7.convert.result import VERSION, CannotConvert, Converted, Json, Origin, Settings, Unmapped
-from hl7.convert.times import moment
+from hl7.convert.times import later, moment
 from hl7.errors import NotEr7
 from hl7.message import facts
 from hl7.separators import read_separators
@@ -23,6 +23,10 @@ NO_SEGMENT: Final = "no rule maps this segment in this type of message"
 NULL_SENT: Final = 'null (""): FHIR has no "delete"; the element is left out'
 NOT_WHOLE: Final = "bytes that are no text in this character set were replaced by U+FFFD"
 _PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+
+
+_OF_ADT: Final = {"Account", "Coverage", "Encounter", "Patient", "RelatedPerson"}
+_ADT: Final = {"patient", "moved"}  # the families that are about these; to others they are whom the message speaks of
 
 
 def convert(raw: bytes, settings: Settings | None = None, origin: Origin | None = None) -> Converted:
@@ -65,6 +69,8 @@ def convert(raw: bytes, settings: Settings | None = None, origin: Origin | None 
 def _family(code_sent: bytes, event_sent: bytes, type_sent: bytes) -> tuple[Family, str, str]:
     """Find the tables; the type's separators may be others than those declared, as in ORU_R01 for a whole field."""
     code, event = code_sent.decode("latin-1").strip(), event_sent.decode("latin-1").strip()
+    if not code and "_" in event:
+        code, event = event, ""
     if not event and "_" in code:
         code, _, event = code.partition("_")
     family = family_of(code, event)
@@ -76,17 +82,17 @@ def _family(code_sent: bytes, event_sent: bytes, type_sent: bytes) -> tuple[Fami
 # ---- the segments in their order ------------------------------------------------------------------------------------
 def _run(segment: Segment, family: Family, ctx: Context) -> None:
     """Let every block of a segment's rules fill its resource."""
-    for block in blocks_of(segment.name, family):
+    blocks = blocks_of(segment.name, family)
+    valued = segment.valued if blocks else 0
+    for block in blocks:
         if block.condition is not None and not block.condition(segment, ctx):
             continue
         made = _resource(block, segment, ctx)
         if made is None:
             segment.reasons.setdefault(segment.where, f"no {block.onto} before it")
             continue
-        count = len(segment.fields)
-        for at, rule in block.rows:
-            if not at or (at < count and segment.fields[at] and segment.fields[at] != NULL):
-                rule(segment, made, ctx)
+        for rule in block.rules_for(valued):
+            rule(segment, made, ctx)
         if block.keys:
             key = key_of(block.keys, segment, ctx)
             if key is not None:
@@ -110,6 +116,7 @@ def _resource(block: Block, segment: Segment, ctx: Context) -> Resource | None:
     for role in block.ends:
         ctx.current.pop(role, None)
     made = ctx.draft.begin(block.resource)
+    made.owned = block.resource not in _OF_ADT or ctx.family in _ADT
     made.seen.add(segment.name)
     ctx.current[block.role] = made
     if block.notes is True:
@@ -167,6 +174,8 @@ def _close(ctx: Context, provenance: Resource, origin: Origin | None) -> None:
         for steps, value in made.last.get("defaults", {}).values():
             if not _is_there(steps[0][0], made.body):
                 made.put(steps, value, None)
+        if made.type == "Appointment":
+            _whole_span(made.body)
     others = [made for made in ctx.draft.resources if made is not provenance]
     provenance.body["target"] = [made.reference for made in others if made.owned] or [made.reference for made in others]
     if not provenance.body["recorded"]:
@@ -176,6 +185,16 @@ def _close(ctx: Context, provenance: Resource, origin: Origin | None) -> None:
             provenance.body["recorded"] = instant
         else:  # nobody knows when: better no Provenance than an invented time
             ctx.draft.resources.remove(provenance)
+
+
+def _whole_span(body: Json) -> None:
+    """R4's app-2: an Appointment has start and end or neither; a start alone is when it is asked for."""
+    start = body.get("start")
+    if start and "end" not in body and "minutesDuration" in body:
+        body["end"] = later(start, int(body["minutesDuration"]))
+    if ("start" in body) != ("end" in body):
+        span = {name: body.pop(name) for name in ("start", "end") if name in body}
+        body.setdefault("requestedPeriod", []).append(span)
 
 
 _CHOICE: Final = re.compile(r"_|(DateTime|String|CodeableConcept)$")

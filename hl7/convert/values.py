@@ -70,7 +70,7 @@ def decimal(part: Part, ctx: Context, _arg: str) -> Number | None:
 def integer(part: Part, ctx: Context, arg: str) -> Number | None:
     """NM as an integer of at least `arg`, by default 0."""
     found = number(part.get(1))
-    if found is not None and re.fullmatch(r"\d{1,9}", found) and int(found) >= int(arg or 0):
+    if found is not None and re.fullmatch(r"\d{1,9}", found.digits) and int(found.digits) >= int(arg or 0):
         return found
     if part.has(1):
         ctx.lose(part, 1, "not a whole number that FHIR takes here")
@@ -135,6 +135,19 @@ def concept(part: Part, ctx: Context, arg: str) -> Json | None:
     if original:
         made["text"] = original
     return made or None
+
+
+def bound_concept(part: Part, ctx: Context, arg: str) -> Json | None:
+    """CWE as a concept whose codes FHIR prescribes: by the map; an unknown code only as text."""
+    sent = part.get(1)
+    mapping = ctx.codes(arg)
+    found = mapping.codes.get(sent) or mapping.codes.get(sent.upper())
+    words = part.get(9) or part.get(2)
+    if found:
+        return {"coding": [{"system": mapping.system, "code": found.code}]} | ({"text": words} if words else {})
+    if sent:
+        ctx.lose(part, 1, UNCODED)
+    return {"text": words} if words else None
 
 
 def coding(part: Part, ctx: Context, arg: str) -> Json | None:
@@ -328,6 +341,7 @@ PLAIN: Final[dict[str, Convert]] = {
     "code": code,
     "CWE": concept,
     "Coding": coding,
+    "bound": bound_concept,
     "ID": concept_of_code,
     "concept-text": concept_text,
     "uri": authority,
