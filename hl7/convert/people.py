@@ -137,21 +137,20 @@ def _telephone(part: Part) -> tuple[str, list[Json]]:
     country, area, local, inner = pieces
     joined = " ".join(piece for piece in (f"+{country.lstrip('+')}" if country else "", area, local) if piece)
     joined += f" X{inner}" if joined and inner else ""
-    whole = part.get(12)
-    first = part.get(1)
-    return whole or first or joined, extensions
+    return part.get(12) or part.get(1) or joined, extensions  # what is not asked for stays unread, so it is listed
 
 
 def contact_point(part: Part, ctx: Context, arg: str) -> Json | None:
     """XTN; `arg`: its use where it names none."""
     use, kind = part.get(2), part.get(3)
-    number, extensions = _telephone(part)
-    mail = part.get(4)
     system = ctx.codes("telecom-system").codes.get(kind)
     if kind and system is None:
         ctx.lose(part, 3, UNCODED)
-    is_mail = bool(mail) and (system is None or system.code == "email" or not number)
-    value = mail if is_mail else number
+    is_mail = part.has(4) and (
+        system is None or system.code == "email" or not any(part.has(at) for at in (1, 5, 6, 7, 8, 12))
+    )
+    number, extensions = ("", []) if is_mail else _telephone(part)
+    value = part.get(4) if is_mail else number
     if not value:
         return None
     made: Json = {"extension": extensions} if extensions else {}
@@ -166,7 +165,7 @@ def contact_point(part: Part, ctx: Context, arg: str) -> Json | None:
         made["use"] = arg
     if use and (known is None or known.code == "-") and not (use == "NET" and is_mail):
         ctx.lose(part, 2, UNCODED)
-    if mail and not is_mail:
+    if not is_mail and part.has(4):
         ctx.lose(part, 4, "an element has one value: the number stands in it")
     return made
 
@@ -186,9 +185,8 @@ def practitioner(part: Part, ctx: Context, _arg: str) -> Json | None:
     if not value and not name:
         return None
     system, assigner = authority_at(part, ctx, 9)
-    source = part.get(8)
-    if not system and source:
-        system = ctx.coding_system(source)
+    if not system and part.has(8):
+        system = ctx.coding_system(part.get(8))
     kind = part.get(13)
     key = f"{system}|{value}" if value else "name|" + "|".join(part.peek(at) for at in range(2, 7))
     made, is_new = _refer(ctx, "Practitioner", key)
@@ -217,15 +215,16 @@ def short_practitioner(part: Part, ctx: Context, _arg: str) -> Json | None:
 
 def organization(part: Part, ctx: Context, _arg: str) -> Json | None:
     """XON as a reference to an Organization."""
-    name, old, value = part.get(1), part.get(3), part.get(10)
-    value = value or old
+    name, value = part.get(1), part.get(10) or part.get(3)
     if not name and not value:
         return None
-    system, _ = authority_at(part, ctx, 6)
+    system, assigner = authority_at(part, ctx, 6) if value else ("", "")
     made, is_new = _refer(ctx, "Organization", f"{system}|{value}" if value else f"name|{name}")
     if is_new:
         if value:
             made.body["identifier"] = [({"system": system} if system else {}) | {"value": value}]
+            if assigner:
+                made.body["identifier"][0]["assigner"] = {"display": assigner}
             kind = part.get(7)
             known = ctx.codes("identifier-type").codes.get(kind)
             if known:
@@ -275,6 +274,8 @@ def device(part: Part, ctx: Context, _arg: str) -> Json | None:
     made, is_new = _refer(ctx, "Device", f"{system}|{value}")
     if is_new:
         made.body["identifier"] = [({"system": system} if system else {}) | {"value": value or name}]
+        if name and value:
+            made.body["identifier"][0]["assigner"] = {"display": name}
     return made.reference
 
 
@@ -285,7 +286,6 @@ def location(part: Part, ctx: Context, _arg: str) -> Json | None:
         if part.has(at):
             child = part.sub(at)
             name = child.get(1) or child.get(2)
-            child.get(2), child.get(3)
             if name:
                 named.append((name, kind, word))
     description = part.get(9)

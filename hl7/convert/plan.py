@@ -285,8 +285,7 @@ def _reason(at: int, reason: str) -> Rule:
 
 def _used(at: int) -> Rule:
     def run(segment: Segment, _made: Resource, _ctx: Context) -> None:
-        for part in segment.reps(at):
-            part.whole()
+        segment.get(at)
 
     return run
 

@@ -41,10 +41,11 @@ def receiver(segment: Segment, made: Resource, ctx: Context) -> None:
     destinations[0]["receiver"] = {"display": name or uri}
 
 
-def sent(segment: Segment, made: Resource, _ctx: Context) -> None:
-    """MSH-7: kept for the Provenance of a message that is no record."""
-    made.last["sent"] = {"at": segment.get(7)}
-    segment.reps(7)[0].get(2)
+def sent(segment: Segment, made: Resource, ctx: Context) -> None:
+    """MSH-7 and 10: kept for the Bundle, and for the Provenance of a message that is no record."""
+    made.last["sent"] = {"at": segment.peek(7), "id": segment.get(10)}
+    if ctx.moment(segment.reps(7)[0]).instant == "" and segment.peek(7):
+        segment.reps(7)[0].read = 0
 
 
 def event(segment: Segment, made: Resource, _ctx: Context) -> None:
@@ -81,7 +82,9 @@ def birth_time(segment: Segment, made: Resource, ctx: Context) -> None:
     """PID-7 with a time of day; midnight to the second is how systems without one fill it up."""
     part = segment.reps(7)[0]
     text = part.peek(1)
-    if len(text) <= 8 or not text[8:14].strip("0").isdigit():
+    if len(text) <= 8 or not made.body.get("birthDate"):
+        return
+    if not text[8:14].strip("0").isdigit():
         part.segment.reasons.pop(f"{part.where}.1", None)
         part.get(1)
         return
@@ -150,6 +153,7 @@ def words_of_concept(segment: Segment, made: Resource, _ctx: Context) -> None:
     text = segment.get(at)
     code = made.body.setdefault("code", {})
     if text and code.setdefault("text", text) != text:
+        segment.reps(at)[0].read = 0
         segment.note(f"{segment.where}-{at}", "the code has another text")
 
 
@@ -235,7 +239,7 @@ MESSAGE: Final[dict[str, Special]] = {
     "message-source": source,
     "message-destination": destination,
     "message-receiver": receiver,
-    "message-time": sent,
+    "message-sent": sent,
     "message-event": event,
     "message-purpose": purpose,
     "event-recorded": recorded,

@@ -221,6 +221,7 @@ def dose(segment: Segment, made: Resource, ctx: Context) -> None:
         segment.note(f"{segment.where}-{at}", "not a number")
         return
     segment.get(at)
+    segment.get(at + 1)
     measure = (unit(segment.reps(at + 2)[0], ctx, "") or {}) if segment.has(at + 2) else {}
     steps = (("dosageInstruction", "order"), ("doseAndRate", "one"))
     if high is not None and high != low:

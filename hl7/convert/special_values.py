@@ -12,7 +12,7 @@ from hl7.convert.people import practitioner
 from hl7.convert.reading import Part, Segment
 from hl7.convert.result import Json
 from hl7.convert.times import later
-from hl7.convert.values import NOT_NUMBER, concept, date_time, numeric_range, period, time_of_day, unit
+from hl7.convert.values import NOT_NUMBER, UNCODED, concept, date_time, numeric_range, period, time_of_day, unit
 
 Special = Callable[[Segment, Resource, Context], None]
 
@@ -112,6 +112,8 @@ def attachment(part: Part, ctx: Context, kind: str) -> Json | None:
     else:
         encoding, data = part.get(4).lower(), part.get(5)
         made = {"data": _base64(data, encoding)} if data else {}
+        if encoding and encoding not in {"a", "base64", "hex"}:
+            ctx.lose(part, 4, UNCODED)
         if data and not made["data"]:
             ctx.lose(part, 5, "not in the encoding it names")
             made = {}

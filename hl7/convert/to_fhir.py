@@ -222,7 +222,13 @@ def _bundle(ctx: Context, position: str) -> tuple[Json, set[str]]:
         body.setdefault("meta", {})["source"] = position
         request = {"method": "PUT", "url": name}
         entries.append({"fullUrl": f"urn:uuid:{body['id']}", "resource": body, "request": request})
-    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}, mentioned
+    head = ctx.current["MessageHeader"].last.get("sent", {}) if "MessageHeader" in ctx.current else {}
+    bundle: Json = {"resourceType": "Bundle", "type": "transaction"}
+    if head.get("id"):
+        bundle["identifier"] = {"system": ctx.authority("control-id", "", ""), "value": head["id"]}
+    if sent := moment(head.get("at", ""), ctx.zone).instant:
+        bundle["timestamp"] = sent
+    return bundle | {"entry": entries}, mentioned
 
 
 def _once(references: list[Json], kept: set[str]) -> list[Json]:

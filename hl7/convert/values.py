@@ -265,14 +265,12 @@ def quantity(part: Part, ctx: Context, _arg: str) -> Json | None:
 
 def unit(part: Part, ctx: Context, _arg: str) -> Json | None:
     """CWE as the unit of a Quantity; a code only where its system is named."""
-    sent, display, system = part.get(1), part.get(2), part.get(3)
-    if not sent and not display:
-        return None
-    made: Json = {"unit": display or sent}
-    if sent and system:
-        made["system"] = ctx.coding_system(system)
-        made["code"] = sent
-    return made
+    display = part.get(2)
+    if not part.has(3) or not part.has(1):  # R4's qty-3: no code without its system
+        display = display or part.get(1)
+        return {"unit": display} if display else None
+    sent = part.get(1)
+    return {"unit": display or sent, "system": ctx.coding_system(part.get(3)), "code": sent}
 
 
 def numeric_range(part: Part, _ctx: Context, _arg: str) -> Json | None:
@@ -310,8 +308,7 @@ def fhir_language(part: Part, _ctx: Context, _arg: str) -> str | None:
 
 def concept_words(part: Part, _ctx: Context, _arg: str) -> str | None:
     """CWE as a string: its text, else its display, else its code."""
-    words = [part.get(at) for at in (9, 2, 1)]
-    return next((word for word in words if word), None)
+    return part.get(9) or part.get(2) or part.get(1) or None
 
 
 def concept_display(part: Part, _ctx: Context, _arg: str) -> Json | None:
