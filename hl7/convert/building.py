@@ -31,7 +31,7 @@ def stable_id(name: str) -> str:
 class Resource:
     """One resource in the making; `reference` is shared by all who point to it and gets its text when ids are known."""
 
-    __slots__ = ("body", "labelled", "last", "owned", "reference", "keys", "seen", "type")
+    __slots__ = ("body", "keys", "labelled", "last", "owned", "reference", "seen", "type")
 
     def __init__(self, kind: str) -> None:
         self.type = kind

@@ -85,3 +85,13 @@ def universal(uid: str, kind: str) -> str:
     if _URI.fullmatch(uid):
         return uid
     return f"urn:{(kind or 'id').lower()}:{uid}".replace(" ", "-")
+
+
+_NAMES: Final = {uri: name for name, uri in reversed(_SYSTEMS.items())}
+_V2_TABLE: Final = re.compile(r"http://terminology\.hl7\.org/CodeSystem/v2-(\d{4})")
+
+
+def name_of_system(uri: str) -> str:
+    """Return the name by which messages call a coding system; "" where it has none of its own."""
+    match = _V2_TABLE.fullmatch(uri)
+    return f"HL7{match[1]}" if match else _NAMES.get(uri, "")

@@ -33,7 +33,9 @@ def number(text: str) -> Number | None:
     if match is None or not (match[2] or match[3] or text.strip("+-.")):
         return None
     sign, whole, fraction, exponent = match.groups()
-    return Number(("-" if sign == "-" else "") + (whole or "0") + (f".{fraction}" if fraction else "") + (exponent or ""))
+    return Number(
+        ("-" if sign == "-" else "") + (whole or "0") + (f".{fraction}" if fraction else "") + (exponent or "")
+    )
 
 
 # A lone surrogate: no codec's text holds one, so it can stand around digits until the quotes are taken off them. Where
@@ -41,8 +43,8 @@ def number(text: str) -> Number | None:
 _MARK: Final = "\ud800"
 
 
-def dumps(value: Any) -> str:
-    """Write a value: no blanks, text as it is, numbers digit by digit."""
+def dumps(value: Any, *, indent: int | None = None) -> str:
+    """Write a value: no blanks unless `indent` is set, text as it is, numbers digit by digit."""
     count = 0
 
     def marked(each: Any) -> str:
@@ -52,7 +54,14 @@ def dumps(value: Any) -> str:
             return f"{_MARK}{each.digits}{_MARK}"
         raise TypeError(f"not a JSON value: {type(each).__name__}")
 
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=marked, check_circular=False)
+    text = json.dumps(
+        value,
+        ensure_ascii=False,
+        separators=(",", ":" if indent is None else ": "),
+        default=marked,
+        check_circular=False,
+        indent=indent,
+    )
     found = text.count(_MARK)
     if found != 2 * count:
         out: list[str] = []

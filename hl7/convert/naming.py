@@ -31,8 +31,8 @@ def _part(word: str, segment: Segment, ctx: Context) -> str | Resource | None:
         return word[1:]
     kind, mark, rest = word.partition(":")
     if not mark:
-        at, _, component = word.partition(".")
-        return segment.peek(int(at), int(component or 1))
+        field, _, component = word.partition(".")
+        return segment.peek(int(field), int(component or 1))
     at = int(rest)
     if not segment.has(at):
         return None

@@ -64,6 +64,15 @@ def _name(part: Part, ctx: Context, first: int, kind: int) -> Json | None:
     return made or None
 
 
+def _span(part: Part, ctx: Context, first: int) -> Json:
+    """Return the period of two times that stand side by side."""
+    span = {}
+    for at, end in ((first, "start"), (first + 1, "end")):
+        if part.has(at) and (found := ctx.moment(part, at).date_time):
+            span[end] = found
+    return span
+
+
 def human_name(part: Part, ctx: Context, _arg: str) -> Json | None:
     """XPN."""
     made = _name(part, ctx, 1, 7)
@@ -73,11 +82,7 @@ def human_name(part: Part, ctx: Context, _arg: str) -> Json | None:
         made.setdefault("suffix", []).append(part.get(14))
     if part.has(11) and (order := part.get(11)):
         made["extension"] = [{"url": f"{_EXTENSION}humanname-assembly-order", "valueCode": order}]
-    span = {}
-    for at, end in ((12, "start"), (13, "end")):
-        if part.has(at) and (found := ctx.moment(part, at).date_time):
-            span[end] = found
-    if span:
+    if span := _span(part, ctx, 12):
         made["period"] = span
     return made
 
@@ -89,6 +94,15 @@ def name_text(part: Part, ctx: Context, _arg: str) -> str | None:
         return None
     words = [*made.get("prefix", []), *made.get("given", []), made.get("family", ""), *made.get("suffix", [])]
     return " ".join(word for word in words if word) or None
+
+
+def _lines(part: Part) -> list[str]:
+    """Return the lines of an XAD: street, name and number in one, what else there is each in one."""
+    lines = []
+    if part.has(1):
+        street = part.sub(1)
+        lines = [" ".join(street.get(at) for at in (1, 2, 3) if street.has(at))]
+    return [line for line in [*lines, part.get(2), part.get(19)] if line]
 
 
 def address(part: Part, ctx: Context, _arg: str) -> Json | None:
@@ -103,24 +117,14 @@ def address(part: Part, ctx: Context, _arg: str) -> Json | None:
             made["type"] = form.code
         if not use and not form:
             ctx.lose(part, 7, UNCODED)
-    lines = []
-    if part.has(1):
-        street = part.sub(1)
-        lines = [street.get(at) for at in (1, 2, 3) if street.has(at)]
-        lines = [" ".join(lines)] if len(lines) > 1 else lines
-    lines += [part.get(at) for at in (2, 19) if part.has(at)]
-    if lines:
+    if lines := _lines(part):
         made["line"] = lines
     for at, name in ((3, "city"), (9, "district"), (4, "state"), (5, "postalCode"), (6, "country")):
         if part.has(at):
             made[name] = part.get(at)
     if part.has(10):
         made["extension"] = [{"url": f"{_EXTENSION}iso21090-ADXP-censusTract", "valueString": part.get(10)}]
-    span = {}
-    for at, end in ((13, "start"), (14, "end")):
-        if part.has(at) and (found := ctx.moment(part, at).date_time):
-            span[end] = found
-    if span:
+    if span := _span(part, ctx, 13):
         made["period"] = span
     return made if made.keys() - {"use", "type"} else None
 

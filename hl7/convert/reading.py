@@ -256,10 +256,11 @@ class Segment:
 def segments(decoded: Decoded, separators: Separators) -> list[Segment]:
     """Divide a message's text; lines that begin with no segment's name go to the segment before them, as its text."""
     field = chr(separators.field)
-    dialect = Dialect(
-        *(chr(byte) if byte is not None else "\x00" for byte in _levels(separators)),
-        unescaper(separators, decoded.codec),
+    component, repetition, subcomponent = (
+        chr(byte) if byte is not None else "\x00"
+        for byte in (separators.component, separators.repetition, separators.subcomponent)
     )
+    dialect = Dialect(component, repetition, subcomponent, unescaper(separators, decoded.codec))
     counted: dict[str, int] = {}
     found: list[Segment] = []
     for line in _lines(decoded.text, field):
@@ -272,17 +273,14 @@ def segments(decoded: Decoded, separators: Separators) -> list[Segment]:
     return found
 
 
-def _levels(separators: Separators) -> tuple[int | None, int | None, int | None]:
-    return separators.component, separators.repetition, separators.subcomponent
-
-
 def _lines(text: str, field: str) -> list[str]:
     """Return the segments' text: ended by CR, or by LF where there is no CR or a segment's name follows."""
     if "\n" in text:
-        if "\r" in text:
-            text = re.sub(r"\r?\n(?=[A-Z][A-Z0-9]{2}" + re.escape(field) + ")", "\r", text)
-        else:
-            text = text.replace("\n", "\r")
+        text = (
+            re.sub(r"\r?\n(?=[A-Z][A-Z0-9]{2}" + re.escape(field) + ")", "\r", text)
+            if "\r" in text
+            else text.replace("\n", "\r")
+        )
     lines: list[str] = []
     for line in text.split("\r"):
         bare = line.strip("\n\x0b\x1c\x00 \t\ufeff")

@@ -1,14 +1,16 @@
 """Special rules of the message's header, the patient and the people around."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hl7.convert.building import Resource
 from hl7.convert.context import Context
 from hl7.convert.people import address, contact_point, practitioner
 from hl7.convert.reading import Part, Segment
-from hl7.convert.result import Json
 from hl7.convert.special_values import Special
 from hl7.convert.values import UNCODED, concept
+
+if TYPE_CHECKING:
+    from hl7.convert.result import Json
 
 _EXTENSION: Final = "http://hl7.org/fhir/StructureDefinition/"
 _TERMS: Final = "http://terminology.hl7.org/CodeSystem/"

@@ -1,16 +1,18 @@
 """Special rules of orders, reports, specimens, doses and timing."""
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hl7.convert.building import Resource
 from hl7.convert.context import Context
 from hl7.convert.json_text import number
 from hl7.convert.people import address, practitioner
 from hl7.convert.reading import Segment
-from hl7.convert.result import Json
 from hl7.convert.special_values import Special
 from hl7.convert.values import concept, entity_identifier, instant, unit
+
+if TYPE_CHECKING:
+    from hl7.convert.result import Json
 
 _TERMS: Final = "http://terminology.hl7.org/CodeSystem/"
 _EVERY: Final = re.compile(r"Q(\d{1,3})([SMHDWL])")  # table 0335: Q6H

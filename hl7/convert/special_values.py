@@ -220,7 +220,7 @@ def remark(segment: Segment, made: Resource, ctx: Context) -> None:
     made.body.setdefault("note", []).append(note)
 
 
-def appointment_length(segment: Segment, made: Resource, ctx: Context) -> None:
+def appointment_length(segment: Segment, made: Resource, _ctx: Context) -> None:
     """SCH-9 or an AIx's duration with its unit, as minutes."""
     at = {"SCH": 9, "AIS": 7, "AIG": 11, "AIL": 9, "AIP": 9}[segment.name]
     value = segment.peek(at)

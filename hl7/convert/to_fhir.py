@@ -54,7 +54,7 @@ def convert(raw: bytes, settings: Settings | None = None, origin: Origin | None 
         if segment.name == "MSH":
             ctx.take_zone(segment.peek(7))
         _run(segment, family, ctx)
-    _close(ctx, provenance, origin)
+    _close(ctx, provenance)
     for segment in found:
         unmapped += _left(segment, family)
     bundle, mentioned = _bundle(ctx, position)
@@ -137,7 +137,9 @@ def _left(segment: Segment, family: Family) -> list[Unmapped]:
         reason = reasons.get(path)
         if reason is None and reasons:
             field = path.partition(".")[0]
-            reason = reasons.get(field) or reasons.get(field.partition("-")[0] + "-" + field.partition("-")[2].partition("[")[0])
+            reason = reasons.get(field) or reasons.get(
+                field.partition("-")[0] + "-" + field.partition("-")[2].partition("[")[0]
+            )
         if text == NULL:
             reason = NULL_SENT
         found.append(Unmapped(path, reason or whole or NO_RULE, text))
@@ -168,7 +170,7 @@ def _provenance(ctx: Context, origin: Origin | None, event: str) -> Resource:
     return made
 
 
-def _close(ctx: Context, provenance: Resource, origin: Origin | None) -> None:
+def _close(ctx: Context, provenance: Resource) -> None:
     """Set what only the end can know: defaults, the provenance's targets and time."""
     for made in ctx.draft.resources:
         for steps, value in made.last.get("defaults", {}).values():
