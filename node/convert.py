@@ -33,7 +33,7 @@ def _zone(text: str) -> tzinfo | None:
         return timezone(timedelta(minutes=-minutes if match[1] == "-" else minutes))
     try:
         return ZoneInfo(text) if text else None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, KeyError) as error:
         raise BadSetting(f"not a zone: {text}; write +03:00 or Asia/Riyadh") from error
 
 

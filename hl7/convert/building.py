@@ -63,12 +63,10 @@ class Resource:
             node = self._step(node, name, kind, walked, pattern)
         name, kind = steps[-1]
         if not kind:
-            return bool(node.setdefault(name, value) == value)
+            return is_same(node.setdefault(name, value), value)
         if pattern is not None and isinstance(value, dict):
             value = {**_copy(pattern), **value}
-        elements = node.setdefault(name, [])
-        if value not in elements:
-            elements.append(value)
+        add(node.setdefault(name, []), value)
         return True
 
     def _step(self, node: Json, name: str, kind: str, walked: tuple[str, ...], pattern: Json | None) -> Json:
@@ -82,6 +80,17 @@ class Resource:
             if kind != "*":
                 self.labelled[walked] = element
         return element
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Tell whether two values are equal; references are only as themselves, as ids come last."""
+    return one is other or (one == other and not (isinstance(one, dict) and "reference" in one))
+
+
+def add(elements: list[Any], value: Any) -> None:
+    """Append a value that is not yet there."""
+    if not any(is_same(each, value) for each in elements):
+        elements.append(value)
 
 
 def _copy(pattern: Any) -> Any:

@@ -5,7 +5,7 @@ import re
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
-_DECIMAL: Final = re.compile(r"([+-]?)0*(\d*)(?:\.(\d*))?([eE][+-]?\d{1,3})?")
+_DECIMAL: Final = re.compile(r"([+-]?)0*(\d*)(?:\.(\d*))?([eE][+-]?\d{1,3})?", re.ASCII)
 _DIGITS_MAX: Final = 40  # FHIR asks for 18; longer ones are identifiers in a number's clothes
 
 

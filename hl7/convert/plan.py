@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hl7.convert.building import Resource, Step
+from hl7.convert.building import Resource, Step, add, is_same
 from hl7.convert.codes import code_map, read_table
 from hl7.convert.context import Context
 from hl7.convert.people import PEOPLE
@@ -253,7 +253,7 @@ def _plain(at: int, step: Step, convert: Convert, argument: str) -> Rule:
     def one(segment: Segment, made: Resource, ctx: Context) -> None:
         parts = segment.reps(at)
         value = convert(parts[0], ctx, argument)
-        if value is not None and made.body.setdefault(name, value) != value:
+        if value is not None and not is_same(made.body.setdefault(name, value), value):
             _unread(parts[0], TAKEN)
         for part in parts[1:]:
             segment.reasons.setdefault(part.where, ONE_ONLY)
@@ -262,9 +262,7 @@ def _plain(at: int, step: Step, convert: Convert, argument: str) -> Rule:
         for part in segment.reps(at):
             value = convert(part, ctx, argument)
             if value is not None:
-                elements = made.body.setdefault(name, [])
-                if value not in elements:
-                    elements.append(value)
+                add(made.body.setdefault(name, []), value)
 
     return many if kind == "*" else one
 

@@ -6,10 +6,11 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 _DTM: Final = re.compile(
-    r"(\d{4})(?:-?(\d\d)(?:-?(\d\d)(?:[T ]?(\d\d)(?::?(\d\d)(?::?(\d\d)(\.\d+)?)?)?)?)?)?\s*(Z|[+-]\d\d:?\d\d)?"
+    r"(\d{4})(?:-?(\d\d)(?:-?(\d\d)(?:[T ]?(\d\d)(?::?(\d\d)(?::?(\d\d)(\.\d+)?)?)?)?)?)?\s*(Z|[+-]\d\d:?\d\d)?",
+    re.ASCII,
 )
-_TM: Final = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(\.\d+)?)?)?([+-]\d{4})?")
-_ZONE: Final = re.compile(r"([+-])(\d\d):?(\d\d)$|(Z)$")
+_TM: Final = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(\.\d+)?)?)?([+-]\d{4})?", re.ASCII)
+_ZONE: Final = re.compile(r"([+-])(\d\d):?(\d\d)$|(Z)$", re.ASCII)
 _ZONE_MINUTES_MAX: Final = 14 * 60  # FHIR's dateTime goes no further
 
 BAD: Final = "not a time"

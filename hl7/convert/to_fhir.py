@@ -134,7 +134,7 @@ def _left(segment: Segment, family: Family) -> list[Unmapped]:
         whole = IGNORED.get(segment.name, NO_SEGMENT)
     found = []
     for path, text in segment.unread():
-        reason = reasons.get(path)
+        reason = reasons.get(path) or reasons.get(f"{path}.1")
         if reason is None and reasons:
             field = path.partition(".")[0]
             reason = reasons.get(field) or reasons.get(
@@ -199,7 +199,7 @@ def _whole_span(body: Json) -> None:
         body.setdefault("requestedPeriod", []).append(span)
 
 
-_CHOICE: Final = re.compile(r"_|(DateTime|String|CodeableConcept)$")
+_CHOICE: Final = re.compile(r"_|(DateTime|Period|String|CodeableConcept)$")
 
 
 def _is_there(name: str, body: Json) -> bool:
