@@ -305,6 +305,30 @@ def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
 
 
 @main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--to", "target", type=click.Choice(["fhir", "v2"]), default="fhir", show_default=True)
+@click.option(
+    "--zone", default="", help="Of times that name none: +03:00 or Asia/Riyadh. Without it they lose their time of day."
+)
+@click.option("--charset", default="", help="Of the text, whatever MSH-18 says, such as cp1256.")
+@click.option("--facility", default="", help="Whose identifiers these are; ids of resources depend on it.")
+def convert(file: Path, target: str, zone: str, charset: str, facility: str) -> None:
+    """Show what becomes of HL7 v2 messages in FHIR R4 (or of a Bundle in v2), and what does not."""
+    from node.convert import BadSetting, settings_of, to_fhir, to_v2
+
+    try:
+        settings = settings_of(zone=zone, charset=charset, facility=facility)
+    except BadSetting as error:
+        raise click.UsageError(str(error)) from error
+    shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(file.read_bytes(), settings)
+    for text in shown:
+        click.echo(text)
+    for line in left:
+        click.echo(line, err=True)
+    sys.exit(0 if is_whole else 1)
+
+
+@main.command()
 @click.option("--port-base", type=int, default=None, help="Also WASL_DEMO_PORT_BASE.")
 def demo(port_base: int | None) -> None:
     """Run the demo on loopback: an authority, a node, a gateway, a simulated hospital."""

@@ -1,0 +1,81 @@
+"""What a resource is known by: the parts of a table's `key` rows, read without being marked as read."""
+
+from hl7.convert.building import Key, Resource
+from hl7.convert.context import Context
+from hl7.convert.reading import Part, Segment
+
+_PREFERRED = ("MR", "MRN", "PI", "PT", "")  # of a patient's identifiers: the facility's own comes first
+
+
+def key_of(alternatives: list[list[str]], segment: Segment, ctx: Context) -> Key | None:
+    """Return the first alternative all of whose parts are there; None where none is."""
+    for words in alternatives:
+        found: list[str | Resource] = []
+        for word in words:
+            part = _part(word.rstrip("?"), segment, ctx)
+            if part:
+                found.append(part)
+            elif not word.endswith("?"):
+                break
+            else:
+                found.append("")
+        else:
+            return tuple(found)
+    return None
+
+
+def _part(word: str, segment: Segment, ctx: Context) -> str | Resource | None:
+    if word[0] == "@":
+        return ctx.current.get(word[1:])
+    if word[0] == "=":
+        return word[1:]
+    kind, mark, rest = word.partition(":")
+    if not mark:
+        field, _, component = word.partition(".")
+        return segment.peek(int(field), int(component or 1))
+    at = int(rest)
+    if not segment.has(at):
+        return None
+    parts = segment.reps(at)
+    if kind == "cx":
+        return _identifier(parts, ctx)
+    if kind == "ei":
+        return _entity(parts[0], ctx)
+    if kind == "eip":
+        part = parts[0]
+        for sub in (1, 2):
+            if part.has(sub) and (found := _peeking(part, sub, ctx)):
+                return found
+        return None
+    first = parts[0]
+    return first.peek(1) or first.peek(4) or first.peek(2) or first.peek(9)
+
+
+def _identifier(parts: list[Part], ctx: Context) -> str | None:
+    """Return system and value of the best of several CX: one of a preferred type, else the first."""
+    valued = [part for part in parts if part.has(1)]
+    if not valued:
+        return None
+    chosen = min(valued, key=lambda part: _rank(part.peek(5)))
+    return f"{_authority(chosen, 4, ctx)}|{chosen.peek(1)}"
+
+
+def _rank(kind: str) -> int:
+    return _PREFERRED.index(kind) if kind in _PREFERRED else len(_PREFERRED)
+
+
+def _authority(part: Part, at: int, ctx: Context) -> str:
+    if not part.has(at):
+        return ""
+    name, uid, kind = (*part.peek(at).split(part.segment.dialect.subcomponent), "", "")[:3]
+    return ctx.authority(name, uid, kind)
+
+
+def _entity(part: Part, ctx: Context) -> str | None:
+    value = part.peek(1)
+    return f"{ctx.authority(part.peek(2), part.peek(3), part.peek(4))}|{value}" if value else None
+
+
+def _peeking(part: Part, sub: int, ctx: Context) -> str | None:
+    values = (*part.peek(sub).split(part.segment.dialect.subcomponent), "", "", "")[:4]
+    return f"{ctx.authority(*values[1:])}|{values[0]}" if values[0] else None

@@ -1,0 +1,323 @@
+"""What becomes of an HL7 v2 message in FHIR R4: values, ids, references, and the list of what has no place."""
+
+import base64
+import json
+import re
+from datetime import timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import pytest
+from tests.convert_rig import ORIGIN, PID, RIYADH, converted, hospital, message, of_type
+from tests.convert_tokens import messages as messages_of_words
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hl7.convert.building import stable_id
+from hl7.convert.codes import code_map
+from hl7.convert.json_text import Number, dumps, loads, number
+from hl7.convert.plan import BLOCKS, TYPES_CONVERTED
+from hl7.convert.result import CannotConvert, Settings
+from hl7.convert.times import hl7_time, moment
+from hl7.convert.to_fhir import convert
+
+
+# ---- nothing is dropped silently -------------------------------------------------------------------------------------
+def _said(found) -> str:
+    """Everything that a conversion says: the Bundle, attachments in plain, and the list."""
+    text = found.json()
+    data = (base64.b64decode(each).decode("utf-8", "replace") for each in re.findall(r'"data":"([A-Za-z0-9+/=]+)"', text))
+    return " ".join((text, *data, *(each.text for each in found.unmapped)))
+
+
+def test_every_word_of_a_message_stands_in_a_resource_or_in_the_list():
+    count = 0
+    for name, text, words in messages_of_words():
+        said = set(re.findall(r"[Ww][A-Za-z0-9]{3}\d+x", _said(convert(text.encode(), Settings()))))
+        lost = [word for word in words if word not in said and word.lower() not in said]
+        assert lost == [], f"{name}: {lost[:5]}"
+        count += len(words)
+    assert count > 300_000  # the rig makes them: an empty one would prove nothing
+
+
+def test_what_is_listed_is_at_its_path():
+    found = converted("ADT^A08", f"{PID}|||||||||||||||||||||||||||||Z1~Z2^Z3&Z4", "ZPI|1|x^y")
+    listed = {each.path: each.text for each in found.unmapped}
+    assert listed["PID-37"] == "Z1~Z2^Z3&Z4"
+    assert listed["ZPI-2"] == "x^y"
+    assert all(each.reason for each in found.unmapped)
+
+
+def test_a_second_repetition_that_an_element_cannot_take_is_listed():
+    found = converted("ADT^A08", PID + "|||||||||||||||||||||20200101~20210101")
+    assert [each.reason for each in found.unmapped if each.path == "PID-29[2]"] == ["the element takes one value"]
+
+
+def test_a_code_that_no_table_has_is_listed_and_not_guessed():
+    found = converted("ADT^A08", "PID|1||1^^^C^MR||A^B||19900102|Q")
+    assert "gender" not in of_type(found, "Patient")[0]
+    assert [(each.path, each.text) for each in found.unmapped if each.path.startswith("PID-8")] == [("PID-8", "Q")]
+
+
+def test_null_is_left_out_and_listed():
+    found = converted("ADT^A08", 'PID|1||1^^^C^MR||A^B||""|F')
+    assert "birthDate" not in of_type(found, "Patient")[0]
+    assert [each.reason[:4] for each in found.unmapped if each.path == "PID-7"] == ["null"]
+
+
+def test_the_outcome_names_paths_and_no_text():
+    found = converted("ADT^A08", PID, "ZPI|1|secret-word")
+    outcome = json.dumps(found.outcome())
+    assert "ZPI-2" in outcome
+    assert "secret-word" not in outcome
+
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("sent", ["72.50", "0.10", "100", "-3.00", "1E3", "6.0221e23"])
+def test_a_decimal_keeps_the_digits_it_was_sent_with(sent):
+    found = converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L", f"OBX|1|NM|K^Potassium^L||{sent}|mmol/L|||||F")
+    assert f'"value":{sent}' in found.json()
+
+
+def test_what_is_no_number_stays_text():
+    found = converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L", "OBX|1|NM|K^Potassium^L||haemolysed|mmol/L|||||F")
+    observation = of_type(found, "Observation")[0]
+    assert observation["valueString"] == "haemolysed"
+    assert "OBX-5.1" not in {each.path for each in found.unmapped if "not a number" not in each.reason}
+
+
+def test_a_sign_before_a_number_is_its_comparator():
+    found = converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L", "OBX|1|NM|K^Potassium^L||<0.50|mmol/L|||||F")
+    assert of_type(found, "Observation")[0]["valueQuantity"] == {"value": 0.5, "comparator": "<", "unit": "mmol/L"}
+    assert '"value":0.50' in found.json()
+
+
+@pytest.mark.parametrize(
+    ("sent", "name", "value"),
+    [
+        ("^1^:^128", "valueRatio", {"numerator": {"value": 1}, "denominator": {"value": 128}}),
+        ("^2^-^3", "valueRange", {"low": {"value": 2}, "high": {"value": 3}}),
+        (">=^10", "valueQuantity", {"value": 10, "comparator": ">="}),
+        ("<>^5", "valueString", "<>^5"),
+    ],
+)
+def test_a_structured_numeric_is_what_it_says(sent, name, value):
+    found = converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L", f"OBX|1|SN|K^Titre^L||{sent}||||||F")
+    assert of_type(found, "Observation")[0][name] == value
+
+
+def test_a_time_of_day_without_a_zone_is_never_guessed():
+    lines = (PID, "PV1|1|I|W^1^2||||||||||||||||V1|||||||||||||||||||||||||20260102030405")
+    raw = message("ADT^A01", *lines).replace(b"+0300", b"")
+    blind = convert(raw, Settings())
+    assert of_type(blind, "Encounter")[0]["period"] == {"start": "2026-01-02"}
+    assert "zone" in {each.path: each.reason for each in blind.unmapped}["PV1-44"]
+    told = convert(raw, Settings(zone=RIYADH))
+    assert of_type(told, "Encounter")[0]["period"] == {"start": "2026-01-02T03:04:05+03:00"}
+    own = convert(message("ADT^A01", *lines), Settings(zone=timezone(timedelta(hours=-5))))
+    assert of_type(own, "Encounter")[0]["period"] == {"start": "2026-01-02T03:04:05+03:00"}, "MSH-7's zone comes first"
+
+
+def test_a_zone_with_summer_time_gives_each_time_its_own_offset():
+    zone = ZoneInfo("Europe/Berlin")
+    assert moment("202601011200", zone).date_time.endswith("+01:00")
+    assert moment("202607011200", zone).date_time.endswith("+02:00")
+
+
+@pytest.mark.parametrize("text", ["20260230", "2026130", "20260101250000", "abc", "20260101 99", "20261301"])
+def test_what_is_no_time_is_none(text):
+    assert moment(text, RIYADH).date == ""
+
+
+@given(st.datetimes(), st.sampled_from(["Z", "+03:00", "-05:00", ""]))
+def test_a_time_comes_back_as_it_went(when, zone):
+    when = when.replace(year=max(when.year, 1000))
+    text = when.strftime("%Y-%m-%dT%H:%M:%S") + zone
+    sent = hl7_time(text)
+    assert moment(sent, RIYADH).date_time == text.replace("Z", "+00:00") + ("" if zone else "+03:00")
+
+
+def test_arabic_names_are_whole_in_every_character_set():
+    text = message("ADT^A08", PID).decode()
+    utf8 = convert(text.encode(), Settings())
+    feed = convert(text.encode("cp1256"), Settings(charset="cp1256"))
+    named = convert(text.replace("|2.5.1", "|2.5.1||||||8859/6").encode("iso8859_6"), Settings())
+    for found in (utf8, feed, named):
+        assert of_type(found, "Patient")[0]["name"] == [{"family": "الحربي", "given": ["مريم", "عبدالله"]}]
+        assert found.notes == ()
+
+
+def test_bytes_that_are_no_text_are_said():
+    found = convert(message("ADT^A08", PID).replace("مريم".encode(), b"\xff\xfe"), Settings())
+    assert "U+FFFD" in found.notes[0]
+
+
+def test_escape_sequences_are_text():
+    note = r"NTE|1||a\F\b\S\c\T\d\R\e\E\f\X41\ \.br\second \H\loud\N\ "
+    found = converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L", note)
+    assert of_type(found, "ServiceRequest")[0]["note"] == [{"text": "a|b^c&d~e\\fA \nsecond loud"}]
+
+
+# ---- resources and their relations -----------------------------------------------------------------------------------
+def test_the_same_record_gives_the_same_bytes():
+    for raw in hospital(20):
+        assert convert(raw, Settings(), ORIGIN).json() == convert(raw, Settings(), ORIGIN).json()
+
+
+def test_one_patient_has_one_id_in_all_messages_and_another_at_another_facility():
+    first, second = converted("ADT^A01", PID), converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L")
+    other = converted("ADT^A01", PID, facility="G")
+    ids = [of_type(each, "Patient")[0]["id"] for each in (first, second, other)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_ids_are_what_they_were_in_the_first_release():
+    assert stable_id("F|Patient|urn:id:F:CLINIC|1001") == of_type(converted("ADT^A01", PID), "Patient")[0]["id"]
+    assert stable_id("x") == "b518cbb2-5c20-55fa-87cf-a0e97edef621"
+
+
+def test_two_values_of_one_test_are_two_observations():
+    found = converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L", "OBX|1|NM|K^K^L||1||||||F", "OBX|2|NM|K^K^L||2||||||F")
+    observations = of_type(found, "Observation")
+    assert len({each["id"] for each in observations}) == 2
+    assert len(of_type(found, "DiagnosticReport")[0]["result"]) == 2
+
+
+def test_every_reference_has_its_target_in_the_bundle():
+    for raw in hospital(40):
+        bundle = json.loads(convert(raw, Settings(zone=RIYADH), ORIGIN).json())
+        there = {f"{each['resource']['resourceType']}/{each['resource']['id']}" for each in bundle["entry"]}
+        pointed = set(re.findall(r'"reference": "([^"]+)"', json.dumps(bundle)))
+        assert pointed <= there
+        assert len(there) == len(bundle["entry"])
+
+
+def test_the_output_names_record_leaf_and_converter():
+    found = convert(hospital(1)[0], Settings(), ORIGIN)
+    provenance = of_type(found, "Provenance")[0]
+    assert provenance["entity"][0]["what"]["identifier"]["value"] == "urn:wasl:record:clinic-7/clinic-7/his/1/41"
+    assert ORIGIN.leaf in provenance["entity"][0]["what"]["display"]
+    assert provenance["agent"][0]["who"]["display"] == f"Wasl converter {found.version}"
+    assert provenance["recorded"] == ORIGIN.received_at
+    assert all(each["resource"]["meta"]["source"] == ORIGIN.uri for each in found.bundle["entry"])
+
+
+def test_no_provenance_has_an_invented_time():
+    raw = message("ADT^A01", PID).replace(b"20260102030405+0300", b"20260102")
+    assert of_type(convert(raw, Settings()), "Provenance") == []
+
+
+@pytest.mark.parametrize(("event", "status"), [("A01", "in-progress"), ("A03", "finished"), ("A05", "planned"), ("A11", "cancelled")])
+def test_the_event_says_how_the_visit_is(event, status):
+    found = converted(f"ADT^{event}", PID, "PV1|1|I|W^1^2||||||||||||||||V1")
+    assert of_type(found, "Encounter")[0]["status"] == status
+
+
+@pytest.mark.parametrize("event", ["A18", "A30", "A34", "A36", "A39", "A40", "A46", "A47"])
+def test_a_merge_links_both_patients_and_retires_the_old_one(event):
+    found = converted(f"ADT^{event}", PID, "MRG|2002^^^CLINIC^MR||||||الحربي^مريم")
+    new, old = of_type(found, "Patient")
+    assert old["active"] is False
+    assert old["link"] == [{"type": "replaced-by", "other": {"reference": f"Patient/{new['id']}"}}]
+    assert new["link"] == [{"type": "replaces", "other": {"reference": f"Patient/{old['id']}"}}]
+    assert "active" not in new
+    before = of_type(converted("ADT^A01", "PID|1||2002^^^CLINIC^MR||X"), "Patient")[0]
+    assert old["id"] == before["id"], "the id under which it was known"
+
+
+def test_a_moved_visit_retires_no_patient():
+    found = converted("ADT^A45", PID, "MRG|2002^^^CLINIC^MR||||V9^^^CLINIC", "PV1|1|I")
+    assert len(of_type(found, "Patient")) == 1
+    assert "V9" in json.dumps(of_type(found, "Encounter"))
+
+
+@pytest.mark.parametrize(("sent", "status"), [("F", "final"), ("C", "corrected"), ("D", "entered-in-error"), ("W", "entered-in-error"), ("P", "preliminary")])
+def test_a_correction_replaces_the_observation_under_its_id(sent, status):
+    lines = [PID, "OBR|1|P1|F1|C^T^L|||||||||||||||||||||F"]
+    first = converted("ORU^R01", *lines, "OBX|1|NM|K^K^L||1||||||F")
+    later = converted("ORU^R01", *lines, f"OBX|1|NM|K^K^L||2||||||{sent}")
+    assert of_type(first, "Observation")[0]["id"] == of_type(later, "Observation")[0]["id"]
+    assert of_type(later, "Observation")[0]["status"] == status
+
+
+def test_an_order_and_its_result_speak_of_one_request():
+    order = converted("ORM^O01", PID, "ORC|NW|P1^HIS", "OBR|1|P1^HIS||C^T^L")
+    result = converted("ORU^R01", PID, "ORC|RE|P1^HIS|", "OBR|1|P1^HIS||C^T^L")
+    assert of_type(order, "ServiceRequest")[0]["id"] == of_type(result, "ServiceRequest")[0]["id"]
+    assert of_type(order, "ServiceRequest")[0]["status"] == "active"
+
+
+def test_a_document_stands_in_the_report_as_it_came():
+    data = base64.b64encode(b"%PDF-1.4 \xff\x00").decode()
+    found = converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L", f"OBX|1|ED|PDF^Report^L||^application^pdf^Base64^{data}||||||F")
+    form = of_type(found, "DiagnosticReport")[0]["presentedForm"][0]
+    assert (form["data"], form["contentType"]) == (data, "application/pdf")
+
+
+def test_lines_of_a_document_are_one_text():
+    found = converted("MDM^T02", PID, "TXA|1|PN|TX||||||||||D1^HIS", "OBX|1|TX|N^Note^L||أول||||||F", "OBX|2|TX|N^Note^L||ثان||||||F")
+    attachment = of_type(found, "DocumentReference")[0]["content"][0]["attachment"]
+    assert base64.b64decode(attachment["data"]).decode() == "أول\nثان"
+
+
+def test_a_patient_of_a_result_is_only_mentioned():
+    result, admission = converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L"), converted("ADT^A08", PID)
+    assert any(name.startswith("Patient/") for name in result.mentioned)
+    assert not any(name.startswith("Patient/") for name in admission.mentioned)
+
+
+# ---- refusals, tables, JSON ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("raw", "code"), [(b"", "no-header"), (b"PID|1", "no-header"), (message("ACK"), "type"), (message("ZZZ^Z01"), "type")])
+def test_what_cannot_be_converted_is_refused_with_a_code(raw, code):
+    with pytest.raises(CannotConvert) as refused:
+        convert(raw)
+    assert refused.value.code == code
+
+
+@given(st.binary(max_size=300), st.sampled_from(["ADT^A08", "ORU^R01", "SIU^S12", "MDM^T02", "RDE^O11"]))
+def test_no_bytes_raise_anything_but_a_refusal(tail, kind):
+    raw = message(kind, PID, "OBR|1") + tail
+    json.loads(convert(raw, Settings(zone=RIYADH)).json())
+
+
+@given(st.lists(st.sampled_from(["PID|1||1^^^C", "MRG|2", "PV1|1|I", "ORC|NW|1", "OBR|1|1", "OBX|1|ED|a||^^^Base64^!", "NTE|1||x", "RXA|0", "DG1|1||x", "SPM|1", "TXA|1", "SCH|1", "AIS|1||x|20200101|", "IN1|1", "PV1"]), max_size=12), st.sampled_from(sorted(TYPES_CONVERTED)))
+def test_segments_in_any_order_convert(lines, kind):
+    found = convert(message(kind, *lines), Settings())
+    assert json.loads(found.json())["type"] == "transaction"
+
+
+def test_every_block_of_the_tables_is_used_by_some_message():
+    used = {(name, family.variants.get(name, "")) for family in TYPES_CONVERTED.values() for name, _ in BLOCKS}
+    assert set(BLOCKS) <= used
+
+
+def test_a_map_of_codes_gives_codes():
+    assert code_map("gender").codes["F"].code == "female"
+    with pytest.raises(KeyError):
+        code_map("nothing")
+
+
+@pytest.mark.parametrize(("sent", "digits"), [("05", "5"), ("+5", "5"), (".5", "0.5"), ("5.", "5"), ("-0.0", "-0.0"), ("1e3", "1e3")])
+def test_a_number_is_written_as_json_wants_it(sent, digits):
+    assert number(sent) == Number(digits)
+
+
+@pytest.mark.parametrize("sent", ["", ".", "-", "<5", "1,5", "5 mg", "NaN", "1" * 41, "٥"])
+def test_what_is_no_number_is_none(sent):
+    assert number(sent) is None
+
+
+JSON = st.recursive(
+    st.one_of(st.text(), st.booleans(), st.none(), st.sampled_from(["1.0", "72.50", "1E400"]).map(Number)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+)
+
+
+@given(JSON)
+def test_json_comes_back_as_it_went(value):
+    assert loads(dumps(value)) == value
+
+
+@pytest.mark.parametrize("text", ["\ud800", '\ud8001,"x":2\ud800', "\ud800\ud800", "a\ud800b"])
+def test_no_text_can_pass_for_a_number(text):
+    value = {"a": text, "b": Number("1.50"), text: [text]}
+    assert loads(dumps(value)) == value
