@@ -7,8 +7,6 @@ from datetime import timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from tests.convert_rig import ORIGIN, PID, RIYADH, converted, hospital, message, of_type
-from tests.convert_tokens import messages as messages_of_words
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +17,8 @@ from hl7.convert.plan import BLOCKS, TYPES_CONVERTED
 from hl7.convert.result import CannotConvert, Settings
 from hl7.convert.times import hl7_time, moment
 from hl7.convert.to_fhir import convert
+from tests.convert_rig import ORIGIN, PID, RIYADH, converted, hospital, message, of_type
+from tests.convert_tokens import messages as messages_of_words
 
 
 # ---- nothing is dropped silently -------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from tests.convert_rig import PID, converted, message, of_type
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from hl7.convert.to_fhir import convert
 from hl7.convert.to_v2 import from_json
 from hl7.message import Message
 from node.cli import main
+from tests.convert_rig import PID, converted, message, of_type
 
 F = Settings(facility="F")
 ORDER = {

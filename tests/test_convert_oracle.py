@@ -3,14 +3,14 @@
 import json
 from collections import Counter
 
-from tests import fhir_oracle
 import pytest
-from tests.convert_rig import ORIGIN, PID, RIYADH, converted, corpus, hospital
-from tests.convert_tokens import messages as messages_of_words
 
 from hl7.convert.json_text import dumps
 from hl7.convert.result import CannotConvert, Converted, Settings
 from hl7.convert.to_fhir import convert
+from tests import fhir_oracle
+from tests.convert_rig import ORIGIN, PID, RIYADH, converted, corpus, hospital
+from tests.convert_tokens import messages as messages_of_words
 
 VALID_SHARE = 0.95  # the figure; the report of docs/convert.md says what was reached
 SETTINGS = Settings(zone=RIYADH, facility="clinic-7")
