@@ -42,6 +42,15 @@ def copied(durable: apsw.Connection) -> apsw.Connection:
     return made
 
 
+def asked(connection: apsw.Connection, question: str) -> list[Any]:
+    """The rows of a question that is no point at which a machine dies."""
+    watched, connection.exec_trace = connection.exec_trace, None
+    try:
+        return list(connection.execute(question))
+    finally:
+        connection.exec_trace = watched
+
+
 class MemoryDisk:
     """One database in memory. `durable` is what is left of it while nothing is open; None: nothing was ever stored."""
 
@@ -73,6 +82,11 @@ class MemoryDisk:
                 made.execute("ROLLBACK")
             self._keep(made)
             self.connection = None
+
+    def look(self, question: str) -> list[Any]:
+        """What the oracle reads, whether a process runs or not."""
+        found = self.connection or self.durable
+        return asked(found, question) if found is not None else []
 
     def copy(self) -> Any:
         found = self.connection or self.durable
@@ -122,6 +136,10 @@ class FileDisk:
                 found.execute("ROLLBACK")
             made.close()
         self.opened, self.connection = [], None
+
+    def look(self, question: str) -> list[Any]:
+        """As a disk in memory."""
+        return asked(self.connection or apsw.Connection(str(self.file)), question)
 
     def copy(self) -> Any:
         return {
