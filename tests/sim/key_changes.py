@@ -14,6 +14,7 @@ from tests.sim.parcel import Parcel
 
 DIES_AGAIN, POINTS_MAX = 0.5, 60  # of starts under a new key: so many points into it, which is past its hand-over
 IMPATIENT = 0.3  # takes the earlier keys out without looking whether they are still needed
+PATIENCE_S = 330.0  # a refused key is tried again every five minutes
 KEY_ALARMS = {"SYN-15", "SYN-32"}
 
 
@@ -25,6 +26,7 @@ class KeyChanges:
         self.made: list[Identity] = [world.log_identity(0)]
         self.good_from = [0]  # POSIX seconds, by the key's number
         self.certificates = {self.made[0].der}
+        self.given_at = 0.0
         self.hasty = False  # somebody took keys out that may still be needed
 
     # -- what comes over a world -----------------------------------------------------------------------------------
@@ -33,13 +35,17 @@ class KeyChanges:
         """A new key from the next start on, which comes now, in the middle of whatever is under way; half of those starts die, too."""
         dice, world = Random(seed), self.world
         since = (EPOCH_US // 1_000_000 + int(world.agenda.now + late_s)) if late_s else 0
-        self.made.append(world.log_identity(len(self.made), since))
-        self.good_from.append(since)
-        self.certificates.add(self.made[-1].der)
-        self._give(box, self.made[-1], (box.log, *box.earlier))
+        self._give(box, self._make(since), (box.log, *box.earlier))
         if dice.random() < DIES_AGAIN:
             box.next_fuse = dice.randrange(POINTS_MAX)
         world.faults.crash(box, dice.random())
+
+    def _make(self, since: int) -> Identity:
+        made = self.world.log_identity(len(self.made), since)
+        self.made.append(made)
+        self.good_from.append(since)
+        self.certificates.add(made.der)
+        return made
 
     def renew(self, box: Any) -> None:
         """A new certificate for the key that a box has, good at once."""
@@ -80,14 +86,20 @@ class KeyChanges:
     # -- what a person does ----------------------------------------------------------------------------------------
 
     def mind(self, box: Any) -> None:
-        """Whoever reads SYN-15 or SYN-32 gives the node the newest key, and the ones before under `[[keys.previous]]`, and restarts it."""
+        """Whoever reads SYN-15 or SYN-32 gives the node the newest key, and the ones before under `[[keys.previous]]`; if that does not help, a fresh one."""
         if not box.lacks_key and not any(alarm["code"] in KEY_ALARMS for alarm in box.alarms.standing()):
             return
         present, *earlier = reversed(self.made)
-        if (box.log.signer.public, len(box.earlier)) == (present.signer.public, min(len(earlier), EARLIER_KEYS_MAX)):
-            return  # all it can have: it asks again by itself, when the certificate is good
-        self.world.say(f"a person gives box {self.world.boxes.index(box)} all its keys")
-        self.world.counts["keys put right"] += 1
+        world = self.world
+        if box.log.signer.public == present.signer.public and len(box.earlier) == min(len(earlier), EARLIER_KEYS_MAX):
+            if not world.copied or world.agenda.now < self.given_at + PATIENCE_S:
+                return  # all it can have: it asks again by itself, when the certificate is good
+            # of two copies each had a key of its own, and the centre saw one follow the other: neither comes back
+            world.counts["fresh keys"] += 1
+            earlier, present = [present, *earlier], self._make(0)
+        world.say(f"a person gives box {world.boxes.index(box)} key {len(self.made) - 1} and those before it")
+        world.counts["keys put right"] += 1
+        self.given_at = world.agenda.now
         self._give(box, present, tuple(earlier))
         box.fall()
 

@@ -108,6 +108,7 @@ def _with_keys(plain: Schedule, dice: Random) -> Schedule:
     ops = [_change(rare, dice) for _ in range(dice.choice((1, 1, 2, 2, 3)))]
     more = [kind for kind, share in (("keys-out", 0.35), ("resign", 0.3), ("cut-up", 0.3)) if dice.random() < share]
     ops += [_op(kind, dice) for kind in more]
+    ops = [replace(op, at=dice.uniform(10.0, FAULTS_S)) if op.kind == "keys-out" else op for op in ops]
     return replace(
         plain, keys=True, after=max(plain.after, 3), ops=tuple(sorted((*plain.ops, *ops), key=lambda op: op.at))
     )
