@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,20 @@ def copied(durable: apsw.Connection) -> apsw.Connection:
     return made
 
 
-def asked(connection: apsw.Connection, question: str) -> list[Any]:
-    """The rows of a question that is no point at which a machine dies."""
+@contextmanager
+def unseen(connection: apsw.Connection) -> Iterator[None]:
+    """What the oracle or a person reads is no point at which a machine dies."""
     watched, connection.exec_trace = connection.exec_trace, None
     try:
-        return list(connection.execute(question))
+        yield
     finally:
         connection.exec_trace = watched
+
+
+def asked(connection: apsw.Connection, question: str) -> list[Any]:
+    """The rows of such a question."""
+    with unseen(connection):
+        return list(connection.execute(question))
 
 
 class MemoryDisk:

@@ -8,13 +8,13 @@ from node.key_status import Change, state_of_change
 from sync.checkpoint import Note, parse_note, sign_text
 from sync.outbox_view import OutboxView
 from sync.session import EARLIER_KEYS_MAX
+from tests.sim.disk import unseen
 from tests.sim.keys import HashSigner, Identity
 from tests.sim.machine import EPOCH_US
 from tests.sim.parcel import Parcel
 
 DIES_AGAIN, POINTS_MAX = 0.5, 60  # of starts under a new key: so many points into it, which is past its hand-over
 IMPATIENT = 0.3  # takes the earlier keys out without looking whether they are still needed
-PATIENCE_S = 330.0  # a refused key is tried again every five minutes
 KEY_ALARMS = {"SYN-15", "SYN-32"}
 
 
@@ -26,7 +26,6 @@ class KeyChanges:
         self.made: list[Identity] = [world.log_identity(0)]
         self.good_from = [0]  # POSIX seconds, by the key's number
         self.certificates = {self.made[0].der}
-        self.given_at = 0.0
         self.hasty = False  # somebody took keys out that may still be needed
 
     # -- what comes over a world -----------------------------------------------------------------------------------
@@ -80,26 +79,27 @@ class KeyChanges:
         pem = SimpleNamespace(read_bytes=lambda: box.log.pem.encode())
         keys = SimpleNamespace(log_certificate=pem, previous=box.earlier)
         config = SimpleNamespace(keys=keys, node=SimpleNamespace(name=box.node))
-        found = state_of_change(cast("Any", config), OutboxView(box.path, box.node).streams())
+        with unseen(box.disk.connection):
+            found = state_of_change(cast("Any", config), OutboxView(box.path, box.node).streams())
         return str(found["state"])
 
     # -- what a person does ----------------------------------------------------------------------------------------
 
     def mind(self, box: Any) -> None:
-        """Whoever reads SYN-15 or SYN-32 gives the node the newest key, and the ones before under `[[keys.previous]]`; if that does not help, a fresh one."""
+        """Whoever reads SYN-15 or SYN-32 gives the node the newest key, and the ones before under `[[keys.previous]]`, and restarts it.
+
+        Where there were two copies it is a fresh one: the other's key may have been followed by this one's, and a change to it would be refused for ever.
+        """
         if not box.lacks_key and not any(alarm["code"] in KEY_ALARMS for alarm in box.alarms.standing()):
             return
-        present, *earlier = reversed(self.made)
-        world = self.world
-        if box.log.signer.public == present.signer.public and len(box.earlier) == min(len(earlier), EARLIER_KEYS_MAX):
-            if not world.copied or world.agenda.now < self.given_at + PATIENCE_S:
-                return  # all it can have: it asks again by itself, when the certificate is good
-            # of two copies each had a key of its own, and the centre saw one follow the other: neither comes back
-            world.counts["fresh keys"] += 1
-            earlier, present = [present, *earlier], self._make(0)
+        world, newest = self.world, self.made[-1].signer.public
+        if box.log.signer.public == newest and len(box.earlier) == min(len(self.made) - 1, EARLIER_KEYS_MAX):
+            return  # all it can have: it asks again by itself, when the certificate is good
+        if len(world.boxes) > 1:
+            self._make(0)
         world.say(f"a person gives box {world.boxes.index(box)} key {len(self.made) - 1} and those before it")
         world.counts["keys put right"] += 1
-        self.given_at = world.agenda.now
+        present, *earlier = reversed(self.made)
         self._give(box, present, tuple(earlier))
         box.fall()
 

@@ -83,7 +83,7 @@ def schedule_of(seed: int, *, wild: bool = False) -> Schedule:
         retention_s=dice.choice((0.0, 5.0, 1000.0)), real_keys=seed % 10 == 9, files=seed % 50 == 25,
         ops=tuple(sorted((_op(kind, dice) for kind in kinds), key=lambda op: op.at)),
     )  # fmt: skip
-    return _with_keys(_with_more(plain, Random(f"more {seed}")), Random(f"keys {seed}"))
+    return _with_keys(_with_more(plain, Random(f"more {seed}")), Random(f"the log key changes {seed}"))
 
 
 def _with_more(plain: Schedule, dice: Random) -> Schedule:
