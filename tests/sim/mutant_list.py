@@ -108,8 +108,6 @@ MUTANTS = (
     Mutant("a change counts from the record after it", "sync.outbox:Outbox.change_key", "group.head.group_first, old, now)", "group.head.group_first + 1, old, now)"),
     Mutant("each stream changes its key by itself", "sync.outbox:Outbox.change_key", "if groups or empty:", "for groups, empty in [*(([each], []) for each in groups), ([], empty)]:"),
     Mutant("the certificates of earlier keys are not told", "node.conversation:Conversation.session", "KeyRing.of(self._keystore.signer).earlier_certificates", "()"),
-    Mutant("no session after a key was refused", "sync.sender:Sender._refused_call", "self._key_at = min(self._key_at, now + KEY_WAIT_S)", "pass"),
     Mutant("repeat a statement under a key of before for ever", "sync.sender:Sender._refused_call", "flow.logs[flow.at].outdated", "False"),
-    Mutant("leave out an epoch that no other carries", "sync.flow:Flow.is_carried_on", "self.size == 0 and ", ""),
     Mutant("an earlier key may go too early", "node.key_status:_needed", "{*log.keys.for_batch(log.receipted, log.size), log.keys.last}", "{log.keys.last}"),
 )  # fmt: skip
