@@ -80,8 +80,7 @@ class Sender:
     ) -> None:  # fmt: skip
         self.phase = Phase.CLOSED
         self.flows: dict[str, Flow] = {}
-        self._root_at = root_at
-        self._root_of = root_of
+        self._root_at, self._root_of = root_at, root_of
         self._backoff = Backoff(dice)
         self._cosigner: Verifier | None = None
         self._ledger = self._fence = ""
@@ -335,20 +334,8 @@ class Sender:
             case "fork":
                 # never the same batch again: the next session compares, and a further epoch begins where the two went apart
                 return self._forked(flow, now)
-            case "bad-key" if flow.posting and flow.newest is not None and flow.logs[flow.at].outdated:
-                # a disk or copy of before a change of the key opened it: the present key opens another, or has done so
-                if not flow.is_carried_on:
-                    return self._search(flow, flow.newest, "SYN-20")
-                self._go_to(flow, flow.at + 1, posting=True)
-                return []
             case "bad-key" | "key-absent":
-                # a person brings the right key or certificate; the lane's other streams go on meanwhile
-                self.flows[event.stream] = replace(flow, ready_at=now + KEY_WAIT_S, opening=False)
-                if event.code == "key-absent":
-                    return [Alarm("SYN-15", event.stream)]
-                # certificates (one that was issued, or became valid, only since) count from a session on: it comes before the next try
-                self._key_at = min(self._key_at, now + KEY_WAIT_S)
-                return [Alarm("SYN-32", event.stream)]
+                return self._lacks_key(flow, event.code, now)
             case "bad-opening":
                 return self._halt(flow, "SYN-31")
             case "unknown-dictionary" | "bad-batch" if self._context_of(flow, flow.first):
@@ -363,13 +350,26 @@ class Sender:
                 return []
             case "busy":
                 window = min(event.window_bytes or flow.octets_max, QUANTUM_BYTES_MAX)
-                self.flows[event.stream] = replace(flow, ready_at=now + pause_s(event.wait_s), octets_max=max(1, window))
+                ready_at = now + pause_s(event.wait_s)
+                self.flows[event.stream] = replace(flow, ready_at=ready_at, octets_max=max(1, window))
                 return []
         return self._fail(now)
 
+    def _lacks_key(self, flow: Flow, code: str, now: float) -> list[Effect]:
+        if code == "bad-key" and flow.posting and flow.newest is not None and flow.logs[flow.at].outdated:
+            # a disk or copy of before a change of the key opened it: the present key opens another, or has done so
+            if not flow.is_carried_on:
+                return self._search(flow, flow.newest, "SYN-20")
+            self._go_to(flow, flow.at + 1, posting=True)
+            return []
+        # a person brings the right key or certificate; the lane's other streams go on meanwhile
+        self.flows[flow.stream] = replace(flow, ready_at=now + KEY_WAIT_S, opening=False)
+        if code == "bad-key":  # a certificate that is good only since then counts from a session on
+            self._key_at = min(self._key_at, now + KEY_WAIT_S)
+        return [Alarm("SYN-32" if code == "bad-key" else "SYN-15", flow.stream)]
+
     def _forked(self, flow: Flow, now: float) -> list[Effect]:
-        flow = replace(flow, forks=flow.forks + 1)
-        self.flows[flow.stream] = flow
+        self.flows[flow.stream] = flow = replace(flow, forks=flow.forks + 1)
         if flow.forks >= FORKS_MAX:
             return [*self._halt(flow, "SYN-31"), *self._fail(now)]
         if flow.posting and flow.newest is not None:

@@ -442,7 +442,9 @@ def test_disk_restored_to_before_the_change_hands_over_anew_under_a_further_epoc
 
 
 @pytest.mark.parametrize("mark", [True, False], ids=["and does not know it", "and knows it"])
-def test_disk_restored_with_the_key_of_before_stands_still_only_until_it_is_given_the_present_one(site, gateway, tmp_path, mark):
+def test_disk_restored_with_the_key_of_before_stands_still_only_until_it_is_given_the_present_one(
+    site, gateway, tmp_path, mark
+):
     node, new = site.node, site.fresh_key()
     site.use(0).gateway = gateway
     with running(node, before=EAGER):

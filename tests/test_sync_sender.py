@@ -453,7 +453,9 @@ def test_statement_under_a_key_of_before_that_is_believed_no_more_is_followed_by
     # one that is open already is not opened twice, as long as it carries all of what is left out
     new = OwnLog(third, 30, start=10, opening=b"new")
     assert refused_statement(replace(old, size=0), new) == [PostEpoch(third, b"new")]
-    assert refused_statement(replace(old, size=5), replace(new, start=15, size=25))[-1] == AskRoot("his", Question(1, 10))
+    assert refused_statement(replace(old, size=5), replace(new, start=15, size=25))[-1] == AskRoot(
+        "his", Question(1, 10)
+    )
 
 
 def test_refused_key_is_tried_after_a_session_each_time_even_behind_a_stream_that_never_ends():

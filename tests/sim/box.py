@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from node.alarms import Alarms
 from node.app import Core
-from node.clock import Clock
 from node.errors import AnswerUnreadable, NoAnswer
 from node.gateway_client import GatewayClient, Problem
 from node.key_change import hand_over
@@ -283,7 +282,11 @@ class Box(Machine):
 
     def _open(self) -> Outbox:
         outbox = Outbox(
-            self.path, signer=self.keystore.signer, random=self.dice.randbytes, quota_bytes=self.quota_bytes, recent_max=1024
+            self.path,
+            signer=self.keystore.signer,
+            random=self.dice.randbytes,
+            quota_bytes=self.quota_bytes,
+            recent_max=1024,
         )
         self.watch()
         outbox.start_boot(self.boot, self.now_us())
@@ -301,7 +304,8 @@ class Box(Machine):
         """As the core does; what it left is looked at before anything is built on it."""
         keys, before = self.truth.keys, dict(outbox.heads)
         keys.opened(outbox)
-        hand_over(outbox, self.keystore, cast("Clock", self), facility="simulated")
+        clock: Any = self
+        hand_over(outbox, self.keystore, clock, facility="simulated")
         keys.handed_over(self, outbox, before)
 
     def fall(self) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
 from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall
 from gateway.ledger_rows import Rows
-from gateway.log_certificates import LogCertificates
 from gateway.ledger_sqlite import FREE_BYTES_MIN, SCHEMA, Dice, SqliteLedger
+from gateway.log_certificates import LogCertificates
 from node.gateway_client import FENCE_HEADER, Problem
 from sync.agreement import Told
 from sync.batch import decode

@@ -9,7 +9,6 @@ from sync.errors import BadCertificate, BadSignature
 from sync.keys import SIGNATURE_BYTES, FileSigner
 from tests import sim_realm
 
-
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -103,7 +102,11 @@ def identity(urn: str, key: str, serial: int, *, real: bool, since: int = 0) -> 
         private = sim_realm.ed25519(key)
         begins = datetime.fromtimestamp(since, UTC) if since else sim_realm.FROM
         made = sim_realm.certificate(
-            sim_realm.AUTHORITY, urn, key=private, what=f"{urn} {key} {serial} {since or ''}".rstrip(), not_before=begins
+            sim_realm.AUTHORITY,
+            urn,
+            key=private,
+            what=f"{urn} {key} {serial} {since or ''}".rstrip(),
+            not_before=begins,
         )
         return Identity(FileSigner(name, private), sim_realm.pem(made).decode(), sim_realm.der(made), since)
     public = sim_realm.secret(key)

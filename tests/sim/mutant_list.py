@@ -21,7 +21,7 @@ MUTANTS = (
     Mutant("begin one too late", "sync.sender:Sender._compare", "self._go_to(flow, at, theirs=theirs.size)", "self._go_to(flow, at, theirs=theirs.size + 1)"),
     Mutant("lose the grown event", "sync.sender:Sender._grow", "replace(flow.logs[-1], size=size)", "flow.logs[-1]"),
     Mutant("fenced, and yet go on", "sync.sender:Sender._refused", "self.phase = Phase.FENCED", "self.phase = Phase.CLOSED"),
-    Mutant("busy for ever", "sync.sender:Sender._refused_call", "ready_at=now + pause_s(event.wait_s)", "ready_at=now + 1e9"),
+    Mutant("busy for ever", "sync.sender:Sender._refused_call", "ready_at = now + pause_s(event.wait_s)", "ready_at = now + 1e9"),
     Mutant("never try again", "sync.sender:Sender._fail", "self._retry_at = now + self._backoff.failed()", "self._retry_at = now + 1e9"),
     Mutant("still waiting after a failure", "sync.sender:Sender._fail", "self.phase, self._busy = Phase.CLOSED, False", "self.phase = Phase.CLOSED"),
     Mutant("forget that a receipt is missing", "sync.flow:Flow.waits", "or self.receipted < self.theirs <= self.size", ""),
@@ -108,6 +108,6 @@ MUTANTS = (
     Mutant("a change counts from the record after it", "sync.outbox:Outbox.change_key", "group.head.group_first, old, now)", "group.head.group_first + 1, old, now)"),
     Mutant("each stream changes its key by itself", "sync.outbox:Outbox.change_key", "if groups or empty:", "for groups, empty in [*(([each], []) for each in groups), ([], empty)]:"),
     Mutant("the certificates of earlier keys are not told", "node.conversation:Conversation.session", "KeyRing.of(self._keystore.signer).earlier_certificates", "()"),
-    Mutant("repeat a statement under a key of before for ever", "sync.sender:Sender._refused_call", "flow.logs[flow.at].outdated", "False"),
+    Mutant("repeat a statement under a key of before for ever", "sync.sender:Sender._lacks_key", "flow.logs[flow.at].outdated", "False"),
     Mutant("an earlier key may go too early", "node.key_status:_needed", "{*log.keys.for_batch(log.receipted, log.size), log.keys.last}", "{log.keys.last}"),
 )  # fmt: skip
