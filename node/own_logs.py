@@ -7,7 +7,8 @@ import structlog
 from node.alarms import Alarms
 from sync.context import before, share
 from sync.dictionary import RAW_BYTES_MAX, Context
-from sync.key_ring import OwnKeys
+from sync.errors import NotANote
+from sync.key_ring import OwnKeys, last_id
 from sync.log import Frontier
 from sync.names import Origin
 from sync.outbox_view import OutboxView, StreamView
@@ -33,7 +34,11 @@ class OwnLogs:
         """All logs, those of a stream oldest first; to be read anew after an epoch was opened."""
         self._streams = {stream.origin: stream for stream in self._ours(self.view.streams())}
         self._frontiers = {}
-        return [OwnLog(s.origin, s.size, s.receipted, s.start, s.opening) for s in self._streams.values()]
+        newest = {origin.stream: log.keys.last for origin, log in self._streams.items()}
+        return [
+            OwnLog(s.origin, s.size, s.receipted, s.start, s.opening, outdated=_is_outdated(s, newest[s.origin.stream]))
+            for s in self._streams.values()
+        ]
 
     def names(self) -> set[str]:
         """The streams."""
@@ -100,3 +105,11 @@ class OwnLogs:
         """Say that something of a stream cannot be read."""
         log.error("store.unreadable", code="SYN-30", stream=stream, error=type(error).__name__)
         self._alarms.raised("SYN-30", stream)
+
+
+def _is_outdated(log: StreamView, key: bytes) -> bool:
+    """Whether another key than this one signs the log from its statement on."""
+    try:
+        return bool(log.opening) and last_id(log.opening, log.origin.node) != key
+    except NotANote:  # a damaged row: the gateway refuses it, and says so
+        return False

@@ -64,6 +64,11 @@ class Flow:
         return self.logs[-1].start + self.logs[-1].size
 
     @property
+    def is_carried_on(self) -> bool:
+        """Whether nothing of this log is left that a later epoch does not carry."""
+        return self.size == 0 and self.at < len(self.logs) - 1
+
+    @property
     def is_sent(self) -> bool:
         """Whether the gateway holds all of this log, and we have its word where it can give one."""
         return (

@@ -5,6 +5,7 @@ from collections.abc import Callable
 WAIT_S_MIN = 0.5  # a restarted gateway is back within a second or two
 WAIT_S_MAX = 60.0  # a link that was down for a day is found up again within a minute
 GROWTH = 2.0
+BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in a tight loop
 
 
 class Backoff:
@@ -30,3 +31,8 @@ class Backoff:
     def succeeded(self) -> None:
         """Start again from the shortest wait."""
         self._failures = 0
+
+
+def pause_s(told_s: float) -> float:
+    """How long a gateway that is busy is left alone. This order of max() also turns a NaN into the shortest wait."""
+    return min(max(BUSY_S_MIN, told_s), WAIT_S_MAX)

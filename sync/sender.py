@@ -23,7 +23,7 @@ from sync.errors import LogBroken, SyncError
 from sync.flow import QUANTUM_BYTES_MAX, Flow
 from sync.keys import Verifier
 from sync.names import Origin
-from sync.pace import WAIT_S_MAX, Backoff
+from sync.pace import WAIT_S_MAX, Backoff, pause_s
 from sync.receipt import open_receipt
 from sync.sender_events import (
     Alarm,
@@ -51,7 +51,6 @@ from sync.sender_events import (
 )  # fmt: skip
 from sync.session import SessionAnswer, TheirStream
 
-BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in a tight loop
 FORKS_MAX = 3  # in a row, with a session before each: then it is no copy but a fault, and a person decides
 # with nothing to send and no session for so long, one is asked for: a gateway that was set back, a copy that was admitted, a line that is
 # dead would else be noticed with the next message only, and the centre would not hear what waits in lanes that may not use the path.
@@ -81,8 +80,7 @@ class Sender:
     ) -> None:  # fmt: skip
         self.phase = Phase.CLOSED
         self.flows: dict[str, Flow] = {}
-        self._root_at = root_at
-        self._root_of = root_of
+        self._root_at, self._root_of = root_at, root_of
         self._backoff = Backoff(dice)
         self._cosigner: Verifier | None = None
         self._ledger = self._fence = ""
@@ -322,7 +320,7 @@ class Sender:
                 return [Alarm("SYN-28")]
         if not event.stream:
             if event.code == "busy":
-                self.phase, self._retry_at = Phase.CLOSED, now + _pause(event)
+                self.phase, self._retry_at = Phase.CLOSED, now + pause_s(event.wait_s)
                 return []
             return self._fail(now)
         return self._refused_call(self.flows[event.stream], event, now)
@@ -337,13 +335,7 @@ class Sender:
                 # never the same batch again: the next session compares, and a further epoch begins where the two went apart
                 return self._forked(flow, now)
             case "bad-key" | "key-absent":
-                # a person brings the right key or certificate; the lane's other streams go on meanwhile
-                self.flows[event.stream] = replace(flow, ready_at=now + KEY_WAIT_S, opening=False)
-                if event.code == "key-absent":
-                    return [Alarm("SYN-15", event.stream)]
-                # certificates (one that was issued, or became valid, only since) count from a session on: it comes before the next try
-                self._key_at = min(self._key_at, now + KEY_WAIT_S)
-                return [Alarm("SYN-32", event.stream)]
+                return self._lacks_key(flow, event.code, now)
             case "bad-opening":
                 return self._halt(flow, "SYN-31")
             case "unknown-dictionary" | "bad-batch" if self._context_of(flow, flow.first):
@@ -358,13 +350,26 @@ class Sender:
                 return []
             case "busy":
                 window = min(event.window_bytes or flow.octets_max, QUANTUM_BYTES_MAX)
-                self.flows[event.stream] = replace(flow, ready_at=now + _pause(event), octets_max=max(1, window))
+                ready_at = now + pause_s(event.wait_s)
+                self.flows[event.stream] = replace(flow, ready_at=ready_at, octets_max=max(1, window))
                 return []
         return self._fail(now)
 
+    def _lacks_key(self, flow: Flow, code: str, now: float) -> list[Effect]:
+        if code == "bad-key" and flow.posting and flow.newest is not None and flow.logs[flow.at].outdated:
+            # a disk or copy of before a change of the key opened it: the present key opens another, or has done so
+            if not flow.is_carried_on:
+                return self._search(flow, flow.newest, "SYN-20")
+            self._go_to(flow, flow.at + 1, posting=True)
+            return []
+        # a person brings the right key or certificate; the lane's other streams go on meanwhile
+        self.flows[flow.stream] = replace(flow, ready_at=now + KEY_WAIT_S, opening=False)
+        if code == "bad-key":  # a certificate that is good only since then counts from a session on
+            self._key_at = min(self._key_at, now + KEY_WAIT_S)
+        return [Alarm("SYN-32" if code == "bad-key" else "SYN-15", flow.stream)]
+
     def _forked(self, flow: Flow, now: float) -> list[Effect]:
-        flow = replace(flow, forks=flow.forks + 1)
-        self.flows[flow.stream] = flow
+        self.flows[flow.stream] = flow = replace(flow, forks=flow.forks + 1)
         if flow.forks >= FORKS_MAX:
             return [*self._halt(flow, "SYN-31"), *self._fail(now)]
         if flow.posting and flow.newest is not None:
@@ -393,8 +398,3 @@ class Sender:
         self.flows = {name: replace(flow, opening=False) if flow.opening else flow for name, flow in self.flows.items()}
         self._retry_at = now + self._backoff.failed()
         return []
-
-
-def _pause(busy: Refused) -> float:
-    """How long a gateway that is busy is left alone, in seconds. This order of max() also turns a NaN into the shortest wait."""
-    return min(max(BUSY_S_MIN, busy.wait_s), WAIT_S_MAX)

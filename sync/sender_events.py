@@ -13,7 +13,7 @@ from sync.session import SessionAnswer, TheirStream
 @dataclass(frozen=True, slots=True)
 class OwnLog:
     """One of our logs: its size, and the newest receipt's size that we hold. `start`: where it lies in the stream's run of rows; `opening`: its
-    statement, empty for a stream's first.
+    statement, empty for a stream's first; `outdated`: that does not bear the key which signs the stream now.
     """
 
     origin: Origin
@@ -21,6 +21,7 @@ class OwnLog:
     receipted: int = 0
     start: int = 0
     opening: bytes = b""
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

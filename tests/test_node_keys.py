@@ -441,6 +441,35 @@ def test_disk_restored_to_before_the_change_hands_over_anew_under_a_further_epoc
     assert "GWY-22" not in alarmed(gateway, node)
 
 
+@pytest.mark.parametrize("mark", [True, False], ids=["and does not know it", "and knows it"])
+def test_disk_restored_with_the_key_of_before_stands_still_only_until_it_is_given_the_present_one(
+    site, gateway, tmp_path, mark
+):
+    node, new = site.node, site.fresh_key()
+    site.use(0).gateway = gateway
+    with running(node, before=EAGER):
+        send(node, 0, 5)
+        node.wait_receipted("his", 5)
+    backed_up(node, tmp_path / "backup")
+    with running(site.use(new, 0), before=EAGER):
+        send(node, 5, 5)
+        node.wait_receipted("his", 11)
+    restore(node, tmp_path / "backup", mark=mark)
+    with running(site.use(0), before=EAGER):
+        # it goes on under a further epoch, which the key of before alone opens: whoever has that is not the node any more
+        send(node, 50, 4)
+        wait_until("the alarm", lambda: ("SYN-32", "his") in node.alarms())
+    with running(site.use(new, 0), before=EAGER):
+        send(node, 60, 4)
+        node.wait_receipted("his")
+        wait_until("all of it", lambda: len(gateway.records(node.name, "his")) >= 11 + 4 + 1 + 4)
+        bodies = [
+            base64.b64decode(line["body"]) for line in gateway.records(node.name, "his") if line["kind"] == "message"
+        ]
+        assert bodies == [message(f"his-{n:05}") for n in (*range(10), *range(50, 54), *range(60, 64))]
+        assert ("SYN-32", "his") not in node.alarms()
+
+
 def test_further_epochs_before_and_after_a_change_go_on_under_the_right_keys(site, gateway, tmp_path, realm):
     node, new = site.node, site.fresh_key()
     site.use(0).gateway = gateway

@@ -436,6 +436,28 @@ def test_stream_whose_key_does_not_count_waits_alone_and_is_tried_again(code, al
     assert made.phase is Phase.OPEN
 
 
+def refused_statement(*logs: OwnLog) -> list:
+    """What a sender does when the gateway, which holds 10 of the first log, does not believe the second one's statement."""
+    made = made_sender()
+    made.handle(Started((OwnLog(ORIGIN, 10, 10), *logs), "ledger-1"), 0.0)
+    assert made.handle(opened(10), 0.0)[-1] == PostEpoch(logs[0].origin, logs[0].opening)
+    return made.handle(Refused("his", "bad-key"), 0.0)
+
+
+def test_statement_under_a_key_of_before_that_is_believed_no_more_is_followed_by_one_under_the_present_key():
+    second, third = (replace(ORIGIN, epoch=n, tag="11111111") for n in (2, 3))
+    old = OwnLog(second, 30, start=10, opening=b"old", outdated=True)
+    # what is common is looked for again, and a further epoch comes of it
+    assert refused_statement(old) == [Alarm("SYN-20", "his"), AskRoot("his", Question(1, 10))]
+    assert refused_statement(replace(old, outdated=False)) == [Alarm("SYN-32", "his"), Wait(KEY_WAIT_S)]
+    # one that is open already is not opened twice, as long as it carries all of what is left out
+    new = OwnLog(third, 30, start=10, opening=b"new")
+    assert refused_statement(replace(old, size=0), new) == [PostEpoch(third, b"new")]
+    assert refused_statement(replace(old, size=5), replace(new, start=15, size=25))[-1] == AskRoot(
+        "his", Question(1, 10)
+    )
+
+
 def test_refused_key_is_tried_after_a_session_each_time_even_behind_a_stream_that_never_ends():
     made, lab = made_sender(), replace(ORIGIN, stream="lab")
     made.handle(Started((OwnLog(ORIGIN, 40, 10), OwnLog(lab, 40, 10)), "ledger-1"), 0.0)

@@ -13,6 +13,7 @@ from node.alarms import Alarms
 from node.app import Core
 from node.errors import AnswerUnreadable, NoAnswer
 from node.gateway_client import GatewayClient, Problem
+from node.key_change import hand_over
 from node.lane import Lane
 from node.lanes import Lanes
 from node.link_turns import LinkTurns, SessionDesk
@@ -22,7 +23,8 @@ from node.sockets import Way
 from node.uplink import Uplink
 from node.writer import Writer
 from sync.certificates import check_chain, read
-from sync.errors import CommitUnknown, NoRoom, SyncError
+from sync.errors import CommitUnknown, KeyAbsent, NoRoom, SyncError
+from sync.key_ring import KeyRing
 from sync.outbox import Outbox
 from sync.paths import Path as Route
 from sync.record import Draft
@@ -159,24 +161,30 @@ class BoxClient(GatewayClient):
 class Keystore:
     """What the uplink asks of the production keystore."""
 
-    def __init__(self, log: Identity, anchor: Any) -> None:
-        self.signer, self.anchor, self._pem = log.signer, anchor, log.pem
+    def __init__(self, log: Identity, earlier: tuple[Identity, ...], anchor: Any) -> None:
+        self.signer = KeyRing(log.signer, tuple(key.signer for key in earlier), tuple(key.pem for key in earlier))
+        self.log_certificate, self.anchor = log, anchor
 
     def log_certificate_pem(self) -> str:
-        return self._pem
+        return self.log_certificate.pem
 
 
 class Box(Machine):
-    """One node on one disk. `lanes`: its streams; `log`: its key and certificate, which may be renewed."""
+    """One node on one disk. `lanes`: its streams; `log`: its key and certificate, `earlier` those before it; `keys`: they may change."""
 
     def __init__(
         self, agenda: Agenda, disk: Any, counts: dict[str, int], *, node: str, gateway: str, lanes: dict[str, str], log: Identity, anchor: Any,
-        dice: Random, quota_bytes: int, answer_s_max: float, retention_s: float, paths: tuple[Route, ...], mark: bool,
+        dice: Random, quota_bytes: int, answer_s_max: float, retention_s: float, paths: tuple[Route, ...], mark: bool, keys: bool,
     ) -> None:  # fmt: skip
         super().__init__(agenda, disk, counts)
         self.node, self.gateway, self.lanes, self.log, self.anchor, self.dice = node, gateway, lanes, log, anchor, dice
         self.quota_bytes, self.answer_s_max, self.retention_s = quota_bytes, answer_s_max, retention_s
         self.paths, self.mark, self.mark_file = paths, mark, MarkFile()
+        self.keys = keys
+        self.earlier: tuple[Identity, ...] = ()
+        self.keystore: Any = None
+        self.lacks_key = False  # it cannot start: its outbox is signed by a key that it has not
+        self.next_fuse = -1  # of the next start
         self.must_part: dict[
             str, int
         ] = {}  # streams that the disk lacks something of, as the mark shows, with the last epoch's number
@@ -198,7 +206,7 @@ class Box(Machine):
         self.outbox: Any = None
 
     def trust(self) -> Any:
-        raise NotImplementedError
+        return SimpleNamespace(state=1, error_us=5000)
 
     # -- a process's life ------------------------------------------------------------------------------------------
 
@@ -217,6 +225,8 @@ class Box(Machine):
         alarms.may = self.truth.node_alarm
         self.alarms, self.highwater = alarms, BoxMark(self, self.mark_file) if self.mark else NoMark(self)
         self.ways, self.told = Ways(self.paths), Told()
+        self.keystore, self.lacks_key = Keystore(self.log, self.earlier, self.anchor), False
+        self.fuse, self.next_fuse = self.next_fuse, -1
         self.writer = writer = BoxWriter(
             self._open,
             queue_records_max=QUEUE_RECORDS_MAX,
@@ -228,6 +238,11 @@ class Box(Machine):
         try:
             self.outbox = writer._open()
         except (NoRoom, CommitUnknown):
+            self.fall()
+            return
+        except KeyAbsent:
+            self.lacks_key = True
+            alarms.raised("SYN-15")
             self.fall()
             return
         must_have_parted(self.outbox, self.must_part, self.ever)
@@ -252,7 +267,7 @@ class Box(Machine):
         """One lane, as node/way_out.py makes it."""
         lane = Lane(name, self._clients(name), turns, desk, switch, self.monotonic)
         uplink = BoxUplink(
-            node=self.node, gateway=self.gateway, store=self.path, lane=lane, keystore=Keystore(self.log, self.anchor), writer=self.writer,
+            node=self.node, gateway=self.gateway, store=self.path, lane=lane, keystore=self.keystore, writer=self.writer,
             clock=self, alarms=self.alarms, boot=self.boot, dice=self.dice.random, highwater=self.highwater,
         )  # fmt: skip
         uplink.box, uplink._wake = self, Event()
@@ -267,17 +282,31 @@ class Box(Machine):
 
     def _open(self) -> Outbox:
         outbox = Outbox(
-            self.path, signer=self.log.signer, random=self.dice.randbytes, quota_bytes=self.quota_bytes, recent_max=1024
+            self.path,
+            signer=self.keystore.signer,
+            random=self.dice.randbytes,
+            quota_bytes=self.quota_bytes,
+            recent_max=1024,
         )
         self.watch()
         outbox.start_boot(self.boot, self.now_us())
-        outbox.open_streams(self.lanes, self.boot.hex()[:8])
         outbox.verify_heads()
+        outbox.open_streams(self.lanes, self.boot.hex()[:8])
+        core: Any = SimpleNamespace(_highwater=self.highwater, _alarms=self.alarms, _boot=self.boot)
         if self.mark:
-            Core._compare_with_mark(
-                SimpleNamespace(_highwater=self.highwater, _alarms=self.alarms, _boot=self.boot), outbox
-            )  # type: ignore[arg-type]  # as much of a Core as it asks for
+            Core._compare_with_mark(core, outbox)
+        if self.keys:
+            self._hand_over(outbox)
+            Core._note_accepted(core, outbox)
         return outbox
+
+    def _hand_over(self, outbox: Outbox) -> None:
+        """As the core does; what it left is looked at before anything is built on it."""
+        keys, before = self.truth.keys, dict(outbox.heads)
+        keys.opened(outbox)
+        clock: Any = self
+        hand_over(outbox, self.keystore, clock, facility="simulated")
+        keys.handed_over(self, outbox, before)
 
     def fall(self) -> None:
         if not self.up:

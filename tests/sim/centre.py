@@ -6,28 +6,30 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
 from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall
 from gateway.ledger_rows import Rows
 from gateway.ledger_sqlite import FREE_BYTES_MIN, SCHEMA, Dice, SqliteLedger
+from gateway.log_certificates import LogCertificates
 from node.gateway_client import FENCE_HEADER, Problem
 from sync.agreement import Told
 from sync.batch import decode
-from sync.certificates import der, read
 from sync.context import CONTEXT_BYTES_MAX, recall
 from sync.dictionary import EMPTY
-from sync.errors import BadBatch, BadUpload, UnknownDictionary
+from sync.errors import BadBatch, BadCertificate, BadUpload, UnknownDictionary
 from sync.names import Origin
 from sync.receipt import SHORT_QUERY
 from sync.receiver import Receipt, Receiver, Refuse, Taken, rewind_members
 from sync.session import SessionAnswer, TheirStream, read_request
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
-from tests.sim.machine import Machine, broken
+from tests.sim.machine import EPOCH_US, Machine, broken
 
 UPLOADS = "/v1/uploads/"
+NO_LIST: Any = SimpleNamespace(revokes=lambda _certificate: False)  # stands where a gateway has its validity list
 COMMIT_S = 0.03  # of the centre's disk
 RESTART_S = 3.0
 _CONTEXT = "SELECT id, tag FROM log WHERE node = ? AND stream = ? AND epoch = ? AND size >= ?"
@@ -74,9 +76,11 @@ class CountingReceiver(Receiver):
 class Centre(Machine):
     """One gateway on one disk. `cosign`: its key and certificate, which may be renewed at a start."""
 
-    def __init__(self, agenda: Agenda, disk: Any, counts: dict[str, int], *, cosign: Identity, dice: Random) -> None:
+    def __init__(self, agenda: Agenda, disk: Any, counts: dict[str, int], *, cosign: Identity, dice: Random, anchor: Any, judges_by_clock: bool) -> None:  # fmt: skip
         super().__init__(agenda, disk, counts)
         self.cosign, self.dice = cosign, dice
+        # where no key changes all certificates are good, whatever the clock does
+        self.judge = LogCertificates(anchor, NO_LIST, lambda: (self.now_us() if judges_by_clock else EPOCH_US) / 1e6)
         self.path = Path(disk.path)
         self.truth: Any = None
         self.ledger: Any = None
@@ -162,6 +166,9 @@ class Centre(Machine):
         except BadBatch:
             asked.reply(Problem("bad-batch", {}, 0.0))
             return
+        except BadCertificate:
+            asked.reply(Problem("bad-certificate", {}, 0.0))
+            return
         except BadUpload:
             asked.reply(Problem("bad-upload", {}, 0.0))
             return
@@ -191,8 +198,11 @@ class Centre(Machine):
 
     def _session(self, asked: Asked) -> SessionCall:
         request = read_request(asked.body)
-        found = der(read(request.log_certificate.encode()))
-        return SessionCall(node=asked.node, request=request, log_certificate=found, connected_at=asked.connected_at)
+        found = self.judge.current(request.log_certificate.encode(), asked.node)
+        earlier = self.judge.earlier(request.earlier_certificates, asked.node)
+        return SessionCall(
+            node=asked.node, request=request, log_certificate=found, connected_at=asked.connected_at, earlier=earlier
+        )
 
     def _put(self, asked: Asked) -> PutCall:
         path, _, query = asked.path.partition("?")
@@ -202,7 +212,8 @@ class Centre(Machine):
         batch = decode(asked.body, EMPTY, asked.fetch, recalled)
         asked.sent = batch.checkpoint if query == SHORT_QUERY else b""
         return PutCall(
-            node=asked.node, stream=stream, epoch=int(epoch), first=int(first), fence=asked.headers[FENCE_HEADER], batch=batch
+            node=asked.node, stream=stream, epoch=int(epoch), first=int(first), fence=asked.headers[FENCE_HEADER], batch=batch,
+            vouched=self.judge.vouched(batch),
         )  # fmt: skip
 
     def _context(self, node: str, stream: str, epoch: int, first: int, count: int) -> bytes:

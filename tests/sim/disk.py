@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,22 @@ def copied(durable: apsw.Connection) -> apsw.Connection:
     return made
 
 
+@contextmanager
+def unseen(connection: apsw.Connection) -> Iterator[None]:
+    """What the oracle or a person reads is no point at which a machine dies."""
+    watched, connection.exec_trace = connection.exec_trace, None
+    try:
+        yield
+    finally:
+        connection.exec_trace = watched
+
+
+def asked(connection: apsw.Connection, question: str) -> list[Any]:
+    """The rows of such a question."""
+    with unseen(connection):
+        return list(connection.execute(question))
+
+
 class MemoryDisk:
     """One database in memory. `durable` is what is left of it while nothing is open; None: nothing was ever stored."""
 
@@ -73,6 +91,11 @@ class MemoryDisk:
                 made.execute("ROLLBACK")
             self._keep(made)
             self.connection = None
+
+    def look(self, question: str) -> list[Any]:
+        """What the oracle reads, whether a process runs or not."""
+        found = self.connection or self.durable
+        return asked(found, question) if found is not None else []
 
     def copy(self) -> Any:
         found = self.connection or self.durable
@@ -122,6 +145,10 @@ class FileDisk:
                 found.execute("ROLLBACK")
             made.close()
         self.opened, self.connection = [], None
+
+    def look(self, question: str) -> list[Any]:
+        """As a disk in memory."""
+        return asked(self.connection or apsw.Connection(str(self.file)), question)
 
     def copy(self) -> Any:
         return {

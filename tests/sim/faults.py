@@ -6,7 +6,8 @@ from tests.sim.mark import Place, older, places
 from tests.sim.schedule import Op
 
 YEARS_US = 20 * 365 * 86_400 * 1_000_000
-WEATHER = ("lose", "double", "delay", "cut-up", "cut-down", "truncate", "junk", "stale", "forge")
+WEATHER = ("lose", "double", "delay", "cut-up", "cut-down", "truncate", "junk", "stale", "forge", "resign")
+WHOLE_CARD = 0.5  # of backups where keys change: with the keys of then; else of the disk alone
 POINTS_MAX = 40  # a crash comes within so many statements and effects
 
 
@@ -33,6 +34,8 @@ class Faults:
             weather.clear()
         for machine in (*world.boxes, world.centre):
             machine.fuse, machine.full_until, machine.shift_us = -1, 0.0, 0
+        for box in world.boxes:
+            box.next_fuse = -1
         world.centre.busy_until = world.centre.nearly_full_until = 0.0
         for source in world.feeds.values():
             source.deaf_until = 0.0
@@ -55,6 +58,8 @@ class Faults:
                 world.say("a person restarts a fenced node")
                 world.counts["fenced"] += 1
                 box.fall()
+            if world.schedule.keys and not box.retired:
+                world.changes.mind(box)
         world.agenda.after(60.0, self._mind)
 
     def _path_gone(self, op: Op) -> None:
@@ -68,9 +73,10 @@ class Faults:
 
     # -- processes and disks ---------------------------------------------------------------------------------------
 
-    def _crash(self, machine: Any, op: Op) -> None:
+    def crash(self, machine: Any, much: float) -> None:
+        """Let a process die at one of its next points."""
         if machine.up:
-            machine.arm(int(op.much * POINTS_MAX))
+            machine.arm(int(much * POINTS_MAX))
             machine.after(1.0, self._end_of_fuse, machine)
 
     @staticmethod
@@ -79,10 +85,10 @@ class Faults:
             machine.fall()
 
     def _crash_node(self, op: Op) -> None:
-        self._crash(self._box(op), op)
+        self.crash(self._box(op), op.much)
 
     def _crash_centre(self, op: Op) -> None:
-        self._crash(self.world.centre, op)
+        self.crash(self.world.centre, op.much)
 
     def _full_node(self, op: Op) -> None:
         self._box(op).fill(self.world.agenda.now + op.span, int(op.much * 12))
@@ -102,13 +108,15 @@ class Faults:
         """A backup is taken now, and put back when the span is over."""
         box = self._box(op)
         copied, sent = box.disk.copy(), self._sent(box)
-        self.world.agenda.after(op.span, self._put_back, box, copied, sent, places(box.outbox))
+        whole = self.world.schedule.keys and op.much < WHOLE_CARD
+        keys = (box.log, box.earlier) if whole else None
+        self.world.agenda.after(op.span, self._put_back, box, copied, sent, places(box.disk), keys)
 
     @staticmethod
     def _sent(box: Any) -> dict[str, int]:
         return {source.name: source.next for source in box.sources}
 
-    def _put_back(self, box: Any, copied: Any, sent: dict[str, int], ends: dict[str, Place]) -> None:
+    def _put_back(self, box: Any, copied: Any, sent: dict[str, int], ends: dict[str, Place], keys: Any) -> None:
         world = self.world
         if box.retired:
             return
@@ -116,6 +124,8 @@ class Faults:
         world.copied = True
         box.fall()
         box.disk.restore(copied)
+        if keys is not None:
+            box.log, box.earlier = keys
         box.must_part = older(box.mark_file.data, ends)
         for source in box.sources:
             world.truth.lost |= {(source.name, n) for n in range(sent[source.name], source.next + 1)}
@@ -146,6 +156,7 @@ class Faults:
         disk.restore(box.disk.copy())
         world.copied = True
         made = world.box(disk)
+        made.log, made.earlier = box.log, box.earlier
         if op.much < 0.5:  # of the whole card; else of the disk alone
             made.mark_file.data = box.mark_file.data
         for source in box.sources:
@@ -171,8 +182,14 @@ class Faults:
     def _renew_log(self, op: Op) -> None:
         """A new certificate for the log key: with the next start."""
         self.world.renewed["log"] += 1
-        self._box(op).log = self.world.identity("log")
+        self.world.changes.renew(self._box(op))
         self._crash_node(op)
+
+    def _change_key(self, op: Op) -> None:
+        self.world.changes.change(self._box(op), op.span, str(op))
+
+    def _keys_out(self, op: Op) -> None:
+        self.world.changes.take_out(self._box(op), str(op))
 
     def _renew_cosign(self, op: Op) -> None:
         """A new cosigning key: with the gateway's next start."""

@@ -1,5 +1,6 @@
 """Keys and certificates of a simulated realm: real ones, or a keyed hash in their place that is a hundred times as fast."""
 
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -7,6 +8,8 @@ from typing import Any, NamedTuple
 from sync.errors import BadCertificate, BadSignature
 from sync.keys import SIGNATURE_BYTES, FileSigner
 from tests import sim_realm
+
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class HashSigner:
@@ -40,21 +43,30 @@ class HashCertificate(NamedTuple):
     urn: str
     public: bytes
     serial: int
+    since: int = 0  # POSIX seconds; it never ends
+
+    @property
+    def not_valid_after_utc(self) -> datetime:
+        """As a real one says it."""
+        return NEVER
 
 
 def read(data: bytes) -> HashCertificate:
-    mark, urn, public, serial = (data.decode().split() + [""] * 4)[:4]
+    mark, urn, public, serial, since = (*data.decode().split(), "", "", "", "", "")[:5]
     if mark != "simulated":
         raise BadCertificate("not a certificate")
-    return HashCertificate(urn, bytes.fromhex(public), int(serial))
+    return HashCertificate(urn, bytes.fromhex(public), int(serial), int(since or 0))
 
 
 def der(found: HashCertificate) -> bytes:
-    return f"simulated {found.urn} {found.public.hex()} {found.serial}".encode()
+    since = f" {found.since}" if found.since else ""
+    return f"simulated {found.urn} {found.public.hex()} {found.serial}{since}".encode()
 
 
-def check_chain(_leaf: Any, _chain: Any, _anchor: Any, *, at: int) -> None:
-    """Every certificate of this realm is good at any time."""
+def check_chain(leaf: Any, _chain: Any, _anchor: Any, *, at: int) -> None:
+    """Every certificate of this realm is good from its day on."""
+    if at < leaf.since:
+        raise BadCertificate("not valid yet")
 
 
 def node_of(found: HashCertificate, role: str = "") -> str:
@@ -70,21 +82,33 @@ def verifier_of(found: HashCertificate, name: str) -> HashVerifier:
 
 
 class Identity(NamedTuple):
-    """A signer and the certificate that says so, PEM and DER."""
+    """A signer and the certificate that says so, PEM and DER, and the POSIX second since when it is good."""
 
     signer: Any
     pem: str
     der: bytes
+    since: int = 0
+
+    def public_bytes(self, _encoding: object) -> bytes:
+        """As a parsed certificate gives its DER."""
+        return self.der
 
 
 @cache
-def identity(urn: str, key: str, serial: int, *, real: bool) -> Identity:
-    """The identity `urn` under the key of that name; `serial` counts its renewals."""
+def identity(urn: str, key: str, serial: int, *, real: bool, since: int = 0) -> Identity:
+    """The identity `urn` under the key of that name; `serial` counts its renewals, `since` is when its certificate begins (0: long ago)."""
     name = urn.split(":")[3]
     if real:
         private = sim_realm.ed25519(key)
-        made = sim_realm.certificate(sim_realm.AUTHORITY, urn, key=private, what=f"{urn} {key} {serial}")
-        return Identity(FileSigner(name, private), sim_realm.pem(made).decode(), sim_realm.der(made))
+        begins = datetime.fromtimestamp(since, UTC) if since else sim_realm.FROM
+        made = sim_realm.certificate(
+            sim_realm.AUTHORITY,
+            urn,
+            key=private,
+            what=f"{urn} {key} {serial} {since or ''}".rstrip(),
+            not_before=begins,
+        )
+        return Identity(FileSigner(name, private), sim_realm.pem(made).decode(), sim_realm.der(made), since)
     public = sim_realm.secret(key)
-    data = der(HashCertificate(urn, public, serial))
-    return Identity(HashSigner(name, public), data.decode(), data)
+    data = der(HashCertificate(urn, public, serial, since))
+    return Identity(HashSigner(name, public), data.decode(), data, since)

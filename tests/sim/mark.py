@@ -51,9 +51,10 @@ class NoMark(HighWater):
         del now
 
 
-def places(outbox: Any) -> dict[str, Place]:
-    """Where an outbox's streams end."""
-    return {name: (head.origin.epoch, head.origin.tag, head.frontier.size) for name, head in outbox.heads.items()}
+def places(disk: Any) -> dict[str, Place]:
+    """Where the streams of a disk end. What a start has in memory may be less: it dies after its first commit, too."""
+    rows = disk.look("SELECT stream, epoch, tag, size FROM log ORDER BY stream, epoch")
+    return {name: (epoch, tag, size) for name, epoch, tag, size in rows}
 
 
 def older(data: bytes, backup: dict[str, Place]) -> dict[str, int]:

@@ -15,8 +15,12 @@ class Parcel(bytes):
 
     batch: Batch
 
+    def signed(self, checkpoint: bytes) -> "Parcel":
+        """The same records under a checkpoint that bears other signatures."""
+        return encode(replace(self.batch, checkpoint=checkpoint))
 
-def encode(batch: Batch, shelf: Shelf = EMPTY, uploaded: object = None, context: object = None) -> bytes:
+
+def encode(batch: Batch, shelf: Shelf = EMPTY, uploaded: object = None, context: object = None) -> Parcel:
     made = Parcel(batch.checkpoint)
     made.batch = batch
     return made

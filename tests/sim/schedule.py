@@ -13,7 +13,7 @@ KINDS: dict[str, tuple[int, float]] = {
     "crash-node": (14, 0.0), "crash-centre": (12, 0.0), "full-node": (4, 10.0), "full-centre": (4, 10.0), "nearly-full": (1, 8.0), "busy": (3, 8.0),
     "restore-node": (5, 20.0), "restore-centre": (4, 20.0), "clone": (6, 20.0), "new-ledger": (2, 0.0),
     "clock-node": (3, 20.0), "clock-centre": (3, 20.0), "renew-log": (2, 0.0), "renew-cosign": (4, 0.0), "deaf": (6, 10.0),
-    "path-gone": (0, 20.0),
+    "path-gone": (0, 20.0), "change-key": (0, 40.0), "keys-out": (0, 0.0), "resign": (0, 10.0),
 }  # fmt: skip
 SILENT = (
     "restore-centre",
@@ -21,6 +21,7 @@ SILENT = (
 )  # an idle node would never learn of it, nor of a copy: it calls only when it has something to send
 PARTING = {"restore-node", "clone"}  # a disk of the node is rolled back or copied: a further epoch may follow
 CALM = ("deaf", "cut-down", "crash-node", "crash-centre", "double", "stale", "lose", "delay", "busy")
+KEYS_SHARE = 0.2
 PASTS = (2**31, 2**32, 2**63 - 2**12)  # the last leaves room below SQLite's largest integer
 
 
@@ -41,7 +42,7 @@ class Op:
 class Schedule:
     """A world and its faults. `past`: the size at which every log begins; `wrap`: after how many messages control ids repeat (0: never);
     `after`: how many messages each source sends when the faults are over; `ways`: see tests/sim/ways.py; `gone`: the first of them never comes
-    back; `mark`: there is a high-water mark; `parts`: the link is thin, some bodies are larger than a call may be.
+    back; `mark`: there is a high-water mark; `parts`: the link is thin, some bodies are larger than a call may be; `keys`: the log key changes.
     """
 
     seed: int
@@ -62,6 +63,7 @@ class Schedule:
     gone: bool = False
     mark: bool = False
     parts: bool = False
+    keys: bool = False
 
 
 def schedule_of(seed: int, *, wild: bool = False) -> Schedule:
@@ -81,7 +83,7 @@ def schedule_of(seed: int, *, wild: bool = False) -> Schedule:
         retention_s=dice.choice((0.0, 5.0, 1000.0)), real_keys=seed % 10 == 9, files=seed % 50 == 25,
         ops=tuple(sorted((_op(kind, dice) for kind in kinds), key=lambda op: op.at)),
     )  # fmt: skip
-    return _with_more(plain, Random(f"more {seed}"))
+    return _with_keys(_with_more(plain, Random(f"more {seed}")), Random(f"the log key changes {seed}"))
 
 
 def _with_more(plain: Schedule, dice: Random) -> Schedule:
@@ -96,6 +98,29 @@ def _with_more(plain: Schedule, dice: Random) -> Schedule:
         ops = tuple(sorted((*plain.ops, gone), key=lambda op: op.at))
         return replace(plain, mark=mark, ways=ways, gone=ways == 2 and dice.random() < 0.5, answer_s_max=2.0, ops=ops)
     return replace(plain, mark=mark)
+
+
+def _with_keys(plain: Schedule, dice: Random) -> Schedule:
+    """A fifth of the worlds changes its log key, often between a copy or backup and its use, often with a queue; the others are as they are without."""
+    if dice.random() >= KEYS_SHARE:
+        return plain
+    rare = [op for op in plain.ops if op.kind in PARTING or op.kind in SILENT]
+    ops = [_change(rare, dice) for _ in range(dice.choice((1, 1, 2, 2, 3)))]
+    more = [kind for kind, share in (("keys-out", 0.35), ("resign", 0.3), ("cut-up", 0.3)) if dice.random() < share]
+    ops += [_op(kind, dice) for kind in more]
+    ops = [replace(op, at=dice.uniform(10.0, FAULTS_S)) if op.kind == "keys-out" else op for op in ops]
+    return replace(
+        plain, keys=True, after=max(plain.after, 3), ops=tuple(sorted((*plain.ops, *ops), key=lambda op: op.at))
+    )
+
+
+def _change(rare: list[Op], dice: Random) -> Op:
+    """A change of the log key. Its span: how long the new certificate is not good yet."""
+    made = _op("change-key", dice)
+    at = made.at
+    if rare and dice.random() < 0.6:
+        at = dice.uniform(rare[0].at, rare[0].at + max(1.0, rare[0].span))
+    return replace(made, at=at, span=made.span if dice.random() < 0.35 else 0.0)
 
 
 def _tamed(kinds: list[str]) -> list[str]:

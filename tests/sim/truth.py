@@ -13,6 +13,7 @@ from sync.receiver import Receipt, Taken
 from sync.sender_events import KeepFence, KeepReceipt
 from sync.session import SessionRequest, read_request
 from tests.sim.bench import Past
+from tests.sim.key_truth import Control, KeyTruth
 from tests.sim.machine import broken
 
 RECEIPT_PAGES = 64  # beyond the quota, for receipts, boots, heads: a few are used
@@ -59,7 +60,7 @@ class Truth:
         self.world = world
         self.acknowledged_ids: set[Message] = set()
         self.heads: set[tuple[str, int, bytes]] = set()  # (origin, size, root) that a gateway ever held durably
-        self.by_leaf: dict[bytes, Message] = {}  # leaves whose bodies a gateway has had
+        self.by_leaf: dict[bytes, Message | Control] = {}  # leaves whose bodies a gateway has had
         self.lost: set[Message] = set()  # on a disk that was rolled back
         self.twice: set[Message] = set()  # waited for their answer when a disk was rolled back
         self.fences: dict[str, tuple[Any, int]] = {}  # fence -> the start that got it
@@ -71,6 +72,7 @@ class Truth:
         self.kept: dict[tuple[str, str], int] = {}  # (ledger, origin) -> largest receipt that any box kept
         self.rolled_back = 0  # how often the gateway's disk was
         self.alarms: set[tuple[str, str]] = set()  # of the centre
+        self.keys = KeyTruth(world)
         self.forget()
 
     def forget(self) -> None:
@@ -83,6 +85,7 @@ class Truth:
         self.held = False
         self.scanned: Any = None
         self.anew = True  # what is found now came earlier
+        self.keys.forget()
 
     # -- the node's side -------------------------------------------------------------------------------------------
 
@@ -196,6 +199,8 @@ class Truth:
             broken("a further epoch is open, and its node is not held")
         self.world.counts["effects"] += 1  # its sync
         self.scan(centre)
+        if self.world.schedule.keys:
+            self.keys.committed(centre, group)
 
     @unwatched
     def receipted(self, centre: Any, note: bytes) -> None:
@@ -243,6 +248,7 @@ class Truth:
     def node_alarm(self, code: str) -> None:
         """A box says that something is wrong: not without a cause."""
         world = self.world
+        self.keys.alarm(code)
         if code in {"SYN-20", "SYN-21", "SYN-22", "NOD-31"} and not world.copied:
             broken(f"a false alarm at the node: {code}")
         if code in {"SYN-23", "SYN-27"} and not (world.copied or world.centre_rolled_back):
@@ -252,6 +258,7 @@ class Truth:
         """The centre was told."""
         if code in {"GWY-11", "GWY-12", "GWY-17"} and not self.world.copied:
             broken(f"a false alarm at the centre: {code}")
+        self.keys.alarm(code)
         self.alarms.add((code, stream))
         if code == "GWY-16":
             broken("a call failed inside the ledger")
@@ -294,7 +301,10 @@ class Truth:
                 broken(f"{origin} {seq} came without its body, and no gateway ever had it")
             message = self.by_leaf[leaf]
         else:
-            message = self.by_leaf[leaf] = read_message(body)
+            message = self.by_leaf[leaf] = self.keys.read(body) if body.startswith(b"{") else read_message(body)
+        if isinstance(message, Control):
+            self.keys.take(origin, seq, leaf, message)
+            return
         feed, n = message
         source = self.world.feeds.get(feed)
         if source is None or f"/{source.stream}/" not in origin or (body is not None and source.body(n) != body):

@@ -8,10 +8,9 @@ from typing import Any
 
 from native import frontier_append
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.keys import Verifier
 from sync.log import HASH_BYTES, Frontier, root_at
 from sync.names import Origin
-from sync.opening import open_opening
+from sync.opening import read_opening
 from sync.outbox_bodies import receipted
 from sync.outbox_heads import write_head
 from sync.receipt import cosign
@@ -22,7 +21,8 @@ from tests.sim.box import Box
 from tests.sim.centre import Centre
 from tests.sim.disk import FileDisk, MemoryDisk, unmount_all
 from tests.sim.faults import Faults
-from tests.sim.keys import HashVerifier, identity
+from tests.sim.key_changes import KeyChanges
+from tests.sim.keys import identity
 from tests.sim.link import Link
 from tests.sim.parts import WIDTH, Parts
 from tests.sim.schedule import FAULTS_S, Op, Schedule
@@ -68,6 +68,7 @@ class World:
         self.trace: list[str] = []
         self.renewed = {"log": 0, "cosign": 0}
         self.streams = {f"s{n}": LANES[n % 3] for n in range(schedule.streams)}
+        self.changes = KeyChanges(self)
         self.truth = Truth(self)
         self.link = Link(
             self.agenda, self.dice, self.counts, ways=len(LINES[schedule.ways]), width=WIDTH if schedule.parts else 0.0
@@ -75,9 +76,10 @@ class World:
         self.copied = False  # a disk of the node was rolled back or copied
         self.centre_rolled_back = False
         self.centre = Centre(
-            self.agenda, self.new_disk("/sim/centre"), self.counts, cosign=self.identity("cosign"), dice=self.dice
+            self.agenda, self.new_disk("/sim/centre"), self.counts, cosign=self.identity("cosign"), dice=self.dice,
+            anchor=sim_realm.AUTHORITY.certificate, judges_by_clock=schedule.keys,
         )  # fmt: skip
-        self.centre.truth, self.link.centre = self.truth, self.centre
+        self.centre.truth, self.link.centre, self.link.thief = self.truth, self.centre, self.changes.resigned
         self.centre.parts = Parts(self.centre, taken=schedule.parts)
         self.box(self.new_disk("/sim/node"))
         Past.frontier = self._past()
@@ -86,20 +88,24 @@ class World:
     def new_disk(self, path: str) -> Any:
         return FileDisk(path) if self.schedule.files else MemoryDisk(path)
 
+    def log_identity(self, number: int, since: int = 0) -> Any:
+        """The node's log key of this number; renewals of its certificate keep the key."""
+        key, n = f"log key {number}" if number else "log key", self.renewed["log"]
+        return identity(f"urn:wasl:node:{self.node}:log", key, n, real=self.schedule.real_keys, since=since)
+
     def identity(self, role: str) -> Any:
-        """Log identity: renewals keep the key. Cosigning identity: renewals bring a new one."""
+        """Cosigning identity: renewals bring a new key."""
         n = self.renewed[role]
-        if role == "log":
-            return identity(f"urn:wasl:node:{self.node}:log", "log key", n, real=self.schedule.real_keys)
         return identity(f"urn:wasl:gateway:{self.gateway}:cosign", f"cosign key {n}", n, real=self.schedule.real_keys)
 
     def box(self, disk: Any) -> Box:
         """Another machine with the node's name, its disk, and sources of its own."""
         schedule, number = self.schedule, len(self.boxes)
         made = Box(
-            self.agenda, disk, self.counts, node=self.node, gateway=self.gateway, lanes=self.streams, log=self.identity("log"),
+            self.agenda, disk, self.counts, node=self.node, gateway=self.gateway, lanes=self.streams, log=self.changes.made[0],
             anchor=sim_realm.AUTHORITY.certificate, dice=self.dice, quota_bytes=schedule.quota_bytes,
             answer_s_max=schedule.answer_s_max, retention_s=schedule.retention_s, paths=LINES[schedule.ways], mark=schedule.mark,
+            keys=schedule.keys,
         )  # fmt: skip
         made.truth, made.link = self.truth, self.link
         for stream in self.streams:
@@ -265,7 +271,8 @@ class World:
         """A further epoch: opened by a signed statement that is true, with an alarm on both sides."""
         if not opening:
             return  # the first that a new ledger was told of: it knows of no other
-        said = open_opening(opening, self.verifier())
+        self.truth.keys.verify(opening)
+        said = read_opening(opening)
         if str(said.opened) != origin:
             raise Broken(f"{origin} was opened by a statement of {said.opened}")
         theirs, common = said.theirs, self.centre.rows.find(said.common.origin)
@@ -285,7 +292,3 @@ class World:
             raise Broken(f"{origin} was opened, and no node alarmed")
         if ("GWY-17", stream) not in self.truth.alarms:
             raise Broken(f"{origin} was opened without an alarm at the centre")
-
-    def verifier(self) -> Any:
-        signer = self.boxes[0].log.signer
-        return (Verifier if self.schedule.real_keys else HashVerifier)(signer.name, signer.public)

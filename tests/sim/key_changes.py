@@ -1,0 +1,125 @@
+"""A change of the log key as it comes over a world: the operator who makes it, at a bad moment, and sets right what only a person can; and a thief."""
+
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+from node.key_status import Change, state_of_change
+from sync.checkpoint import Note, parse_note, sign_text
+from sync.outbox_view import OutboxView
+from sync.session import EARLIER_KEYS_MAX
+from tests.sim.disk import unseen
+from tests.sim.keys import HashSigner, Identity
+from tests.sim.machine import EPOCH_US
+from tests.sim.parcel import Parcel
+
+DIES_AGAIN, POINTS_MAX = 0.5, 60  # of starts under a new key: so many points into it, which is past its hand-over
+IMPATIENT = 0.3  # takes the earlier keys out without looking whether they are still needed
+KEY_ALARMS = {"SYN-15", "SYN-32"}
+
+
+class KeyChanges:
+    """Of one world: the keys that were ever made, in their order, and what is done with them."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.made: list[Identity] = [world.log_identity(0)]
+        self.good_from = [0]  # POSIX seconds, by the key's number
+        self.certificates = {self.made[0].der}
+        self.hasty = False  # somebody took keys out that may still be needed
+
+    # -- what comes over a world -----------------------------------------------------------------------------------
+
+    def change(self, box: Any, late_s: float, seed: str) -> None:
+        """A new key from the next start on, which comes now, in the middle of whatever is under way; half of those starts die, too."""
+        dice, world = Random(seed), self.world
+        since = (EPOCH_US // 1_000_000 + int(world.agenda.now + late_s)) if late_s else 0
+        self._give(box, self._make(since), (box.log, *box.earlier))
+        if dice.random() < DIES_AGAIN:
+            box.next_fuse = dice.randrange(POINTS_MAX)
+        world.faults.crash(box, dice.random())
+
+    def _make(self, since: int) -> Identity:
+        made = self.world.log_identity(len(self.made), since)
+        self.made.append(made)
+        self.good_from.append(since)
+        self.certificates.add(made.der)
+        return made
+
+    def renew(self, box: Any) -> None:
+        """A new certificate for the key that a box has, good at once."""
+        number = self.number(box.log.signer.public)
+        box.log = self.made[number] = self.world.log_identity(number)
+        self.good_from[number] = 0
+        self.certificates.add(box.log.der)
+
+    def number(self, public: bytes) -> int:
+        """Which key this is; -1 for one that was never made."""
+        return next((n for n, each in enumerate(self.made) if each.signer.public == public), -1)
+
+    def take_out(self, box: Any, seed: str) -> None:
+        """The earlier keys go, once `wasl status` says that they may; an impatient person does not look."""
+        dice, world = Random(seed), self.world
+        if not box.up or not box.earlier:
+            return
+        impatient = dice.random() < IMPATIENT
+        if not impatient and self._state(box) != Change.DONE.word:
+            return
+        self.hasty = self.hasty or impatient
+        world.say(f"the earlier keys of box {world.boxes.index(box)} are taken out{' too early, perhaps' * impatient}")
+        self._give(box, box.log, ())
+        world.counts["keys taken out"] += 1
+        world.faults.crash(box, dice.random())
+
+    def _give(self, box: Any, present: Identity, earlier: tuple[Identity, ...]) -> None:
+        box.log, box.earlier = present, earlier[:EARLIER_KEYS_MAX]
+
+    def _state(self, box: Any) -> str:
+        """As `wasl status` says it."""
+        pem = SimpleNamespace(read_bytes=lambda: box.log.pem.encode())
+        keys = SimpleNamespace(log_certificate=pem, previous=box.earlier)
+        config = SimpleNamespace(keys=keys, node=SimpleNamespace(name=box.node))
+        with unseen(box.disk.connection):
+            found = state_of_change(cast("Any", config), OutboxView(box.path, box.node).streams())
+        return str(found["state"])
+
+    # -- what a person does ----------------------------------------------------------------------------------------
+
+    def mind(self, box: Any) -> None:
+        """Whoever reads SYN-15 or SYN-32 gives the node the newest key, and the ones before under `[[keys.previous]]`, and restarts it.
+
+        Where there were two copies it is a fresh one: the other's key may have been followed by this one's, and a change to it would be refused for ever.
+        """
+        if not box.lacks_key and not any(alarm["code"] in KEY_ALARMS for alarm in box.alarms.standing()):
+            return
+        world, newest = self.world, self.made[-1].signer.public
+        if box.log.signer.public == newest and len(box.earlier) == min(len(self.made) - 1, EARLIER_KEYS_MAX):
+            return  # all it can have: it asks again by itself, when the certificate is good
+        if len(world.boxes) > 1:
+            self._make(0)
+        world.say(f"a person gives box {world.boxes.index(box)} key {len(self.made) - 1} and those before it")
+        world.counts["keys put right"] += 1
+        present, *earlier = reversed(self.made)
+        self._give(box, present, tuple(earlier))
+        box.fall()
+
+    # -- a thief ---------------------------------------------------------------------------------------------------
+
+    def resigned(self, body: bytes) -> bytes:
+        """A batch that somebody on the way has signed: with a key from before, with a stranger's, with one signature less or more."""
+        if not isinstance(body, Parcel):
+            return body
+        note, dice = parse_note(body.batch.checkpoint), self.world.dice
+        stolen = [each.signer for each in self.made[:-1]] or [self._stranger()]
+        kind, thief = dice.randrange(4), dice.choice(stolen)
+        lines = note.signatures
+        if kind < 2:
+            lines = parse_note(sign_text(note.text, self._stranger() if kind else thief)).signatures
+        elif kind == 2 and len(lines) > 1:
+            lines = lines[1:] if dice.random() < 0.5 else lines[:1]
+        else:
+            lines = (*lines, *parse_note(sign_text(note.text, thief)).signatures)
+        return body.signed(Note(note.text, lines).encode())
+
+    def _stranger(self) -> HashSigner:
+        return HashSigner(self.world.node, self.world.dice.randbytes(32))
