@@ -204,7 +204,9 @@ if TYPE_CHECKING:
     AnyFeed = Mllp | Fhir
 else:
     AnyFeed = Annotated[
-        Annotated[Mllp, Tag(f"{TAG}mllp")] | Annotated[Fhir, Tag(f"{TAG}fhir")] | Annotated[OfNoKind, Tag(f"{TAG}none")],
+        Annotated[Mllp, Tag(f"{TAG}mllp")]
+        | Annotated[Fhir, Tag(f"{TAG}fhir")]
+        | Annotated[OfNoKind, Tag(f"{TAG}none")],
         Discriminator(_kind_of),
     ]
 
@@ -280,7 +282,10 @@ def _of_file(path: Path, line: int, message: str) -> Problem:
 
 
 def _repeated_names(config: Config, source: Source) -> Iterator[Problem]:
-    tables: tuple[tuple[str, tuple[Stream | AnyFeed, ...]], ...] = (("streams", config.streams), ("feeds", config.feeds))
+    tables: tuple[tuple[str, tuple[Stream | AnyFeed, ...]], ...] = (
+        ("streams", config.streams),
+        ("feeds", config.feeds),
+    )
     for table, entries in tables:
         first: dict[str, int] = {}
         for position, entry in enumerate(entries):
