@@ -103,7 +103,11 @@ def _of_type(method: str, kind: str, rest: list[str], query: str) -> Asked:
             return Asked(_only(method, What.VALIDATE, "POST"), kind)
         case [identifier] if _ID.fullmatch(identifier):
             return Asked(_only(method, What.UPDATE, "PUT"), kind, identifier)
-        case [identifier, *_] if not identifier.startswith("$"):  # vread, history, search by POST, compartments
+        case ["_search" | "_history"]:
+            raise NotARepository
+        case [identifier, inner, *_] if _ID.fullmatch(identifier) and not inner.startswith(
+            "$"
+        ):  # versions, compartments
             raise NotARepository
     raise UnknownPath
 
@@ -180,7 +184,7 @@ def _accepted(header: str) -> str:
         name, *parameters = (part.strip().lower() for part in each.split(";"))
         found = "json" if name in {"*/*", "application/*", "text/*"} else FORMATS.get(name, "")
         weight = _weight(parameters)
-        if found and (weight > best or (weight == best and found == "json" and name != "*/*")):
+        if found and weight and (weight > best or (weight == best and found == "json" and name != "*/*")):
             best, form = weight, found
     if not form:
         raise NotAcceptable

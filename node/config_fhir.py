@@ -74,7 +74,7 @@ class Fhir(Feed):
     connections_max: Annotated[int, whole(1, 65535)] = 256
     # Longer than the minute after which most clients and proxies give an idle connection up by themselves.
     idle_s_max: Annotated[int, whole(1, 3600)] = 75
-    # 0 = none. Of what is taken, one in so many is validated afterwards, for the counts in `wasl status`: it costs a process of 80 MB.
+    # 0 = none. Of what is taken, one in so many is validated afterwards, for the counts in `wasl status`: it costs a process of 50 MB.
     validate_one_in: Annotated[int, whole(0, MIB)] = 0
 
     @model_validator(mode="after")

@@ -14,7 +14,12 @@ from tests.node_rig import WAIT_S_MAX, Feed, Node, Seen, running
 
 JSON, XML = "application/fhir+json", "application/fhir+xml"
 PATIENT = {"resourceType": "Patient", "id": "test-1", "name": [{"text": "مريض تجريبي", "family": "Test"}]}
-OBSERVATION = {"resourceType": "Observation", "status": "final", "code": {"text": "test"}, "valueQuantity": {"value": 1}}
+OBSERVATION = {
+    "resourceType": "Observation",
+    "status": "final",
+    "code": {"text": "test"},
+    "valueQuantity": {"value": 1},
+}
 PATIENT_XML = '<Patient xmlns="http://hl7.org/fhir"><id value="test-1"/><name><text value="مريض تجريبي"/></name></Patient>'.encode()
 MESSAGE = {
     "resourceType": "Bundle", "id": "envelope-1", "type": "message",
@@ -28,7 +33,10 @@ DOCUMENT = {
 
 def bundle(*entries: tuple[str, str, dict | None], kind: str = "transaction") -> dict[str, Any]:
     """A Bundle of (method, url, resource)."""
-    found = [{"request": {"method": method, "url": url}, **({"resource": resource} if resource else {})} for method, url, resource in entries]
+    found = [
+        {"request": {"method": method, "url": url}, **({"resource": resource} if resource else {})}
+        for method, url, resource in entries
+    ]
     return {"resourceType": "Bundle", "type": kind, "entry": found}
 
 

@@ -51,7 +51,11 @@ def problems(tmp_path):
 
 def test_the_example_loads():
     config = load(EXAMPLES / "node.toml")
-    assert [feed.name for feed in config.feeds] == ["his", "laboratory"]
+    assert [(feed.name, feed.kind) for feed in config.feeds] == [
+        ("his", "mllp"),
+        ("laboratory", "mllp"),
+        ("app", "fhir"),
+    ]
     assert config.keys.ca == EXAMPLES / "pki/ca.pem"
     assert config.feeds[1].check.required == ("PID-3", "OBR-4.1")
 

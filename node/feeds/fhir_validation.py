@@ -82,6 +82,10 @@ class Validator:
         await self.stop()
 
 
+def _spawn(command: tuple[str, ...], pipe: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)  # noqa: S603  # our own command
+
+
 class _Worker:
     """One process, and our end of the socket pair that is its standard input and output."""
 
@@ -96,7 +100,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL)  # noqa: S603, ASYNC220  # our own; 2 ms
+                process = _spawn(command, theirs.fileno())
             except OSError:
                 ours.close()
                 raise
