@@ -190,6 +190,8 @@ def _misplaced(facts: Facts, asked: Asked) -> Iterator[FhirError]:
         yield WrongAddress("resourceType", "A Bundle belongs here; one resource belongs at its type's address")
     elif asked.what is What.MESSAGE and facts.bundle != "message":
         yield WrongAddress("Bundle.type", "$process-message takes a message")
+    elif asked.what is What.VALIDATE and facts.kind == "Parameters":
+        return  # R4 operation-resource-validate: the resource lies in them
     elif asked.kind and facts.kind != asked.kind:
         yield WrongAddress("resourceType")
     elif asked.what is What.UPDATE and asked.id and facts.id != asked.id:
