@@ -161,7 +161,9 @@ def seen_request(seen: Seen) -> tuple[str, str, str]:
 
 
 @contextmanager
-def fhir_node(realm: Realm, folder: Path, *, lines: str = "", tls: str = "", before: str = "", **options: Any) -> Iterator[Node]:
+def fhir_node(
+    realm: Realm, folder: Path, *, lines: str = "", tls: str = "", before: str = "", **options: Any
+) -> Iterator[Node]:
     """A running node with one FHIR feed named `app`."""
     feed = FhirFeed("app", lines=lines, tls=tls)
     with running(Node(realm, folder, feeds=[feed], **options), before=before) as node:

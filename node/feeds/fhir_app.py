@@ -19,6 +19,7 @@ from hl7.fhir_errors import (
     Invalid,
     NotThisMedium,
     NotValidated,
+    UnknownPath,
     Unreadable,
 )
 from hl7.fhir_request import PUBLIC, Asked, Wanted, What, conditions, medium, parse, wanted
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 THREAD_BYTES_MIN = 128 * 1024  # a longer body is judged in a thread: 10 ms, in which the loop serves the other feeds
 LOCATION_CHARACTERS_MAX = 256  # of a refusal's place, in the particulars
 FORMS = {"json": JSON, "xml": XML}
+OAUTH = {"scope": "invalid_scope", "grant_type": "unsupported_grant_type", "": "invalid_request"}  # RFC 6749 5.2
 NOT_VALIDATED_XML = Issue(
     "information", "incomplete", "Not validated: the models read JSON. The structure was checked."
 )
@@ -68,6 +70,8 @@ class FhirApp:
         feed = self._feed
         asked = parse(call.method, call.below(feed.base_path), call.query)
         if asked.what is What.TOKEN:
+            if not feed.access.has_clients:
+                raise UnknownPath
             return await self._issue(call, receive)
         if asked.what in PUBLIC:
             return feed.library.page(asked.what, call, want)
@@ -206,13 +210,7 @@ class FhirApp:
                 document = self._feed.access.issue(await body.read(receive))
         except BadAssertion as error:
             self._tell(error, call)
-            code = (
-                "invalid_scope"
-                if error.expression == "scope"
-                else "invalid_client"
-                if "." not in error.expression
-                else "invalid_request"
-            )
+            code = OAUTH.get(error.expression, "invalid_client")
             told_it = {"error": code, "error_description": error.detail or error.text}
             return Answer(400, headers, json.dumps(told_it).encode())
         return Answer(200, headers, json.dumps(document).encode())

@@ -1,6 +1,7 @@
 """One HTTP connection of a FHIR feed: uvicorn's protocol, with bounds on heads, pipelines, silence, and clients that do not read."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ DISCARDED_BYTES_MAX = (
     4 * 1024 * 1024
 )  # of a body that was refused unread: a close at once would take the answer with it
 UNREAD_S_MAX = 60.0  # a client that does not read its answer for so long is gone
+UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
 UNREAD_BYTES_MAX = 64 * 1024  # of answers it has not read: the next one waits
 
 
@@ -59,6 +61,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._head_began is not None:
+            data = data if self._head_bytes else _without_upgrade(data)
             self._head_bytes += len(data)
         elif self.cycle is not None and self.cycle.response_complete:
             self._discarded += len(data)
@@ -102,7 +105,7 @@ class HttpConnection(HttpToolsProtocol):
         """The head has ended."""
         self._head_began, self._head_bytes = None, 0
         super().on_headers_complete()
-        if self.parser.should_upgrade():  # we stay with HTTP/1.1 (RFC 9110 7.8), and the parser takes nothing after it
+        if self.parser.should_upgrade():  # the parser takes nothing after it
             self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
@@ -150,6 +153,17 @@ class HttpConnection(HttpToolsProtocol):
     def abort(self) -> None:
         """End at once."""
         self.transport.abort()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A head without its offer of another protocol: we stay with HTTP/1.1 (RFC 9110 7.8), and the parser would drop the body.
+
+    Java's client offers h2c with every first request over plain TCP.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or not (found := UPGRADE.search(data, 0, end)):
+        return data
+    return data[: found.start()] + data[found.end() :]
 
 
 def make_config(app: Any, *, idle_s_max: int) -> Config:
