@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import gc
+import importlib
 import os
 import resource
 import secrets
@@ -23,7 +24,6 @@ from node.config import AnyFeed, Config
 from node.config_fhir import Fhir
 from node.control import ControlServer
 from node.errors import DataFolderTaken, RepairUnfinished
-from node.feeds.fhir import FhirFeed
 from node.feeds.fhir_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.open_frames import OpenFrames
@@ -203,9 +203,11 @@ class Core:
             rejected_per_hour_max=feed.rejected_per_hour_max,
         )  # fmt: skip
         if isinstance(feed, Fhir):
-            return FhirFeed(
+            # brought here: a node without such a feed does not pay for its HTTP and JOSE, 4 MB
+            made: Plug = importlib.import_module("node.feeds.fhir").FhirFeed(
                 feed, door, intake, clock=self._clock, alarms=self._alarms, facility=facility, workshop=self._workshop
             )
+            return made
         prefix = f"{self._boot.hex()[:8]}-{feed.name[:8]}-"
         return MllpFeed(feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames)
 
@@ -273,7 +275,7 @@ class Core:
             "addresses": feed.addresses(),
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
-            **(feed.facts() if isinstance(feed, FhirFeed) else {}),
+            **getattr(feed, "facts", dict)(),  # what only its kind has to tell
         }
 
     async def _probe(self) -> str:
