@@ -293,7 +293,7 @@ def test_no_2xx_leaves_before_the_commit(realm, tmp_path):
             http.answer()
 
 
-def test_a_full_queue_is_429_and_a_full_disk_507_both_with_retry_after(realm, tmp_path):
+def test_a_full_queue_is_429_and_is_told_when_to_come_again(realm, tmp_path):
     with fhir_node(realm, tmp_path, outbox="free_mb_min = 16\nqueue_records_max = 1", before=SLOW_DISK) as node:
         http = [connect(node) for _ in range(6)]
         for each in http:

@@ -114,6 +114,8 @@ class FhirApp:
 
     def _medium(self, call: Call) -> str:
         strictness = self._feed.feed.how_strict
+        if call.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
+            raise NotThisMedium(detail="A compressed body is not taken: what is kept are the bytes that were meant")
         try:
             form = medium(call.headers.get("content-type", ""))
         except NotThisMedium:
@@ -181,7 +183,7 @@ class FhirApp:
 
     async def _validate(self, call: Call, asked: Asked, receive: Any, want: Wanted) -> Answer:
         """$validate: what structure and models say. Nothing is kept."""
-        form = medium(call.headers.get("content-type", ""))
+        form = self._medium(call)
         with Body(self._feed.workshop.frames, self._feed.feed.body_bytes_max) as body:
             if (error := announced(call.headers, self._feed.feed.body_bytes_max)) is not None:
                 raise error
