@@ -92,6 +92,7 @@ def test_a_client_that_waits_for_100_continue_gets_it_or_its_refusal_before_it_s
     assert http.answer().status == 201
     http.write(head_of(expect="100-continue", content_length=str(2 * MIB)))
     assert http.answer().status == 413
+    assert http.is_closed()  # it may send the body or not: what came next would have no meaning
 
 
 def test_a_client_that_offers_http2_is_served_over_http1(http):
@@ -231,6 +232,23 @@ def test_a_head_that_does_not_end_and_a_client_that_does_not_read_are_cut_off(re
         wait_until("both to be gone", lambda: node.ask("status")["feeds"]["app"]["connections"] == 0)
         assert {row["code"] for row in node.log("fhir.not_welcome")} == {"NOD-14", "NOD-15"}
         assert node.bodies("app") == [body]
+
+
+def test_blank_lines_hold_no_connection_open(realm, tmp_path):
+    before = f"import node.feeds.fhir_http as h; h.HEAD_S_MAX = 0.3\n{SOON}"
+    with fhir_node(realm, tmp_path, before=before) as node, connect(node) as http:
+        assert http.call("GET", "/metadata").status == 200
+        http.write(b"\r\n")
+        assert http.is_closed()
+
+
+def test_a_fault_of_ours_is_a_500_that_says_so_and_the_feed_goes_on(realm, tmp_path):
+    before = "import node.feeds.fhir_app as a; honest = a.judge\ndef judge(raw, *rest):\n    assert b'x' not in raw, raw\n    return honest(raw, *rest)\na.judge = judge"
+    with fhir_node(realm, tmp_path, before=before) as node, connect(node) as http:
+        answer = http.call("POST", "/Patient", b"xSECRET")
+        assert (answer.status, answer.codes) == (500, ["NOD-00"])
+        assert http.call("POST", "/Patient", b'{"resourceType":"Patient"}').status == 201
+        assert "SECRET" not in node.text()
 
 
 def test_too_many_pipelined_requests_are_cut_off(realm, tmp_path):
