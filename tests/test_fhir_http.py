@@ -1,5 +1,6 @@
 """The FHIR feed's HTTP against clients that are slow, torn, greedy or hostile, and against crashes of its own."""
 
+import contextlib
 import hashlib
 import signal
 import ssl
@@ -12,7 +13,7 @@ from node.tools.pki import issue_gateway
 from sync.record import Kind, Verdict
 from tests.fhir_rig import DOCUMENT, OBSERVATION, PATIENT, Http, bundle, connect, dumped, fhir_node, request
 from tests.gateway_rig import Realm
-from tests.node_rig import wait_until
+from tests.node_rig import WAIT_S_MAX, wait_until
 
 MIB = 1024 * 1024
 QUICK = "import node.feeds.{module} as m; m.{name} = {value}"
@@ -357,3 +358,30 @@ def test_a_document_of_some_mib_is_judged_beside_the_loop(node, http):
     assert len(dumped(big)) > 512 * 1024
     assert http.call("POST", "", dumped(big)).status == 201
     assert newest(node).header.message_type == "Bundle^document"
+
+
+def test_of_many_senders_no_201_is_lost_by_a_kill(realm, tmp_path):
+    answered: dict[int, bytes] = {}
+
+    def send(number: int) -> None:
+        with contextlib.suppress(ConnectionError, OSError), connect(node) as http:
+            for n in range(1000):
+                body = dumped({**OBSERVATION, "id": f"s-{number}-{n}"})
+                answer = http.call("POST", "/Observation", body)
+                assert answer.status == 201
+                answered[answer.position[2]] = body
+
+    with fhir_node(realm, tmp_path) as node:
+        for lives in range(3):
+            wanted, threads = (
+                len(answered) + 100,
+                [threading.Thread(target=send, args=(10 * lives + k,)) for k in range(6)],
+            )
+            for thread in threads:
+                thread.start()
+            wait_until("a hundred answers", lambda wanted=wanted: len(answered) >= wanted)
+            node.restart()
+            for thread in threads:
+                thread.join(WAIT_S_MAX)
+        bodies = node.bodies("app")
+        assert {seq: bodies[seq] for seq in answered} == answered
