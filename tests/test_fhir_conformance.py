@@ -202,7 +202,7 @@ def test_a_message_or_document_with_the_same_names_and_bytes_is_stored_once(node
         ("/$process-message", {**MESSAGE, "id": "again"}),
         ("/Bundle", {**DOCUMENT, "identifier": {"value": "again"}}),
     ):
-        first, again = (http.call("POST", path, dumped(body)) for _ in range(2))
+        first, again = (http.call("POST", path, dumped(body), X_Request_Id=f"try-{n}") for n in range(2))
         assert (first.position, first.status) == (again.position, again.status)
 
 

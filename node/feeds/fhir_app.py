@@ -238,9 +238,9 @@ def _sniffed(raw: bytes) -> str:
 
 
 def _control_id(call: Call, asked: Asked, judged: Judgement, request: Request) -> str:
-    """By what a repeat is known, with the same bytes (docs/decisions/0021): a key of the client, or the name of a message or document."""
+    """By what a repeat is known, with the same bytes (docs/decisions/0021): the name of a message or document, or a key of the client."""
     key = call.key()
-    if not key:
+    if judged.facts.identity or not key:
         return judged.facts.identity
     if asked.what is What.BUNDLE and not request.conditions and request.path in {"", "/"}:
         return key
