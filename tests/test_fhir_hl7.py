@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl7 import fhir_json, fhir_xml
@@ -81,6 +81,7 @@ def test_a_good_resource_is_accepted_without_a_word(strictness):
     assert judged(b"\xef\xbb\xbf" + dumped(PATIENT), CREATE, Rules(strictness)) == (Outcome.ACCEPTED, [])
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode) | st.recursive(
     st.none() | st.integers() | st.text(max_size=5) | st.floats(), lambda inner: st.lists(inner) | st.dictionaries(
         st.sampled_from(["resourceType", "type", "entry", "resource", "request", "method", "url", "id", "identifier", "x"]) | st.text(max_size=3), inner
