@@ -8,7 +8,7 @@ import pytest
 from hl7.mllp import encode
 from node.alarms import Alarms
 from node.clock import SystemClock
-from node.config import Feed
+from node.config_feeds import Mllp
 from node.feeds.mllp import CONTENT_TYPE, FRAME_BYTES_FREE, TURN_S_MAX, Connection, MllpFeed
 from node.feeds.open_frames import OpenFrames
 from node.intake import Intake, make_door
@@ -57,7 +57,7 @@ class Site:
         self.clock, self.writer, self.frames = SystemClock(), Writer(), OpenFrames(LIMIT)
         alarms = Alarms(self.clock.now_us)
         door = make_door(facility="F", feed="his", stream="his", content_type=CONTENT_TYPE, rejected_per_hour_max=1000)
-        feed = Feed.model_validate({"name": "his", "kind": "mllp", "stream": "his", "listen": ["127.0.0.1:0"]})
+        feed = Mllp.model_validate({"name": "his", "kind": "mllp", "stream": "his", "listen": ["127.0.0.1:0"]})
         intake = Intake(clock=self.clock, writer=self.writer, alarms=alarms)
         self.feed = MllpFeed(feed, door, intake, clock=self.clock, alarms=alarms, prefix="x-", frames=self.frames)
         self._loop = loop
