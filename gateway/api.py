@@ -11,8 +11,9 @@ import apsw
 import structlog
 from cryptography import x509
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -25,6 +26,7 @@ from gateway.ledger_view import LedgerView
 from gateway.log_certificates import AnothersCertificate, LogCertificates, Revoked
 from gateway.marks import DSCP_HEADER
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
+from gateway.request_body import content_length, read_body
 from gateway.upload_api import UploadApi, spoilt
 from gateway.uploads import Uploads
 from sync.batch import CONTENT_TYPE, WIRE_BYTES_MAX, Batch, decode
@@ -40,13 +42,21 @@ from sync.session import SESSION_BYTES_MAX, SessionAnswer, TheirStream, read_req
 from sync.upload import PART_BYTES_MAX, Fetch
 
 FENCE_HEADER = "wasl-fence"
-BODY_IDLE_S_MAX = 60.0  # no byte of a body for so long: the link is gone; the node comes again
 DECODERS = 2  # each may hold the largest batch three times over while it decodes
 FULL_WAIT_S = 60  # a full disk is made room on by people
 JSON = "application/json"
 NOTE = "text/plain; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store"}
 log = structlog.get_logger()
+
+
+class Number(IntegerConvertor):
+    """A number in an address. One without end cannot even be converted (Python refuses above 4,300 digits): it is no address of ours."""
+
+    regex = "[0-9]{1,20}"
+
+
+register_url_convertor("number", Number())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +89,16 @@ class SyncApi:
             routes=[
                 Route("/v1/session", self._counted(self.session), methods=["POST"]),
                 Route("/v1/streams/{stream}/epochs", self._counted(self.epoch), methods=["POST"]),
-                Route("/v1/streams/{stream}/{epoch:int}", self._counted(self.root), methods=["GET"]),
-                Route("/v1/streams/{stream}/{epoch:int}/{first:int}", self._counted(self.put), methods=["PUT"]),
-                Route("/v1/uploads/{id}/{offset:int}", self._counted(self.upload), methods=["PUT", "HEAD"]),
+                Route("/v1/streams/{stream}/{epoch:number}", self._counted(self.root), methods=["GET"]),
+                Route("/v1/streams/{stream}/{epoch:number}/{first:number}", self._counted(self.put), methods=["PUT"]),
+                Route("/v1/uploads/{id}/{offset:number}", self._counted(self.upload), methods=["PUT", "HEAD"]),
             ],
             exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_fault},
         )
+
+    async def sweep_uploads(self) -> int:
+        """Delete the uploads that nodes gave up; how many."""
+        return await self._uploads.sweep()
 
     def _counted(self, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def counted(request: Request) -> Response:
@@ -97,8 +111,6 @@ class SyncApi:
                     "refused", call=request.method, path=request.url.path, code=problem.code, detail=problem.detail
                 )
                 raise
-            except ClientDisconnect:
-                raise Problem(408, "disconnected", "the body did not arrive") from None
             if (seen := request.state.peer.dscp) is not None:
                 answer.headers[DSCP_HEADER] = str(seen)
             return answer
@@ -110,7 +122,7 @@ class SyncApi:
     async def session(self, request: Request) -> Response:
         """Admit a start: 200 with its fence and what the ledger holds."""
         node, connected_at = caller(request.state, self._centre.validity, self._centre.now())
-        body = await _read_body(request, _content_length(request, SESSION_BYTES_MAX))
+        body = await read_body(request, content_length(request, SESSION_BYTES_MAX))
         try:
             asked = read_request(body)
         except BadBatch as error:
@@ -119,7 +131,8 @@ class SyncApi:
         call = SessionCall(
             node=node, request=asked, log_certificate=certificate, connected_at=connected_at, earlier=self._judge.earlier(asked.earlier_certificates, node)
         )  # fmt: skip
-        opened = await self._answered(lambda: self._centre.ledger.session(call))
+        # its heads are verified before it waits: beside the loop, which serves the others
+        opened = await self._answered(lambda: self._centre.ledger.session(call), aside=True)
         if isinstance(opened, Refuse):
             raise _refused(opened)
         log.info("session", node=node, boot=asked.boot[:8], held=opened.held, streams=len(opened.logs))
@@ -150,7 +163,7 @@ class SyncApi:
         """Take the statement that opens a further epoch: 200 with where that log ends."""
         node, _ = caller(request.state, self._centre.validity, self._centre.now())
         stream = _stream(request)
-        body = await _read_body(request, _content_length(request, NOTE_BYTES_MAX))
+        body = await read_body(request, content_length(request, NOTE_BYTES_MAX))
         call = EpochCall(node=node, stream=stream, fence=request.headers.get(FENCE_HEADER, ""), statement=body)
         answer = await self._answered(lambda: self._centre.ledger.epoch(call))
         if isinstance(answer, Refuse):
@@ -178,16 +191,16 @@ class SyncApi:
         stream, epoch, first = _address(request)
         if request.headers.get("content-type") != CONTENT_TYPE:
             raise Problem(422, "bad-batch", f"a batch is {CONTENT_TYPE}")
-        length = _content_length(request, WIRE_BYTES_MAX)
+        length = content_length(request, WIRE_BYTES_MAX)
         with self._budget.share(node, length) as share:
-            body = await _read_body(request, length)
+            body = await read_body(request, length)
             fetch = self._uploads.fetch(node)
-            batch = await self._decode(body, fetch, self._recall(node, stream, epoch, first))
+            batch, vouched = await self._decode(body, fetch, self._recall(node, stream, epoch, first))
             del body
             share.resize(_octets(batch))
             fence = request.headers.get(FENCE_HEADER, "")
             call = PutCall(
-                node=node, stream=stream, epoch=epoch, first=first, fence=fence, batch=batch, vouched=self._judge.vouched(batch)
+                node=node, stream=stream, epoch=epoch, first=first, fence=fence, batch=batch, vouched=vouched
             )  # fmt: skip
             answer = await self._answered(lambda: self._centre.ledger.put(call))
         if isinstance(answer, Receipt):
@@ -205,9 +218,9 @@ class SyncApi:
         node, _ = caller(request.state, self._centre.validity, self._centre.now())
         if request.method == "HEAD":
             return await self._uploads.size(request, node)
-        length = _content_length(request, PART_BYTES_MAX)
+        length = content_length(request, PART_BYTES_MAX)
         with self._budget.share(node, length):
-            return await self._uploads.put(node, request, await _read_body(request, length))
+            return await self._uploads.put(node, request, await read_body(request, length))
 
     def _recall(self, node: str, stream: str, epoch: int, first: int) -> Recall:
         """The context of a batch at this address, read where it is decoded."""
@@ -222,11 +235,15 @@ class SyncApi:
 
         return recall
 
-    async def _decode(self, body: bytes, fetch: Fetch, recall: Recall) -> Batch:
+    async def _decode(self, body: bytes, fetch: Fetch, recall: Recall) -> tuple[Batch, tuple[bytes, ...]]:
+        """The batch, and which certificates of its change records are good: both take their time, so beside the loop."""
+
+        def work() -> tuple[Batch, tuple[bytes, ...]]:
+            batch = decode(body, self._centre.shelf, fetch, recall)
+            return batch, self._judge.vouched(batch)
+
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._decoders, decode, body, self._centre.shelf, fetch, recall
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
         except UnknownDictionary as error:
             raise Problem(422, "unknown-dictionary", str(error)) from error
         except BadUpload as error:
@@ -234,9 +251,10 @@ class SyncApi:
         except BadBatch as error:
             raise Problem(422, "bad-batch", str(error)) from error
 
-    async def _answered(self, ask: Callable[[], Any]) -> Any:
+    async def _answered(self, ask: Callable[[], Any], *, aside: bool = False) -> Any:
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wrap_future(ask())
+            return await asyncio.wrap_future(await loop.run_in_executor(self._decoders, ask) if aside else ask())
         except (Busy, SwapLost) as error:
             raise busy(str(error), window=self._budget.window) from error
         except GatewayFull as error:
@@ -255,36 +273,6 @@ def _address(request: Request) -> tuple[str, int, int]:
     if not 1 <= path["epoch"] <= EPOCH_MAX or path["first"] > SIZE_MAX:
         raise Problem(422, "bad-batch", "no such epoch or position")
     return stream, path["epoch"], path["first"]
-
-
-def _content_length(request: Request, most: int) -> int:
-    """The body's length as announced. Raises Problem 411 where it is not, 413 where it is above `most`."""
-    announced = request.headers.get("content-length", "")
-    if not announced.isascii() or not announced.isdigit():
-        raise Problem(411, "length-required", "Content-Length is missing")
-    if len(announced) > len(str(most)) or int(announced) > most:
-        raise Problem(413, "too-large", f"at most {most} bytes")
-    return int(announced)
-
-
-async def _read_body(request: Request, length: int) -> bytes:
-    """The whole body. Raises Problem 408 where no byte comes for too long, ClientDisconnect where it ends early."""
-    body = bytearray()
-    chunks = request.stream().__aiter__()
-    while True:
-        try:
-            async with asyncio.timeout(BODY_IDLE_S_MAX):
-                chunk = await anext(chunks, None)
-        except TimeoutError:
-            raise Problem(
-                408, "disconnected", "no byte of the body for too long", headers={"Connection": "close"}
-            ) from None
-        if chunk is None:
-            break
-        body += chunk
-    if len(body) != length:
-        raise ClientDisconnect
-    return bytes(body)
 
 
 def _octets(batch: Batch) -> int:

@@ -31,7 +31,7 @@ from gateway.dictionaries import keep_dictionaries
 from gateway.errors import BadSetup
 from gateway.health import Health
 from gateway.identity import PeerProtocol, ValidityList
-from gateway.ledger_sqlite import Dice, SqliteLedger
+from gateway.ledger_sqlite import FREE_BYTES_MIN, Dice, SqliteLedger
 from gateway.ledger_view import LedgerView
 from gateway.marks import save_marks
 from gateway.public import make_public
@@ -47,6 +47,7 @@ KEEP_ALIVE_S = 120  # above the node's longest wait of 60 s: a handshake costs h
 GRACE_S_MAX = 10  # a batch under way is committed and answered; a slow body is cut, the node sends it again
 CONNECTIONS_MAX = 4096  # three lanes of a thousand nodes, and their reconnects; a socket is some 50 kB with TLS
 STALE_CHECK_S = 60.0  # how often somebody looks whether the validity list is out of date
+SWEEP_S = 3600.0  # how often uploads are looked through for those that nodes gave up: a week is kept to the hour
 EXIT_DEAD = 70  # sysexits EX_SOFTWARE: the supervisor starts it again
 log = structlog.get_logger()
 
@@ -67,6 +68,7 @@ class Gateway:
     ledger: SqliteLedger
     health: Health
     validity: ValidityList
+    sync: SyncApi
     stopping: asyncio.Event
     listeners: tuple[tuple[str, Listener, socket.socket], ...]
 
@@ -84,7 +86,7 @@ async def _serve(config: Config) -> int:
         loop.add_signal_handler(number, gateway.stopping.set)
     gateway.ledger.start()
     servers = [asyncio.create_task(listener._serve([bound])) for _, listener, bound in gateway.listeners]  # noqa: SLF001  # serve() would take the signals
-    watch = asyncio.create_task(_watch_validity(gateway))
+    watches = [asyncio.create_task(_watch_validity(gateway)), asyncio.create_task(_watch_uploads(gateway))]
     for name, _, bound in gateway.listeners:
         log.info("listening", listener=name, address=bound.getsockname()[0], port=bound.getsockname()[1])
     stop = asyncio.create_task(gateway.stopping.wait())
@@ -93,7 +95,8 @@ async def _serve(config: Config) -> int:
     for _, listener, _ in gateway.listeners:
         listener.should_exit = True
     failed = [found for found in await asyncio.gather(*servers, return_exceptions=True) if found is not None]
-    watch.cancel()
+    for watch in watches:
+        watch.cancel()
     # nobody can ask any more: the writer finishes what waits
     await asyncio.to_thread(gateway.ledger.stop)
     log.info("stopped", failed=len(failed))
@@ -119,7 +122,9 @@ def build(config: Config) -> Gateway:
     )
     health.watch(lambda: ledger.waiting)
     shelf = keep_dictionaries(config.gateway.data_dir / DICTIONARIES_FOLDER)
-    uploads = Uploads(config.gateway.data_dir / UPLOADS_FOLDER, time.time)
+    uploads = Uploads(
+        config.gateway.data_dir / UPLOADS_FOLDER, time.time, free_bytes=lambda: dice.free_bytes() - FREE_BYTES_MIN
+    )
     view = LedgerView(path)
     centre = Centre(
         ledger=ledger,
@@ -131,15 +136,15 @@ def build(config: Config) -> Gateway:
         shelf=shelf,
         view=view,
     )
-    stopping = asyncio.Event()
+    sync, stopping = SyncApi(centre, Budget()), asyncio.Event()
     public = make_public(
         config, consumers=Consumers(view, anchor=anchor, validity=validity), board=Board(view, health, config.gateway.name), health=health,
         ledger=ledger, stopping=stopping, releases=Releases(gateway=config.gateway.name, anchor=anchor, validity=validity, now=time.time),
     )  # fmt: skip
     return Gateway(
-        ledger=ledger, health=health, validity=validity, stopping=stopping,
+        ledger=ledger, health=health, validity=validity, sync=sync, stopping=stopping,
         listeners=(
-            ("sync", _listener(SyncApi(centre, Budget()).app(), sync_context(config)), bind(config.sync.listen)),
+            ("sync", _listener(sync.app(), sync_context(config)), bind(config.sync.listen)),
             ("api", _listener(public, api_context(config)), bind(config.api.listen)),
         ),
     )  # fmt: skip
@@ -160,6 +165,16 @@ async def _watch_validity(gateway: Gateway) -> None:
             gateway.health.alarm("GWY-13")
         stale = found
         await asyncio.sleep(STALE_CHECK_S)
+
+
+async def _watch_uploads(gateway: Gateway) -> None:
+    while True:
+        try:
+            if swept := await gateway.sync.sweep_uploads():
+                log.info("uploads swept", files=swept)
+        except OSError as error:
+            log.error("uploads not swept", error=str(error))  # noqa: TRY400  # the text says it
+        await asyncio.sleep(SWEEP_S)
 
 
 # -- listeners ---------------------------------------------------------------------------------------------------------

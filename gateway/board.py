@@ -6,7 +6,8 @@ from gateway.consumers import moment
 from gateway.errors import ALARMS
 from gateway.health import Health
 from gateway.ledger_view import Arrival, LedgerView
-from sync.header import decode
+from sync.errors import SyncError
+from sync.header import Header, decode
 
 ARRIVALS_MAX = 50  # a screen and a half: who wants more asks the API
 ALARMS_SHOWN_MAX = 20
@@ -91,9 +92,9 @@ class Board:
         )  # fmt: skip
 
     def _alarms(self) -> tuple[AlarmRow, ...]:
-        """Those the ledger remembers, and those of this process that concern no node."""
+        """Those of this process that concern no node, and those the ledger remembers."""
         kept = [(code, node, stream, moment(us)) for code, node, stream, us, _ in self._view.alarms(ALARMS_SHOWN_MAX)]
-        own = [(a.code, a.node, a.stream, _seconds(int(a.since))) for a in self._health.alarms() if not a.node]
+        own = [(a.code, a.node, a.stream, _seconds(int(a.since))) for a in self._health.alarms()]
         return tuple(
             AlarmRow(code=code, node=node, stream=stream, at=at, text=ALARMS[code][1])
             for code, node, stream, at in (*own, *kept)
@@ -101,12 +102,20 @@ class Board:
 
 
 def _arrival(found: Arrival) -> ArrivalRow:
-    header = decode(found.header) if found.header else None
+    header = _header(found.header)
     return ArrivalRow(
         row=found.row, node=found.origin.node, stream=found.origin.stream, epoch=found.origin.epoch, seq=found.seq,
         received_at=moment(header.received_us) if header else "", kind=header.kind.word if header else "", type=header.message_type if header else "",
         verdict=header.verdict.word if header else "", octets=header.body_bytes if header else 0,
     )  # fmt: skip
+
+
+def _header(stored: bytes) -> Header | None:
+    """None where it is lost: one flipped bit must not take the page away."""
+    try:
+        return decode(stored) if stored else None
+    except SyncError:
+        return None
 
 
 def _seconds(at: int) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import structlog
 from cryptography import x509
 
 from gateway.errors import NoEvidence
@@ -18,7 +19,9 @@ from sync.errors import SyncError
 from sync.evidence import Evidence
 from sync.header import CONTROL_ID, decode, decode_particulars
 from sync.record import BodyState, Record
+from sync.store import damage
 
+log = structlog.get_logger()
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -77,7 +80,7 @@ class Consumers:
                 return lines, record.seq
             held = record.seq in page.held
             if release or not held:
-                lines.append(line(record, span.epoch, held=held))
+                lines.append(line(verified(record, span.log), span.epoch, held=held))
         return lines, page.next if page.records else span.end
 
     def evidence(self, node: str, stream: str, *, epoch: int, seq: int, release: bool) -> bytes:
@@ -86,7 +89,7 @@ class Consumers:
         found = None if log is None else self._view.record(log.log, seq, log.frontier.size)
         if log is None or found is None or (found[1] and not release):
             raise LookupError("no such record")
-        record, _, proof = found
+        record, proof = verified(found[0], log.log), found[2]
         if not record.header:
             raise NoEvidence("the header of this record is lost: only its leaf is known")
         validity = self._validity.data
@@ -123,6 +126,15 @@ class Consumers:
         if not logs and (stream is not None or node not in {found.name for found in self._view.nodes()}):
             raise LookupError("no such node or stream")
         return logs
+
+
+def verified(record: Record, log_row: int) -> Record:
+    """The record as far as it still is what its leaf says: a flipped bit of the ledger's disk shows as damage, and reaches nobody as content."""
+    lost = damage(record)
+    if lost is None:
+        return record
+    log.error("record.damaged", log=log_row, seq=record.seq, lost=lost.word)
+    return record.without_body(lost)
 
 
 def line(record: Record, epoch: int, *, held: bool) -> bytes:

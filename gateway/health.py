@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-ALARMS_MAX = 512  # places kept in memory for the page; the ledger keeps its own
 COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 log = structlog.get_logger()
@@ -59,15 +58,15 @@ class Health:
         self._refusals.labels(code).inc()
 
     def alarm(self, code: str, node: str = "", stream: str = "") -> None:
-        """Count an alarm, log it, and keep it for the page."""
+        """Count an alarm and log it; the gateway's own are kept for the page, those of nodes are in the ledger."""
         self._raised.labels(code).inc()
         log.warning("alarm", code=code, node=node, stream=stream)
         place = (code, node, stream)
-        if place not in self._alarms and len(self._alarms) < ALARMS_MAX:
+        if not node and place not in self._alarms:
             self._alarms[place] = Alarm(code, node, stream, self._now())
 
     def alarms(self) -> list[Alarm]:
-        """What was raised since the start, in order of code and place."""
+        """The gateway's own that were raised since the start, in order of code."""
         return sorted(self._alarms.values())
 
     def metrics(self) -> bytes:

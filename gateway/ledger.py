@@ -103,7 +103,7 @@ class Ledger(Protocol):
         """How many calls wait for the writer."""
 
     def session(self, call: SessionCall) -> Future[SessionOpened | Refuse]:
-        """Judge and admit a start."""
+        """Judge and admit a start. Some milliseconds of work are done before this returns."""
 
     def put(self, call: PutCall) -> Future[Receipt | Refuse]:
         """Judge and append a batch."""

@@ -28,6 +28,10 @@ class KeyRows:
         self._connection = connection
         self._verifiers: dict[int, Verifier] = {}
 
+    def forget(self) -> None:
+        """Something was rolled back: a row that was read of it may soon be another certificate's."""
+        self._verifiers.clear()
+
     def keep_certificate(self, owner: str, role: str, certificate: bytes, now_us: int) -> int:
         """Keep a certificate (DER) under its owner and key id; give its row. Raises BadCertificate."""
         parsed = read(certificate)

@@ -252,11 +252,12 @@ class Rows:
     # -- alarms ----------------------------------------------------------------------------------------------------
 
     def alarm(self, code: str, node: str, stream: str, now_us: int) -> None:
-        """Remember an alarm: one row per kind and place."""
+        """Remember an alarm: one row per kind and place. A stream that is not held is not named: its name would be anybody's, as often as he likes."""
         self._connection.execute(
-            "INSERT INTO alarm (code, node, stream, first_us, last_us, count) VALUES (?, ?, ?, ?, ?, 1)"
+            "INSERT INTO alarm (code, node, stream, first_us, last_us, count)"
+            " VALUES (?1, ?2, iif(EXISTS (SELECT 1 FROM log WHERE node = ?2 AND stream = ?3), ?3, ''), ?4, ?4, 1)"
             " ON CONFLICT (code, node, stream) DO UPDATE SET last_us = excluded.last_us, count = count + 1",
-            (code, node, stream, now_us, now_us),
+            (code, node, stream, now_us),
         )
 
     # -- inside ----------------------------------------------------------------------------------------------------

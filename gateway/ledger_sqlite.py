@@ -8,9 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import Empty, Full, Queue
 from threading import Thread
-from typing import Any, Protocol
+from typing import Protocol
 
 import apsw
 import structlog
@@ -19,8 +18,10 @@ from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
 from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCall, SessionOpened
 from gateway.ledger_carried import NEVER, brought_by, hold_if_late, introduce, judged_as, opened_by, settle
 from gateway.ledger_keys import COSIGN, LOG, Brought
+from gateway.ledger_queue import CallQueue, Waiting
 from gateway.ledger_rows import Rows
 from sync.agreement import Told
+from sync.announced import read_heads
 from sync.certificates import read, verifier_of
 from sync.keys import Signer
 from sync.receiver import (
@@ -43,15 +44,11 @@ from sync.receiver import (
 from sync.store import create
 
 SCHEMA = Path(__file__).parent / "ledger_schema"
-WAITING_CALLS_MAX = 256  # behind one writer: at a slow disk's 20 ms a commit, no call waits longer than a few seconds
-GROUP_CALLS_MAX = 64  # calls in one transaction: the first of them waits for the last
-GROUP_BYTES_MAX = 32 * 1024 * 1024  # body bytes in one transaction: bounds the WAL and the wait; one batch always fits
 FREE_BYTES_MIN = 256 * 1024 * 1024  # below, batches are refused: the largest group in WAL and file, and the logs
 FENCE_BYTES = 16  # 128 bits: no one guesses the latest fence
 LEDGER_ID_BYTES = 16
 DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NotADBError)
 
-Call = SessionCall | PutCall | EpochCall | RootCall | ReleaseCall
 log = structlog.get_logger()
 
 
@@ -75,16 +72,6 @@ class Dice:
     free_bytes: Callable[[], int]
 
 
-@dataclass(slots=True)
-class _Waiting:
-    call: Call
-    future: Future[Any]
-    answer: Any = None
-    records: int = 0
-    alarms: tuple[Raise, ...] = ()
-    admits: bool = False
-
-
 class SqliteLedger:
     """The embedded ledger. `on_death` is called on the writer thread when it cannot go on; it should end the process."""
 
@@ -94,17 +81,16 @@ class SqliteLedger:
     ) -> None:  # fmt: skip
         self._path, self._vfs, self._dice, self._meter, self._on_death = path, vfs, dice, meter, on_death
         self._receiver = Receiver(cosigner)
-        self._queue: Queue[_Waiting | None] = Queue(WAITING_CALLS_MAX)
+        self._queue = CallQueue()
         # monotonic; a node admitted before this process started counts as admitted before any connection
         self._admitted_at: dict[str, float] = {}
-        self._ending = False
         self._thread = Thread(target=self._run, name="ledger", daemon=True)
         self.id = self._prepare(cosigner.name, cosign_certificate)
 
     @property
     def waiting(self) -> int:
         """How many calls wait for the writer."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     @property
     def alive(self) -> bool:
@@ -117,36 +103,30 @@ class SqliteLedger:
 
     def stop(self) -> None:
         """Let the writer finish what waits, and end it."""
-        self._queue.put(None)
+        self._queue.end()
         self._thread.join()
 
     def session(self, call: SessionCall) -> Future[SessionOpened | Refuse]:
-        """Judge and admit a start."""
-        return self._enqueue(call)
+        """Judge and admit a start. The heads that it brings are verified here, by the caller: 128 signatures would hold up all who wait."""
+        certificates = (call.log_certificate, *(each.certificate for each in call.earlier))
+        verifiers = [verifier_of(read(each), call.node) for each in certificates]
+        return self._queue.put(call, read_heads(call.request.heads, verifiers, call.node))
 
     def put(self, call: PutCall) -> Future[Receipt | Refuse]:
         """Judge and append a batch."""
-        return self._enqueue(call)
+        return self._queue.put(call)
 
     def epoch(self, call: EpochCall) -> Future[Taken | Refuse]:
         """Judge an opening statement and make its log."""
-        return self._enqueue(call)
+        return self._queue.put(call)
 
     def root(self, call: RootCall) -> Future[Told]:
         """Tell a root."""
-        return self._enqueue(call)
+        return self._queue.put(call)
 
     def release(self, call: ReleaseCall) -> Future[int | Refuse]:
         """Release what is held of a node; how many records."""
-        return self._enqueue(call)
-
-    def _enqueue(self, call: Call) -> Future[Any]:
-        waiting = _Waiting(call, Future())
-        try:
-            self._queue.put_nowait(waiting)
-        except Full:
-            raise Busy("too many calls wait for the ledger") from None
-        return waiting.future
+        return self._queue.put(call)
 
     # -- the writer thread ----------------------------------------------------------------------------------------
 
@@ -175,24 +155,11 @@ class SqliteLedger:
         except BaseException as error:  # noqa: BLE001  # whatever it is, a gateway without its writer must not look alive
             self._on_death(error)
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[Waiting]:
         """Wait for a call and take what queued meanwhile; empty: the end."""
-        group: list[_Waiting] = []
-        octets = 0
-        while not self._ending and len(group) < GROUP_CALLS_MAX and octets < GROUP_BYTES_MAX:
-            try:
-                waiting = self._queue.get(block=not group)
-            except Empty:
-                break
-            if waiting is None:
-                self._ending = True
-                break
-            if waiting.future.set_running_or_notify_cancel():
-                group.append(waiting)
-                octets += _octets(waiting.call)
-        return group
+        return self._queue.take()
 
-    def _with_room(self, group: list[_Waiting]) -> list[_Waiting]:
+    def _with_room(self, group: list[Waiting]) -> list[Waiting]:
         """The calls that may go on: where the disk is nearly full, batches are told so now. A commit that fails for it would end the process."""
         if self._dice.free_bytes() >= FREE_BYTES_MIN:
             return group
@@ -203,7 +170,7 @@ class SqliteLedger:
         )
         return [waiting for waiting in group if not isinstance(waiting.call, PutCall)]
 
-    def _commit(self, connection: apsw.Connection, rows: Rows, group: list[_Waiting]) -> None:
+    def _commit(self, connection: apsw.Connection, rows: Rows, group: list[Waiting]) -> None:
         """One transaction for the group, then its answers. Raises LedgerLost where the outcome is unknown."""
         started = self._dice.monotonic()
         try:
@@ -217,6 +184,7 @@ class SqliteLedger:
                 self._judge_safely(connection, rows, waiting)
         except apsw.FullError:
             _rollback(connection)
+            rows.keys.forget()
             self._meter.alarm("GWY-14", "", "")
             return _fail(group, GatewayFull("the ledger's disk is full"))
         except DISK_ERRORS as error:
@@ -229,7 +197,7 @@ class SqliteLedger:
         self._tell(group, self._dice.monotonic() - started)
         return None
 
-    def _judge_safely(self, connection: apsw.Connection, rows: Rows, waiting: _Waiting) -> None:
+    def _judge_safely(self, connection: apsw.Connection, rows: Rows, waiting: Waiting) -> None:
         """One call in a savepoint: what goes wrong with it, goes wrong with it alone."""
         connection.execute("SAVEPOINT one")
         try:
@@ -238,13 +206,14 @@ class SqliteLedger:
             raise
         except Exception as error:
             connection.execute("ROLLBACK TO one")
+            rows.keys.forget()
             waiting.answer, waiting.records, waiting.admits, waiting.alarms = error, 0, False, ()
             if not isinstance(error, SwapLost):
                 log.exception("ledger call failed", node=waiting.call.node, call=type(waiting.call).__name__)
                 waiting.alarms = (Raise("GWY-16"),)
         connection.execute("RELEASE one")
 
-    def _judge(self, rows: Rows, waiting: _Waiting) -> None:
+    def _judge(self, rows: Rows, waiting: Waiting) -> None:
         match waiting.call:
             case SessionCall() as call:
                 self._session(rows, waiting, call)
@@ -257,7 +226,7 @@ class SqliteLedger:
             case ReleaseCall() as call:
                 waiting.answer = rows.release(call, self._dice.now_us())
 
-    def _tell(self, group: list[_Waiting], seconds: float) -> None:
+    def _tell(self, group: list[Waiting], seconds: float) -> None:
         now = self._dice.monotonic()
         records = sum(waiting.records for waiting in group)
         if records:
@@ -274,27 +243,29 @@ class SqliteLedger:
 
     # -- one call, inside the transaction --------------------------------------------------------------------------
 
-    def _session(self, rows: Rows, waiting: _Waiting, call: SessionCall) -> None:
+    def _session(self, rows: Rows, waiting: Waiting, call: SessionCall) -> None:
         now_us = self._dice.now_us()
         brought = (Brought(call.log_certificate, current=True), *call.earlier)
         effects = self._receiver.handle(
             SessionAsked(
                 node=call.node, request=call.request, known=rows.admitted(call.node, call.request.boot), logs=rows.heads(call.node),
                 fresh=self._dice.random(FENCE_BYTES).hex(), stale=call.connected_at > self._admitted_at.get(call.node, float("-inf")),
-                verifiers=tuple(verifier_of(read(each.certificate), call.node) for each in brought), announced=rows.announced(call.node),
+                heads=waiting.heads, announced=rows.announced(call.node),
             ),
             now_us // 1_000_000,
         )  # fmt: skip
         admitted = isinstance(effects[-1], Opened)
         certificate = rows.keys.keep_certificate(call.node, LOG, call.log_certificate, now_us) if admitted else 0
+        too_many = False
         for effect in effects:
             match effect:
                 case Admit():
                     rows.admit(call.node, effect, certificate, now_us)
                     waiting.admits = True
                 case OpenLog():
-                    if not rows.open_log(effect):
-                        self._raise(rows, waiting, Raise("GWY-15", effect.origin.stream), now_us)
+                    if not too_many and not rows.open_log(effect):
+                        too_many = True  # nor will there be room for the next; and one alarm says it
+                        self._raise(rows, waiting, Raise("GWY-15"), now_us)
                 case Announce(head):
                     rows.announce(head, now_us)
                 case Opened(fence, held):
@@ -303,7 +274,7 @@ class SqliteLedger:
                 case _:
                     self._other(rows, waiting, effect, now_us)
 
-    def _put(self, rows: Rows, waiting: _Waiting, call: PutCall) -> None:
+    def _put(self, rows: Rows, waiting: Waiting, call: PutCall) -> None:
         now_us = self._dice.now_us()
         known, found = rows.admitted(call.node, ""), rows.head(call.node, call.stream)
         if call.log_certificate:
@@ -340,7 +311,7 @@ class SqliteLedger:
             else:
                 self._other(rows, waiting, effect, now_us)
 
-    def _epoch(self, rows: Rows, waiting: _Waiting, call: EpochCall) -> None:
+    def _epoch(self, rows: Rows, waiting: Waiting, call: EpochCall) -> None:
         now_us, same = self._dice.now_us(), None
         known = rows.admitted(call.node, "")
         if call.log_certificate:
@@ -367,7 +338,7 @@ class SqliteLedger:
                 waiting.answer = Refuse(422, "bad-opening", "this stream has as many epochs as are taken")
                 return
 
-    def _other(self, rows: Rows, waiting: _Waiting, effect: Effect, now_us: int) -> None:
+    def _other(self, rows: Rows, waiting: Waiting, effect: Effect, now_us: int) -> None:
         match effect:
             case Raise():
                 self._raise(rows, waiting, effect, now_us)
@@ -376,7 +347,7 @@ class SqliteLedger:
             case _:
                 raise TypeError(f"the receiver gave {type(effect).__name__} for {type(waiting.call).__name__}")
 
-    def _raise(self, rows: Rows, waiting: _Waiting, effect: Raise, now_us: int) -> None:
+    def _raise(self, rows: Rows, waiting: Waiting, effect: Raise, now_us: int) -> None:
         rows.alarm(effect.code, waiting.call.node, effect.stream, now_us)
         waiting.alarms = (*waiting.alarms, effect)
 
@@ -385,11 +356,7 @@ def _never_admitted() -> Refuse:
     return Refuse(403, "fenced", "no start of this node was ever admitted here")
 
 
-def _octets(call: Call) -> int:
-    return sum(len(record.body) for record in call.batch.records) if isinstance(call, PutCall) else 0
-
-
-def _fail(group: list[_Waiting], error: Exception) -> None:
+def _fail(group: list[Waiting], error: Exception) -> None:
     for waiting in group:
         waiting.future.set_exception(error)
 

@@ -10,18 +10,19 @@ import structlog
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from gateway.board import Board
 from gateway.config import Config, Token
 from gateway.consumers import Consumers, Span
-from gateway.errors import Busy, NoEvidence
+from gateway.errors import Busy, GatewayFull, NoEvidence
 from gateway.health import METRICS_TYPE, Health
 from gateway.ledger_sqlite import SqliteLedger
 from gateway.page import serve_page
 from gateway.problems import Problem, busy, on_fault, on_http, on_problem
 from gateway.releases import Releases
+from gateway.request_body import content_length, read_body
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX
 from sync.receiver import Refuse
@@ -148,17 +149,33 @@ class Signed(BaseModel):
     certificate: Annotated[str, Field(max_length=CERTIFICATE_CHARS_MAX)]
 
 
+SIGNED_BYTES_MAX = 2 * (RELEASE_BYTES_MAX + CERTIFICATE_CHARS_MAX)  # JSON writes a line's end as two characters
+SIGNED_OPENAPI = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": Signed.model_json_schema()}}}
+}
+
+
+async def _signed(request: Request) -> Signed:
+    body = await read_body(request, content_length(request, SIGNED_BYTES_MAX))
+    try:
+        return Signed.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+
+
 def _serve_releases(app: FastAPI, releases: Releases, ledger: SqliteLedger, bearer: Callable[[Request], Token]) -> None:
     """POST …/release."""
 
-    @app.post("/v1/nodes/{node}/release")
-    async def release(node: str, signed: Signed, token: Annotated[Token, Depends(bearer)]) -> JSONResponse:
+    # the body is read here: FastAPI would take all of it, however long, before it asks for the token
+    @app.post("/v1/nodes/{node}/release", openapi_extra=SIGNED_OPENAPI)
+    async def release(node: str, request: Request, token: Annotated[Token, Depends(bearer)]) -> JSONResponse:
         if not token.release:
             raise Problem(403, "forbidden", "this token has no right to release")
+        signed = await _signed(request)
         call = releases.judge(node, signed.statement.encode(), signed.certificate)
         try:
             answer = await asyncio.wrap_future(ledger.release(call))
-        except Busy as error:
+        except (Busy, GatewayFull) as error:
             raise busy(str(error), window=0, wait_s=BUSY_WAIT_S) from error
         if isinstance(answer, Refuse):
             raise Problem(answer.status, answer.code, answer.detail)

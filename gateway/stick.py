@@ -6,11 +6,13 @@ that key. There is no fence: a stick is nobody's connection. Order, roots and si
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import ELOOP, ENXIO
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -53,7 +55,7 @@ from sync.stick import (
     read_manifest,
     where,
 )
-from sync.store import SafeDatabase
+from sync.store import SafeDatabase, sync_file
 
 TRIES_MAX = 50  # the running gateway writes the same ledger: a busy moment passes within a commit or two
 TRY_AGAIN_S = 0.2
@@ -133,7 +135,7 @@ def load_seal_keys(files: Sequence[Path]) -> dict[str, X25519PrivateKey]:
 
 def folders(stick: Path) -> list[Path]:
     """The nodes' folders on a stick. Raises BadStick where there is none."""
-    found = sorted(path.parent for path in stick.glob(f"wasl-*/{MANIFEST_NAME}"))
+    found = sorted(path.parent for path in stick.glob(f"wasl-*/{MANIFEST_NAME}") if not path.parent.is_symlink())
     if not found:
         raise BadStick("no export of a node is on this stick")
     return found[:NODES_MAX]
@@ -277,15 +279,27 @@ def _leave(folder: Path, receipts: Receipts) -> None:
     (folder / ROOM_NAME).unlink(missing_ok=True)
     path = folder / RECEIPTS_NAME
     fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
+    fresh.unlink(missing_ok=True)
+    # made here and nowhere else: what stood there may have been a link to a file of this machine
+    with fresh.open("xb") as file:
         file.write(receipts.encode())
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+    sync_file(folder)
 
 
 def _read(path: Path, most: int) -> bytes:
-    with path.open("rb") as file:
+    """A file of the stick. Raises BadStick where it is too long, or a link, a pipe or a device: an open would leave the stick, or wait for ever."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {ELOOP, ENXIO}:
+            raise BadStick(f"{path.name} is no plain file") from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadStick(f"{path.name} is no plain file")
         data = file.read(most + 1)
     if len(data) > most:
         raise BadStick(f"{path.name} is too long")

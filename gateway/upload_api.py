@@ -9,14 +9,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.budget import Budget
-from gateway.errors import UploadGap, UploadQuota
+from gateway.errors import GatewayFull, UploadGap, UploadQuota
 from gateway.problems import Problem, busy
 from gateway.uploads import Uploads
 from sync.errors import BadUpload
 from sync.upload import ID, UPLOAD_BYTES_MAX
 
 SIZE_HEADER = "Wasl-Upload-Size"
-FULL_WAIT_S = 300  # until another upload of the node is used or old
+FULL_WAIT_S = 300  # until another upload of the node is used or old, or people made room
 
 
 @dataclass(slots=True)
@@ -44,11 +44,14 @@ class UploadApi:
     def __init__(self, uploads: Uploads, budget: Budget) -> None:
         self._uploads, self._budget = uploads, budget
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="uploads")
-        self._thread.submit(uploads.sweep)
 
     def fetch(self, node: str) -> Fetched:
         """How a batch of this node gets its uploads."""
         return Fetched(self._uploads, node)
+
+    async def sweep(self) -> int:
+        """Delete what no part came to for too long; how many."""
+        return await self._run(self._uploads.sweep)
 
     async def size(self, request: Request, node: str) -> Response:
         """HEAD: how much of it is here durably."""
@@ -63,7 +66,7 @@ class UploadApi:
             held = await self._run(lambda: self._uploads.write(node, name, offset, part))
         except UploadGap as gap:
             raise Problem(409, "rewind", "the upload does not end there", members={"size": gap.size}) from gap
-        except UploadQuota as error:
+        except (GatewayFull, UploadQuota) as error:
             raise busy(str(error), window=self._budget.window, wait_s=FULL_WAIT_S) from error
         return JSONResponse({"size": held})
 

@@ -5,11 +5,11 @@ that the batch names, and the node is told to start over.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.errors import UploadGap, UploadQuota
+from gateway.errors import GatewayFull, UploadGap, UploadQuota
 from sync.errors import BadUpload
 from sync.upload import UPLOAD_BYTES_MAX, unpack
 
@@ -20,21 +20,29 @@ USED = ".used"  # its batch is committed: kept for a lost answer's sake, the fir
 
 
 class Uploads:
-    """All nodes' uploads under one folder. `now` is POSIX seconds. One thread at a time for each node's upload; the caller sees to it."""
+    """All nodes' uploads under one folder. `now` is POSIX seconds; `free_bytes`: of the disk, beyond what the ledger needs.
 
-    def __init__(self, folder: Path, now: Callable[[], float], *, quota_bytes: int = QUOTA_BYTES) -> None:
-        self._folder, self._now, self._quota = folder, now, quota_bytes
+    One thread writes and sweeps; others read, use and forget meanwhile, so a file may be gone whenever it is looked at.
+    """
+
+    def __init__(
+        self, folder: Path, now: Callable[[], float], *, quota_bytes: int = QUOTA_BYTES, free_bytes: Callable[[], int] = lambda: UPLOAD_BYTES_MAX
+    ) -> None:  # fmt: skip
+        self._folder, self._now, self._quota, self._free = folder, now, quota_bytes, free_bytes
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def size(self, node: str, name: str) -> int:
         """Bytes of it that are here durably; 0 for one that is not."""
-        found = self._find(node, name)
-        return found.stat().st_size if found is not None else 0
+        for path in self._places(node, name):
+            with suppress(FileNotFoundError):
+                return path.stat().st_size
+        return 0
 
     def write(self, node: str, name: str, offset: int, part: bytes) -> int:
         """Append a part; the size after it, on stable storage. The same part again changes nothing.
 
-        Raises UploadGap where it does not continue what is here, UploadQuota where the node has too much here, or this one is too long.
+        Raises UploadGap where it does not continue what is here, UploadQuota where the node has too much here, or this one is too long,
+        GatewayFull where the disk has no room.
         """
         held, end = self.size(node, name), offset + len(part)
         if offset != held:
@@ -42,6 +50,8 @@ class Uploads:
                 return held
             raise UploadGap(held)
         self._make_room(node, name, len(part), end)
+        if self._free() < len(part):
+            raise GatewayFull("the disk of uploads is nearly full")
         path = self._folder / node / name
         with path.open("ab") as file:
             file.write(part)
@@ -75,21 +85,24 @@ class Uploads:
 
     def sweep(self) -> int:
         """Delete what no part came to for too long; how many."""
-        old = [path for path in self._folder.glob("*/*") if self._is_old(path)]
+        old = [path for path, found in _files(self._folder.glob("*/*")) if self._is_old(found)]
         for path in old:
             path.unlink(missing_ok=True)
         return len(old)
 
     def _bytes(self, node: str, name: str) -> bytes:
-        found = self._find(node, name)
-        return found.read_bytes() if found is not None else b""
+        for path in self._places(node, name):
+            with suppress(FileNotFoundError):
+                return path.read_bytes()
+        return b""
 
-    def _find(self, node: str, name: str) -> Path | None:
+    def _places(self, node: str, name: str) -> tuple[Path, Path]:
+        """Where it is, or else where it goes once it is used: looked at in this order, a rename in between misses nothing."""
         path = self._folder / node / name
-        return next((each for each in (path, path.with_suffix(USED)) if each.exists()), None)
+        return path, path.with_suffix(USED)
 
-    def _is_old(self, path: Path) -> bool:
-        return path.stat().st_mtime < self._now() - KEPT_S
+    def _is_old(self, found: os.stat_result) -> bool:
+        return found.st_mtime < self._now() - KEPT_S
 
     def _make_room(self, node: str, name: str, more: int, end: int) -> None:
         """Delete what is old, then what is used, until so many bytes more, and one upload, fit what the node may have."""
@@ -99,19 +112,32 @@ class Uploads:
         if not folder.exists():
             folder.mkdir(mode=0o700)
             _sync_folder(self._folder)
-        others = sorted((path for path in folder.iterdir() if path.stem != name), key=lambda path: path.stat().st_mtime)
-        for path in [path for path in others if self._is_old(path)]:
-            path.unlink(missing_ok=True)
-            others.remove(path)
-        room = self._quota - sum(path.stat().st_size for path in folder.iterdir())
+        files = _files(folder.iterdir())
+        room, others = self._quota, []
+        for path, found in sorted(files, key=lambda each: each[1].st_mtime):
+            if path.stem != name and self._is_old(found):
+                path.unlink(missing_ok=True)
+                continue
+            room -= found.st_size
+            if path.stem != name:
+                others.append((path, found.st_size))
         count = len(others)
-        for path in [path for path in others if path.suffix == USED]:
+        for path, octets in [each for each in others if each[0].suffix == USED]:
             if room >= more and count < UPLOADS_MAX:
                 break
-            room, count = room + path.stat().st_size, count - 1
+            room, count = room + octets, count - 1
             path.unlink(missing_ok=True)
         if room < more or count >= UPLOADS_MAX:
             raise UploadQuota("this node has as many uploads here as it may")
+
+
+def _files(paths: Iterable[Path]) -> list[tuple[Path, os.stat_result]]:
+    """Those that are still there when they are looked at."""
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found.append((path, path.stat()))
+    return found
 
 
 def _sync_folder(folder: Path) -> None:

@@ -41,6 +41,7 @@ _ERROR_TEXTS: Final = {  # HL7 table 0357
     "207": b"Application internal error",
 }
 _ACCEPTED: Final = Outcome.ACCEPTED
+_NEVER: Final = b"NE"  # HL7 table 0155
 _NOTHING: Final = Facts(
     Route(processing_id=b"P", version=b"2.5"), b""
 )  # a reply to bytes without MSH still has to parse
@@ -53,6 +54,16 @@ class _Complaint(NamedTuple):
     is_warning: bool
     location: str
     text: str
+
+
+class _Form(NamedTuple):
+    """MSA-1, the reply's own MSH-10 and MSH-7, MSA-4, and whether it is an application reply of enhanced mode."""
+
+    code: bytes
+    own_id: bytes
+    time: bytes
+    expected: bytes = b""
+    is_application: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,39 +101,47 @@ def _dialect(declaration: bytes) -> _Dialect:
 _STANDARD: Final = _dialect(b"MSH|^~\\&|")
 
 
-def acknowledge(raw: bytes, verdict: Verdict, *, control_id: bytes, now: bytes) -> bytes:
+def acknowledge(
+    raw: bytes, verdict: Verdict, *, control_id: bytes, now: bytes, ack_code: str = "", expected: bytes = b"", is_application: bool = False
+) -> bytes:  # fmt: skip
     """Write the reply to a message. `control_id`: the reply's own MSH-10. `now`: its MSH-7, an HL7 time stamp. Both printable ASCII.
 
-    AA, AE or AR as the verdict says; a warning is an AA that names it from HL7 2.5 on, where ERR has a severity.
+    MSA-1 is `ack_code`, or else AA, AE or AR as the verdict says; a warning is an AA (CA) that names it from HL7 2.5 on, where ERR has a
+    severity. `expected` is MSA-4 (2.9.1). An application reply of enhanced mode asks for no reply itself (2.8.3.2).
     """
     complaint, found = None, verdict.facts
     if verdict.outcome is not _ACCEPTED:
         is_warning = verdict.outcome == Outcome.ACCEPTED_WITH_WARNING
         complaint = _Complaint(verdict.error_code, is_warning, verdict.location, verdict.text)
-    elif found is not None and found.is_plain:  # nearly all that a node ever writes
-        before, middle, after = _accepting(found.route)
+    elif (
+        found is not None and found.is_plain and not (expected or is_application)
+    ):  # nearly all that a node ever writes
+        before, middle, after = _accepting(found.route, ack_code or "AA")
         return b"".join((before, now, middle, control_id, after, found.control_id, b"\r"))
-    return _reply(raw, verdict.facts, verdict.ack_code, complaint, control_id, now)
+    form = _Form((ack_code or verdict.ack_code).encode("ascii"), control_id, now, expected, is_application)
+    return _reply(raw, verdict.facts, complaint, form)
 
 
 @lru_cache(maxsize=256)  # one for each sender and type: a hospital has some tens
-def _accepting(route: Route) -> tuple[bytes, bytes, bytes]:
-    """Give what stands in a plain AA before the time, before the reply's id and before the sender's id."""
+def _accepting(route: Route, ack_code: str) -> tuple[bytes, bytes, bytes]:
+    """Give what stands in a plain AA or CA before the time, before the reply's id and before the sender's id."""
     # neither mark can stand in a plain header
-    msh, msa, _ = _segments(Facts(route, b""), _STANDARD, b"\x1c", b"\x0b", b"AA", None)
+    form = _Form(ack_code.encode("ascii"), b"\x1c", b"\x0b")
+    msh, msa, _ = _segments(Facts(route, b""), _STANDARD, form, None)
     before, _, rest = msh.partition(b"\x0b")
     middle, _, after = rest.partition(b"\x1c")
     return before, middle, after + b"\r" + msa
 
 
-def refuse(raw: bytes, *, ack_code: str, error_code: str, text: str, control_id: bytes, now: bytes) -> bytes:
+def refuse(
+    raw: bytes, *, ack_code: str, error_code: str, text: str, control_id: bytes, now: bytes, expected: bytes = b""
+) -> bytes:  # fmt: skip
     """Write a reply for a reason outside the message: no room, or a frame of which only the first bytes are left."""
-    return _reply(raw, None, ack_code, _Complaint(error_code, False, "", text), control_id, now)
+    form = _Form(ack_code.encode("ascii"), control_id, now, expected)
+    return _reply(raw, None, _Complaint(error_code, False, "", text), form)
 
 
-def _reply(
-    raw: bytes, found: Facts | None, ack_code: str, complaint: _Complaint | None, own_id: bytes, time: bytes
-) -> bytes:
+def _reply(raw: bytes, found: Facts | None, complaint: _Complaint | None, form: _Form) -> bytes:
     """Write the reply as it stands, and again from clean values where the message's own do not belong into one."""
     dialect = _STANDARD
     try:
@@ -133,33 +152,44 @@ def _reply(
         found = _NOTHING
     if dialect.is_foreign:
         found = _rewritten(found, lambda value: value.replace(b"|", b"\\F\\"))
-    code = ack_code.encode("ascii")
     if dialect is not _STANDARD:
-        own_id = escape(_clean(own_id, COPIED_BYTES_MAX), dialect.separators)
-    segments = _segments(found, dialect, own_id, time, code, complaint)
+        form = form._replace(own_id=escape(_clean(form.own_id, COPIED_BYTES_MAX), dialect.separators))
+    segments = _segments(found, dialect, form, complaint)
     reply = b"\r".join(segments)
     # Whatever is short and holds no byte of _STRIPPED but the CRs just written needs no second look at each value.
     if len(reply) > COPIED_BYTES_MAX or len(reply.translate(None, _STRIPPED)) != len(reply) - len(segments) + 1:
         route = _rewritten(found, lambda value: _clean(value, COPIED_BYTES_MAX)).route
         found = Facts(route, _clean(found.control_id, CONTROL_ID_BYTES_MAX))
-        own_id, time = _clean(own_id, COPIED_BYTES_MAX), _clean(time, COPIED_BYTES_MAX)
-        reply = b"\r".join(_segments(found, dialect, own_id, time, code, complaint))
+        form = form._replace(
+            own_id=_clean(form.own_id, COPIED_BYTES_MAX), time=_clean(form.time, COPIED_BYTES_MAX),
+            expected=_clean(form.expected, COPIED_BYTES_MAX),
+        )  # fmt: skip
+        reply = b"\r".join(_segments(found, dialect, form, complaint))
     return reply
 
 
-def _segments(
-    found: Facts, dialect: _Dialect, own_id: bytes, time: bytes, code: bytes, complaint: _Complaint | None
-) -> tuple[bytes, ...]:
+def _segments(found: Facts, dialect: _Dialect, form: _Form, complaint: _Complaint | None) -> tuple[bytes, ...]:
     """MSH, MSA, and ERR where there is a complaint that the version can express; an empty one, for the last CR."""
-    msh = _msh(found.route, dialect, own_id, time)
-    msa = dialect.field.join((b"MSA", code, found.control_id))
+    msh = _msh(found.route, dialect, form)
+    says_more = complaint is not None and not (complaint.is_warning or _has_coded_errors(found.route.version))
+    msa = _msa(found.control_id, dialect, form, complaint.text if complaint and says_more else "")
     if complaint is None:
         return msh, msa, b""
     if _has_coded_errors(found.route.version):
         return msh, msa, _coded_err(complaint, dialect), b""
     if complaint.is_warning:  # an ERR without a severity would read as a refusal
         return msh, msa, b""
-    return msh, msa + dialect.field + _written(complaint.text, dialect), _old_err(complaint, dialect), b""
+    return msh, msa, _old_err(complaint, dialect), b""
+
+
+def _msa(control_id: bytes, dialect: _Dialect, form: _Form, text: str) -> bytes:
+    """MSA: code, the sender's id, where it is asked for a text (before 2.5), and which number is expected."""
+    parts = [b"MSA", form.code, control_id]
+    if text or form.expected:
+        parts.append(_written(text, dialect))
+    if form.expected:
+        parts.append(form.expected)
+    return dialect.field.join(parts)
 
 
 def _rewritten(found: Facts, write: Callable[[bytes], bytes]) -> Facts:
@@ -170,8 +200,8 @@ def _clean(value: bytes, bytes_max: int) -> bytes:
     return value.translate(None, _STRIPPED)[:bytes_max]
 
 
-def _msh(route: Route, dialect: _Dialect, own_id: bytes, time: bytes) -> bytes:
-    """MSH of the reply: the way back, what was answered, and no MSH-15 and 16 (HL7 2.8.3.1)."""
+def _msh(route: Route, dialect: _Dialect, form: _Form) -> bytes:
+    """MSH of the reply: the way back, what was answered; no MSH-15 and 16 (HL7 2.8.3.1) but NE in an application reply (2.8.3.2)."""
     event = route.trigger_event
     parts: tuple[bytes, ...] = (
         dialect.opening,
@@ -179,15 +209,17 @@ def _msh(route: Route, dialect: _Dialect, own_id: bytes, time: bytes) -> bytes:
         route.receiving_facility,
         route.sending_application,
         route.sending_facility,
-        time,
+        form.time,
         b"",
         dialect.component.join((b"ACK", event, b"ACK")) if event else b"ACK",
-        own_id,
+        form.own_id,
         route.processing_id,
         route.version,
     )
+    if form.is_application:
+        parts += b"", b"", _NEVER, _NEVER
     if route.character_set:
-        parts += b"", b"", b"", b"", b"", route.character_set
+        parts += *[b""] * (16 - len(parts)), route.character_set
     return dialect.field.join(parts)
 
 

@@ -3,17 +3,16 @@
 A verdict's codes and texts are those of the catalogue in `hl7.errors`; it holds nothing of the message but its facts.
 """
 
-import re
 from dataclasses import dataclass
 from dataclasses import field as _field
 from enum import IntEnum
-from fnmatch import translate
 from typing import Final, NamedTuple
 
 from hl7.errors import (
     EventNotAllowed,
     Hl7Error,
     NotEr7,
+    NotWanted,
     ProcessingIdNotAllowed,
     Reply,
     RequiredFieldMissing,
@@ -23,8 +22,10 @@ from hl7.errors import (
     UnknownCharacterSet,
     VersionNotAllowed,
 )
+from hl7.globs import Globs, compile_globs, events_of_type, first_of, is_allowed_sender, text_of
 from hl7.message import Facts, Message, Path, Route, facts, header
-from hl7.separators import Separators, codec, read_separators
+from hl7.routing import Rule, choose
+from hl7.separators import codec, read_separators
 
 _NULL: Final = b'""'  # HL7 2.5.3: "delete this value", so nothing a rule could be content with
 
@@ -55,21 +56,12 @@ class Verdict(NamedTuple):
     facts: Facts | None
 
 
-def _can_be_framed(name: str) -> bool:
+def can_be_framed(name: str) -> bool:
     """Tell whether a codec exists and leaves ASCII as it is; UTF-16 and UTF-32 do not."""
     try:
         return "MSH|\r".encode(name) == b"MSH|\r"
     except (LookupError, UnicodeError):
         return False
-
-
-_Globs = tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]
-
-
-def _compile(globs: tuple[str, ...], mark: str) -> _Globs:
-    """Pairs of patterns from "A|B"; what is left out stands for anything."""
-    pairs = (glob.split(mark, 1) if mark in glob else (glob, "*") for glob in globs)
-    return tuple((re.compile(translate(left)), re.compile(translate(right))) for left, right in pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +71,7 @@ class Rules:
     `senders`: "application|facility" globs over MSH-3 and MSH-4, matched whole and by their first component.
     `types`: "ADT^A01" globs over MSH-9.1 and MSH-9.2. `versions`, `processing_ids`: first components, exact.
     `required`: paths that hold a value. `charset`: Python's codec of the text whatever MSH-18 says (Windows-1256 has
-    no name there); `charset_default`: the codec where MSH-18 is empty. The other attributes are these, compiled.
+    no name there); `charset_default`: the codec where MSH-18 is empty. `routes`: see `hl7.routing`. The other attributes are these, compiled.
     """
 
     senders: tuple[str, ...] = ()
@@ -89,21 +81,25 @@ class Rules:
     required: tuple[str, ...] = ()
     charset: str = ""
     charset_default: str = "utf-8"
+    routes: tuple[Rule, ...] = ()
+    has_filters: bool = _field(init=False, repr=False, compare=False)
     has_rules: bool = _field(init=False, repr=False, compare=False)
     required_paths: tuple[Path, ...] = _field(init=False, repr=False, compare=False)
-    sender_globs: _Globs = _field(init=False, repr=False, compare=False)
-    type_globs: _Globs = _field(init=False, repr=False, compare=False)
+    sender_globs: Globs = _field(init=False, repr=False, compare=False)
+    type_globs: Globs = _field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in (self.charset or self.charset_default, self.charset_default):
-            if not _can_be_framed(name):
+            if not can_be_framed(name):
                 msg = f"not a character set that MLLP can carry and Python knows: {name!r}"
                 raise ValueError(msg)
-        has_rules = any((self.senders, self.types, self.versions, self.processing_ids, self.required))
+        has_filters = any(not rule.stream for rule in self.routes)
+        has_rules = has_filters or any((self.senders, self.types, self.versions, self.processing_ids, self.required))
+        object.__setattr__(self, "has_filters", has_filters)
         object.__setattr__(self, "has_rules", has_rules)
         object.__setattr__(self, "required_paths", tuple(Path.parse(path) for path in self.required))
-        object.__setattr__(self, "sender_globs", _compile(self.senders, "|"))
-        object.__setattr__(self, "type_globs", _compile(self.types, "^"))
+        object.__setattr__(self, "sender_globs", compile_globs(self.senders, "|"))
+        object.__setattr__(self, "type_globs", compile_globs(self.types, "^"))
 
 
 NO_RULES: Final = Rules()
@@ -114,19 +110,20 @@ def check(raw: bytes, rules: Rules = NO_RULES) -> Verdict:
     try:
         found = facts(raw)
     except NotEr7:
-        return _verdict(NotEr7, "", None)
+        return verdict_of(NotEr7, "", None)
     if rules.has_rules:
         refusal = _refusal(raw, rules, found.route)
         if refusal is not None:
-            return _verdict(refusal[0], refusal[1], found)
+            return verdict_of(refusal[0], refusal[1], found)
     if not raw.isascii():
         error = _text_error(raw, rules, found.route)
         if error is not None:
-            return _verdict(error, "MSH^1^18", found)
+            return verdict_of(error, "MSH^1^18", found)
     return Verdict(_ACCEPTED, "", "AA", "", "", "", found)
 
 
-def _verdict(error: type[Hl7Error], location: str, found: Facts | None) -> Verdict:
+def verdict_of(error: type[Hl7Error], location: str, found: Facts | None) -> Verdict:
+    """Give the verdict that an entry of the catalogue stands for."""
     outcome = Outcome.ACCEPTED_WITH_WARNING if error.reply == "AA" else Outcome.REJECTED
     return Verdict(outcome, error.code, error.reply, error.error_code, location, error.text, found)
 
@@ -137,22 +134,26 @@ _Refusal = tuple[type[Hl7Error], str] | None
 def _refusal(raw: bytes, rules: Rules, route: Route) -> _Refusal:
     """Return the first broken rule and where: who speaks, what about, and then what is missing."""
     separators = read_separators(header(raw))
-    if rules.senders and not _is_allowed_sender(rules.sender_globs, route, separators):
+    if rules.senders and not is_allowed_sender(rules.sender_globs, route, separators):
         return SenderNotAllowed, "MSH^1^3"
     if rules.types and (refusal := _type_refusal(rules.type_globs, route)):
         return refusal
-    if rules.processing_ids and _first(route.processing_id, separators) not in rules.processing_ids:
+    if rules.processing_ids and first_of(route.processing_id, separators) not in rules.processing_ids:
         return ProcessingIdNotAllowed, "MSH^1^11"
-    if rules.versions and _first(route.version, separators) not in rules.versions:
+    if rules.versions and first_of(route.version, separators) not in rules.versions:
         return VersionNotAllowed, "MSH^1^12"
+    if rules.has_filters:
+        rule = choose(raw, route, separators, rules.routes)
+        if rule is not None and not rule.stream:
+            return NotWanted, "MSH^1^9"
     return _missing(raw, rules.required_paths) if rules.required else None
 
 
-def _type_refusal(globs: _Globs, route: Route) -> _Refusal:
-    code, event = _text(route.message_code), _text(route.trigger_event)
-    events = [of_event for of_type, of_event in globs if of_type.match(code)]
+def _type_refusal(globs: Globs, route: Route) -> _Refusal:
+    events = events_of_type(globs, route)
     if not events:
         return TypeNotAllowed, "MSH^1^9^1^1"
+    event = text_of(route.trigger_event)
     return None if any(of_event.match(event) for of_event in events) else (EventNotAllowed, "MSH^1^9^1^2")
 
 
@@ -162,18 +163,15 @@ def _missing(raw: bytes, paths: tuple[Path, ...]) -> _Refusal:
     for path, value in zip(paths, message.read(paths), strict=True):
         filled = value if path.is_undivided else (value or b"").strip(message.separators.kernel)
         if not filled or filled == _NULL:
+            if _is_fragment(message):
+                return None
             return RequiredFieldMissing, _location(path)
     return None
 
 
-def _is_allowed_sender(globs: _Globs, route: Route, separators: Separators) -> bool:
-    application, facility = _text(route.sending_application), _text(route.sending_facility)
-    if any(of_application.match(application) and of_facility.match(facility) for of_application, of_facility in globs):
-        return True
-    application, facility = _first(route.sending_application, separators), _first(route.sending_facility, separators)
-    return any(
-        of_application.match(application) and of_facility.match(facility) for of_application, of_facility in globs
-    )
+def _is_fragment(message: Message) -> bool:
+    """Tell whether the rest of it came in the message before, or comes in the next (HL7 2.9.2): what is missing here may stand there."""
+    return any(value and value != _NULL for value in message.read(("MSH-14", "DSC-1")))
 
 
 def _text_error(raw: bytes, rules: Rules, route: Route) -> type[Hl7Error] | None:
@@ -195,17 +193,6 @@ def _declared_codec(raw: bytes, declared: bytes, default: str) -> str | None:
             declared = declared.split(bytes([repetition]), 1)[0]
         known = codec(declared) if declared.strip(b' "') else default
     return known
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
-
-
-def _first(value: bytes, separators: Separators) -> str:
-    """Return a field's first component, as text."""
-    if separators.component is not None:
-        value = value.split(bytes([separators.component]), 1)[0]
-    return _text(value)
 
 
 def _location(path: Path) -> str:

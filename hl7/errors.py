@@ -120,6 +120,62 @@ class RequiredFieldMissing(Hl7Error):
     hint = "The sender leaves out a field that this feed requires; the reply's ERR-2 (or ERR-1) names it."
 
 
+class SequenceNumberMissing(Hl7Error):
+    """The feed follows the sequence number protocol, and MSH-13 holds no number."""
+
+    code = "HL7-10"
+    error_code = "101"
+    text = "Sequence number is missing"
+    hint = "This feed follows the sequence number protocol. Switch it on in the sending system, or let the feed ignore MSH-13."
+
+
+class SequenceGap(Hl7Error):
+    """MSH-13 is beyond the number that is expected: messages between were not sent here."""
+
+    code = "HL7-11"
+    error_code = "100"
+    text = "Sequence number is not the expected one: messages before it are missing"
+    hint = "The reply's MSA-4 names the number that is expected; the sender has to go on from there. If it cannot, restart its link with number 0."
+
+
+class SequenceRepeated(Hl7Error):
+    """MSH-13 is a number that was taken before, with other bytes or long ago."""
+
+    code = "HL7-12"
+    error_code = "205"
+    text = "Sequence number was used before for another message"
+    hint = "The sender counts anew or lost its count: the reply's MSA-4 names the number that is expected. Restart its link with number 0, or with -1."
+
+
+class PartOfBatchRefused(Hl7Error):
+    """A rule of the feed refuses some messages of a batch; the others are taken. `location` counts those that are refused."""
+
+    code = "HL7-13"
+    reply = "AA"
+    text = "Some messages of this batch are refused"
+    hint = "Each message of the batch has its own reply, which names what is wrong with it. The record's detail counts the refused ones from 1."
+
+
+class BatchTooLong(Hl7Error):
+    """A batch holds more messages than can be answered one by one."""
+
+    code = "HL7-14"
+    error_code = "104"
+    text = "Batch holds too many messages"
+    hint = "Have the sender divide its batches; 4,096 messages in one are taken."
+
+
+class NotWanted(Hl7Error):
+    """A filter of the feed says that such messages are not wanted here."""
+
+    code = "HL7-15"
+    fault = "site"
+    reply = "AR"
+    error_code = "200"
+    text = "Such messages are not wanted on this feed"
+    hint = "A route of this feed without a stream refuses such messages. Change the feed's routes, or stop the sender from sending them here."
+
+
 class FrameOversized(Hl7Error):
     """A frame is longer than the feed allows; only its length, hash and first bytes are kept."""
 
@@ -160,6 +216,12 @@ CATALOGUE: Final[tuple[type[Hl7Error], ...]] = (
     ProcessingIdNotAllowed,
     VersionNotAllowed,
     RequiredFieldMissing,
+    SequenceNumberMissing,
+    SequenceGap,
+    SequenceRepeated,
+    PartOfBatchRefused,
+    BatchTooLong,
+    NotWanted,
     FrameOversized,
     FrameWithoutEnd,
     ClosedInsideFrame,

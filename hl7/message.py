@@ -169,6 +169,12 @@ class Route(NamedTuple):
     character_set: bytes = b""
 
 
+def is_test(route: Route) -> bool:
+    """Tell whether MSH-11 says training or debugging (T, D of HL7 table 0103), which no record of a patient may be made of."""
+    processing_id = route.processing_id
+    return processing_id != b"P" and processing_id[:1] in {b"T", b"D"} and not processing_id[1:2].isalnum()
+
+
 class Facts(NamedTuple):
     """What a message says about itself in its MSH; a batch: its first MSH. `control_id`: MSH-10 as it stands.
 

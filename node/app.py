@@ -26,6 +26,7 @@ from node.control import ControlServer
 from node.errors import DataFolderTaken, RepairUnfinished
 from node.feeds.fhir_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
+from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames
 from node.feeds.plug import Plug
 from node.highwater import HighWater
@@ -35,6 +36,7 @@ from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
+from node.quality import Quality
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
 from node.stick_back import open_epochs, store_receipts, take_inbox
 from node.uplink import EXIT_THREAD
@@ -79,6 +81,7 @@ class Core:
         self._feeds: list[Plug] = []
         self._frames = OpenFrames()
         self._workshop = Workshop(self._frames)
+        self._quality = Quality(self._clock, config.civil_number.rule() if config.civil_number else None)
         self._writer = Writer(
             self._open_outbox,
             queue_records_max=config.outbox.queue_records_max,
@@ -169,7 +172,11 @@ class Core:
         if self._uplink is not None:
             self._uplink.start()
         proofreader.start()
-        rounds = [loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room())]
+        rounds = [
+            loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run())
+        ]  # fmt: skip
+        for each in rounds:
+            each.add_done_callback(_die_with_task)
         # what is here stays; a message makes some thirty objects and no cycle, so looking for cycles 20 times a second was a third of the work
         gc.collect()
         gc.freeze()
@@ -209,7 +216,12 @@ class Core:
             )
             return made
         prefix = f"{self._boot.hex()[:8]}-{feed.name[:8]}-"
-        return MllpFeed(feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames)
+        numbers = None
+        if feed.sequence_numbers != "ignored":
+            numbers = Numbers(feed.name, self._writer, is_required=feed.sequence_numbers == "required")
+        return MllpFeed(
+            feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames, numbers=numbers, quality=self._quality
+        )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:
         while True:
@@ -275,7 +287,8 @@ class Core:
             "addresses": feed.addresses(),
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
-            **getattr(feed, "facts", dict)(),  # what only its kind has to tell
+            **feed.facts(),
+            "quality": self._quality.document(feed.feed.name),
         }
 
     async def _probe(self) -> str:
@@ -299,6 +312,12 @@ class Core:
 def _answer_all(result: Result) -> None:
     for done, outcome in result:
         done(outcome)
+
+
+def _die_with_task(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("task.died", error=type(error).__name__, detail=str(error))
+        os._exit(EXIT_THREAD)
 
 
 def _die_with_thread(args: threading.ExceptHookArgs) -> None:

@@ -115,19 +115,28 @@ def export(config_path: Path, only_receipts: bool, stick: Path) -> None:
     from node.stick import export as write_stick
     from node.stick_back import take_receipts
     from node.stick_words import home_lines, written_lines
-    from sync.errors import SyncError
+    from sync.errors import LogBroken, SyncError
 
     config = _load(config_path)
     try:
         keystore, clock = load_keys(config), SystemClock()
-        for line in home_lines(take_receipts(config, keystore, clock, stick)):
-            click.echo(line)
+        broken = None
+        try:
+            for line in home_lines(take_receipts(config, keystore, clock, stick)):
+                click.echo(line)
+        except LogBroken as error:
+            # nothing is written into a damaged outbox; but what is good of it is carried all the same
+            broken = error
+        if broken is not None:
+            click.echo(f"receipts NOT TAKEN [{broken.code}]: {broken}. They stay on the stick")
         if only_receipts:
-            return
+            sys.exit(0 if broken is None else 1)
         written = write_stick(config, keystore, clock, stick)
         for line in written_lines(written):
             click.echo(line)
         check_left(written)
+        if broken is not None:
+            raise broken
     except (NodeError, SyncError) as error:
         click.echo(f"{error.code}: {error}\n{error.hint}", err=True)
         sys.exit(1)
@@ -145,6 +154,61 @@ def check_config(config_path: Path) -> None:
     if problems:
         sys.exit(EXIT_CONFIG)
     click.echo(f"{config_path}: good")
+
+
+@main.group()
+def feed() -> None:
+    """Try a feed before go-live."""
+
+
+def _feed_named(config: Any, name: str) -> Any:  # config.Mllp
+    found = next((each for each in config.feeds if each.name == name), None)
+    if found is None or found.kind != "mllp":
+        names = ", ".join(each.name for each in config.feeds if each.kind == "mllp")
+        click.echo(f"no MLLP feed is named {name}; there are: {names}", err=True)
+        sys.exit(EXIT_USAGE)
+    return found
+
+
+@feed.command("test")
+@CONFIG
+@click.argument("name")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def feed_test(config_path: Path, name: str, file: Path) -> None:
+    """Say what a feed would answer to each message of FILE. Nothing is stored."""
+    from node.trial import FILE_BYTES_MAX, judge
+
+    chosen = _feed_named(_load(config_path), name)
+    if file.stat().st_size > FILE_BYTES_MAX:
+        click.echo(f"{file}: larger than {FILE_BYTES_MAX} bytes", err=True)
+        sys.exit(EXIT_USAGE)
+    found = judge(chosen, file.read_bytes())
+    for each in found:
+        for line in each.lines():
+            click.echo(line)
+    bad = sum(each.outcome == "rejected" for each in found)
+    click.echo(f"{len(found)} messages, {bad} would be refused")
+    sys.exit(1 if bad or not found else 0)
+
+
+@feed.command("report")
+@CONFIG
+@click.argument("name")
+@click.option("--last", type=click.IntRange(1, 1000), default=50, show_default=True)
+def feed_report(config_path: Path, name: str, last: int) -> None:
+    """Say what a feed answered to the last tests that came to it: those of its trial port, and those with MSH-11 T or D."""
+    from node.trial import STORE_ERRORS, report
+
+    config = _load(config_path)
+    try:
+        found = report(config, _feed_named(config, name), last)
+    except STORE_ERRORS as error:
+        click.echo(f"the outbox cannot be read: {error}", err=True)
+        sys.exit(EXIT_UNKNOWN)
+    for each in found:
+        for line in each.lines():
+            click.echo(line)
+    click.echo(f"{len(found)} tests, {sum(each.outcome == 'rejected' for each in found)} refused")
 
 
 @main.command()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from hl7.civil_number import CivilNumber
 from node.addresses import Address, parse_listen
 from node.config_feeds import MIB, Feed, Mllp, Tls
 from node.config_fhir import Fhir
@@ -180,11 +181,37 @@ class Log(Table):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class Civil(Table):
+    """How the country writes its civil number, the patient's key among the identifiers of PID-3. Counted where missing or wrong, never refused."""
+
+    # Values of PID-3.4 that give it out, and of PID-3.5 that name it: either makes an identifier the civil number.
+    authorities: tuple[Text, ...] = ()
+    types: tuple[Text, ...] = ()
+    pattern: Annotated[str, Field(max_length=200)] = "[0-9]{6,15}"
+    check: Literal["none", "luhn", "weighted"] = "none"
+    # Of `weighted`: the last digit is the modulus less the weighted sum of the others.
+    weights: Annotated[tuple[int, ...], Field(max_length=32)] = ()
+    modulus: int = 11
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        self.rule()
+        return self
+
+    def rule(self) -> CivilNumber:
+        """Give it as the messages are looked at. ValueError where it cannot be."""
+        return CivilNumber(
+            authorities=self.authorities, types=self.types, pattern=self.pattern, check=self.check, weights=self.weights, modulus=self.modulus
+        )  # fmt: skip
+
+
 class Stream(Table):
     """A unit of order, and its class on the link."""
 
     name: Name
     lane: Literal["critical", "routine", "bulk"] = "routine"
+    # Of test messages alone: shown and receipted like any other, and no outflow takes of it.
+    test: bool = False
 
 
 class OfNoKind(Feed):
@@ -220,6 +247,7 @@ class Config(Table):
     outbox: Outbox = Outbox()
     web: Web = Web()
     log: Log = Log()
+    civil_number: Civil | None = None
     streams: tuple[Stream, ...] = ()
     feeds: tuple[AnyFeed, ...] = ()
 
@@ -250,11 +278,52 @@ def _read(path: Path) -> tuple[Config, Source]:
         config = Config.model_validate(source.values, context={"folder": path.absolute().parent})
     except ValidationError as refusal:
         raise ConfigError(problems_of(refusal, Config, source)) from None
-    if problems := [*_repeated_names(config, source), *_listen_clashes(config, source)]:
+    if problems := [
+        *_repeated_names(config, source),
+        *_listen_clashes(config, source),
+        *_mixed_streams(config, source),
+    ]:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
+    return config.model_copy(update={"streams": _all_streams(config)}), source
+
+
+def _all_streams(config: Config) -> tuple[Stream, ...]:
+    """Those of the file, and those that only feeds name: in lane routine, test streams in lane bulk."""
     declared = {stream.name for stream in config.streams}
-    implied = tuple(Stream(name=name) for name in dict.fromkeys(f.stream for f in config.feeds) if name not in declared)
-    return config.model_copy(update={"streams": config.streams + implied}), source
+    named = dict.fromkeys(name for feed in config.feeds for name in _streams_of(feed) if name not in declared)
+    tests = dict.fromkeys(name for feed in config.feeds if (name := _test_stream(feed)) and name not in declared)
+    return (
+        *config.streams,
+        *(Stream(name=name) for name in named),
+        *(Stream(name=name, lane="bulk", test=True) for name in tests),
+    )
+
+
+def _streams_of(feed: AnyFeed) -> list[str]:
+    """Where a feed's production messages go."""
+    routes = feed.routes if isinstance(feed, Mllp) else ()
+    return [feed.stream, *(rule.stream for rule in routes if rule.stream)]
+
+
+def _test_stream(feed: AnyFeed) -> str:
+    """Where a feed's tests go, if they go elsewhere."""
+    return feed.test_stream if isinstance(feed, Mllp) else ""
+
+
+def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
+    """A test stream that also gets production messages, or one that is not marked as what it is."""
+    production = {name for feed in config.feeds for name in _streams_of(feed)}
+    marked = {stream.name: stream.test for stream in config.streams}
+    for position, feed in enumerate(config.feeds):
+        place: Place = ("feeds", position, "test_stream")
+        name = _test_stream(feed)
+        if name and name in production:
+            yield source.problem(place, f'"{name}" is a stream of production messages')
+        elif name and not marked.get(name, True):
+            yield source.problem(place, f'the stream "{name}" is not marked test = true')
+    for position, stream in enumerate(config.streams):
+        if stream.test and stream.name in production:
+            yield source.problem(("streams", position, "test"), f'"{stream.name}" is a stream of production messages')
 
 
 def _read_toml(path: Path) -> Source:
@@ -299,6 +368,8 @@ def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
     listeners: list[tuple[Place, Address]] = [(("web", "listen"), config.web.listen)]
     for position, feed in enumerate(config.feeds):
         listeners += [(("feeds", position, "listen"), address) for address in feed.listen]
+        trials = feed.trial_listen if isinstance(feed, Mllp) else ()
+        listeners += [(("feeds", position, "trial_listen"), address) for address in trials]
     for (place, address), (other_place, other) in itertools.combinations(listeners, 2):
         if address.clashes(other):
             line = source.lines.find(place)

@@ -3,12 +3,15 @@
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from hl7.routing import PLACES_MAX
 from node.addresses import Network
 from node.config_kinds import (
     NAME,
     Allowed,
+    Charset,
+    CharsetOrNone,
     FilePath,
     Hl7Path,
     Listen,
@@ -35,13 +38,32 @@ class Tls(Table):
 
 
 class Check(Table):
-    """The site's rules; an empty list allows any. What breaks one is refused, and the refusal recorded."""
+    """The site's rules; an empty list allows any. What breaks one is refused, and the refusal recorded.
+
+    `charset`: the text's character set whatever MSH-18 says; `charset_default`: where MSH-18 is empty. Names are those of Python's codecs.
+    """
 
     senders: tuple[Sender, ...] = ()
     types: tuple[MessageType, ...] = ()
     versions: tuple[Version, ...] = ()
     processing_ids: tuple[ProcessingId, ...] = ()
     required: tuple[Hl7Path, ...] = ()
+    charset: CharsetOrNone = ""
+    charset_default: Charset = "utf-8"
+
+
+class RouteRule(Table):
+    """Where such messages go: to a stream, or, without one, nowhere: then they are refused, and the refusal recorded.
+
+    `when`: places such as "OBX-8" and the values of which one stands there. All that a rule names must hold; the first rule that does decides.
+    """
+
+    types: tuple[MessageType, ...] = ()
+    senders: tuple[Sender, ...] = ()
+    when: Annotated[
+        dict[Hl7Path, Annotated[tuple[str, ...], AfterValidator(not_empty)]], Field(max_length=PLACES_MAX)
+    ] = Field(default_factory=dict)
+    stream: Name | Literal[""] = ""
 
 
 class Feed(Table):
@@ -69,6 +91,12 @@ class Mllp(Feed):
     kind: Literal["mllp"]
     listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
     check: Check = Check()
+    # Each is looked at before the message is stored: sixteen of them are more than a site can explain.
+    routes: Annotated[tuple[RouteRule, ...], Field(max_length=16)] = ()
+    # Where messages go whose MSH-11 says T or D; empty: to the feed's stream, where they are marked as tests all the same.
+    test_stream: Name | Literal[""] = ""
+    # All that comes here is a test, whatever MSH-11 says: for a vendor, before go-live. `wasl feed report` shows each verdict.
+    trial_listen: tuple[Listen, ...] = ()
     # A scanned report in an OBX-5 is 1 to 10 MB in base64; above that a sender has lost its end block.
     frame_mb_max: Annotated[int, whole(1, 512)] = 16
     # Some engines open a connection per message and leave it: half of a process's usual 8,192 files.
@@ -78,6 +106,12 @@ class Mllp(Feed):
     idle_s_max: Annotated[int, whole(0, 7 * 86400)] = 0
     # For a source to read our reply: senders give up on us after 5 to 30 s, so one that needs 60 is gone.
     answer_s_max: Annotated[int, whole(1, 3600)] = 60
+    # Which replies: as MSH-15 and MSH-16 ask where both are valued, or original or enhanced mode whatever they say.
+    acknowledgement: Literal["as-asked", "original", "enhanced"] = "as-asked"
+    # In enhanced mode, after the accept reply, also the application reply that MSH-16 asks for, on the same connection.
+    application_reply: bool = False
+    # MSH-13 (HL7 2.9.1). Where the sender does not follow the protocol it holds constants and texts: never guessed from what comes.
+    sequence_numbers: Literal["ignored", "followed", "required"] = "ignored"
 
     @property
     def frame_bytes_max(self) -> int:

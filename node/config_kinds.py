@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
+from hl7.check import can_be_framed
+from hl7.message import Path as Hl7Place
 from node.addresses import Address, Network, parse_listen, parse_network
 
 TEXT_CHARACTERS_MAX = 64  # what stands in every header for ever, and fits a table cell of the page
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # a DNS label: names stand in certificates, paths and URLs
-_HL7_PATH = re.compile(r"[A-Z][A-Z0-9]{2}(-\d{1,3}(\[\d{1,3}\])?(\.\d{1,3}){0,2})?")
 
 
 class Table(BaseModel):
@@ -110,9 +111,19 @@ def _processing_id(text: str) -> str:
     return text
 
 
+def _charset(text: str) -> str:
+    if not can_be_framed(text):
+        raise ValueError(
+            "must be a character set that MLLP can carry, such as cp1256, iso8859_6 or utf-8; never UTF-16 or UTF-32"
+        )
+    return text
+
+
 def _hl7_path(text: str) -> str:
-    if not _HL7_PATH.fullmatch(text):
-        raise ValueError('must be a place such as "PID", "PID-3" or "PID-3[1].4.1"')
+    try:
+        Hl7Place.parse(text)
+    except ValueError:
+        raise ValueError('must be a place such as "PID-3", "PID-3[1].4.1" or "OBX[2]-5"') from None
     return text
 
 
@@ -157,6 +168,8 @@ MessageType = Annotated[str, from_text(str, _message_type)]
 Version = Annotated[str, from_text(str, _version)]
 ProcessingId = Annotated[str, from_text(str, _processing_id)]
 Hl7Path = Annotated[str, from_text(str, _hl7_path)]
+Charset = Annotated[str, from_text(str, _charset)]
+CharsetOrNone = Annotated[str, from_text(str, lambda text: text and _charset(text))]
 DscpClass = Annotated[int, BeforeValidator(_dscp)]
 Interface = Annotated[str, from_text(str, _interface)]
 SourceAddress = Annotated[str, from_text(str, _source)]

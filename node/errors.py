@@ -176,6 +176,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     "NOD-13": ("source", "A feed has as many connections as it may have; a further one was closed."),
     "NOD-14": ("source", "A source does not read its acknowledgements; its connection was closed."),
     "NOD-15": ("source", "A source stayed silent inside a message or between messages; its connection was closed."),
+    "NOD-16": (
+        "source",
+        "A source's sequence numbers do not go on where they ended: messages are missing, or it counts anew. Restart its link at the source.",
+    ),
     "NOD-31": (
         "site",
         "This disk is older than the node had been: it was restored from a backup. Messages are taken as always; the centre holds them until released.",

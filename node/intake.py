@@ -66,6 +66,7 @@ class Door:
     stream: str
     rejected_per_hour_max: int
     message: bytes
+    test: bytes
     incomplete: bytes
     summary: bytes
     counts: FeedCounts = field(default_factory=FeedCounts)
@@ -82,7 +83,7 @@ def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejec
 
     return Door(
         feed=feed, stream=stream, rejected_per_hour_max=rejected_per_hour_max, message=common(Kind.MESSAGE, content_type),
-        incomplete=common(Kind.INCOMPLETE, content_type), summary=common(Kind.MESSAGE, REFUSALS_TYPE),
+        test=common(Kind.TEST, content_type), incomplete=common(Kind.INCOMPLETE, content_type), summary=common(Kind.MESSAGE, REFUSALS_TYPE),
     )  # fmt: skip
 
 
@@ -111,9 +112,13 @@ class Intake:
         self._alarms = alarms
 
     def store(
-        self, door: Door, *, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None, answer: Answer
+        self, door: Door, *, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None, answer: Answer,
+        fact: tuple[str, bytes] | None = None, stream: str = "", is_test: bool = False,
     ) -> None:  # fmt: skip
-        """Take a complete message. `answer` is called once, after it is durable (or with why it is not)."""
+        """Take a complete message. `answer` is called once, after it is durable (or with why it is not). `fact`: see Draft.
+
+        `stream`: where it goes, if not to the feed's main stream. `is_test`: no record of a patient may be made of it.
+        """
         if verdict == REJECTED and not self._may_record(door):
             answer(Counted())
             return
@@ -125,7 +130,8 @@ class Intake:
             reason = (refusal.code, refusal.location)
             particulars = encode_particulars(((CONTROL_ID, control_id), (PEER, peer), (REFUSAL, reason)))
         key = repeat_key(door.feed, control_id)
-        self._submit(door, door.message, message_type, verdict, particulars, body, key, answer)
+        common = door.test if is_test else door.message
+        self._submit(door, common, message_type, verdict, particulars, body, key, answer, fact, stream)
 
     def store_request(
         self, door: Door, *, common: bytes, body: bytes, message_type: str, control_id: str, peer: str, request: Request, verdict: int,
@@ -169,12 +175,14 @@ class Intake:
         self._submit(door, door.summary, "", Verdict.REJECTED, particulars, b"", b"", answer)
 
     def _submit(
-        self, door: Door, common: bytes, message_type: str, verdict: int, particulars: bytes, body: bytes, key: bytes, answer: Answer
+        self, door: Door, common: bytes, message_type: str, verdict: int, particulars: bytes, body: bytes, key: bytes, answer: Answer,
+        fact: tuple[str, bytes] | None = None, stream: str = "",
     ) -> None:  # fmt: skip
         now_us, trust, counts = self._clock.now_us(), self._clock.trust(), door.counts
         draft = Draft(
-            door.stream, common, message_type, now_us, trust.state, trust.error_us, verdict, particulars, body, key
-        )
+            stream or door.stream, common, message_type, now_us, trust.state, trust.error_us, verdict, particulars, body, key, None, fact,
+            door.stream if stream else "",
+        )  # fmt: skip
 
         def done(outcome: Outcome | QueueFull) -> None:
             if isinstance(outcome, Stored) and not outcome.repeated:

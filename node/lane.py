@@ -53,7 +53,7 @@ class Lane:
     def session(self, call: Callable[[], Event]) -> Event:
         """The common session, asked for after our last call: another lane's answer where there is one."""
         self._switch.await_leave(self.name)
-        began, event = self._desk.ask(self._since, lambda: self._timed(call))
+        began, event = self._desk.ask(self._since, lambda: self._timed(call), self._check_leave)
         self._since = max(self._since, began)
         return event
 
@@ -85,6 +85,7 @@ class Lane:
         with self._turns.turn(self.name, octets, self.client.round_trip_s, above=above):
             self.client.pace(self._turns.pace(octets))
             try:
+                self._check_leave()
                 return self._timed(call)
             finally:
                 self._since = self._now()
@@ -118,9 +119,11 @@ class Lane:
         """Nothing can be sent now."""
         self._turns.rests(self.name)
 
-    def _timed(self, call: Callable[[], T]) -> T:
+    def _check_leave(self) -> None:
         if not self._switch.allows(self.name):
             raise NoAnswer("the way out became a metered one while this lane waited for its turn")
+
+    def _timed(self, call: Callable[[], T]) -> T:
         began, path = self._now(), self._switch.current
         try:
             found = call()

@@ -114,8 +114,11 @@ class SessionDesk:
         opened = self._opened
         return "" if opened is None else opened.answer.fence
 
-    def ask(self, since: float, call: Callable[[], Event]) -> tuple[float, Event]:
-        """A session asked for after `since`, and when it was: another lane's, or by `call`. Raises LinkError as `call` does."""
+    def ask(self, since: float, call: Callable[[], Event], check: Callable[[], None]) -> tuple[float, Event]:
+        """A session asked for after `since`, and when it was: another lane's, or by `call`. Raises LinkError as `call` does.
+
+        `check` raises LinkError where this lane may not call now: that is its own affair, and no failure of the path.
+        """
         came = self._now()
         with self._lock:
             if self._opened is not None and self._began > since:
@@ -123,6 +126,7 @@ class SessionDesk:
             if self._failed is not None and self._failed[0] >= came:
                 # it failed while we stood in the queue: the same path would fail the same way, and each try takes seconds
                 raise self._failed[1]
+            check()
             began = self._now()
             try:
                 event = call()

@@ -19,6 +19,9 @@ BALLAST_NAME = "ballast"
 BALLAST_BYTES = 1024 * 1024  # measured: with so much, DELETE and checkpoint of a full partition work again
 DRAIN_BYTES = 10 * 1024 * 1024  # the WAL at its usual longest and its way back into the database, 4 MB each, and some
 JOURNAL_BYTES = 5 * 1024 * 1024  # of the WAL: its usual longest, and some dozens of receipts and deletions more
+RETURN_BYTES = (
+    DRAIN_BYTES - JOURNAL_BYTES
+)  # what draining needs beside a WAL that is held: its way back into the database
 PLENTY_PERCENT = 5  # below the warning there is plenty: any nearer, and the next messages would raise it again
 SPARE_BYTES_MIN = BALLAST_BYTES  # fewer free pages than this are fragments: no group of usual size finds place there
 LOOK_S = 1.0  # the disk is asked once a second, not once a commit: it takes as long as a small message
@@ -115,18 +118,24 @@ def free_bytes(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def hold_journal(store: Path) -> None:
-    """Have the WAL's first JOURNAL_BYTES allocated: the ballast, once dropped, is whoever's is quickest.
+def hold_journal(store: Path, spare: int) -> bool:
+    """Have the WAL's first JOURNAL_BYTES allocated, of `spare` bytes at most: the ballast, once dropped, is whoever's is quickest.
 
+    False where there is no room for it; then nothing is taken. Used by the writer's thread, so nobody else makes the WAL longer meanwhile.
     Zeros behind the last frame are no frame (SQLite's file format, section 4.1), as old frames there are none.
     """
     with suppress(FileNotFoundError), store.with_name(store.name + "-wal").open("r+b") as file:
-        if os.fstat(file.fileno()).st_size >= JOURNAL_BYTES:
-            return
+        held = os.fstat(file.fileno()).st_size
+        if held < JOURNAL_BYTES and spare < JOURNAL_BYTES - held:
+            return False
         try:
-            os.posix_fallocate(file.fileno(), 0, JOURNAL_BYTES)
-        except OSError as error:
-            log.info("journal.no_room", error=error.strerror)
+            if held < JOURNAL_BYTES:
+                os.posix_fallocate(file.fileno(), 0, JOURNAL_BYTES)
+        except OSError:
+            # ext4 keeps what it could give, which may be the last that a receipt would have found
+            os.ftruncate(file.fileno(), held)
+            return False
+    return True
 
 
 class Ballast:
@@ -170,6 +179,7 @@ class Room:
         self._store, self._limits, self._ballast = store, limits, ballast
         self._alarms, self._monotonic = alarms, monotonic
         self._looked_at, self._grain, self._grown = float("-inf"), 0, 0
+        self._journal_held = True
         self.stage, self.plenty = Stage.OPEN, True
 
     def before(self, outbox: Outbox, bodies: Iterable[int]) -> Stage:
@@ -189,8 +199,12 @@ class Room:
         return self.stage
 
     def keep_ballast(self, outbox: Outbox) -> None:
-        """Hold room in the WAL, which nobody else can take; lay the ballast again when the disk has room for it."""
-        hold_journal(self._store)
+        """Hold room in the WAL, which nobody else can take, and lay the ballast again, when the disk has room for them."""
+        space = measure(self._store, outbox.pages())
+        held = hold_journal(self._store, space.free - space.growth - RETURN_BYTES)
+        if held is not self._journal_held:
+            log.info("journal.held" if held else "journal.no_room")
+        self._journal_held = held
         if self._ballast.there:
             return
         space = measure(self._store, outbox.pages())

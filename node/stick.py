@@ -3,12 +3,13 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from node.clock import Clock
@@ -17,14 +18,12 @@ from node.errors import StickFull, StickUnreadable
 from node.keystore import Keystore, load_seal_key
 from node.stick_back import last_steps
 from node.stick_files import read_file, write_file
-from sync.answer import Resume
-from sync.batch import RECORDS_MAX, Batch, encode
+from node.stick_legs import Leg, batches, legs_of
 from sync.checkpoint import Checkpoint
-from sync.errors import BadStick
-from sync.flow import QUANTUM_BYTES_MAX
-from sync.log import root_at
-from sync.outbox_view import OutboxView, StreamView
-from sync.record import Record
+from sync.errors import BadStick, KeyAbsent, LogBroken, SyncError
+from sync.names import Origin
+from sync.outbox_view import OutboxView
+from sync.proven import leads_to
 from sync.seal import FILE_KEY_BYTES, seal, seal_key_id
 from sync.stick import (
     BATCHES_MAX,
@@ -39,18 +38,22 @@ from sync.stick import (
     still_wanted,
     where,
 )
-from sync.store import damage
+from sync.store import UNREADABLE, sync_file
 
 STORE_NAME = "outbox.db"  # as node.app has it; this runs beside it or without it
 ROOM_BYTES = 1024 * 1024  # receipts of a thousand streams
 SPARE_BYTES = 1024 * 1024  # left free for the manifest and the file system's own tables
 BATCHES_A_MANIFEST = 64  # written anew so often: what a stick pulled out early loses is 16 MB of copying
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
     """What an export left on the stick: batches and records there now, how many of the batches are new, records that found no room, and
     whether the gateway alone can read it.
+
+    `damaged`: positions of records that travel without the header or body that no longer verifies; `stopped`: streams that go no further, with why.
     """
 
     batches: int
@@ -58,14 +61,8 @@ class Written:
     fresh: int
     left: int
     sealed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """One log that goes onto the stick, from `first` on."""
-
-    view: StreamView
-    first: int
+    damaged: Mapping[Origin, list[int]]
+    stopped: Mapping[str, SyncError]
 
 
 def export(
@@ -75,27 +72,14 @@ def export(
     room = free_bytes or (lambda folder: shutil.disk_usage(folder).free)
     key, node = load_seal_key(config, keystore, clock), config.node.name
     with closing(OutboxView(config.node.data_dir / STORE_NAME, node)) as view:
-        legs = legs_of(view, last_steps(config, keystore, clock, view))
+        try:
+            legs = legs_of(view, last_steps(config, keystore, clock, view))
+        except UNREADABLE as error:
+            raise LogBroken(f"the outbox cannot be read: {error}") from error
         try:
             return _Export(view, keystore, stick / folder_name(node), key, legs).write(room)
         except OSError as error:
             raise StickUnreadable(f"{stick}: {error.strerror}") from error
-
-
-def legs_of(view: OutboxView, steps: dict[str, Resume]) -> list[Leg]:
-    """The logs that are to go, those of a stream oldest first: after the receipts, or from where the gateway last said that it is."""
-    streams: dict[str, list[StreamView]] = {}
-    for each in view.streams():
-        streams.setdefault(each.origin.stream, []).append(each)
-    legs: list[Leg] = []
-    for name, logs in streams.items():
-        step = steps.get(name)
-        if step is None:
-            legs += [Leg(each, each.receipted) for each in logs if not each.passed]
-        else:
-            legs += [Leg(logs[step.at], step.size), *(Leg(each, 0) for each in logs[step.at + 1 :])]
-    # an epoch in which nothing is left was gone on from at once: its statement, of what was then common, may have become untrue
-    return [leg for leg in legs if leg.view.size or leg.view is streams[leg.view.origin.stream][-1]]
 
 
 class _Export:
@@ -112,10 +96,13 @@ class _Export:
             earlier_certificates=keystore.signer.earlier_certificates,
         )  # fmt: skip
         self._batches: list[BatchFile] = []
+        self._damaged: dict[Origin, list[int]] = {}
+        self._stopped: dict[str, SyncError] = {}
 
     def write(self, room: Callable[[Path], int]) -> Written:
         folder = self._folder
         folder.mkdir(exist_ok=True)
+        sync_file(folder.parent)
         self._batches = self._kept()
         before = len(self._batches)
         if not (folder / ROOM_NAME).exists() and room(folder) > ROOM_BYTES + SPARE_BYTES:
@@ -123,39 +110,56 @@ class _Export:
         self._save()
         _drop_others(folder, self._batches)
         for leg in self._legs:
-            if not self._write_leg(leg, room):
-                break
+            stream = leg.view.origin.stream
+            if stream in self._stopped:
+                continue  # what is of a later epoch could only be refused before the rest of this one
+            try:
+                if not self._write_leg(leg, room):
+                    break
+            except (LogBroken, KeyAbsent) as error:
+                log.warning("stick.stream_stopped", code=error.code, stream=stream, detail=str(error))
+                self._stopped[stream] = error
         # a stick pulled out before this: the batches that the last manifest names are whole, the others are written again
         self._save()
         records = sum(each.count for each in self._batches)
-        return Written(len(self._batches), records, len(self._batches) - before, self._left(), self._key is not None)
+        return Written(
+            batches=len(self._batches), records=records, fresh=len(self._batches) - before, left=self._left(), sealed=self._key is not None,
+            damaged=self._damaged, stopped=self._stopped,
+        )  # fmt: skip
 
     def _save(self) -> None:
         write_file(self._folder / MANIFEST_NAME, [replace(self._manifest, batches=in_order(self._batches)).encode()])
 
     def _write_leg(self, leg: Leg, room: Callable[[Path], int]) -> bool:
-        """The log's batches; False where the stick is full."""
+        """The log's batches; False where the stick is full. Raises LogBroken, KeyAbsent where the log goes no further."""
         number = 1 + max((int(each.file[:8]) for each in self._batches), default=-1)
-        for checkpoint, count, data in self._data(leg.view, self._end(leg)):
-            if len(self._batches) >= BATCHES_MAX or room(self._folder) < len(data) + SPARE_BYTES:
+        known = next((each.root for each in self._batches if each.end == self._end(leg) and self._is_of(each, leg)), "")
+        for packed in batches(self._view, self._keystore, leg.view, self._end(leg), known=bytes.fromhex(known)):
+            if len(self._batches) >= BATCHES_MAX or room(self._folder) < len(packed.data) + SPARE_BYTES:
                 return False
             try:
-                self._batches.append(self._put_down(f"{number:08}.wbt", checkpoint, count, data))
+                self._batches.append(self._put_down(f"{number:08}.wbt", packed.checkpoint, packed.count, packed.data))
             except OSError as error:
                 if error.errno != errno.ENOSPC:  # a stick whose free space is not what it says
                     raise
                 return False
+            if packed.damaged:
+                self._damaged.setdefault(leg.view.origin, []).extend(packed.damaged)
             number += 1
             if len(self._batches) % BATCHES_A_MANIFEST == 0:
                 self._save()
         return True
 
+    def _is_of(self, each: BatchFile, leg: Leg) -> bool:
+        return each.origin(self._node) == leg.view.origin
+
     def _end(self, leg: Leg) -> int:
         """Up to where the leg is on the stick."""
-        return max([leg.first, *(each.end for each in self._batches if each.origin(self._node) == leg.view.origin)])
+        return max([leg.first, *(each.end for each in self._batches if self._is_of(each, leg))])
 
     def _left(self) -> int:
-        return sum(leg.view.size - self._end(leg) for leg in self._legs)
+        going = [leg for leg in self._legs if leg.view.origin.stream not in self._stopped]
+        return sum(leg.view.size - self._end(leg) for leg in going)
 
     def _kept(self) -> list[BatchFile]:
         """What an earlier export left and is still good; a stick of which nothing can be read, or which is sealed otherwise, begins anew."""
@@ -169,27 +173,19 @@ class _Export:
         return still_wanted(whole, self._node, {leg.view.origin: (leg.first, leg.view.size) for leg in self._legs})
 
     def _is_ours(self, each: BatchFile) -> bool:
-        """Whether the log still holds just these records: a disk that was set back has others, or none, there."""
+        """Whether the log still holds just these records: a disk that was set back has others, or none, there.
+
+        A log that cannot be read, or does not lead to its own head, is no sign of that: what is whole on the stick may be the last that is.
+        """
         view = next((leg.view for leg in self._legs if leg.view.origin == each.origin(self._node)), None)
         if view is None or each.end > view.size:
             return False
-        return root_at(self._view.table(view.log), each.end).hex() == each.root
-
-    def _data(self, stream: StreamView, at: int) -> Iterator[tuple[Checkpoint, int, bytes]]:
-        """The log's batches from `at` on, without dictionary: a stick may go to a gateway that is older."""
-        table, origin = self._view.table(stream.log), stream.origin
-        frontier = table.frontier(at)
-        while at < stream.size:
-            records = _next_records(table.records(at, min(RECORDS_MAX, stream.size - at)))
-            frontier = frontier.append(b"".join(record.leaf for record in records))
-            checkpoint = Checkpoint(origin, frontier.size, frontier.root)
-            note = self._keystore.signer.sign_batch(checkpoint, at, stream.keys)
-            batch = Batch(
-                node=self._node, stream=origin.stream, epoch=origin.epoch, tag=origin.tag, first=at, lane=stream.lane, checkpoint=note,
-                records=records,
-            )  # fmt: skip
-            yield checkpoint, len(records), encode(batch)
-            at += len(records)
+        try:
+            table = self._view.table(view.log)
+            found = table.frontier(each.end)
+            return found.root.hex() == each.root or not leads_to(table, found, self._view.head(view.log))
+        except (IndexError, *UNREADABLE):
+            return True
 
     def _put_down(self, name: str, checkpoint: Checkpoint, count: int, data: bytes) -> BatchFile:
         origin = checkpoint.origin
@@ -220,27 +216,15 @@ def _is_whole(path: Path, batch: BatchFile) -> bool:
 
 def _drop_others(folder: Path, kept: list[BatchFile]) -> None:
     names = {each.file for each in kept}
-    for path in folder.glob("*.wbt"):
-        if path.name not in names:
+    for path in folder.iterdir():
+        # `.new`: what a stick that was pulled out while it was written has of a file, perhaps in plain
+        if path.suffix in {".wbt", ".new"} and path.name not in names:
             path.unlink()
 
 
-def _next_records(records: Iterator[Record]) -> list[Record]:
-    """About a quantum of them; what does not verify goes without what is damaged, as over the link."""
-    taken: list[Record] = []
-    octets = 0
-    for record in records:
-        octets += len(record.body)
-        if taken and octets > QUANTUM_BYTES_MAX:
-            break
-        found = damage(record)
-        taken.append(record if found is None else record.without_body(found))
-    if not taken:
-        raise BadStick("the outbox has no record to export")
-    return taken
-
-
 def check_left(written: Written) -> None:
-    """Raise StickFull where something found no room."""
+    """Raise StickFull where something found no room, or why a stream goes no further."""
     if written.left:
         raise StickFull(f"{written.left} records found no room")
+    for error in written.stopped.values():
+        raise error

@@ -18,7 +18,7 @@ from node.stick_files import read_file, write_file
 from sync.answer import PARTED, Answer, Further, Resume, next_step, open_answer
 from sync.certificates import check_chain, gateway_of, read, verifier_of
 from sync.checkpoint import Checkpoint
-from sync.errors import BadStick, SyncError
+from sync.errors import BadStick, KeyAbsent, LogBroken, SyncError
 from sync.keys import Verifier
 from sync.log import root_at
 from sync.names import Origin
@@ -34,10 +34,11 @@ from sync.stick import (
     read_note,
     read_receipts,
 )
+from sync.store import UNREADABLE
 
 STORE_NAME, LOCK_NAME = "outbox.db", "core.lock"  # as node.app has them; this runs beside it or without it
 INBOX_NAME = "carried.json"  # receipts on their way to the core, in the data folder
-LAST_NAME = "carried-last.json"  # the receipts that came last: their answers say where exports begin
+LAST_NAME = "carried-last.json"  # the receipts with the youngest answers: they say where exports begin
 TAG_BYTES = 4  # of the start that opens an epoch; without a core it is nobody's, so random
 log = structlog.get_logger()
 
@@ -63,7 +64,10 @@ class Home:
 
 
 def take_receipts(config: Config, keystore: Keystore, clock: Clock, stick: Path) -> Home:
-    """Verify the stick's receipts and have them stored, by the core where it runs. None there: nothing. Raises BadStick, StickUnreadable."""
+    """Verify the stick's receipts and have them stored, by the core where it runs. None there: nothing.
+
+    Raises BadStick, StickUnreadable, LogBroken.
+    """
     try:
         data = read_file(stick / folder_name(config.node.name) / RECEIPTS_NAME, RECEIPTS_BYTES_MAX)
     except FileNotFoundError:
@@ -73,7 +77,7 @@ def take_receipts(config: Config, keystore: Keystore, clock: Clock, stick: Path)
     found, ledger = verify_receipts(config, keystore, clock, data)
     refused, folder = read_receipts(data).refused, config.node.data_dir
     # before the receipts are stored: a crash between the two leaves answers that the next export goes by
-    write_file(folder / LAST_NAME, [data])
+    _keep_answers(config, keystore, clock, data)
     with (folder / LOCK_NAME).open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,6 +87,13 @@ def take_receipts(config: Config, keystore: Keystore, clock: Clock, stick: Path)
                 raise CoreSilent("the core did not take the receipts") from None
             return Home(taken=tuple(found), waiting=tuple(_wanted(config, keystore, clock)), refused=refused)
         with closing(Outbox(folder / STORE_NAME, signer=keystore.signer, random=os.urandom)) as outbox:
+            try:
+                outbox.verify_heads()  # as at a start, before anything is signed
+            except KeyAbsent as error:
+                # receipts sign nothing; but no stream may go on under another key than the one that is lacking: the start will say so
+                log.warning("epoch.not_opened", code=error.code, detail=str(error))
+                store_receipts(outbox, found, ledger)
+                return Home(taken=tuple(found), waiting=tuple(_wanted(config, keystore, clock)), refused=refused)
             store_receipts(outbox, found, ledger)
             opened = open_epochs(config, keystore, clock, outbox, tag=os.urandom(TAG_BYTES).hex())
     return Home(taken=tuple(found), opened=tuple(opened), refused=refused)
@@ -109,10 +120,13 @@ def store_receipts(outbox: Outbox, taken: list[Taken], ledger: str) -> int:
 
 
 def verify_receipts(config: Config, keystore: Keystore, clock: Clock, data: bytes) -> tuple[list[Taken], str]:
-    """The receipts, each proved against our own log, and the ledger that gave them. Raises BadStick."""
+    """The receipts, each proved against our own log, and the ledger that gave them. Raises BadStick, LogBroken."""
     with closing(OutboxView(config.node.data_dir / STORE_NAME, config.node.name)) as view:
-        came = _Came(config, keystore, clock, view, data)
-        return list(came.taken()), came.receipts.ledger
+        try:
+            came = _Came(config, keystore, clock, view, data)
+            return list(came.taken()), came.receipts.ledger
+        except (IndexError, *UNREADABLE) as error:
+            raise LogBroken(f"the records that the receipts speak of cannot be read: {error}") from error
 
 
 # -- answers -------------------------------------------------------------------------------------------------------------
@@ -129,12 +143,22 @@ def open_epochs(config: Config, keystore: Keystore, clock: Clock, outbox: Outbox
     for name, step in _wanted(config, keystore, clock).items():
         try:
             outbox.open_epoch(name, epoch=step.epoch, tag=tag, place=step.place, own=step.own, theirs=step.theirs)
-        except SyncError as error:
-            log.warning("epoch.not_opened", code=error.code, stream=name, detail=str(error))
+        except (SyncError, IndexError, *UNREADABLE) as error:
+            log.warning("epoch.not_opened", error=type(error).__name__, stream=name, detail=str(error))
             continue
         log.warning("epoch.opened", code=step.code, stream=name, epoch=step.epoch)
         opened.append(name)
     return opened
+
+
+def _keep_answers(config: Config, keystore: Keystore, clock: Clock, data: bytes) -> None:
+    """Let the next export go by the answers of these verified receipts, unless younger ones have come: an old stick may be taken after a newer one."""
+    with closing(OutboxView(config.node.data_dir / STORE_NAME, config.node.name)) as view:
+        last, came = _last(config, keystore, clock, view), _Came(config, keystore, clock, view, data)
+    if last is not None and came.told_at < last.told_at:
+        log.info("stick.answers_are_older", told_at=came.told_at, kept=last.told_at)
+        return
+    write_file(config.node.data_dir / LAST_NAME, [data])
 
 
 def _wanted(config: Config, keystore: Keystore, clock: Clock) -> dict[str, Further]:
@@ -145,11 +169,21 @@ def _wanted(config: Config, keystore: Keystore, clock: Clock) -> dict[str, Furth
 
 def _steps(config: Config, keystore: Keystore, clock: Clock, view: OutboxView) -> dict[str, Resume | Further]:
     try:
+        came = _last(config, keystore, clock, view)
+    except (SyncError, *UNREADABLE) as error:
+        # a start comes by here each time: what cannot be read is for `verify_heads` to judge, and no reason to take no messages
+        log.warning("stick.answers_not_compared", error=type(error).__name__)
+        return {}
+    return {} if came is None else dict(came.steps())
+
+
+def _last(config: Config, keystore: Keystore, clock: Clock, view: OutboxView) -> "_Came | None":
+    """What the next export goes by; None where none came, or of another ledger or authority than ours is now."""
+    try:
         data = read_file(config.node.data_dir / LAST_NAME, RECEIPTS_BYTES_MAX)
-        came = _Came(config, keystore, clock, view, data)
+        return _Came(config, keystore, clock, view, data)
     except (OSError, BadStick):
-        return {}  # none came, or of another ledger or authority than ours is now
-    return dict(came.steps())
+        return None
 
 
 class _Came:
@@ -169,6 +203,11 @@ class _Came:
             self._streams.setdefault(each.origin.stream, []).append(each)
         self._answers = self._read_answers()
         self._receipts = list(self._read_notes())
+
+    @property
+    def told_at(self) -> int:
+        """When the gateway gave the youngest of the answers, POSIX seconds; 0 where there are none."""
+        return max((answer.time for answer in self._answers.values()), default=0)
 
     def taken(self) -> Iterator[Taken]:
         """The receipts that are for logs of ours as they are now. Raises BadStick for one that is not, unless the gateway's answer explains it."""
@@ -199,10 +238,8 @@ class _Came:
                 continue
             try:
                 step = self._step(answer, logs)
-            except (
-                IndexError,
-                SyncError,
-            ) as error:  # own leaves cannot be read: that is no sign that the gateway has others
+            # own leaves cannot be read, in whatever way: that is no sign that the gateway has others
+            except (SyncError, IndexError, *UNREADABLE) as error:
                 log.warning("stick.answer_not_compared", stream=name, error=type(error).__name__)
                 continue
             if step is not None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sync.errors import BadStick
+from sync.store import sync_file
 
 
 def read_file(path: Path, most: int) -> bytes:
@@ -26,6 +27,7 @@ def write_file(path: Path, parts: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
+        sync_file(path.parent)  # else a stick that is pulled out now may have the file, and not its name
     except OSError:
         fresh.unlink(missing_ok=True)
         raise

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from node.stick import Written
 from node.stick_back import Home
 
+NAMED_MAX = 20  # positions in a line: more than these, and the disk is the news
+
 
 def home_lines(home: Home) -> Iterator[str]:
     """What came home."""
@@ -21,6 +23,12 @@ def home_lines(home: Home) -> Iterator[str]:
 def written_lines(written: Written) -> Iterator[str]:
     """What was written."""
     yield f"{written.records} records in {written.batches} batches are on the stick, {written.fresh} batches are new"
+    for origin, places in written.damaged.items():
+        first, more = ", ".join(map(str, places[:NAMED_MAX])), len(places) - NAMED_MAX
+        tail = f" and {more} more" if more > 0 else ""
+        yield f"DAMAGED [SYN-30]: {origin.stream}{_epoch(origin.epoch)}: {first}{tail}: these records no longer verify and travel without what is damaged"
+    for stream, error in written.stopped.items():
+        yield f"NOT WHOLE [{error.code}]: {stream} goes no further: {error}"
     if written.sealed:
         yield "sealed: only the gateway can read them"
     else:

@@ -30,7 +30,7 @@ from sync.names import Origin
 from sync.opening import End
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView
-from sync.proven import is_proven, mended
+from sync.proven import proven
 from sync.receipt import lengthen
 from sync.record import BodyState, Record
 from sync.sender import Phase, Sender
@@ -343,9 +343,11 @@ class Uplink(threading.Thread):
         origin = put.origin
         uploaded = {} if put.bare else self._uploads.whole(origin.stream, put.first)
         before = logs.frontier(origin, put.first)
-        records = self._proven(
-            before, self._records(replace(put, records_max=1) if uploaded else put, logs), logs, origin
-        )
+        taken = self._records(replace(put, records_max=1) if uploaded else put, logs)
+        records = proven(
+            logs.table(origin), before, taken, logs.head(origin), lambda record: self._checked(record, origin.stream),
+            self._tiles.setdefault(origin, {}),
+        )  # fmt: skip
         frontier = before.append(b"".join(record.leaf for record in records))
         checkpoint = Checkpoint(origin, frontier.size, frontier.root)
         note = KeyRing.of(self._keystore.signer).sign_batch(checkpoint, put.first, logs.keys(origin))
@@ -359,18 +361,6 @@ class Uplink(threading.Thread):
             context=None if uploaded else logs.context(put, records),
         )  # fmt: skip
         return records, frontier, note, body
-
-    def _proven(
-        self, before: Frontier, taken: list[tuple[Record, Record]], logs: OwnLogs, origin: Origin
-    ) -> list[Record]:  # fmt: skip
-        """The records whose leaves are those that were signed. LogBroken where none of the ways to read them gives the root."""
-        table, head = logs.table(origin), logs.head(origin)
-        stored, kept = [record for record, _ in taken], self._tiles.setdefault(origin, {})
-        for records in mended(sent := [record for _, record in taken], stored):
-            if is_proven(table, before, [record.leaf for record in records], head, kept):
-                # hashed once already, where its leaf is what it was
-                return [r if r is s else self._checked(r, origin.stream) for r, s in zip(records, sent, strict=True)]
-        raise LogBroken("the leaves that were read are not those that were signed")
 
     def _records(self, put: Put, logs: OwnLogs) -> list[tuple[Record, Record]]:
         """The next records as they are stored and as they are sent: what no longer verifies travels as damaged, and alarms."""

@@ -1,4 +1,4 @@
-"""Builds what leads out of the box: from the configuration to a thread for each lane that has streams."""
+"""Builds what leads out of the box: from the configuration to a thread for each lane that has something to say."""
 
 import random
 from pathlib import Path
@@ -17,7 +17,7 @@ from node.path_switch import PathSwitch
 from node.sockets import Way
 from node.uplink import Uplink
 from node.writer import Writer
-from sync.lanes import ROUTINE
+from sync.lanes import CRITICAL, ROUTINE
 from sync.outbox_view import OutboxView
 from sync.paths import Path as Route
 
@@ -48,6 +48,12 @@ def make_lanes(
         [Route(name=path.name, metered=path.metered) for path in paths], clock.monotonic, on_change=turns.forget
     )
 
+    lanes = set(lane_of.values()) or {ROUTINE}
+    if any(path.metered for path in paths):
+        lanes.add(
+            CRITICAL
+        )  # there it alone asks for sessions, which say what waits in the others: so also without a stream of its own
+
     def clients(lane: str) -> dict[str, GatewayClient]:
         return {path.name: _client(gateway, path, lane, keystore) for path in paths}
 
@@ -57,7 +63,7 @@ def make_lanes(
             keystore=keystore, writer=writer, clock=clock, alarms=alarms, boot=boot, dice=random.SystemRandom().random,
             shelf=shipped(), highwater=highwater,
         )
-        for name in sorted(set(lane_of.values()) or {ROUTINE})
+        for name in sorted(lanes)
     ]  # fmt: skip
     switch.start_probing(clients(ROUTINE))
     return Lanes(uplinks, turns, switch, lane_of.__getitem__)

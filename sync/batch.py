@@ -23,6 +23,7 @@ from sync.header import (
     from_fields,
 )
 from sync.header import CONTENT_TYPE as HEADER_CONTENT_TYPE
+from sync.items import check_items
 from sync.log import HASH_BYTES, SIZE_MAX
 from sync.names import EPOCH_MAX
 from sync.record import SALT_BYTES, BodyState, Record
@@ -142,7 +143,7 @@ def _open(data: bytes, shelf: Shelf, recall: Recall | None) -> dict[int, Any]:
         raw = decompressor.decompress(frame, RAW_BYTES_MAX)
         if not decompressor.eof or decompressor.unused_data:
             raise BadBatch("batch is longer than the limit, or cut off")
-        _check_items(raw)
+        check_items(raw, ITEMS_MAX)
         message = cbor2.loads(raw, allow_indefinite=False)
     except (zstd.ZstdError, cbor2.CBORDecodeError, ValueError, RecursionError) as error:
         raise BadBatch("batch does not decode") from error
@@ -152,23 +153,6 @@ def _open(data: bytes, shelf: Shelf, recall: Recall | None) -> dict[int, Any]:
     if set(message) != set(range(VERSION, (RECORDS if version == 1 else SALTS) + 1)):
         raise BadBatch("batch fields are missing or unknown")
     return cast("dict[int, Any]", message)
-
-
-def _check_items(raw: bytes) -> None:
-    """Raise BadBatch for more CBOR items than a batch can have, before any becomes an object. What is malformed is left to the decoder."""
-    at = items = 0
-    while at < len(raw):
-        major, short = raw[at] >> 5, raw[at] & 31
-        at += 1
-        if 24 <= short <= 27:
-            wide = 1 << (short - 24)
-            short = int.from_bytes(raw[at : at + wide], "big")
-            at += wide
-        if major in {2, 3}:  # byte and text strings: their content is no item
-            at += short
-        items += 1
-        if items > ITEMS_MAX:
-            raise BadBatch("too many items")
 
 
 _SHAPE: tuple[tuple[int, type], ...] = (
@@ -184,6 +168,8 @@ def _read(message: Mapping[int, Any], fetch: Fetch | None) -> Batch:
     items = message[RECORDS]
     if not 0 < len(items) <= RECORDS_MAX:
         raise BadBatch("too many records, or none")
+    if message[FIRST] + len(items) > SIZE_MAX:
+        raise BadBatch("the log would be too long")
     if message[VERSION] == BATCH_VERSION:
         items = _with_salts(items, message[SALTS])
     items = _whole(items, fetch)

@@ -176,6 +176,17 @@ class WrongKey(SyncError):
     hint = "Something is signed with another log key than the one in force. The node keeps everything; call the centre."
 
 
+class KeyFollowed(SyncError):
+    """The configured log key is one that another has followed in a stream already: no gateway would ever take it again."""
+
+    code = "SYN-17"
+    fault = "site"
+    hint = (
+        "Another log key has followed the configured one here, and it never counts again. Put the later key and its certificate back as"
+        " `log_key`, or make a new one with `wasl pki log-key`. Nothing was changed or lost."
+    )
+
+
 class BadStick(SyncError):
     """A stick whose manifest, batches or receipts are worn, forged, or somebody else's; the text says which and why."""
 

@@ -8,6 +8,7 @@ import cbor2
 
 from native import cbor_map, seal_group
 from sync.errors import NotARecord
+from sync.items import check_items
 from sync.record import HEADER_VERSION, Draft, Kind, Verdict
 
 VERSION, KIND, FACILITY, FEED, CONTENT_TYPE, MESSAGE_TYPE, RECEIVED_US, CLOCK_STATE, CLOCK_ERROR_US = range(1, 10)
@@ -57,7 +58,7 @@ DRAFT_KEYS = (MESSAGE_TYPE, RECEIVED_US, CLOCK_STATE, CLOCK_ERROR_US, VERDICT, B
 
 def seal(size: int, peaks: bytes, drafts: Sequence[Draft], salts: bytes) -> tuple[list[bytes], bytes, bytes, bytes]:
     """Turn drafts into records of a log of this size: (header of each, leaves joined, new peaks, root). At least one; `salts` joined."""
-    _, starts, types, received, states, errors, verdicts, particulars, bodies, _, after = zip(*drafts, strict=True)
+    _, starts, types, received, states, errors, verdicts, particulars, bodies, _, after, _, _ = zip(*drafts, strict=True)
     short = [each[:MESSAGE_TYPE_CHARS_MAX] for each in types]
     columns = (short, received, states, errors, verdicts, list(map(len, bodies)), [PLAIN] * len(drafts), after)
     return seal_group(size, peaks, starts, DRAFT_KEYS, columns, COMMITMENT, salts, particulars, bodies)
@@ -132,7 +133,13 @@ def from_fields(fields: Mapping[int, Any]) -> Header:
 
 def decode_particulars(particulars: bytes) -> dict[int, Any]:
     """Read particulars into fields by key; an empty one (erased, trimmed) gives none. Raises NotARecord."""
-    return _loads(particulars) if particulars else {}
+    if not particulars:
+        return {}
+    try:
+        check_items(particulars, PARTICULARS_BYTES_MAX)
+    except ValueError as error:
+        raise NotARecord("particulars are not plain values") from error
+    return _loads(particulars, allow_indefinite=False)
 
 
 def _after(value: object) -> tuple[str, int, int] | None:
@@ -149,9 +156,9 @@ def _tupled(value: Any) -> Any:
     return tuple(map(_tupled, value)) if isinstance(value, SEQUENCES) else value
 
 
-def _loads(data: bytes) -> dict[int, Any]:
+def _loads(data: bytes, *, allow_indefinite: bool = True) -> dict[int, Any]:
     try:
-        fields = cbor2.loads(data)
+        fields = cbor2.loads(data, allow_indefinite=allow_indefinite)
     except (cbor2.CBORDecodeError, ValueError, RecursionError) as error:
         raise NotARecord("not CBOR") from error
     if not isinstance(fields, dict) or not all(type(key) is int and key >= 0 for key in fields):

@@ -15,7 +15,7 @@ from sync.names import EPOCH_MAX, check_name
 from sync.record import BodyState, Draft, Kind, Record
 
 KEY_CHANGE: Final = "key-change"
-_MARK = KEY_CHANGE.encode()  # stands in the header as it is: what lacks it need not be decoded
+MARK: Final = KEY_CHANGE.encode()  # stands in the header as it is: what lacks it need not be decoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def read_key_change(members: Members) -> KeyChange:
 
 def header_of_change(record: Record) -> Header | None:
     """The header of a record that changes the log key, whether its body is there or not; None for any other."""
-    if _MARK not in record.header:
+    if MARK not in record.header:
         return None
     try:
         header = decode_header(record.header)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from sync.certificates import read, verifier_of
 from sync.checkpoint import Checkpoint, Note, NoteSignature, parse_checkpoint
-from sync.errors import BadCertificate, BadSignature, NotANote, NotARecord, WrongKey
+from sync.errors import BadBatch, BadCertificate, BadSignature, NotANote, NotARecord, WrongKey
 from sync.key_change import KeyChange, change_in, header_of_change
 from sync.keys import ED25519, SIGNATURE_BYTES, Verifier, key_id
-from sync.record import Record
+from sync.record import BodyState, Record
 from sync.session import EARLIER_KEYS_MAX
 
 OPENERS_MAX = 1 + EARLIER_KEYS_MAX  # of a statement: keys that may be in force until then, and the one from then on
@@ -64,24 +64,24 @@ class Opener:
 def check_batch(note: Note, records: Sequence[Record], *, first: int, size: int, epoch: int, keys: LogKeys) -> Signed:
     """Verify the checkpoint of records first, first+1, …, of a log that is held up to `size`.
 
-    Raises WrongKey where another key signed than has to, BadSignature and NotANote where a signature is none.
+    Raises WrongKey where another key signed than has to, BadSignature and NotANote where a signature is none, BadBatch where only fewer records
+    tell which of them changes the key.
     """
     # what is held already may be repeated: an old stick lacks the certificate of a key that came after it
     if keys.lapsed and first + len(records) > size:
         raise WrongKey("the key in force has no good certificate any more")
-    signers, fresh = [_in_force_at(first, note, keys)], []
+    signers = [_in_force_at(first, note, keys)]
     stored = {change.seq: change.after for change in keys.changes}
-    for seq, record in enumerate(records, first):
-        more = note.signatures[len(signers) :]
-        after = stored.get(seq) if seq < size else _handed_to(record, epoch, keys, signers[-1], more)
-        if after is None or after.public == signers[-1].public:
-            continue  # no change, or one that the statement of this epoch has made already
-        if seq >= size:
-            _check_fresh(after, {*keys.retired, *(signer.public for signer in signers)})
-            fresh.append(Change(seq, signers[-1], after))
-        signers.append(after)
-    _check_lines(note, signers)
-    return Signed(parse_checkpoint(note.text), tuple(fresh), signers[-1])
+    for seq in range(first, min(size, first + len(records))):
+        after = stored.get(seq)
+        if after is not None and after.public != signers[-1].public:  # else the statement of this epoch has made it
+            signers.append(after)
+    chain = _Chain(note, epoch, keys, signers)
+    for seq, record in enumerate(records[max(0, size - first) :], max(first, size)):
+        chain.take(seq, record)
+    chain.end()
+    _check_lines(note, chain.signers)
+    return Signed(parse_checkpoint(note.text), tuple(chain.changes), chain.signers[-1])
 
 
 def check_opening(note: Note, keys: LogKeys) -> Opener:
@@ -117,22 +117,65 @@ def _in_force_at(first: int, note: Note, keys: LogKeys) -> Verifier:
     return keys.in_force or _find(note.signatures[0], keys.certified)
 
 
-def _handed_to(
-    record: Record, epoch: int, keys: LogKeys, now: Verifier, more: Sequence[NoteSignature]
-) -> Verifier | None:
-    """The key that a fresh record hands over to; None where it is no change of this log's key, as one carried from an older epoch is none."""
-    if header_of_change(record) is None:
-        return None
-    try:
-        change = change_in(record)
-    except NotARecord as error:
-        raise WrongKey(f"key change: {error}") from error
-    if change is None:  # its body was trimmed or damaged: then the next signature alone says to whom
-        return _find(more[0], keys.certified) if more else None
-    if change.epoch != epoch:
-        return None
-    if change.before != now.public:
-        raise WrongKey("a key change speaks of another key before it")
+class _Chain:
+    """The keys that have to sign a batch, one after the other, as its fresh records hand over; `changes`: those records."""
+
+    def __init__(self, note: Note, epoch: int, keys: LogKeys, signers: list[Verifier]) -> None:
+        self.signers, self.changes = signers, list[Change]()
+        self._lines, self._epoch, self._keys = note.signatures, epoch, keys
+        # positions of records that may be changes, for all that can be read of them; and whether their header says so
+        self._doubtful: list[tuple[int, bool]] = []
+
+    def take(self, seq: int, record: Record) -> None:
+        """The next record."""
+        if record.state is BodyState.LEAF_ONLY:
+            self._doubtful.append((seq, False))
+        if header_of_change(record) is None:
+            return
+        try:
+            change = change_in(record)
+        except NotARecord as error:
+            raise WrongKey(f"key change: {error}") from error
+        if change is None:  # its body was trimmed or damaged
+            self._doubtful.append((seq, True))
+        elif change.epoch == self._epoch:  # else it was carried here, and is history
+            self._settle(change.before)
+            if change.before != self.signers[-1].public:
+                raise WrongKey("a key change speaks of another key before it")
+            self._hand_over(seq, _follower(change, self._keys))
+
+    def end(self) -> None:
+        """There are no more."""
+        self._settle(None)
+
+    def _settle(self, before: bytes | None) -> None:
+        """Give the signatures up to that of the key `before` (None: all others) to the records that may have changed the key: who else."""
+        found = [self.signers[-1]]
+        for line in self._lines[len(self.signers) :][: len(self._doubtful)]:
+            if found[-1].public == before:
+                break
+            found.append(_find(line, self._keys.certified))
+        for seq, after in zip(self._places(len(found) - 1), found[1:], strict=True):
+            self._hand_over(seq, after)
+        self._doubtful.clear()
+
+    def _places(self, count: int) -> list[int]:
+        """Which of the doubtful records are so many changes. A guess would be remembered, and ask for other signatures than the node gives."""
+        every, named = [seq for seq, _ in self._doubtful], [seq for seq, is_named in self._doubtful if is_named]
+        if count in {0, len(every)}:
+            return every[:count]
+        if self._epoch == 1 and count == len(named):  # nothing is carried into a stream's first log
+            return named
+        raise BadBatch("which of its records changes the key cannot be told; fewer of them tell it")
+
+    def _hand_over(self, seq: int, after: Verifier) -> None:
+        _check_fresh(after, {*self._keys.retired, *(signer.public for signer in self.signers)})
+        self.changes.append(Change(seq, self.signers[-1], after))
+        self.signers.append(after)
+
+
+def _follower(change: KeyChange, keys: LogKeys) -> Verifier:
+    """The key that a change hands over to, if a good certificate says that it is the node's."""
     if _public(change) != change.after:
         raise WrongKey("a key change brings another key's certificate")
     # that certificate, or a later one of the same key that the session brought: a revoked one can be followed by a good one

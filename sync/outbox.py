@@ -24,7 +24,7 @@ from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same, remembe
 from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
 from sync.outbox_epochs import open_epoch
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
-from sync.outbox_keys import keep_change, old_keys, to_hand_over
+from sync.outbox_keys import check_followed, keep_change, old_keys, to_hand_over
 from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
@@ -109,21 +109,24 @@ class Outbox:
         self.heads = heads
 
     def verify_heads(self) -> None:
-        """Check every head: its frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken, KeyAbsent.
+        """Check every head: its frontier against leaves and tiles, its checkpoint, its last commit group. Raises LogBroken, KeyAbsent, KeyFollowed.
 
         This is all that stands between a start and the first acknowledgement, whatever the queue's length.
         """
         try:
             for head in self.heads.values():
                 verify_head(self._connection, head, self._ring)
+            self._check_ring()
         except BROKEN as error:
             raise LogBroken(f"the outbox cannot be read: {error}") from error
 
     def change_key(self, draft: Callable[[Origin, Signer, Signer], Draft]) -> list[Origin]:
         """Hand every stream that an earlier key signs over to the configured one, all or none, by a record of `draft` that both keys sign.
 
-        A crash before COMMIT leaves the old key in force, one after it the new. Gives the logs. Raises KeyAbsent, NoRoom, CommitUnknown.
+        A crash before COMMIT leaves the old key in force, one after it the new. Gives the logs. Raises KeyAbsent, KeyFollowed, NoRoom, CommitUnknown.
         """
+        with reading():
+            self._check_ring()
         now = self._signer
         changing, empty = to_hand_over(self._ring, self.heads)
         groups = [(old, self._seal(head, [draft(head.origin, old, now)], old, now)) for head, old in changing]
@@ -139,6 +142,9 @@ class Outbox:
         self._handing_over = False
         return [group.head.origin for _, group in groups]
 
+    def _check_ring(self) -> None:
+        check_followed(self._connection, self._ring, {stream: self.logs(stream) for stream in self.heads})
+
     # -- the group commit -----------------------------------------------------------------------------------------
 
     def append(self, drafts: Sequence[Draft]) -> list[Stored]:
@@ -153,14 +159,16 @@ class Outbox:
         kept: list[bytes] = []
         groups: list[Group] = []
         # all that needs no lock on the database comes first: hashing lets intake go on, and BEGIN would wait for it
-        for stream, places in self._fresh(drafts, repeats).items():
+        by_stream = self._fresh(drafts, repeats)
+        drafts = self._with_after(drafts, by_stream)
+        for stream, places in by_stream.items():
             head, fresh = self.heads[stream], [drafts[place] for place in places]
             groups.append(self._seal(head, fresh))
             kept += [draft.repeat_key for draft in fresh]
             epoch = head.origin.epoch
             for seq, place in enumerate(places, head.frontier.size):
                 stored[place] = Stored(stream, epoch, seq)
-        self._insert(groups)
+        self._insert(groups, [draft.fact for draft in drafts if draft.fact])
         # only now is it true
         for group in groups:
             self.heads[group.head.origin.stream] = group.head
@@ -192,10 +200,13 @@ class Outbox:
         taken, self._drawn = self._drawn[:size], self._drawn[size:]
         return taken
 
-    def _insert(self, groups: Sequence[Group]) -> None:
+    def _insert(self, groups: Sequence[Group], facts: Sequence[tuple[str, bytes]]) -> None:
         row = self._next_row
         if (
-            len(groups) == 1 and self._tiles(groups[0]) == 0 and (values := pack(row, groups[0])) is not None
+            not facts
+            and len(groups) == 1
+            and self._tiles(groups[0]) == 0
+            and (values := pack(row, groups[0])) is not None
         ):  # nearly always
             self._transactions.alone(STORE, values)
             return
@@ -203,6 +214,8 @@ class Outbox:
             for group in groups:
                 self._insert_group(row, group)
                 row += len(group.bodies)
+            for fact in facts:
+                self.set_fact(*fact)
 
     def _insert_group(self, row: int, group: Group) -> None:
         insert(self._connection, row, group)
@@ -250,9 +263,25 @@ class Outbox:
             fresh[stream].append(place)
         return fresh
 
+    def _with_after(self, drafts: Sequence[Draft], fresh: Mapping[str, list[int]]) -> Sequence[Draft]:
+        """The drafts, those that follow another stream with its last position before them (docs/wire.md, header key 14)."""
+        if not any(draft.follows for draft in drafts):  # nearly always
+            return drafts
+        placed = list(drafts)
+        for place, draft in enumerate(drafts):
+            head = self.heads.get(draft.follows)
+            if head is None or draft.follows == draft.stream:
+                continue
+            last = head.frontier.size + sum(each < place for each in fresh.get(draft.follows, ())) - 1
+            if last >= 0:
+                placed[place] = draft._replace(after=(draft.follows, head.origin.epoch, last))
+        return placed
+
     def _same_as(self, row: int, draft: Draft) -> Stored | None:
         with reading():
-            place = place_of_same(self._connection, row, draft)
+            place = place_of_same(
+                self._connection, row, draft, [head for name in self.heads for head in self.logs(name)]
+            )
         return Stored(*place, repeated=True) if place else None
 
     # -- the other writes -----------------------------------------------------------------------------------------
@@ -311,10 +340,14 @@ class Outbox:
         """Keep one small value under a name, within the caller's transaction."""
         self._connection.execute("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
 
+    def fact(self, name: str) -> bytes | None:
+        """The value under a name; None where there is none."""
+        found: Any = self._connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).get
+        return bytes(found) if found is not None else None
+
     def ledger(self) -> str:
         """The ledger that last admitted this node; empty before the first."""
-        found: Any = self._connection.execute("SELECT value FROM fact WHERE name = 'ledger'").get
-        return bytes(found).decode() if found is not None else ""
+        return (self.fact("ledger") or b"").decode()
 
     def probe(self) -> None:
         """Write, sync and sign something outside any stream. Raises what append would."""
@@ -368,7 +401,7 @@ class Outbox:
     def _remember(self, limit: int) -> None:
         first = max(1, self._next_row - limit)
         for start in range(first, self._next_row, REMEMBER_ROWS):
-            # a page that cannot be read costs the memory of its rows, not the start; the proofreader names it
-            with suppress(apsw.CorruptError, apsw.IOError):
+            # what cannot be read costs the memory of its rows, not the start; the proofreader names it
+            with suppress(*BROKEN, apsw.IOError):
                 for key, row in arrivals(self._connection, start, start + REMEMBER_ROWS):
                     self._recent.keep(key, row)

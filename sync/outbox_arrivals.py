@@ -1,19 +1,20 @@
 """Repeats: whether a message that comes has come before, by what the outbox still holds of the first one.
 
-The body of a record may be trimmed while its sender can still repeat it. Its salt and particulars are then kept a while longer: with
-them the permanent commitment says whether a body is the one that was there, and nothing can be read from it.
+The body of a record may be trimmed while its sender can still repeat it. Its salt and particulars (control id, peer, path) are then kept
+a while longer: with them the permanent commitment says whether a body is the one that was there. Of the body itself nothing is left to read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apsw
 
-from native import body_commitment
 from sync.errors import SyncError
 from sync.header import COMMITMENT, CONTROL_ID, VERDICT, decode_fields, decode_particulars, feed_of
 from sync.outbox_heads import Head
-from sync.record import Draft
+from sync.record import SALT_BYTES, Draft
+from sync.repair import commitment_to
+from sync.store import BROKEN
 
 
 class Place(NamedTuple):
@@ -29,44 +30,45 @@ def repeat_key(feed: str, control_id: str) -> bytes:
     return f"{feed}\0{control_id}".encode() if control_id else b""
 
 
-def place_of_same(connection: apsw.Connection, row: int, draft: Draft) -> Place | None:
+def place_of_same(connection: apsw.Connection, row: int, draft: Draft, heads: Iterable[Head]) -> Place | None:
     """Where this row's record stands, if the draft is the same message; None where it is not, or where that cannot be told any more."""
-    found: Any = connection.execute(
-        # its position is that in the epoch whose window it lies in
-        "SELECT stream, epoch, seq - start, header, body.body, arrival.salt, arrival.particulars FROM header"
-        " JOIN log ON CASE run WHEN 0 THEN log.id ELSE run END = header.log AND seq >= start AND seq < start + size"
-        " LEFT JOIN body ON body.id = header.id LEFT JOIN arrival ON arrival.id = header.id WHERE header.id = ?",
-        (row,),
-    ).fetchone()
-    if found is None:
-        return None
-    stream, epoch, seq, header, body, salt, particulars = found
     try:
+        found: Any = connection.execute(
+            "SELECT log, seq, header, body.body, coalesce(body.salt, arrival.salt), coalesce(body.particulars, arrival.particulars) FROM header"
+            " LEFT JOIN body ON body.id = header.id LEFT JOIN arrival ON arrival.id = header.id WHERE header.id = ?"
+            # row and index have to agree on where it stands
+            " AND header.id = (SELECT id FROM header AS there WHERE there.log = header.log AND there.seq = header.seq)",
+            (row,),
+        ).fetchone()
+        if found is None:
+            return None
+        run, seq, header, body, salt, particulars = found
+        # its position is that in the epoch whose window it lies in
+        head = next((each for each in heads if each.run == run and each.start <= seq < each.end), None)
         fields = decode_fields(header or b"")
-        same = body == draft.body if salt is None else _commits(fields, salt, particulars, draft.body)
-    except (SyncError, TypeError):
-        return None  # a damaged record is no proof that this message is stored
-    if not same or fields.get(VERDICT) != draft.verdict or not header[1:].startswith(draft.common[1:]):
+        # what is there of it must be what this header commits to, and the body, if it is there, whole
+        same = body in {None, draft.body} and fields.get(COMMITMENT) == commitment_to(salt, particulars, draft.body)
+    except (SyncError, *BROKEN):
+        return None  # a damaged record is no proof that this message is stored; a disk that fails just now is no damage
+    if head is None or not same or fields.get(VERDICT) != draft.verdict or not header[1:].startswith(draft.common[1:]):
         return None  # an incomplete frame of the same bytes is not the message
-    return Place(stream, epoch, seq)
-
-
-def _commits(fields: dict[int, Any], salt: bytes, particulars: bytes, body: bytes) -> bool:
-    return bool(fields.get(COMMITMENT) == body_commitment(salt, particulars, body))
+    return Place(head.origin.stream, head.origin.epoch, seq - head.start)
 
 
 def remembered(connection: apsw.Connection, head: Head, end: int, since: int) -> list[tuple[int, bytes, bytes]]:
     """Row, salt and particulars of the bodies that are about to be trimmed, from row `since` on: what is left of them to know a repeat by.
 
-    Nothing where a page of them cannot be read: that costs the memory of some arrivals, not the process.
+    Nothing of a row in which they are none any more; of no row where a page cannot be read.
     """
     try:
         found: Any = connection.execute(
-            "SELECT id, salt, particulars FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ? AND id >= ?",
-            (head.run, head.start + head.trimmed, head.start + end, since),
+            "SELECT id, salt, particulars FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ? AND id >= ?"
+            # a flipped bit makes a text of one, which the table does not take, or gives it another length
+            " AND typeof(salt) = 'blob' AND length(salt) = ? AND typeof(particulars) = 'blob'",
+            (head.run, head.start + head.trimmed, head.start + end, since, SALT_BYTES),
         )
         return list(found)
-    except (apsw.CorruptError, apsw.IOError):
+    except (*BROKEN, apsw.IOError):  # at each start it would be found again
         return []
 
 

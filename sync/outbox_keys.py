@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import NotANote
+from sync.checkpoint import Checkpoint, parse_note, sign_checkpoint
+from sync.errors import KeyFollowed, NotANote
 from sync.key_ring import KeyRing, OwnKeys, id_of, last_id
 from sync.keys import ED25519, Signer, key_id
 from sync.log import EMPTY_ROOT
@@ -36,6 +36,21 @@ def old_keys(ring: KeyRing, heads: Mapping[str, Head]) -> dict[str, bytes]:
     """The streams whose newest log another key than the ring's present one signs, and that key's id."""
     found = {name: own_keys(ring.name, head.checkpoint, ()).last for name, head in heads.items()}
     return {name: key for name, key in found.items() if key and key != id_of(ring)}
+
+
+def check_followed(connection: Execute, ring: KeyRing, streams: Mapping[str, Sequence[Head]]) -> None:
+    """Raise KeyFollowed where the ring's present key would follow one that has followed it. `streams`: the logs of each, oldest first."""
+    changes = read_changes(connection)
+    for name, key in old_keys(ring, {name: logs[-1] for name, logs in streams.items()}).items():
+        if id_of(ring) in _followed(ring.name, streams[name], changes):
+            raise KeyFollowed(f"{name}: log key {key.hex()} signs here and has followed {id_of(ring).hex()} already")
+
+
+def _followed(node: str, logs: Sequence[Head], changes: Mapping[int, Sequence[tuple[int, bytes, bytes]]]) -> set[bytes]:
+    """The ids of the keys that another has followed in a stream: by a record, by a statement, or because an older log ends under it."""
+    by_record = {before for head in logs for _, before, _ in own_keys(node, b"", changes.get(head.log, ())).changes}
+    by_statement = {line.key_id for head in logs if head.opening for line in parse_note(head.opening).signatures[:-1]}
+    return by_record | by_statement | {last_id(head.checkpoint, node) for head in logs[:-1]}
 
 
 def to_hand_over(ring: KeyRing, heads: Mapping[str, Head]) -> tuple[list[tuple[Head, Signer]], list[Head]]:

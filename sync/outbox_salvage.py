@@ -1,69 +1,34 @@
 """Carries what a damaged outbox still holds into a new file: all that verifies, and a state for what does not. The damaged file is only read."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from sync.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from sync.errors import EpochNeeded, KeyAbsent, NotAName, SyncError
+from sync.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, parse_note, sign_checkpoint
+from sync.errors import EpochNeeded, SyncError
 from sync.header import BODY_BYTES, decode_fields
-from sync.key_ring import KeyRing, last_id
+from sync.key_ring import KeyRing
 from sync.keys import Signer
 from sync.log import TILE_LEAVES, Frontier, root_at
-from sync.names import Origin
 from sync.outbox import SCHEMA
 from sync.outbox_heads import Head, insert_head, write_head
+from sync.outbox_salvage_heads import HEAD_COLUMNS, Wanted, check_present, octets_of, read_wanted
+from sync.outbox_salvage_keys import carry_keys
 from sync.record import BodyState
 from sync.repair import Loss, Reading, Salvaged, commitment_of, commitment_to, holes, readings, settle
-from sync.store import BROKEN, LogTable, create
+from sync.store import UNREADABLE, create
 
 LOGS_MAX = 4096  # row ids of heads that are tried: four times the streams that a session may declare
 SLACK_ROWS = 256  # row ids tried beyond the number of records: a flipped bit moves a row, and a page has some twenty
 STRAYS_MAX = 4096  # rows kept in mind whose place is not known: one bad page moves a few
-HEAD_COLUMNS = (
-    "id, run, start, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, opening, digest"
-)
-LANES = frozenset({"critical", "routine", "bulk"})
 # tables whose rows stand for themselves
-CARRIED = {
-    "boot": "id, started_us", "fact": "name, value", "arrival": "id, salt, particulars", "key_change": "log, seq, before, after",
-}  # fmt: skip
-UNREADABLE = (*BROKEN, apsw.IOError)
+CARRIED = {"boot": "id, started_us", "fact": "name, value", "arrival": "id, salt, particulars"}
 
 Row = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
-    """A log as its head row asks for it: `fits` says whether a frontier is the one that was signed; `whole`: nothing in the row changed.
-
-    `signer`: the key in force at its end; None where its note cannot be read.
-    """
-
-    row: int
-    run: int
-    start: int
-    opening: bytes
-    origin: Origin
-    lane: str
-    size: int
-    fits: Callable[[Frontier], bool]
-    trimmed: int
-    octets: int
-    whole: bool
-    signer: Signer | None
-
-    def holds(self, run: object, place: object) -> bool:
-        """Whether a row of this run and place is one of its records."""
-        return run == self.run and isinstance(place, int) and self.start <= place < self.start + self.size
-
-    def table(self, connection: Any) -> LogTable:
-        """Its leaves, tiles and records."""
-        return LogTable(connection, self.row, self.run, self.start)
 
 
 def salvage(damaged: Path, fresh: Path, *, signer: Signer) -> tuple[Salvaged, ...]:
@@ -87,18 +52,17 @@ class _Salvage:
         self._source: Any = source  # what a damaged file gives back has any type
         self._fresh: Any = fresh
         self._ring = KeyRing.of(signer)
-        self._signer = self._ring.now
         self._losses: dict[int, list[Loss]] = {}
         self._strays: list[Reading] = []
         self._changed: set[int] = set()  # rows whose body is there, but not what was committed to
 
     def run(self) -> tuple[Salvaged, ...]:
         """All of it, in one transaction of the new file."""
-        wanted = {want.row: want for want in map(self._wanted, self._rows("log", HEAD_COLUMNS, LOGS_MAX)) if want}
+        rows = self._rows("log", HEAD_COLUMNS, LOGS_MAX)
+        wanted = {want.row: want for want in (read_wanted(row, self._ring) for row in rows) if want}
         if not wanted:
             raise EpochNeeded("no stream of this outbox can be read")
-        # a change of the key comes to all streams at once: where one head is unreadable, the key of another signs here too
-        self._signer = next((want.signer for want in wanted.values() if want.signer), self._signer)
+        check_present(wanted.values())
         last = sum(want.size for want in wanted.values()) + SLACK_ROWS
         with self._transaction():
             heads = {row: self._carry_head(want) for row, want in wanted.items()}
@@ -108,7 +72,8 @@ class _Salvage:
             self._carry_cursors(wanted, frontiers)
             for table, columns in CARRIED.items():
                 self._carry(table, columns)
-            return tuple(self._finish(want, heads[row], frontiers[row]) for row, want in wanted.items())
+            signers = carry_keys(self._source, self._fresh, wanted, self._ring)
+            return tuple(self._finish(want, heads[row], frontiers[row], signers[row]) for row, want in wanted.items())
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -137,42 +102,8 @@ class _Salvage:
 
     # -- heads ----------------------------------------------------------------------------------------------------
 
-    def _wanted(self, row: Row) -> _Wanted | None:
-        """What this head row asks for: by its signed checkpoint, or, where that is what was damaged, by its peaks."""
-        log, run, start, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, note, opening, digest = (
-            row
-        )
-        run, start = (
-            (run, start) if isinstance(run, int) and isinstance(start, int) and run and start >= 0 else (log, 0)
-        )
-        try:
-            origin, frontier = Origin.parse(f"{self._signer.name}/{stream}/{epoch}-{tag}"), Frontier(size, peaks)
-            head = Head(
-                log=log, run=run, start=start, origin=origin, lane=lane, frontier=frontier, octets=octets, trimmed=trimmed,
-                group_first=group_first, checkpoint=note, opening=opening,
-            )  # fmt: skip
-            whole = head.digest == digest
-        except (NotAName, TypeError, ValueError, OverflowError):
-            origin, frontier, whole = None, None, False
-        fits: Callable[[Frontier], bool]
-        signer: Signer | None = None
-        try:
-            signed = open_checkpoint(note, self._ring.verifier(note))
-            signer = self._ring.signer(last_id(note, self._ring.name))
-            origin, size, fits = signed.origin, signed.size, lambda found: found.root == signed.root
-        except (SyncError, TypeError, ValueError, AttributeError) as error:
-            if whole and isinstance(error, KeyAbsent):
-                raise  # nothing is damaged here: that key has to be configured first
-            if origin is None or not isinstance(size, int) or size < 0:
-                return None
-            fits = lambda found: found == frontier  # noqa: E731  # beside the other that stands in its place above
-        return _Wanted(
-            row=log, run=run, start=start, opening=_octets(opening), origin=origin, lane=lane if lane in LANES else "routine", size=size,
-            fits=fits, trimmed=trimmed, octets=octets, whole=whole, signer=signer,
-        )  # fmt: skip
-
-    def _carry_head(self, want: _Wanted) -> Head:
-        note = sign_checkpoint(Checkpoint(want.origin, 0, Frontier().root), want.signer or self._signer)
+    def _carry_head(self, want: Wanted) -> Head:
+        note = sign_checkpoint(Checkpoint(want.origin, 0, Frontier().root), self._ring)
         head = insert_head(
             self._fresh, origin=want.origin, lane=want.lane, checkpoint=note, run=0 if want.run == want.row else want.run, start=want.start,
             opening=want.opening,
@@ -184,17 +115,17 @@ class _Salvage:
 
     # -- headers --------------------------------------------------------------------------------------------------
 
-    def _carry_headers(self, wanted: Mapping[int, _Wanted], last: int) -> None:
+    def _carry_headers(self, wanted: Mapping[int, Wanted], last: int) -> None:
         """Insert each row whose header and leaf belong together; the others wait in `doubt` for the root to choose."""
         for row, log, seq, state, header, leaf in self._rows("header", "id, log, seq, state, header, leaf", last):
-            ways = readings(_octets(header), _octets(leaf))
+            ways = readings(octets_of(header), octets_of(leaf))
             want = next((each for each in wanted.values() if each.holds(log, seq)), None)
             if want is not None:
                 good = len(ways) == 1 and bool(ways[0].header)
                 if not (good and self._insert(row, log, seq, ways[0], state)):
                     self._fresh.execute(
                         "INSERT INTO doubt VALUES (?, ?, ?, ?, ?, ?)",
-                        (row, want.row, seq - want.start, state, _octets(header), _octets(leaf)),
+                        (row, want.row, seq - want.start, state, octets_of(header), octets_of(leaf)),
                     )
             elif len(ways) == 1 and len(self._strays) < STRAYS_MAX:
                 self._strays.append(ways[0])
@@ -217,7 +148,7 @@ class _Salvage:
             return False
         return True
 
-    def _settle(self, want: _Wanted) -> Frontier:
+    def _settle(self, want: Wanted) -> Frontier:
         """Find the leaf of every position of a log, prove them together, and give the log's frontier."""
         doubtful, named = self._doubtful(want)
         for seq in doubtful:
@@ -243,7 +174,7 @@ class _Salvage:
             frontier = frontier.append(leaves)
         return frontier
 
-    def _doubtful(self, want: _Wanted) -> tuple[dict[int, list[Reading]], set[int]]:
+    def _doubtful(self, want: Wanted) -> tuple[dict[int, list[Reading]], set[int]]:
         """The positions whose leaf is not sure, with the ways to read it; and those that an earlier repair has named already."""
         doubtful: dict[int, list[Reading]] = {}
         named: set[int] = set()
@@ -284,7 +215,7 @@ class _Salvage:
         strays = 0
         for row, *parts in self._rows("body", "id, salt, particulars, body", last):
             found = self._fresh.execute("SELECT header FROM header WHERE id = ?", (row,)).fetchone()
-            committed = commitment_to(*map(_octets, parts))
+            committed = commitment_to(*map(octets_of, parts))
             if (
                 found is not None
                 and committed
@@ -295,7 +226,7 @@ class _Salvage:
             self._changed.add(row)
             strays += 1
             if strays <= STRAYS_MAX:
-                self._fresh.execute("INSERT INTO stray VALUES (?, ?, ?, ?)", (row, *map(_octets, parts)))
+                self._fresh.execute("INSERT INTO stray VALUES (?, ?, ?, ?)", (row, *map(octets_of, parts)))
         if strays:
             self._place_strays()
 
@@ -307,7 +238,7 @@ class _Salvage:
             )
         }
         for _, *parts in self._fresh.execute("SELECT * FROM stray"):
-            row = lacking.get(commitment_to(*map(_octets, parts)))
+            row = lacking.get(commitment_to(*map(octets_of, parts)))
             if row is not None:
                 self._insert_body(row, parts)
 
@@ -321,13 +252,13 @@ class _Salvage:
 
     # -- the rest -------------------------------------------------------------------------------------------------
 
-    def _carry_cursors(self, wanted: Mapping[int, _Wanted], frontiers: Mapping[int, Frontier]) -> None:
+    def _carry_cursors(self, wanted: Mapping[int, Wanted], frontiers: Mapping[int, Frontier]) -> None:
         """Keep each receipt that speaks of this log as it is; one that is lost, the gateway gives again."""
         for ledger, log, size, octets, note, at in self._tolerant(
             "SELECT ledger, log, size, octets, receipt, at FROM cursor"
         ):
             with suppress(SyncError, TypeError, ValueError, KeyError, IndexError, AttributeError):
-                said, table = open_checkpoint(note, self._ring.verifier(note)), wanted[log].table(self._fresh)
+                said, table = self._signed(note, wanted[log]), wanted[log].table(self._fresh)
                 if (
                     said.origin != wanted[log].origin
                     or said.size > frontiers[log].size
@@ -339,6 +270,12 @@ class _Salvage:
                     (ledger, log, said.size, octets if size == said.size else 0, note, at),
                 )
 
+    def _signed(self, note: bytes, want: Wanted) -> Checkpoint:
+        """What a receipt speaks of. Where the node's key is gone the log's own root alone says whether it is true."""
+        return (
+            parse_checkpoint(parse_note(note).text) if want.absent else open_checkpoint(note, self._ring.verifier(note))
+        )
+
     def _carry(self, table: str, columns: str) -> None:
         marks = ", ".join("?" for _ in columns.split(","))
         for row in self._tolerant(f"SELECT {columns} FROM {table}"):  # noqa: S608  # constants
@@ -349,7 +286,7 @@ class _Salvage:
         with suppress(*UNREADABLE):
             yield from self._source.execute(statement)
 
-    def _finish(self, want: _Wanted, head: Head, frontier: Frontier) -> Salvaged:
+    def _finish(self, want: Wanted, head: Head, frontier: Frontier, signer: Signer) -> Salvaged:
         """Write the head under a checkpoint of what is there, and name what is not."""
         trimmed = want.trimmed if want.whole else self._trimmed(want, frontier.size)
         lost = self._fresh.execute(
@@ -362,7 +299,9 @@ class _Salvage:
             self._fresh.execute("UPDATE header SET state = ? WHERE id = ?", (int(BodyState.DAMAGED), row))
             losses.append(Loss(seq, "body", "changed" if row in self._changed else "unreadable"))
         octets = want.octets if want.whole else self._octets(want)
-        note = sign_checkpoint(Checkpoint(want.origin, frontier.size, frontier.root), want.signer or self._signer)
+        note = (
+            want.note if want.absent else sign_checkpoint(Checkpoint(want.origin, frontier.size, frontier.root), signer)
+        )
         write_head(
             self._fresh,
             replace(
@@ -375,7 +314,7 @@ class _Salvage:
         ).fetchone()
         return Salvaged(origin=want.origin, size=frontier.size, bodies=bodies, holes=tuple(holes(want.origin, losses)))
 
-    def _trimmed(self, want: _Wanted, size: int) -> int:
+    def _trimmed(self, want: Wanted, size: int) -> int:
         """Where the head no longer says it: what is receipted and has no body from the first record on."""
         (first,) = self._fresh.execute(
             "SELECT coalesce(min(seq - ?), ?) FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ?",
@@ -386,14 +325,9 @@ class _Salvage:
         ).fetchone()
         return int(min(first, receipted))
 
-    def _octets(self, want: _Wanted) -> int:
+    def _octets(self, want: Wanted) -> int:
         total = 0
         for _, header in want.table(self._fresh).headers(0, want.size):
             with suppress(SyncError, TypeError, KeyError):
                 total += decode_fields(header)[BODY_BYTES]
         return total
-
-
-def _octets(value: object) -> bytes:
-    """A BLOB column's value; where a flipped bit made it something else, nothing."""
-    return value if isinstance(value, bytes) else b""

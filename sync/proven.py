@@ -1,16 +1,33 @@
 """Whether what was read from a log is what was signed: a flipped bit in a leaf, or in the index that leads to it, must not be signed anew."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
 from native import leaf_hashes
+from sync.errors import LogBroken
 from sync.log import HASH_BYTES, TILE_LEAVES, Frontier, Leaves, tile_root
 from sync.record import BodyState, Record
 
 MENDED_MAX = (
     8  # leaves of a batch that are read in two ways: one bad page has some twenty rows, and 256 choices take a second
 )
+
+
+def proven(
+    log: Leaves, before: Frontier, taken: Sequence[tuple[Record, Record]], head: Frontier, check: Callable[[Record], Record],
+    kept: dict[int, bytes] | None = None,
+) -> list[Record]:  # fmt: skip
+    """The records, of which each was `taken` as it is stored and as `check` gave it to be sent, under leaves that were signed before.
+
+    Raises LogBroken where none of the ways to read them gives the root. `kept`: as for is_proven.
+    """
+    stored, sent = [record for record, _ in taken], [record for _, record in taken]
+    for records in mended(sent, stored):
+        if is_proven(log, before, [record.leaf for record in records], head, kept):
+            # hashed once already, where its leaf is what it was
+            return [r if r is s else check(r) for r, s in zip(records, sent, strict=True)]
+    raise LogBroken("the leaves that were read are not those that were signed")
 
 
 def is_proven(
@@ -25,7 +42,7 @@ def is_proven(
         return after == head
     kept = {} if kept is None else kept
     first, end = before.size // TILE_LEAVES, -(-after.size // TILE_LEAVES)
-    return all(_in_tile(log, tile, before.size, leaves, kept) for tile in range(first, end)) or _continues(
+    return all(_in_tile(log, tile, before.size, leaves, kept) for tile in range(first, end)) or leads_to(
         log, after, head
     )
 
@@ -44,7 +61,8 @@ def _in_tile(log: Leaves, tile: int, first: int, leaves: Sequence[bytes], kept: 
     return kept[tile][at * HASH_BYTES : at * HASH_BYTES + len(mine)] == mine
 
 
-def _continues(log: Leaves, after: Frontier, head: Frontier) -> bool:
+def leads_to(log: Leaves, after: Frontier, head: Frontier) -> bool:
+    """Whether the log, gone on with from this frontier of it, comes to its head."""
     boundary = min(head.size, -(-after.size // TILE_LEAVES) * TILE_LEAVES)
     found = after.append(log.leaves(after.size, boundary - after.size))
     tiles = head.size // TILE_LEAVES

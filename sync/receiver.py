@@ -6,7 +6,7 @@ The driver reads the rows it needs inside a transaction, asks, performs the effe
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sync.announced import Announced, read_heads
+from sync.announced import Announced
 from sync.batch import Batch
 from sync.checkpoint import Note, parse_note
 from sync.errors import NotAName, SyncError, WrongKey
@@ -45,7 +45,7 @@ class HeldLog:
 class SessionAsked:
     """A node's start asks to be admitted. `fresh` is a new random fence; `stale`: its connection is younger than a newer start's admission.
 
-    `verifiers`: of the log keys that it brings, the present one first; `announced`: the heads that the node announced last, one of a stream.
+    `heads`: those that it brings, verified by the log keys that it brings (`read_heads`); `announced`: those that the node announced last, one of a stream.
     """
 
     node: str
@@ -54,7 +54,7 @@ class SessionAsked:
     logs: tuple[HeldLog, ...]
     fresh: str
     stale: bool
-    verifiers: tuple[Verifier, ...]
+    heads: tuple[Announced, ...] = ()
     announced: tuple[Announced, ...] = ()
 
 
@@ -318,7 +318,7 @@ def _announced(event: SessionAsked) -> list[Effect]:
     known = {head.origin.stream: head for head in event.announced}
     same_start = event.known is not None and event.known.boot == event.request.boot
     effects: list[Effect] = []
-    for head in read_heads(event.request.heads, event.verifiers, event.node):
+    for head in event.heads:
         before = known.get(head.origin.stream)
         if before is not None and before.is_denied_by(head, same_start=same_start):
             effects.append(Raise("GWY-19", head.origin.stream))

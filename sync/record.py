@@ -56,7 +56,9 @@ class Draft(NamedTuple):
 
     `common` is the header's beginning, an encoded map of its pairs 1 to 5, shared by all drafts of a feed;
     `received_us` is UTC microseconds; `clock_state` and `clock_error_us` say how far to trust it; `particulars` is deterministic CBOR;
-    `repeat_key` names what would make a second arrival the same message (empty: never a repeat).
+    `repeat_key` names what would make a second arrival the same message (empty: never a repeat). `fact`: a name and value that the
+    outbox keeps in the same transaction, of a repeat too: where its source stands. `follows`: the main stream of its feed, where it
+    goes to another; the outbox then writes into `after` where that stream ends.
     """
 
     stream: str
@@ -70,6 +72,8 @@ class Draft(NamedTuple):
     body: bytes
     repeat_key: bytes = b""
     after: tuple[str, int, int] | None = None
+    fact: tuple[str, bytes] | None = None
+    follows: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ A stream whose gateway holds something else than the node (restored, copied, for
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
+from math import inf
 
 from sync.agreement import Window, find_common
 from sync.batch import RECORDS_MAX
@@ -27,6 +28,7 @@ from sync.receipt import open_receipt
 from sync.sender_events import (
     Alarm,
     AskSession,
+    Call,
     Effect,
     EpochOpened,
     EpochTaken,
@@ -50,17 +52,13 @@ from sync.sender_events import (
 from sync.session import SessionAnswer, TheirStream
 
 BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in a tight loop
-FORKS_MAX = (
-    3  # in a row, with a session and its comparison before each: then it is no copy but a fault, and a person decides
-)
+FORKS_MAX = 3  # in a row, with a session before each: then it is no copy but a fault, and a person decides
 # with nothing to send and no session for so long, one is asked for: a gateway that was set back, a copy that was admitted, a line that is
 # dead would else be noticed with the next message only, and the centre would not hear what waits in lanes that may not use the path.
 # A hundred calls a day, some 2 kB each
 SESSION_S_MAX = 900.0
 CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
 REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
-
-
 KEY_WAIT_S = 300.0  # as long as for a certificate: a key is changed by people too
 
 
@@ -88,8 +86,7 @@ class Sender:
         self._backoff = Backoff(dice)
         self._cosigner: Verifier | None = None
         self._ledger = self._fence = ""
-        self._retry_at = 0.0
-        self._session_at = 0.0
+        self._retry_at, self._session_at, self._key_at = 0.0, 0.0, inf
         self._plain = False  # the gateway lacks a dictionary: none is used until the next session
         self._context, self._missed = 0, 0  # bytes of context that it takes, and how often it could do nothing with one
         self._busy = False  # one call at a time on this lane
@@ -109,7 +106,7 @@ class Sender:
         """An answer; what else there is to hear of asks for nothing by itself."""
         match event:
             case SessionOpened(answer, cosigner):
-                self._session_at = now
+                self._session_at, self._key_at = now, inf
                 return self._opened(answer, cosigner)
             case Receipted(stream, note):
                 return self._receipted(stream, note, now)
@@ -156,31 +153,34 @@ class Sender:
         if self._busy or self.phase is Phase.FENCED or any(flow.opening for flow in self.flows.values()):
             return []
         if self.phase is Phase.CLOSED:
-            if now < self._retry_at:
-                return [Wait(self._retry_at - now)]
-            self.phase, self._busy = Phase.ASKING, True
-            return [AskSession()]
+            return self._ask() if now >= self._retry_at else [Wait(self._retry_at - now)]
         waiting = [name for name in self._turn if self.flows[name].waits]
-        for name in waiting:
-            flow = self.flows[name]
-            if flow.ready_at <= now:
-                self._turn.remove(name)
-                self._turn.append(name)
-                self._busy = True
-                call = flow.call()
-                if isinstance(call, Put):
-                    call = replace(
-                        call, plain=self._plain, context=self._context_of(flow, call.first), since=flow.since
-                    )
-                    self.flows[name] = replace(flow, first=call.first)
-                return [call]
-        if waiting:
-            return [Wait(min(self.flows[name].ready_at for name in waiting) - now)]
+        ready = next((name for name in waiting if self.flows[name].ready_at <= now), None)
         due = self._session_at + SESSION_S_MAX
-        if due <= now:
-            self.phase, self._busy = Phase.ASKING, True
-            return [AskSession()]
+        # what was refused for its key is asked about before others send on: else a long queue of theirs would put it off
+        if self._key_at <= now or (ready is None and due <= now):
+            return self._ask()
+        if ready is not None:
+            return [self._call(ready)]
+        if waiting:
+            return [Wait(min(due, self._key_at, *(self.flows[name].ready_at for name in waiting)) - now)]
         return [Wait(min(WAIT_S_MAX, due - now))]
+
+    def _ask(self) -> list[Effect]:
+        self.phase, self._busy = Phase.ASKING, True
+        return [AskSession()]
+
+    def _call(self, name: str) -> Call:
+        """What this stream has to call for; the others have their turn after it."""
+        flow = self.flows[name]
+        self._turn.remove(name)
+        self._turn.append(name)
+        self._busy = True
+        call = flow.call()
+        if isinstance(call, Put):
+            call = replace(call, plain=self._plain, context=self._context_of(flow, call.first), since=flow.since)
+            self.flows[name] = replace(flow, first=call.first)
+        return call
 
     def _context_of(self, flow: Flow, first: int) -> int:
         """Bytes of context that a call from `first` on may use."""
@@ -339,7 +339,11 @@ class Sender:
             case "bad-key" | "key-absent":
                 # a person brings the right key or certificate; the lane's other streams go on meanwhile
                 self.flows[event.stream] = replace(flow, ready_at=now + KEY_WAIT_S, opening=False)
-                return [Alarm("SYN-32" if event.code == "bad-key" else "SYN-15", event.stream)]
+                if event.code == "key-absent":
+                    return [Alarm("SYN-15", event.stream)]
+                # certificates (one that was issued, or became valid, only since) count from a session on: it comes before the next try
+                self._key_at = min(self._key_at, now + KEY_WAIT_S)
+                return [Alarm("SYN-32", event.stream)]
             case "bad-opening":
                 return self._halt(flow, "SYN-31")
             case "unknown-dictionary" | "bad-batch" if self._context_of(flow, flow.first):

@@ -25,6 +25,7 @@ PAGE_CACHE_KIB = 2 * 1024  # the kernel caches pages too; this bounds ours, for 
 SAFE_SINCE = (3, 51, 3)  # the WAL-reset bug lives in 3.7.0 to 3.51.2
 # how a file shows that it is not what was written: SQLite says so, a name in its schema changed, a value has another type
 BROKEN = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, ValueError, TypeError)
+UNREADABLE = (*BROKEN, apsw.IOError)  # or the disk itself says that it cannot read
 READ_ROWS_MAX = 4096  # rows fetched in one query: bounds memory, and how long a reader pins the WAL
 
 _STATES = {int(state): state for state in BodyState}

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from sync.errors import CommitUnknown, NoRoom
+from sync.errors import CommitUnknown, LogBroken, NoRoom
+from sync.store import BROKEN
 
 PAGE_BYTES = 4096
 PAGES_MIN = 64  # of a quota: the schema alone takes some twenty
@@ -33,11 +34,16 @@ def pages_of(connection: Any) -> Pages:  # apsw's, or whatever has its `execute`
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Read what the next transaction builds on. Raises CommitUnknown where the disk failed: the process ends as for a write."""
+    """Read what the next transaction builds on. Raises CommitUnknown where the disk failed: the process ends as for a write.
+
+    LogBroken where it gave back something else: nothing is written, and what can be done without goes on.
+    """
     try:
         yield
     except DISK_ERRORS as error:
         raise CommitUnknown(str(error)) from error
+    except BROKEN as error:
+        raise LogBroken(f"the outbox cannot be read: {error}") from error
 
 
 class Transactions:

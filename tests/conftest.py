@@ -1,4 +1,4 @@
-"""A folder in memory; and how hypothesis runs here: no verdict depends on how busy the machine is, and a failure prints what brings it back."""
+"""Fixtures that many files share: a realm, a folder in memory; and how hypothesis runs here: no verdict depends on how busy the machine is, and a failure prints what brings it back."""
 
 import tempfile
 from pathlib import Path
@@ -10,6 +10,14 @@ settings.register_profile("wasl", deadline=None, print_blob=True, suppress_healt
 settings.load_profile("wasl")
 
 SHARED_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(scope="module")
+def realm(tmp_path_factory):
+    """An authority, a gateway's certificates, and nodes' as they are asked for: one for each file of tests."""
+    from tests.gateway_rig import Realm  # most files need neither its libraries nor the half second that they take
+
+    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -252,6 +252,31 @@ class TinyNode:
     def put_to(self, path: str, data: bytes, *, fence: str | None = None) -> urllib3.BaseHTTPResponse:
         headers = {"Content-Type": CONTENT_TYPE, "Wasl-Fence": self.fence if fence is None else fence}
         return self.pool.request("PUT", path, body=data, headers=headers)
+
+
+@contextmanager
+def maker(realm: Realm, gateway: Gateway, folder: Path, name: str) -> Iterator[Callable[..., TinyNode]]:
+    """Makes nodes with some messages, which are closed after the block. `name`: of those that are not given one; `gateway`: likewise."""
+    nodes: list[TinyNode] = []
+
+    def make(called: str = "", *, messages: int = 12, at: Gateway | None = None, **options: Any) -> TinyNode:
+        called = called or name
+        node = TinyNode(realm, at or gateway, called, folder / f"{called}-{len(nodes)}.sqlite", **options)
+        nodes.append(node)
+        node.add([message(n) for n in range(messages)])
+        return node
+
+    try:
+        yield make
+    finally:
+        for node in nodes:
+            node.close()
+
+
+def code(answer: urllib3.BaseHTTPResponse) -> tuple[int, str]:
+    """Status and code of a refusal."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status, answer.json()["code"]
 
 
 def https_pool(realm: Realm, port: int, leaf: Path | None) -> urllib3.HTTPSConnectionPool:

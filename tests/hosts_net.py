@@ -12,8 +12,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.bench.thin_link import ThinLink
+from tests.bench.thin_link import ThinLink, tcp_rate
 from tests.node_rig import free_port
 
 CLONE_NEWNET = 0x40000000
@@ -266,29 +264,16 @@ class Loopback:
 
 
 def raw_goodput(hosts: Namespaces | Loopback, seconds: float, warm_s: float) -> float:
-    """Bytes a second of one plain TCP connection from the near host to the far one, with as little unsent as the node's has."""
+    """Bytes a second of one plain TCP connection from the near host to the far one."""
     with hosts.far():
         sink = socket.create_server((hosts.far_host, 0))
     with hosts.near():
         sock = socket.create_connection(hosts.way_to(sink.getsockname()[1]), 60)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 4096)
     peer, _ = sink.accept()
-
-    def send() -> None:
-        with suppress(OSError):
-            while True:
-                sock.sendall(bytes(4096))
-
-    threading.Thread(target=send, daemon=True).start()
-    warm_until = time.perf_counter() + warm_s  # what the queues took at once is no rate
-    while time.perf_counter() < warm_until:
-        peer.recv(65536)
-    began, octets = time.perf_counter(), 0
-    while (now := time.perf_counter()) - began < seconds:
-        octets += len(peer.recv(65536))
+    rate = tcp_rate(sock, peer, seconds, warm_s)
     # a reset: what is still in the queues must not stand before what comes next
     sock.shutdown(socket.SHUT_RDWR)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     for each in (sock, peer, sink):
         each.close()
-    return octets / (now - began)
+    return rate

@@ -27,6 +27,8 @@ from tests.warm_start import ROOT, Warm, calm, zygote
 
 NAME = "clinic-7"
 WAIT_S_MAX = 40.0  # for what must come; a busy machine is slow, and no test asserts how slow
+# Python that a process runs first: it comes again at once where it would wait up to a minute
+EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 START, END = b"\x0b", b"\x1c\r"
 PORTS = (
     16_000,
@@ -168,7 +170,7 @@ class Seen:
 
 @dataclass
 class Feed:
-    """A feed of the configuration; `lines` are further keys of it, `check` and `tls` its tables."""
+    """A feed of the configuration; `lines` are further keys of it, `check` and `tls` its tables, `more` stands behind all of it."""
 
     name: str
     listen: tuple[str, ...] = ("127.0.0.1",)
@@ -176,6 +178,7 @@ class Feed:
     lines: str = ""
     check: str = ""
     tls: str = ""
+    more: str = ""
     port: int = field(default_factory=free_port)
 
     @property
@@ -188,7 +191,7 @@ class Feed:
             f"[feeds.{name}]\n{text}\n" for name, text in (("check", self.check), ("tls", self.tls)) if text
         )
         stream = f'stream = "{self.stream}"\n' if self.stream else ""
-        return f'[[feeds]]\nname = "{self.name}"\nkind = "mllp"\nlisten = [{listen}]\n{stream}{self.lines}\n{tables}'
+        return f'[[feeds]]\nname = "{self.name}"\nkind = "mllp"\nlisten = [{listen}]\n{stream}{self.lines}\n{tables}{self.more}'
 
 
 @dataclass

@@ -196,7 +196,7 @@ class LedgerLife:
         for call in calls:
             future = self.ledger.session(call) if isinstance(call, SessionCall) else self.ledger.put(call)
             self.asked.append((call, future))
-        return [self.ledger._queue.get_nowait() for _ in calls]
+        return self.ledger._queue.take()
 
     def _settle(self) -> None:
         """What the last group was answered, from here on holds."""

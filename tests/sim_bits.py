@@ -1,9 +1,10 @@
-"""Bit rot as a campaign: one bit of a real outbox or its WAL is flipped, then the node starts, proofreads and sends. Nothing altered may arrive.
+"""Bit rot as a campaign: one bit of a real outbox or its WAL is flipped, then the node starts, proofreads, sends and exports. Nothing altered may arrive.
+Then it goes on: messages are repeated, bodies trimmed, messages repeated again. No answer may name another's position, no body go that is not receipted.
 
     python tests/sim_bits.py --flips 100000 [--seed 1]      one line at the end; a violation names its flip
     python tests/sim_bits.py --only db:123456:3             that flip alone: file, byte, bit
 
-What arrives is judged by the gateway's own receiver. A flip is noticed where the start refuses, the proofreader or the sender alarms,
+What arrives, by link or by stick, is judged by the gateway's own receiver. A flip is noticed where the start refuses, the proofreader or the sender alarms,
 or a stream stands still; it is in live data where any row that SQL gives differs. What nobody noticed must be without effect: every record arrived
 whole. The WAL is the exception: SQLite drops the group that no longer fits its checksum, and all after it, as after a power cut ("wal cut").
 """
@@ -33,14 +34,18 @@ from node.alarms import Alarms
 from node.gateway_client import Problem
 from node.own_logs import OwnLogs
 from node.proofreader import Proofreader
+from node.stick_legs import batches, legs_of
 from node.uplink import Uplink
 from sync import batch
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import BadBatch, LogBroken
+from sync.errors import BadBatch, CommitUnknown, KeyAbsent, LogBroken
+from sync.header import CONTROL_ID, PEER, encode_particulars
+from sync.key_ring import KeyRing
 from sync.keys import Verifier
 from sync.log import Frontier
 from sync.log_keys import LogKeys
 from sync.outbox import Outbox
+from sync.outbox_arrivals import repeat_key
 from sync.outbox_view import OutboxView
 from sync.receipt import cosign
 from sync.receiver import Admitted, Append, HeldLog, PutAsked, Receipt, Receiver, Refuse, rewind_members
@@ -48,16 +53,19 @@ from sync.record import BodyState
 from sync.sender import Sender
 from sync.sender_events import Alarm, AskRoot, OpenEpoch, Put, SessionOpened, Started
 from sync.session import SessionAnswer, TheirStream
-from sync.store import OutboxTable
+from sync.store import UNREADABLE, OutboxTable
 from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, TAG, MemoryLog, draft
 
 STREAMS = {"his": 21, "lab": 5, "adt": 2}  # two full tiles and a part, a part, and hardly anything
-RECEIPTED = 4
+TRIMMED, RECEIPTED = 4, 12  # of "his"
+FAR = 2**60  # a time after all others, in microseconds
 VERIFIER = Verifier(NODE, LOG_SIGNER.public)
 COSIGNER_KEY = Verifier(COSIGNER.name, COSIGNER.public)
 KNOWN = Admitted(boot="1" * 32, fence="fence", earlier=frozenset(), held=False)
 TURNS_MAX = 400  # calls of one sender: halving each of the batches down to one record takes far fewer
 ALWAYS = 0.1  # of the flips that the sender has noticed already, the part that proofreader and start are shown too
+AIMED = 0.1  # of the flips, the part that hits where a hit counts and chance seldom strikes
+KINDS_BYTES = 8  # of a row before its first value: its length, its id, the kinds of four values
 TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival")
 RECORDS = {"log", "header", "body", "tile", "header_position"}  # the others are facts beside the records
 
@@ -69,11 +77,20 @@ class Violation(Exception):
 class Centre:
     """The gateway's judge over logs in memory; compares what it takes with what was stored."""
 
-    def __init__(self, truth) -> None:
+    def __init__(self, truth, *, of_his: int = 0) -> None:
+        """`of_his`: so many records of that stream are here already."""
         self._receiver, self._truth = Receiver(COSIGNER), truth
-        self.held = {name: HeldLog(origin=made.origin, frontier=Frontier(), note=b"") for name, made in truth.items()}
         self._leaves = {name: MemoryLog() for name in truth}
+        self._leaves["his"].hashes += [record.leaf for record in truth["his"].records[:of_his]]
+        self.held = {name: self._begin(made.origin, self._leaves[name].hashes) for name, made in truth.items()}
         self.bodies = 0
+
+    @staticmethod
+    def _begin(origin, hashes) -> HeldLog:
+        """A log that is here up to there, under the note that was receipted then: a batch that brings nothing more is answered with it."""
+        frontier = Frontier().append(b"".join(hashes))
+        note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), LOG_SIGNER) if hashes else b""
+        return HeldLog(origin=origin, frontier=frontier, note=cosign(note, time=1, signer=COSIGNER) if note else b"")
 
     def put(self, *, stream, epoch, first, fence, body):
         try:
@@ -118,7 +135,7 @@ class Campaign:
         self.path = folder / "work" / "outbox.db"
         self.complete = True
         (folder / "work").mkdir()
-        self.truth, self.images = {}, {}
+        self.truth, self.images, self.drafts = {}, {}, {}
         self._build()
 
     def _build(self) -> None:
@@ -128,20 +145,30 @@ class Campaign:
             made.start_boot(b"b" * 16, 1)
             made.admitted(boot=b"b" * 16, ledger="ledger-1", fence="fence")
             for stream, count in STREAMS.items():
+                self.drafts[stream] = [self._draft(stream, n) for n in range(count)]
                 for first in range(0, count, 7):
-                    group = [draft(n, stream=stream, body=self._body(n)) for n in range(first, min(first + 7, count))]
-                    made.append(group)
+                    made.append(self.drafts[stream][first : first + 7])
             head = made.heads["his"]
-            root = sync.log.root_at(OutboxTable(made._connection, head.log), RECEIPTED)
-            note = cosign(
-                sign_checkpoint(Checkpoint(head.origin, RECEIPTED, root), LOG_SIGNER), time=1, signer=COSIGNER
-            )
-            made.keep_receipt(ledger="ledger-1", origin=made.heads["his"].origin, size=RECEIPTED, receipt=note, at=1)
             self.truth = {name: truth_of(made, name) for name in STREAMS}
-            made.trim("his", ledger="ledger-1", received_before_us=2**60)
+            for size in (TRIMMED, RECEIPTED):
+                root = sync.log.root_at(OutboxTable(made._connection, head.log), size)
+                note = cosign(sign_checkpoint(Checkpoint(head.origin, size, root), LOG_SIGNER), time=1, signer=COSIGNER)
+                made.keep_receipt(ledger="ledger-1", origin=head.origin, size=size, receipt=note, at=1)
+                if size == TRIMMED:  # the rest of what is receipted is trimmed after the flip
+                    assert made.trim("his", ledger="ledger-1", received_before_us=FAR) == TRIMMED
             self.images["wal"] = {f.name: f.read_bytes() for f in self.folder.glob("outbox.db*") if "shm" not in f.name}
         self.images["db"] = {"outbox.db": (self.folder / "outbox.db").read_bytes()}
         self.whole = {kind: self._dump(kind) for kind in self.images}
+        self.receipted = {(row[0],) for row in self.whole["db"]["header"] if row[1] == 1 and row[2] < RECEIPTED}
+        self.again: dict[tuple[str, int], tuple[str, int, int]] = {}  # where a message was stored once more
+
+    def _draft(self, stream: str, n: int):
+        """A message that can be repeated, under an id of its own."""
+        name = f"{stream}-{n:05}"
+        return draft(
+            n, stream=stream, body=self._body(n), particulars=encode_particulars([(CONTROL_ID, name), (PEER, "192.0.2.7")]),
+            repeat_key=repeat_key("his", name),
+        )  # fmt: skip
 
     def _body(self, n: int) -> bytes:
         return b"MSH|^~\\&|SYNTHETIC|%d|" % n + self.dice.randbytes(self.dice.choice([40, 300, 300, 300, 6000]))
@@ -179,19 +206,28 @@ class Campaign:
     def run(self, flips: int, *, keep_going: bool) -> None:
         for _ in range(flips):
             kind = "wal" if self.dice.random() < 0.25 else "db"
-            size = len(self.images[kind]["outbox.db-wal" if kind == "wal" else "outbox.db"])
+            image = self.images[kind]["outbox.db-wal" if kind == "wal" else "outbox.db"]
+            at = self._aim(image) if self.dice.random() < AIMED else self.dice.randrange(len(image))
             try:
-                self.flip(kind, self.dice.randrange(size), self.dice.randrange(8))
+                self.flip(kind, at, self.dice.randrange(8))
             except Violation as violation:
                 if not keep_going:
                     raise
                 self.counts["violations"] += 1
                 print(violation, flush=True)
 
+    def _aim(self, image: bytes) -> int:
+        """A byte of what says of which kind the values of a body's or an arrival's row are: a few hundred of all the bits, and each makes another value."""
+        salts = [record.salt for made in self.truth.values() for record in made.records]
+        return image.rindex(self.dice.choice(salts)) - self.dice.randrange(1, KINDS_BYTES + 1)
+
     def flip(self, kind: str, at: int, bit: int) -> None:
         """Flip it, and see what comes of it. Raises Violation."""
         try:
             self.counts["flips"] += 1
+            self.again.clear()
+            self._lay(kind, at, bit)
+            self._carry(kind)
             self._lay(kind, at, bit)
             noticed, always = self._send(), self.dice.random() < ALWAYS
             if not noticed or always:
@@ -200,6 +236,9 @@ class Campaign:
             if not noticed or always:
                 self._lay(kind, at, bit)
                 noticed |= self._start()
+            if noticed or live or always:
+                self._lay(kind, at, bit)
+                noticed |= self._go_on(kind)
             self._count(kind, live, noticed)
         except Violation as violation:
             raise Violation(f"{kind}:{at}:{bit}: {violation}") from violation
@@ -236,6 +275,38 @@ class Campaign:
         except LogBroken:
             return True
         return False
+
+    def _go_on(self, kind: str) -> bool:
+        """Start, take repeats, trim, and take them again, as a node does that nobody stopped. Whether somebody was told."""
+        try:
+            with closing(open_outbox(self.path, Random(1))) as made:
+                made.verify_heads()
+                self._repeat(kind, made)
+                self._trim(kind, made)
+                self._repeat(kind, made)
+                made.verify_heads()
+        except (LogBroken, CommitUnknown):
+            return True  # it says so, and ends
+        return False
+
+    def _repeat(self, kind: str, made: Outbox) -> None:
+        """Every message comes once more: what is answered with a position stands there; what nobody remembers is stored again."""
+        for stream, drafts in self.drafts.items():
+            for n, found in enumerate(made.append(drafts)):
+                if found.repeated and found[:3] not in {(stream, 1, n), self.again.get((stream, n))}:
+                    raise Violation(f"{stream} {n}: a repeat is answered with the position of another")
+                if not found.repeated:
+                    self.again[stream, n] = found[:3]
+                    self.counts[f"{kind} forgotten"] += 1
+
+    def _trim(self, kind: str, made: Outbox) -> None:
+        """Of the bodies that were there, none goes but what is receipted."""
+        before = set(made._connection.execute("SELECT id FROM body").fetchall())
+        made.trim("his", ledger="ledger-1", received_before_us=FAR)
+        gone = before - set(made._connection.execute("SELECT id FROM body").fetchall())
+        self.counts[f"{kind} trimmed"] += len(gone)
+        if gone - self.receipted:
+            raise Violation("a body was trimmed that is not receipted")
 
     def _proofread(self) -> bool:
         alarms = Alarms(lambda: 0)
@@ -276,8 +347,38 @@ class Campaign:
             answer = SessionAnswer(fence="fence", ledger="l", cosign_certificate="", held=False, streams=theirs)
             effects = sender.handle(SessionOpened(answer, COSIGNER_KEY), 0.0)
             told = self._converse(uplink, sender, logs, effects)
-        self.complete = centre.bodies >= sum(STREAMS.values()) - RECEIPTED  # all that was not trimmed
+        self.complete = centre.bodies >= sum(STREAMS.values()) - TRIMMED  # all that was not trimmed
         return told or bool(alarms.standing())
+
+    def _carry(self, kind: str) -> None:
+        """Export what is not receipted, for the judge. Raises Violation where less arrives than the outbox has, and nobody is told."""
+        centre, told = Centre(self.truth, of_his=RECEIPTED), False
+        try:
+            view = OutboxView(self.path, NODE)
+            with closing(view):
+                for leg in legs_of(view, {}):
+                    told |= self._carry_leg(view, leg, centre)
+        except (LogBroken, *UNREADABLE):
+            told = True
+        whole = centre.bodies >= sum(STREAMS.values()) - RECEIPTED
+        self.counts["carried in part"] += not whole
+        if not whole and not told and kind != "wal":
+            raise Violation("an export left something out, and told nobody")
+
+    def _carry_leg(self, view, leg, centre) -> bool:
+        origin, at = leg.view.origin, leg.first
+        found = batches(view, SimpleNamespace(signer=KeyRing.of(LOG_SIGNER)), leg.view, at, known=b"")
+        while True:
+            try:
+                packed = next(found, None)
+            except (LogBroken, KeyAbsent):
+                return True
+            if packed is None:
+                return False
+            put = centre.put(stream=origin.stream, epoch=origin.epoch, first=at, fence="fence", body=packed.data)
+            if packed.damaged or isinstance(put, Problem):
+                return True
+            at += packed.count
 
     def _converse(self, uplink, sender, logs, effects) -> bool:
         told = False

@@ -27,7 +27,28 @@ def test_of_two_hundred_flipped_bits_none_delivers_an_altered_record_stops_the_p
 
 BROKEN = {
     "nobody is told": ("node.alarms", "Alarms.raised", "lambda *_: None"),
-    "leaves are signed as they are read": ("node.uplink", "is_proven", "lambda *_: True"),
+    "leaves are signed as they are read": ("sync.proven", "is_proven", "lambda *_: True"),
+    "an export signs leaves as they are read": (
+        "node.stick_legs",
+        "proven",
+        "lambda _log, _before, taken, *_: [r for _, r in taken]",
+    ),
+    "what is left of an arrival is taken as it is": ("sync.outbox_arrivals", "BROKEN", "()"),
+    "what is left of an arrival is kept as it is": (
+        "sync.outbox",
+        "remembered",
+        "lambda raw, head, *_: list(raw.execute('SELECT id, salt, particulars FROM body WHERE id IN (SELECT id FROM header WHERE log = ?)', (head.run,)))",
+    ),
+    "a repeat is told by its id alone": (
+        "sync.outbox",
+        "place_of_same",
+        "lambda raw, *_: raw.execute('SELECT stream, epoch, 0 FROM log').fetchone()",
+    ),
+    "one body more than is receipted is trimmed": (
+        "sync.outbox",
+        "past_retention",
+        "lambda raw, head, end, before: end + bool(head.trimmed)",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from node.room import BALLAST_BYTES
+from node.room import BALLAST_BYTES, JOURNAL_BYTES, free_bytes, hold_journal
 from tests.node_rig import Feed, Node, Realm, message, running, wait_until
 from tests.sim_gateway import problem, sim_gateway
 
@@ -188,3 +188,20 @@ def test_a_disk_that_others_filled_to_the_last_byte_still_drains_and_starts_and_
             wait_until("the ballast again", lambda: (node.data / "ballast").exists())
             assert (node.data / "ballast").stat().st_size == BALLAST_BYTES
             wait_until("no alarm", lambda: node.alarms() == set())
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_journal_that_finds_too_little_room_takes_none_of_it(kind, tmp_path):
+    with small_disk(kind, tmp_path / "disk"):
+        store = tmp_path / "disk" / "outbox.db"
+        wal = store.with_name("outbox.db-wal")
+        wal.write_bytes(bytes(32))
+        with (tmp_path / "disk" / "others").open("wb") as others:
+            os.posix_fallocate(others.fileno(), 0, free_bytes(tmp_path / "disk") - 3 * MIB)
+        before = free_bytes(tmp_path / "disk")
+        assert not hold_journal(store, JOURNAL_BYTES)
+        assert wal.stat().st_size == 32
+        assert before - free_bytes(tmp_path / "disk") <= 4096  # a block of the file system's own
+        assert hold_journal(store, 0) is False
+        (tmp_path / "disk" / "others").unlink()
+        assert hold_journal(store, JOURNAL_BYTES)

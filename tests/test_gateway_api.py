@@ -3,36 +3,27 @@
 import base64
 import json
 import os
-import signal
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import cbor2
 import psutil
 import pytest
-import urllib3
 from backports import zstd
 
-from gateway.budget import PUTS_PER_NODE_MAX, Budget
-from gateway.errors import ALARMS, GatewayError
-from gateway.problems import Problem
 from sync.batch import CONTENT_TYPE, RAW_BYTES_MAX, WIRE_BYTES_MAX, encode
 from sync.certificates import read, verifier_of
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.context import CONTEXT_BYTES_MAX, before
 from sync.dictionary import CONTEXT_MARK, NAME_MARK, Shelf, read_index
+from sync.log import SIZE_MAX
 from sync.receipt import lengthen, open_receipt
 from sync.record import BodyState, Record
-from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, message, running
+from tests.gateway_rig import GATEWAY, Realm, code, maker, message, running
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture(scope="module")
@@ -43,24 +34,9 @@ def gateway(realm, tmp_path_factory):
 
 @pytest.fixture
 def made(realm, gateway, tmp_path, request):
-    """A maker of nodes with some messages; each is closed afterwards."""
-    nodes = []
-
-    def make(name: str = "", *, messages: int = 12, at: Gateway | None = None, **options) -> TinyNode:
-        name = name or "n" + str(abs(hash(request.node.name)) % 10**9)
-        node = TinyNode(realm, at or gateway, name, tmp_path / f"{name}-{len(nodes)}.sqlite", **options)
-        nodes.append(node)
-        node.add([message(n) for n in range(messages)])
-        return node
-
-    yield make
-    for node in nodes:
-        node.close()
-
-
-def code(answer: urllib3.BaseHTTPResponse) -> tuple[int, str]:
-    assert answer.headers["content-type"] == "application/problem+json"
-    return answer.status, answer.json()["code"]
+    """A maker of nodes with some messages, each under a name of its own."""
+    with maker(realm, gateway, tmp_path, "n" + str(abs(hash(request.node.name)) % 10**9)) as make:
+        yield make
 
 
 # --- sessions
@@ -257,6 +233,16 @@ def test_bytes_that_are_no_batch_are_422(made, data):
     assert code(node.put(0, 1, data=data)) == (422, "bad-batch")
 
 
+def test_numbers_beyond_all_logs_are_refused_and_no_fault_of_the_gateway(made, gateway):
+    node = made()
+    node.session()
+    last = encode(replace(node.batch(0, 1), first=SIZE_MAX))
+    assert code(node.put_to(f"/v1/streams/his/1/{SIZE_MAX}", last)) == (422, "bad-batch")
+    for path in (f"/v1/streams/his/1/{'9' * 5000}", f"/v1/streams/his/{'9' * 5000}/0"):
+        assert code(node.put_to(path, last)) == (404, "not-found")
+    assert "GWY-16" not in gateway.log
+
+
 def test_a_batch_under_a_dictionary_of_the_release_is_taken_and_under_another_422_unknown(made, gateway):
     node = made()
     node.session()
@@ -429,70 +415,7 @@ def test_a_method_that_does_not_fit_is_405_as_a_problem(made):
     assert code(made(messages=1).pool.request("GET", "/v1/session")) == (405, "method-not-allowed")
 
 
-# --- crashes
-
-
-def test_killed_between_commit_and_answer_a_resend_gives_the_same_head(realm, tmp_path, made):
-    gateway = Gateway(realm, tmp_path / "crash")
-    killer = (
-        "import os, signal, gateway.ledger_sqlite as store\n"
-        "tell = store.SqliteLedger._tell\n"
-        "def dying(self, group, seconds):\n"
-        "    if any(waiting.records for waiting in group): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    tell(self, group, seconds)\n"
-        "store.SqliteLedger._tell = dying\n"
-    )
-    gateway.start(before=killer)
-    node = made(at=gateway)
-    try:
-        fence = node.session().json()["fence"]
-        with pytest.raises(urllib3.exceptions.HTTPError):
-            node.put(0, 12)
-        assert gateway.process.wait(30) == -signal.SIGKILL
-        gateway.start()
-        again = node.session()
-        assert (again.json()["fence"], again.json()["streams"][0]["size"]) == (fence, 12)
-        assert again.json()["streams"][0]["root"] == node.root(12).hex()
-        first, second = node.put(0, 12), node.put(0, 12)
-        assert (first.status, first.data) == (200, second.data)
-        assert [record["seq"] for record in gateway.records(node.name, "his")] == list(range(12))
-    finally:
-        gateway.kill()
-
-
-def test_a_failed_commit_is_never_answered_and_ends_the_process(realm, tmp_path, made):
-    gateway = Gateway(realm, tmp_path / "disk")
-    breaker = (
-        "import apsw, gateway.ledger_sqlite as store\n"
-        "tell = store.SqliteLedger._commit\n"
-        "class Broken:\n"
-        "    def __init__(self, inner): self.inner = inner\n"
-        "    def __getattr__(self, name): return getattr(self.inner, name)\n"
-        "    def execute(self, statement, *rest):\n"
-        "        if statement == 'COMMIT': raise apsw.IOError('disk I/O error')\n"
-        "        return self.inner.execute(statement, *rest)\n"
-        "def failing(self, connection, rows, group): return tell(self, Broken(connection), rows, group)\n"
-        "store.SqliteLedger._commit = failing\n"
-    )
-    gateway.start(before=breaker)
-    node = made(at=gateway)
-    with pytest.raises(urllib3.exceptions.HTTPError):
-        node.session()
-    assert gateway.process.wait(30) == 70
-    assert "LedgerLost" in gateway.log
-    gateway.start()
-    assert node.session().status == 200
-    assert gateway.stop() == 0
-
-
-def test_sigterm_answers_what_is_under_way_and_exits_0(realm, tmp_path, made):
-    gateway = Gateway(realm, tmp_path / "term")
-    gateway.start()
-    node = made(at=gateway)
-    node.session()
-    assert node.put(0, 12).status == 200
-    assert gateway.stop() == 0
-    assert '"event": "stopped"' in gateway.log
+# --- last, over all that the tests before it sent
 
 
 def test_the_log_holds_no_content(made, gateway):
@@ -503,40 +426,3 @@ def test_the_log_holds_no_content(made, gateway):
     assert "Secret" not in gateway.log
     assert "MSG0000" not in gateway.log
     assert all(json.loads(line)["level"] for line in gateway.log.splitlines())
-
-
-# --- budget and catalogue
-
-
-def test_a_full_budget_is_503_with_a_window_and_gives_everything_back():
-    budget = Budget(octets_max=1000, puts_max=20)
-    with budget.share("a", 900), pytest.raises(Problem) as refused, budget.share("b", 200):
-        pass
-    assert (refused.value.status, refused.value.code) == (503, "busy")
-    assert refused.value.members["window"] > 0
-    assert int(refused.value.headers["Retry-After"]) > 0
-    with budget.share("b", 1000) as share:
-        with pytest.raises(Problem):
-            share.resize(1001)
-        share.resize(10)
-        with budget.share("c", 990):
-            pass
-    with budget.share("b", 1000):
-        pass
-
-
-def test_one_node_cannot_take_all_seats():
-    budget = Budget()
-    with ExitStack() as seats:
-        for _ in range(PUTS_PER_NODE_MAX):
-            seats.enter_context(budget.share("greedy", 1))
-        with pytest.raises(Problem):
-            seats.enter_context(budget.share("greedy", 1))
-        seats.enter_context(budget.share("modest", 1))
-
-
-def test_every_gateway_error_has_a_code_of_its_own_and_a_hint():
-    errors = [GatewayError, *GatewayError.__subclasses__()]
-    codes = [error.code for error in errors] + list(ALARMS)
-    assert len(set(codes)) == len(codes)
-    assert all(error.hint and error.fault for error in errors)

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,15 +22,11 @@ from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadEvidence
 from sync.evidence import parse, verify
 from sync.record import BodyState, Record, Verdict
+from sync.store import SafeDatabase
 from tests.gateway_rig import PLAIN_TOKEN, TOKEN, Gateway, Realm, TinyNode, message, running
 
 TEMPLATES = Path(__file__).parents[1] / "gateway/templates"
 FIELDS = ["epoch", "seq", "kind", "received_at", "content_type", "type", "control_id", "verdict", "body", "leaf", "state", "held"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +220,40 @@ def test_a_record_whose_header_is_lost_is_listed_with_its_leaf():
     )
 
 
+FLIPPED = {
+    1: "UPDATE header SET header = x'a0' WHERE seq = 1",
+    2: "UPDATE body SET body = x'41' WHERE id = (SELECT id FROM header WHERE seq = 2)",
+    3: "UPDATE header SET leaf = zeroblob(32) WHERE seq = 3",
+    4: "UPDATE body SET salt = x'00' WHERE id = (SELECT id FROM header WHERE seq = 4)",
+}
+
+
+def test_flipped_bits_of_the_ledger_show_as_damage_reach_nobody_as_content_and_hold_up_no_listing_or_page(
+    realm, tmp_path
+):
+    with running(realm, tmp_path / "centre") as centre:
+        node = TinyNode(realm, centre, "clinic-17", tmp_path / "outbox.sqlite")
+        node.add([message(n) for n in range(6)])
+        node.session()
+        assert node.put(0, 6).status == 200
+        node.close()
+        centre.kill()
+        with closing(SafeDatabase(centre.data / "ledger.sqlite")) as database:
+            for statement in FLIPPED.values():
+                database.raw().execute(statement)
+        centre.start()
+        found = centre.records("clinic-17", "his")
+        states = ["present", "leaf-only", "damaged", "leaf-only", "damaged", "present"]
+        assert [(row["seq"], row["state"]) for row in found] == list(enumerate(states))
+        assert [row["seq"] for row in found if row["body"]] == [0, 5]
+        assert "record.damaged" in centre.log
+        assert centre.get("/").status == 200
+        path = "/v1/nodes/clinic-17/streams/his/records/1"
+        assert [centre.get(f"{path}/{seq}/evidence").status for seq in range(4)] == [200, 409, 200, 409]
+        lost = parse(centre.get(f"{path}/2/evidence").data)
+        assert lost.body is None, "what is left is proved; what is altered is not handed out"
+
+
 @pytest.mark.parametrize(
     ("us", "iso"),
     [(0, "1970-01-01T00:00:00.000000Z"), (-1, "1969-12-31T23:59:59.999999Z"), (2**63, ""), (-(2**62), "")],
@@ -237,6 +268,7 @@ def test_a_time_beyond_the_calendar_is_empty(us, iso):
 def test_the_evidence_of_each_record_verifies_against_the_authority(gateway, realm):
     anchor = (realm.folder / "ca/ca.pem").read_bytes()
     shown = gateway.records("clinic-17", "his")
+    assert len(shown) == 40
     for record in shown:
         answer = gateway.get(f"/v1/nodes/clinic-17/streams/his/records/1/{record['seq']}/evidence")
         assert answer.headers["content-type"] == "application/cbor"
@@ -327,7 +359,7 @@ def test_the_page_is_live(realm, gateway, tmp_path):
 
     def panels() -> dict[str, str]:
         while not (text := stream.readline()).startswith(b"data: "):
-            pass
+            assert text, "the stream ended"
         return json.loads(text[6:])
 
     assert set(panels()) == {"summary", "alarms", "streams", "arrivals"}
@@ -350,10 +382,11 @@ def test_the_pages_files_are_served_and_nothing_else(gateway, name, media):
 
 
 def test_every_word_of_the_page_has_its_arabic_and_nothing_is_inline():
+    words = set()
     for file in TEMPLATES.glob("*.html"):
         text = file.read_text()
-        words = {found[2] for found in re.finditer(r"""_\((["'])(.*?)\1\)""", text)}
-        assert words <= set(WORDS)
+        words |= {found[2] for found in re.finditer(r"""_\((["'])(.*?)\1\)""", text)}
         assert not re.search(r"<style|style=|<script(?! defer src)|\son\w+=", text), file
+    assert {"Nodes", "Arriving records"} <= words <= set(WORDS)
     assert {sentence for _, sentence in ALARMS.values()} <= set(WORDS)
     assert {verdict.word for verdict in Verdict} <= set(WORDS)

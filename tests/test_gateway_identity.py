@@ -21,11 +21,6 @@ from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, https_pool, mes
 
 
 @pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
-
-
-@pytest.fixture(scope="module")
 def gateway(realm, tmp_path_factory):
     with running(realm, tmp_path_factory.mktemp("gateway")) as found:
         yield found

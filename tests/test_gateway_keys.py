@@ -26,16 +26,11 @@ from sync.keys import FileSigner
 from sync.outbox import Outbox
 from sync.session import OwnStream, SessionRequest
 from sync.store import SafeDatabase, create
-from tests.gateway_rig import TOKEN, Realm, TinyNode, message, running
+from tests.gateway_rig import TOKEN, TinyNode, message, running
 from tests.independent_verifier import verify as verify_independently
 
 P = 6  # where the key changes
 AT = Moment(received_us=1_800_000_000_000_000, clock_state=0, clock_error_us=0)
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture(scope="module")

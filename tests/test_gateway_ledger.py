@@ -1,117 +1,37 @@
 """The ledger by itself: one writer, group commits, a disk that fails when told to."""
 
-import gc
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
-from gateway.ledger import EpochCall, PutCall, SessionCall
+from gateway.ledger import EpochCall, PutCall, ReleaseCall
+from gateway.ledger_queue import GROUP_CALLS_MAX, WAITING_CALLS_MAX, WAITING_PER_NODE_MAX
 from gateway.ledger_rows import Rows
-from gateway.ledger_sqlite import FREE_BYTES_MIN, GROUP_CALLS_MAX, WAITING_CALLS_MAX, Dice, SqliteLedger
+from gateway.ledger_sqlite import FREE_BYTES_MIN
 from gateway.ledger_view import PAGE_BYTES_MAX, LedgerView
 from node.tools.pki import issue_node
 from sync.batch import decode, encode
 from sync.certificates import der, read
+from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.keys import FileSigner, Verifier
-from sync.log import TILE_LEAVES, Frontier, root_at
+from sync.log import EMPTY_ROOT, TILE_LEAVES, Frontier, root_at
+from sync.names import Origin
+from sync.opening import End, Opening, sign_opening
 from sync.receipt import open_receipt
 from sync.receiver import Append, Receipt, Refuse, Taken
 from sync.record import BodyState, Record
-from sync.session import STREAMS_MAX, OwnStream, SessionRequest
+from sync.session import STREAMS_MAX, OwnStream
 from sync.store import LogTable, SafeDatabase
-from tests.gateway_rig import GATEWAY, Gateway, Realm, TinyNode, message
-from tests.sim_disk import Disk, disk
+from tests.gateway_rig import GATEWAY, Gateway, TinyNode, maker, message
+from tests.ledger_rig import WAIT_S, Bench, full_at, spy
+from tests.sim_disk import disk
 from tests.sim_realm import without_body
-
-WAIT_S = 30
-
-
-class Meter:
-    """What the ledger told."""
-
-    def __init__(self) -> None:
-        self.groups, self.alarms = [], []
-
-    def committed(self, *, calls, records, seconds):
-        self.groups.append((calls, records))
-
-    def alarm(self, code, node, stream):
-        self.alarms.append((code, node, stream))
-
-
-class Clock:
-    """Time that stands still unless it is told to move."""
-
-    def __init__(self) -> None:
-        self.us, self.seconds = 1_800_000_000_000_000, 100.0
-
-
-class Bench:
-    """One ledger with its clock, meter and death."""
-
-    def __init__(self, realm: Realm, path, *, vfs: str | None = None) -> None:
-        keys = realm.folder / "gateway"
-        key = load_pem_private_key((keys / "cosign.key").read_bytes(), None)
-        self.clock, self.meter, self.died, self.dead = Clock(), Meter(), [], threading.Event()
-        self.signer, self.free = FileSigner(GATEWAY, key), 2 * FREE_BYTES_MIN
-        dice = Dice(
-            now_us=lambda: self.clock.us,
-            monotonic=lambda: self.clock.seconds,
-            random=os.urandom,
-            free_bytes=lambda: self.free,
-        )
-        self.ledger = SqliteLedger(
-            path, cosigner=self.signer, cosign_certificate=der(read((keys / "cosign.pem").read_bytes())), dice=dice, meter=self.meter,
-            on_death=self.die, vfs=vfs,
-        )  # fmt: skip
-
-    def die(self, error: BaseException) -> None:
-        self.died.append(error)
-        self.dead.set()
-
-    def bury(self, sim: Disk) -> None:
-        """Let the dead writer's connection go while the disk works again."""
-        sim.arm(0)
-        self.ledger._thread.join(WAIT_S)
-        self.died.clear()
-        gc.collect()
-
-    def session(
-        self, node: TinyNode, *, boots=(), fence=None, boot=None, streams=None, connected_at=0.0, log_certificate=None
-    ):
-        streams = streams or [
-            OwnStream(stream=s, epoch=1, tag=node.origin(s).tag, lane="routine") for s in node.streams
-        ]
-        request = SessionRequest(
-            boot=boot or node.boot,
-            boots=tuple(boots),
-            fence=node.fence if fence is None else fence,
-            log_certificate="",
-            streams=tuple(streams),
-        )
-        certificate = log_certificate or der(read((node.keys / "log.pem").read_bytes()))
-        call = SessionCall(node=node.name, request=request, log_certificate=certificate, connected_at=connected_at)
-        return self.ledger.session(call)
-
-    def admit(self, node: TinyNode, **options):
-        opened = self.session(node, **options).result(WAIT_S)
-        node.fence = opened.fence
-        return opened
-
-    def put(self, node: TinyNode, first: int, end: int, stream: str = "his"):
-        batch = decode(encode(node.batch(first, end, stream)))
-        return self.ledger.put(
-            PutCall(node=node.name, stream=stream, epoch=1, first=first, fence=node.fence, batch=batch)
-        )
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture
@@ -131,19 +51,8 @@ def bench(realm, path):
 
 @pytest.fixture
 def made(realm, tmp_path):
-    nodes = []
-
-    def make(name: str = "clinic-17", *, messages: int = 12, streams=("his",)) -> TinyNode:
-        node = TinyNode(
-            realm, Gateway(realm, tmp_path), name, tmp_path / f"outbox-{len(nodes)}.sqlite", streams=streams
-        )
-        nodes.append(node)
-        node.add([message(n) for n in range(messages)])
-        return node
-
-    yield make
-    for node in nodes:
-        node.close()
+    with maker(realm, Gateway(realm, tmp_path), tmp_path, "clinic-17") as make:
+        yield make
 
 
 @pytest.fixture
@@ -247,6 +156,19 @@ def test_a_disk_that_fills_before_the_commit_stores_nothing_and_the_writer_goes_
         found.ledger.stop()
 
 
+def test_a_key_that_was_rolled_back_with_its_group_is_never_taken_for_the_next_nodes(realm, path, made, monkeypatch):
+    first, second, full = made("n1"), made("n2"), made("full")
+    found = Bench(realm, path)
+    waiting = [found.session(first), found.put(first, 0, 12), found.session(full)]
+    monkeypatch.setattr(Rows, "heads", spy(Rows.heads, partial(next, full_at(2))))  # a session reads them twice
+    found.ledger.start()
+    assert [type(future.exception(WAIT_S)) for future in waiting] == [GatewayFull] * 3
+    monkeypatch.undo()
+    found.admit(second)  # its certificate has the row that the first one's had
+    assert isinstance(found.put(second, 0, 12).result(WAIT_S), Receipt)
+    found.ledger.stop()
+
+
 def test_a_disk_that_fills_within_the_commit_is_never_answered(realm, path, made):
     node = made()
     with disk("sim-ledger-full-commit") as sim:
@@ -309,18 +231,36 @@ def test_a_head_that_somebody_moved_is_not_overwritten(bench, path, made):
 
 
 def test_a_full_queue_says_busy_at_once_and_what_waits_is_done_at_the_stop(realm, path, made):
-    node = made()
+    nodes = [made(f"n{n}", messages=1) for n in range(WAITING_CALLS_MAX // WAITING_PER_NODE_MAX)]
     found = Bench(realm, path)
-    waiting = [found.session(node) for _ in range(WAITING_CALLS_MAX)]
+    waiting = [found.session(node) for node in nodes for _ in range(WAITING_PER_NODE_MAX)]
     with pytest.raises(Busy):
-        found.session(node)
+        found.session(made("late", messages=1))
     assert found.ledger.waiting == WAITING_CALLS_MAX
     found.ledger.start()
     fences = {future.result(WAIT_S).fence for future in waiting}
     found.ledger.stop()
-    assert len(fences) == 1
+    assert len(fences) == len(nodes)
     assert not found.died
     assert WAITING_CALLS_MAX > GROUP_CALLS_MAX
+
+
+def test_one_node_cannot_take_all_places_before_the_writer_nor_hold_up_the_release_of_its_own_records(
+    realm, path, made
+):
+    greedy, modest = made("greedy", messages=1), made("modest", messages=1)
+    found = Bench(realm, path)
+    waiting = [found.session(greedy) for _ in range(WAITING_PER_NODE_MAX)]
+    with pytest.raises(Busy):
+        found.session(greedy)
+    waiting.append(found.session(modest))
+    waiting.append(found.ledger.release(ReleaseCall(node="greedy", operator="amal", statement=b"", logs=(), at=1)))
+    found.ledger.start()
+    assert all(future.result(WAIT_S) for future in waiting)
+    for _ in range(WAITING_PER_NODE_MAX + 1):  # each place was given back
+        assert found.session(greedy).result(WAIT_S).fence
+    found.ledger.stop()
+    assert not found.died
 
 
 def test_a_caller_that_went_away_does_not_disturb_the_others(realm, path, made):
@@ -350,6 +290,22 @@ def test_an_older_boot_alarms_only_on_a_connection_younger_than_the_newer_ones_a
     assert (clone.code, bench.meter.alarms) == ("fenced", [("GWY-11", node.name, "")])
 
 
+def test_announced_heads_are_verified_before_the_call_waits_for_the_writer(realm, path, made, view, monkeypatch):
+    node, verified_by = made(), []
+    monkeypatch.setattr(
+        Verifier, "verify", spy(Verifier.verify, lambda: verified_by.append(threading.current_thread()))
+    )
+    found = Bench(realm, path)
+    found.ledger.start()
+    stranger = sign_checkpoint(
+        Checkpoint(node.origin(), 9, bytes(32)), FileSigner(node.name, Ed25519PrivateKey.generate())
+    )
+    found.admit(node, heads=(node.batch(0, 12).checkpoint, stranger))
+    found.ledger.stop()
+    assert verified_by == [threading.current_thread()]  # the stranger's key id is not the node's
+    assert [(log.announced, log.at_node) for log in view().logs(node.name)] == [(12, 12)]
+
+
 def test_no_put_of_an_older_fence_commits_after_a_session_was_answered(bench, made):
     node = made()
     bench.admit(node)
@@ -367,8 +323,25 @@ def test_a_node_declares_at_most_so_many_streams(bench, made, view):
     streams = [OwnStream(stream=f"s{n}", epoch=1, tag="0" * 8, lane="bulk") for n in range(STREAMS_MAX)]
     bench.admit(node)
     assert len(bench.admit(node, streams=streams).logs) == STREAMS_MAX
-    assert ("GWY-15", node.name, f"s{STREAMS_MAX - 1}") in bench.meter.alarms
+    assert bench.meter.alarms == [("GWY-15", node.name, "")]
     assert len(view().logs(node.name)) == STREAMS_MAX
+
+
+def test_a_node_that_names_other_streams_each_time_fills_neither_alarms_nor_log(bench, made, view):
+    node = made()
+    bench.admit(node)
+    for epoch in (2, 3):
+        streams = [OwnStream(stream=f"e{epoch}-s{n}", epoch=1, tag="0" * 8, lane="bulk") for n in range(STREAMS_MAX)]
+        bench.admit(node, streams=streams)
+        for n in range(3):
+            common = End(Origin(node.name, f"none-{epoch}-{n}", 1, "0" * 8), 0, EMPTY_ROOT)
+            opened = Origin(node.name, f"none-{epoch}-{n}", epoch, "0" * 8)
+            opening = Opening(opened=opened, theirs=None, own=common, common=common, carried=0)
+            statement = sign_opening(opening, FileSigner(node.name, Ed25519PrivateKey.generate()))
+            call = EpochCall(node=node.name, stream=opened.stream, fence=node.fence, statement=statement)
+            assert bench.ledger.epoch(call).result(WAIT_S).code == "bad-key"
+    found = {(code, stream): count for code, _, stream, _, count in view().alarms(100)}
+    assert found == {("GWY-15", ""): 2, ("GWY-22", ""): 6}
 
 
 def test_a_stream_has_at_most_so_many_epochs_and_the_one_too_many_is_no_log(bench, made, view, monkeypatch):

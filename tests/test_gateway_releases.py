@@ -1,7 +1,9 @@
 """What is held goes on only on the fresh, signed word of a person of this authority who has seen all that is there."""
 
+import http.client
 import json
 import time
+from contextlib import closing
 
 import pytest
 import urllib3
@@ -146,6 +148,33 @@ def test_nothing_is_released_by_a_node_a_stranger_or_a_token_without_the_right(r
     assert post(gateway, {**good, "certificate": (tmp_path / "amal/operator.pem").read_text()})[0] == 422
     assert post(gateway, {**good, "statement": good["statement"].replace("1", "2", 1)})[0] == 422
     assert shown(gateway) == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param({"Content-Length": "1000000000"}, 401, id="of a stranger"),
+        pytest.param({"Content-Length": "1000000000", "Authorization": f"Bearer {TOKEN}"}, 413, id="too long"),
+        pytest.param({"Transfer-Encoding": "chunked", "Authorization": f"Bearer {TOKEN}"}, 411, id="without end"),
+    ],
+)
+def test_body_of_a_release_is_refused_before_it_is_read(realm, held, headers, status):
+    gateway, _ = held
+    with closing(http.client.HTTPConnection("127.0.0.1", gateway.api_port, timeout=30)) as connection:
+        connection.putrequest("POST", "/v1/nodes/clinic-7/release")
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            connection.putheader(name, value)
+        connection.endheaders()  # and no byte of the body, so an answer owes nothing to it
+        assert connection.getresponse().status == status
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"statement": 1, "certificate": ""}, [], {"statement": "\ud800", "certificate": "\ud800"}]
+)
+def test_a_body_that_is_no_release_is_400_as_a_problem(realm, held, body):
+    gateway, _ = held
+    status, found = post(gateway, body)
+    assert (status, found["code"]) == (400, "bad-request")
 
 
 def test_release_is_good_once_and_never_frees_what_is_held_later(realm, held):

@@ -1,15 +1,17 @@
 """Uploads at the gateway: durable parts, resumed where they ended, within a quota, for a week; and what a node may try."""
 
+import os
 from hashlib import sha256
 
 import pytest
 
-from gateway.errors import UploadGap, UploadQuota
+from gateway.errors import GatewayFull, UploadGap, UploadQuota
 from gateway.uploads import KEPT_S, Uploads
 from sync.batch import encode
 from sync.errors import BadUpload
 from sync.upload import PART_BYTES_MAX, UPLOAD_BYTES_MAX, pack
-from tests.gateway_rig import Realm, TinyNode, running
+from tests.gateway_rig import Gateway, TinyNode, running
+from tests.node_rig import wait_until
 
 NAME, OTHER = "ab" * 32, "cd" * 32
 BODY = b"".join(
@@ -125,6 +127,24 @@ def test_what_is_too_old_makes_room_for_a_new_one(uploads, clock):
     assert uploads.size("n", NAME) == 0
 
 
+def test_an_upload_that_goes_while_another_is_written_disturbs_nobody(uploads, tmp_path):
+    uploads.write("n", NAME, 0, b"abc")
+    # listed, and not there when it is looked at: as a file is that another thread takes away in between
+    (tmp_path / "uploads/n" / ("ef" * 32)).symlink_to("gone")
+    assert uploads.write("n", OTHER, 0, b"def") == 3
+    assert uploads.sweep() == 0
+
+
+def test_a_disk_that_is_nearly_full_takes_no_part_and_what_is_here_stays(tmp_path, clock):
+    free = [6]
+    uploads = Uploads(tmp_path, clock, free_bytes=lambda: free[0])
+    uploads.write("n", NAME, 0, b"abcdef")
+    free[0] = 2
+    with pytest.raises(GatewayFull):
+        uploads.write("n", NAME, 6, b"ghi")
+    assert uploads.size("n", NAME) == 6
+
+
 def test_other_bytes_than_the_batch_names_are_refused_and_forgotten(uploads):
     made = pack(bytes(32), BODY[:100])
     uploads.write("n", NAME, 0, made.packed[:-1] + b"\x00")
@@ -134,11 +154,6 @@ def test_other_bytes_than_the_batch_names_are_refused_and_forgotten(uploads):
 
 
 # -- over the wire -----------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
-
-
 @pytest.fixture(scope="module")
 def gateway(realm, tmp_path_factory):
     with running(realm, tmp_path_factory.mktemp("gateway")) as found:
@@ -220,6 +235,22 @@ def test_a_name_that_is_no_commitment_touches_no_file(node, name):
 def test_a_part_above_the_limit_is_refused_unread(node):
     answer = node.pool.request("PUT", f"/v1/uploads/{NAME}/0", body=bytes(PART_BYTES_MAX + 1))
     assert (answer.status, answer.json()["code"]) == (413, "too-large")
+
+
+def test_a_running_gateway_sweeps_what_no_part_came_to_for_too_long(realm, tmp_path):
+    centre = Gateway(realm, tmp_path / "centre")
+    centre.start(before="import gateway.app; gateway.app.SWEEP_S = 0.05")
+    node = TinyNode(realm, centre, "clinic-17", tmp_path / "outbox.sqlite")
+    try:
+        for name in (NAME, OTHER):
+            assert node.pool.request("PUT", f"/v1/uploads/{name}/0", body=b"x").status == 200
+        path = centre.data / "uploads/clinic-17" / NAME
+        os.utime(path, (0, 0))
+        wait_until("the old one is gone", lambda: not path.exists())
+        assert path.with_name(OTHER).exists()
+    finally:
+        node.close()
+        centre.kill()
 
 
 def test_without_a_client_certificate_nothing_is_taken(realm, gateway):

@@ -7,15 +7,8 @@ import time
 
 import pytest
 
-from tests.node_rig import Feed, Node, Realm, message, running, wait_until
+from tests.node_rig import EAGER, Feed, Node, message, running, wait_until
 from tests.sim_gateway import sim_gateway
-
-EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

@@ -11,17 +11,11 @@ from node.own_logs import OwnLogs
 from sync.context import CONTEXT_BYTES_MAX
 from sync.dictionary import CONTEXT_MARK, RAW_BYTES_MAX
 from sync.sender_events import Put
-from tests.node_rig import Centre, Node, Realm, centre, message, wait_until
+from tests.node_rig import EAGER, Centre, Node, centre, message, wait_until
 from tests.sim_gateway import problem, sim_gateway
 from tests.sim_realm import ORIGIN, draft, records
 
-EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 NUMBERS = iter(range(1_000_000))
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

@@ -7,17 +7,11 @@ import apsw
 import pytest
 
 from sync.log import TILE_LEAVES
-from tests.node_rig import Feed, Node, Realm, message, running, wait_until
+from tests.node_rig import EAGER, Feed, Node, message, running, wait_until
 from tests.sim_gateway import sim_gateway
 
-EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 PAGE_BYTES = 4096
 RECORDS = TILE_LEAVES + 300  # the first tile is read at the start by its root alone
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,9 @@ import threading
 
 import pytest
 
-from tests.node_rig import Centre, Node, Realm, Reply, message, running, wait_until
+from tests.node_rig import Centre, Node, Reply, message, running, wait_until
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture
@@ -62,7 +57,8 @@ def test_a_full_outbox_refuses_with_ar_207_keeps_draining_and_takes_messages_aga
         with running(fresh, before="import node.app; node.app.MINUTE_S = 0.3"):
             taken = fill(fresh)
             assert fresh.bodies() == taken
-            assert ("NOD-10", "") in fresh.alarms()
+            # it stands until the next look at the disk: what is left may be room enough for smaller messages
+            assert "NOD-10" in {row["code"] for row in fresh.log("alarm")}
             assert fresh.stream().receipted == 0
             centre.start()
             fresh.ask("retry")

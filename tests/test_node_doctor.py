@@ -14,7 +14,7 @@ from node.config import load
 from node.doctor import examine
 from node.tools.pki import issue_gateway, issue_node, make_authority
 from tests.gateway_rig import GATEWAY
-from tests.node_rig import Node, Realm, free_port, message, running
+from tests.node_rig import Node, free_port, message, running
 from tests.sim_gateway import http, problem, sim_gateway
 
 
@@ -32,11 +32,6 @@ class Clock:
 
     def trust(self):
         return self._trust
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

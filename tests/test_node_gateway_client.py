@@ -10,17 +10,12 @@ import pytest
 
 from node.tools.pki import issue_gateway, issue_node
 from tests.gateway_rig import GATEWAY
-from tests.node_rig import NAME, Centre, Feed, Node, Realm, free_port, message, running, wait_until
+from tests.node_rig import NAME, Centre, Feed, Node, free_port, message, running, wait_until
 from tests.sim_gateway import hang, other_pem, sim_gateway
 
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"  # as short as a test wants to wait between tries
 LINK = "connect_s_max = 1\nanswer_s_max = 1"
 NUMBERS = iter(range(1_000_000))
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

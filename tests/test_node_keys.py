@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import apsw
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
@@ -28,7 +29,7 @@ from node.tools.pki import issue_log_key
 from sync.certificates import read, verifier_of
 from sync.checkpoint import parse_note
 from sync.control import decode
-from sync.errors import KeyAbsent
+from sync.errors import KeyAbsent, KeyFollowed
 from sync.evidence import verify
 from sync.key_change import KEY_CHANGE, read_key_change
 from sync.key_ring import id_of
@@ -196,6 +197,29 @@ def test_batches_cut_anywhere_across_a_change_are_taken_and_every_record_has_its
         assert signers(log.receipt) == [site.id(new)]
 
 
+def test_change_whose_page_of_headers_is_lost_before_it_was_sent_holds_nothing_up(site, gateway):
+    node, new = site.node, site.fresh_key()
+    fill(site, 0, 60)
+    site.use(new, 0).gateway = NOWHERE
+    node.start(before=EAGER)
+    send(node, 61, 40)
+    send(node, 101, 1)  # a group of its own: the start looks closely at the last one
+    node.kill()
+    with closing(apsw.Connection(str(node.store))) as raw:
+        raw.execute(
+            "UPDATE header SET header = x'00' WHERE seq BETWEEN 50 AND 69 AND log IN (SELECT id FROM log WHERE stream = 'his')"
+        )
+    node.gateway = gateway
+    node.start(before=EAGER)
+    node.wait_receipted("his", 102)
+    lines = gateway.records(node.name, "his")
+    with node.view() as view:
+        (log,) = [each for each in view.streams() if each.origin.stream == "his"]
+        assert "".join(line["leaf"] for line in lines) == view.table(log.log).leaves(0, 102).hex()
+    assert [line["state"] for line in lines].count("leaf-only") == 20
+    assert "SYN-32" not in {code for code, _ in node.alarms()}
+
+
 # --- who lacks a key
 
 
@@ -227,6 +251,18 @@ def test_old_key_is_refused_after_the_change(site):
     site.use(site.fresh_key(), 0).start().kill()
     site.use(0)
     assert cannot_start(site.node) == KeyAbsent.code
+
+
+def test_key_that_was_followed_is_refused_even_with_the_later_one_beside_it_and_a_third_goes_on(site):
+    node, new = site.node, site.fresh_key()
+    fill(site, 0, 5)
+    site.use(new, 0).start().kill()
+    site.use(0, new)
+    assert cannot_start(node) == KeyFollowed.code
+    assert "wasl pki log-key" in node.log("core.cannot_start")[-1]["hint"]
+    assert len(changes(node, "his")) == 1
+    site.use(site.fresh_key(), new).start()
+    assert len(changes(node, "his")) == 2
 
 
 def test_key_that_stands_twice_or_is_another_nodes_is_refused(site, realm):

@@ -11,12 +11,11 @@ from node.clock import SystemClock
 from node.config import load
 from node.doctor import examine
 from node.status import Status
-from tests.node_rig import END, START, Centre, Feed, Node, Realm, message, running, wait_until
+from tests.node_rig import EAGER, END, START, Centre, Feed, Node, message, running, wait_until
 from tests.sim_gateway import http, problem, sim_gateway
 from tests.test_node_disk import DYING_DISK
 
 ARABIC, LATIN = "قناري الشمري", "Zqxcanary"
-EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 MIB = 1024 * 1024
 
 
@@ -42,11 +41,6 @@ def assert_clean(log):
         for writing in writings(word):
             if len(writing) > 3:
                 assert writing not in log, writing
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

@@ -10,16 +10,11 @@ import pytest
 
 from node.tools.pki import issue_gateway, issue_node, make_authority
 from sync.record import Kind, Verdict
-from tests.node_rig import END, START, Feed, Mllp, Node, Realm, Reply, message, open_files, running, wait_until
+from tests.node_rig import END, START, Feed, Mllp, Node, Reply, message, open_files, running, wait_until
 
 MIB = 1024 * 1024
-IMPATIENT = "import node.feeds.mllp as feed; feed.CHECK_S = 0.2; feed.FRAME_S_MAX = 1.0"
+IMPATIENT = "import node.feeds.mllp as feed; import node.feeds.mllp_connection as connection; feed.CHECK_S = 0.2; connection.FRAME_S_MAX = 1.0"
 STRICT = 'senders = ["HIS|TEST"]\ntypes = ["ADT^*"]\nversions = ["2.5.1"]\nrequired = ["PID-3"]'
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +214,7 @@ def test_what_cannot_be_parsed_is_stored_as_it_came_and_answered_aa_with_a_warni
     "raw", [b"MSH||||||||||\r", b"MSHaaaaaHISaTEST\r", b"MSH|\\^~&|HIS|T|||||A01|S-1|P|2.5\r", b"MSH|^~\\&"]
 )
 def test_wrong_separators_are_stored_as_they_came_and_answered_aa(node, new, raw):
-    assert [reply.code for reply in node.send(raw, message(f"AFTER-{raw[3:7]!r}"))] == ["AA", "AA"]
+    assert [reply.code for reply in node.send(raw, message(f"AFTER-{raw[3:7].hex()}"))] == ["AA", "AA"]
     assert new()[0].body == raw
 
 

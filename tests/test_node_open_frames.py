@@ -9,7 +9,8 @@ from hl7.mllp import encode
 from node.alarms import Alarms
 from node.clock import SystemClock
 from node.config_feeds import Mllp
-from node.feeds.mllp import CONTENT_TYPE, FRAME_BYTES_FREE, TURN_S_MAX, Connection, MllpFeed
+from node.feeds.mllp import CONTENT_TYPE, MllpFeed
+from node.feeds.mllp_connection import FRAME_BYTES_FREE, TURN_S_MAX, Connection
 from node.feeds.open_frames import OpenFrames
 from node.intake import Intake, make_door
 

@@ -7,7 +7,7 @@ import pytest
 
 from node.errors import NoAnswer
 from node.lane import Lane
-from node.link_turns import LinkTurns
+from node.link_turns import LinkTurns, SessionDesk
 from node.path_switch import PathSwitch
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.lanes import BULK, CRITICAL, ROUTINE
@@ -96,6 +96,17 @@ def test_on_a_metered_path_only_the_critical_lane_sends_and_the_others_follow_on
         link.close()
 
 
+def test_a_node_without_a_critical_stream_announces_on_a_metered_path_what_waits(realm, fake, tmp_path):
+    node = made(realm, tmp_path, fake, port=free_port(), more="metered = true")
+    node.feeds, node.more = [Feed("his")], ""
+    with running(node, before=EAGER):
+        wait_until("the metered path", lambda: in_use(node) == ["lte"])
+        send_one(node, "his")
+        wait_until("an announced head", lambda: any(heads_of(session) == [("his", 1)] for session in fake.announced))
+        assert fake.bodies("his") == []
+        assert node.stream("his").receipted == 0
+
+
 class LateTurns(LinkTurns):
     """Turns that come only after the better path has failed for good."""
 
@@ -122,6 +133,26 @@ def test_a_lane_that_waited_for_its_turn_while_the_path_became_a_metered_one_cal
     with contextlib.nullcontext() if calls else pytest.raises(NoAnswer):
         made.put(1, lambda: called.append(made.client.name))
     assert called == calls
+
+
+class LateDesk(SessionDesk):
+    """A desk that is free only after the better path has failed for good; all stand in its queue at one instant."""
+
+    def ask(self, *about):
+        for n in range(FAILURES_MAX):
+            self.switch.failed("mpls", float(n))
+        return super().ask(*about)
+
+
+def test_that_a_lane_may_not_go_a_metered_way_is_no_failure_for_the_critical_one_behind_it_in_the_queue():
+    desk = LateDesk(lambda: 0.0)
+    desk.switch = PathSwitch([Path(name="mpls"), Path(name="lte", metered=True)], lambda: 0.0, lambda: None)
+    lanes = {
+        name: Lane(name, {}, LinkTurns(lambda: 0.0), desk, desk.switch, lambda: 0.0) for name in (ROUTINE, CRITICAL)
+    }
+    with pytest.raises(NoAnswer):
+        lanes[ROUTINE].session(lambda: "routine's")
+    assert lanes[CRITICAL].session(lambda: "critical's") == "critical's"
 
 
 def test_a_stop_ends_a_lane_that_waits_for_a_free_path(realm, fake, tmp_path):

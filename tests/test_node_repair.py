@@ -12,17 +12,11 @@ from node.clock import SystemClock
 from node.config import load
 from node.repair import repair
 from sync.control import Hole, decode, read_hole
-from tests.node_rig import Feed, Node, Realm, message, running
+from tests.node_rig import EAGER, Feed, Node, message, running
 from tests.sim_gateway import sim_gateway
 
-EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 RAWS = [message(f"R-{n}", name="هدى تجريبية") for n in range(30)]
 OF_SEQ = "(SELECT header.id FROM header JOIN log ON log.id = header.log WHERE stream = 'his' AND seq = ?)"
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture(scope="module")

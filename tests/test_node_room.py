@@ -1,11 +1,14 @@
 """How full is full: the stages by quota and partition, the lanes each refuses, the ballast, and a writer that refuses lane by lane."""
 
+import errno
 import itertools
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from node.alarms import Alarms
 from node.config import ConfigError, Outbox, load
@@ -114,7 +117,7 @@ def test_a_ballast_that_a_crash_left_short_is_laid_again(tmp_path):
 def test_the_wal_is_held_in_its_full_length_and_what_a_crash_leaves_of_it_is_read_as_before(tmp_path):
     with closing(outbox(tmp_path)) as box:
         box.append(some(0, 3))
-        hold_journal(tmp_path / "outbox.db")
+        assert hold_journal(tmp_path / "outbox.db", JOURNAL_BYTES)
         wal = tmp_path / "outbox.db-wal"
         assert wal.stat().st_blocks * 512 >= JOURNAL_BYTES
         held = wal.stat().st_size
@@ -130,8 +133,29 @@ def test_the_wal_is_held_in_its_full_length_and_what_a_crash_leaves_of_it_is_rea
 
 
 def test_a_wal_that_is_not_there_is_not_made(tmp_path):
-    hold_journal(tmp_path / "outbox.db")
+    assert hold_journal(tmp_path / "outbox.db", JOURNAL_BYTES)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wal_that_finds_no_room_is_as_long_as_before_also_where_the_disk_keeps_part_of_what_it_was_asked_for(
+    tmp_path, monkeypatch
+):
+    def as_ext4(descriptor, _offset, _length):
+        os.ftruncate(descriptor, JOURNAL_BYTES // 2)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(outbox(tmp_path)) as box:
+        box.append(some(0, 3))
+        wal = tmp_path / "outbox.db-wal"
+        before = wal.stat().st_size
+        assert not hold_journal(tmp_path / "outbox.db", JOURNAL_BYTES - before - 1)
+        assert wal.stat().st_size == before
+        monkeypatch.setattr("os.posix_fallocate", as_ext4)
+        assert not hold_journal(tmp_path / "outbox.db", JOURNAL_BYTES)
+        assert wal.stat().st_size == before
+        monkeypatch.undo()
+        box.append(some(3, 2))
+        box.verify_heads()
 
 
 class Looker:
@@ -173,6 +197,20 @@ def test_a_look_raises_and_clears_the_alarms_and_lays_the_ballast_again_when_the
         assert looker.look(box) is Stage.OPEN
         assert looker.ballast.there
         assert looker.standing() == set()
+
+
+def test_the_wal_is_held_only_where_draining_has_room_beside_it_and_each_change_is_said_once(tmp_path, monkeypatch):
+    looker = Looker(tmp_path, monkeypatch, quota_mb=16, free_mb_min=16)
+    with closing(outbox(tmp_path)) as box, capture_logs() as said:
+        wal = tmp_path / "outbox.db-wal"
+        before = wal.stat().st_size
+        for looker.free in (0, DRAIN_BYTES - before - 1, 0):
+            looker.look(box)
+        assert wal.stat().st_size == before
+        for looker.free in (AMPLE, 0, AMPLE):
+            looker.look(box)
+        assert wal.stat().st_size == JOURNAL_BYTES
+        assert [row["event"] for row in said if "journal" in row["event"]] == ["journal.no_room", "journal.held"]
 
 
 @pytest.mark.parametrize(

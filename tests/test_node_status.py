@@ -12,25 +12,19 @@ from node.config import load
 from node.status import Status
 from node.web.speech import speech
 from node.web.words import verdict
-from tests.node_rig import START, Feed, Node, Realm, message, running, wait_until
+from tests.node_rig import EAGER, START, Feed, Node, message, running, wait_until
 from tests.sim_gateway import problem, sim_gateway
 
-EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 KEYS = {
     "": {"node", "facility", "site", "version", "now", "state", "verdict", "core", "feeds", "streams", "link", "last_receipt", "totals", "disk", "alarms"},
     "core": {"running", "since", "boot", "kernels", "pid"},
-    "feeds": {"name", "kind", "stream", "address", "running", "connections", "last_seen", "accepted", "warned", "rejected", "refused", "last_error"},
+    "feeds": {"name", "kind", "stream", "address", "running", "connections", "last_seen", "accepted", "warned", "rejected", "refused", "last_error", "quality"},
     "streams": {"stream", "lane", "epoch", "tag", "size", "receipted", "waiting", "waiting_bytes", "oldest_waiting_at", "halted"},
     "link": {"state", "gateway", "since", "last_error", "round_trip_ms"},
     "totals": {"accepted", "receipted", "waiting"},
     "disk": {"free_bytes", "quota_bytes", "used_bytes"},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sync.keys import FileSigner, Verifier
 from sync.names import Origin
 from sync.session import TheirStream
 from tests.gateway_rig import GATEWAY
-from tests.node_rig import NAME, Feed, Node, Realm, message, running, wait_until
+from tests.node_rig import NAME, Feed, Node, message, running, wait_until
 from tests.sim_gateway import SimGateway, hang, http, other_pem, problem, sim_gateway
 
 MIB = 1024 * 1024
@@ -25,11 +25,6 @@ EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"  # 
 SHELF = shipped()
 LINK = "connect_s_max = 1\nanswer_s_max = 1"
 NUMBERS = iter(range(1_000_000))
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture(scope="module")

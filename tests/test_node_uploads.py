@@ -7,16 +7,10 @@ from random import Random
 import pytest
 
 from tests.bench.thin_link import ThinLink
-from tests.node_rig import Feed, Node, Realm, centre, free_port, message, running, wait_until
+from tests.node_rig import EAGER, Feed, Node, centre, free_port, message, running, wait_until
 
-EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 STREAMS = '[[streams]]\nname = "images"\nlane = "bulk"\n[[streams]]\nname = "archive"\nlane = "bulk"'
 RATE = 1_000_000.0  # a body of 1 MiB takes a second, a quantum is a third of it
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

@@ -143,6 +143,7 @@ def test_a_group_is_bounded_in_bytes(tmp_path):
 @pytest.mark.parametrize("kind", ["broken", "full"])
 def test_no_outcome_is_delivered_when_a_write_or_sync_of_the_commit_fails_and_the_writer_dies_with_74(tmp_path, kind):
     """Every call that a commit makes fails once; what was delivered is there afterwards, what was not may be."""
+    unhappy = 0
     with disk("failing") as failing:
         for at in range(1, 40):
             folder = tmp_path / str(at)
@@ -158,6 +159,7 @@ def test_no_outcome_is_delivered_when_a_write_or_sync_of_the_commit_fails_and_th
             rig.writer.stop()
             rig.writer.join(20)
             after = [outcome for body, outcome in rig.delivered if body == b"MSH|1"]
+            unhappy += bool(rig.died) or isinstance(after[0], NoRoom)
             if rig.died:
                 assert (rig.died, after) == ([EXIT_STORE], [])
             else:
@@ -170,6 +172,7 @@ def test_no_outcome_is_delivered_when_a_write_or_sync_of_the_commit_fails_and_th
                 assert stored[-1] == b"MSH|1"
             if calls < at:
                 assert not rig.died
+                assert unhappy == at - 1, "each of its calls failed once, and was heard"
                 return
     raise AssertionError("a commit that makes so many calls is not the one meant here")
 

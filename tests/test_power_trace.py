@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.gateway_rig import TinyNode
-from tests.node_rig import ROOT, Centre, Node, Realm, Reply, message, running, wait_until
+from tests.node_rig import ROOT, Centre, Node, Reply, message, running, wait_until
 from tests.sim_trace import WATCH, early_answers, early_replies, stop_watched, why_not
 from tests.warm_start import calm
 
@@ -20,11 +20,6 @@ EACH = 60  # messages, or batches, of each connection
 WINDOW = 5  # messages under way on each: while one group is written, replies of the one before leave
 MARK = re.compile(r"T\d-\d{5}")
 REPLY = re.compile(r"MSA\|AA\|(T\d-\d{5})")
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sync.keys import Verifier
 from sync.log import root_at
 from tests import independent_verifier
 from tests.gateway_rig import GATEWAY
-from tests.node_rig import NAME, Centre, Node, Realm, centre, message, running, wait_until
+from tests.node_rig import EAGER, NAME, Centre, Node, centre, message, running, wait_until
 from tests.sim_gateway import http, sim_gateway
 from tests.sim_kill import KillLoop
 from tests.sim_trace import WATCH, early_replies, stop_watched
@@ -29,14 +29,8 @@ from tests.test_node_uplink import node_signer
 MIB = 1024 * 1024
 ROOT = Path(__file__).parents[1]
 LIVE = shutil.ignore_patterns("core.*")  # sockets and locks are no data
-EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 FIFTY_YEARS_AGO = "import node.clock, time; node.clock.SystemClock.now_us = lambda self: time.time_ns() // 1000 - 1_577_880_000_000_000"
 EACH_MINUTE = "import node.app; node.app.MINUTE_S = 0.2"  # what a minute does, sooner
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory):
-    return Realm.make(tmp_path_factory.mktemp("realm"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -186,6 +187,40 @@ def test_stick_that_is_full_before_it_says_so_keeps_whole_batches_only(site, mon
     monkeypatch.setattr(node_stick, "write_file", refusing)
     assert site.export().batches == 2
     assert site.bring()[0].refused == {}
+
+
+def test_each_file_and_its_name_are_on_the_stick_before_the_next_is_begun(site, monkeypatch):
+    """Of each folder: whether it was synced after the last change of a name in it."""
+    synced, sync, replace_file, mkdir = {}, os.fsync, Path.replace, Path.mkdir
+
+    def noted(descriptor):
+        sync(descriptor)
+        synced[Path(f"/proc/self/fd/{descriptor}").readlink()] = True
+
+    def renaming(path, target):
+        assert synced[path]
+        assert all(synced.values())
+        synced[path.parent] = False
+        return replace_file(path, target)
+
+    def making(path, **options):
+        synced[path.parent] = False
+        mkdir(path, **options)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "replace", renaming)
+    monkeypatch.setattr(Path, "mkdir", making)
+    site.export()
+    monkeypatch.undo()
+    assert {site.stick, site.folder} <= synced.keys()
+    assert all(synced.values())
+
+
+def test_what_a_stick_that_was_pulled_out_has_of_a_file_is_taken_off(site):
+    site.folder.mkdir()
+    (site.folder / "00000007.new").write_bytes(b"MSH|plain")
+    site.export()
+    assert {path.suffix for path in site.folder.iterdir()} == {".wbt", ".json", ".bin"}
 
 
 def test_stick_that_cannot_be_written_is_told_as_such(site):

@@ -9,6 +9,8 @@ import apsw
 import pytest
 from click.testing import CliRunner
 
+from gateway.config import load as load_gateway
+from gateway.stick import folders, import_folder, open_desk
 from node.cli import main as node_main
 from sync.checkpoint import sign_text
 from sync.errors import BadStick
@@ -488,3 +490,34 @@ def test_copies_and_restores_carried_in_any_order_lose_nothing_and_store_nothing
         with closing(OutboxView(site.rig.store, NAME)) as view:
             assert [each.receipted for each in view.streams() if each.origin.stream == "his"][-1] == site.node.size()
         site.close()
+
+
+def bring_at(site, seconds):
+    """The import of a gateway whose clock is so far ahead: answers tell seconds, a test takes less."""
+    with open_desk(load_gateway(site.gateway_file)) as desk:
+        later = replace(desk, now_s=lambda: desk.now_s() + seconds)
+        return [import_folder(later, folder) for folder in folders(site.stick)]
+
+
+def test_old_sticks_answers_do_not_replace_those_of_a_newer_one(site, tmp_path):
+    site.add("zero")
+    site.round()
+    ledger = tmp_path / "ledger"
+    shutil.copytree(site.gateway.data, ledger)
+    site.add("a", "b")
+    site.export()
+    assert bring_at(site, 100)[0].refused == {}
+    old = keep(site, tmp_path / "old")
+    assert [each.size for each in site.take().taken] == [3]
+    shutil.rmtree(site.gateway.data)  # set back: it holds one record again, and the next stick says so
+    shutil.copytree(ledger, site.gateway.data)
+    site.add("c")
+    site.export()
+    assert bring_at(site, 200)[0].refused == {"his": "rewind"}
+    site.take()
+    use(site, old)
+    site.take()
+    site.export()
+    assert min(each.first for each in site.manifest().batches) == 1
+    assert site.bring()[0].refused == {}
+    assert site.bodies() == named("zero", "a", "b", "c")

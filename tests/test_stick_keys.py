@@ -4,14 +4,18 @@ import os
 import shutil
 from contextlib import closing
 
+import apsw
 import pytest
+from click.testing import CliRunner
 
+from node.cli import main as node_main
 from node.clock import SystemClock
 from node.config import load as load_node
 from node.key_change import hand_over
 from node.keystore import load as load_keys
 from node.tools.pki import issue_log_key
 from sync.checkpoint import parse_note
+from sync.errors import LogBroken
 from sync.key_ring import id_of
 from sync.opening import read_opening
 from sync.outbox import Outbox
@@ -205,3 +209,50 @@ def test_log_that_grows_late_by_hand_may_change_to_the_key_that_a_later_epoch_ha
     use(site, old)
     assert site.bring()[0].refused == {}
     assert site.texts() == named("a", "only on the stick", "late")
+
+
+def test_stream_of_which_an_earlier_key_is_not_configured_is_named_and_the_others_are_carried(site, tmp_path):
+    site.add("a")
+    site.change(tmp_path / "new")
+    site.node.add(named("result"), stream="lab")
+    previous, site.rig.more = site.rig.more, ""
+    done = CliRunner().invoke(node_main, ["export", "--config", str(site.rig.config()), str(site.stick)])
+    assert done.exit_code == 1
+    assert "NOT WHOLE [SYN-15]: his goes no further" in done.output
+    assert site.bring()[0].refused == {}
+    assert (site.texts(), site.bodies("lab")) == ([], named("result"))
+    site.rig.more = previous
+    done = CliRunner().invoke(node_main, ["export", "--config", str(site.rig.config()), str(site.stick)])
+    assert (done.exit_code, "NOT WHOLE" in done.output) == (0, False)
+    assert site.bring()[0].refused == {}
+    assert site.texts() == named("a")
+
+
+def test_receipts_open_no_epoch_under_another_key_than_the_one_that_is_lacking(site, tmp_path):
+    site.add("a")
+    image = site.image(tmp_path / "image")
+    site.add("x")
+    site.round()
+    site.restore(image)
+    site.add("y")
+    site.node.add(named("result"), stream="lab")
+    site.export()
+    assert site.bring()[0].refused == {"his": "fork"}
+    site.change(tmp_path / "new", with_old=False, tell=False)
+    home = site.take()
+    assert (home.opened, home.waiting) == ((), ("his",))
+    with closing(OutboxView(site.rig.store, NAME)) as view:
+        assert {each.origin.epoch for each in view.streams()} == {1}
+    assert site.receipted()["lab"] == 1
+
+
+def test_receipts_are_not_stored_in_an_outbox_that_no_start_would_take(site):
+    site.add("a")
+    site.export()
+    site.bring()
+    site.node.add(named("result"), stream="lab")
+    with closing(apsw.Connection(str(site.rig.store))) as store:
+        store.execute("UPDATE header SET leaf = zeroblob(32) WHERE id = (SELECT max(id) FROM header)")
+    with pytest.raises(LogBroken):
+        site.take()
+    assert site.receipted()["his"] == 0

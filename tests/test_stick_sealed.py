@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from gateway.__main__ import main as gateway_main
 from gateway.errors import BadSetup
 from gateway.stick import load_seal_keys
-from node import stick as node_stick
+from node import stick_legs
 from node.cli import main as node_main
 from node.config import check
 from node.config import load as load_node
@@ -239,7 +239,7 @@ def tampered(site, change, *, honest=False):
 @pytest.fixture
 def small(monkeypatch):
     """Batches of few records, so that there are some."""
-    monkeypatch.setattr(node_stick, "RECORDS_MAX", 50)
+    monkeypatch.setattr(stick_legs, "RECORDS_MAX", 50)
 
 
 def flip(data, at):

@@ -252,6 +252,14 @@ def test_long_text_stated_once_for_all_records_is_refused_before_it_multiplies()
         batch.decode(packed(message))
 
 
+def test_batch_with_a_tag_is_refused_before_a_decoder_makes_anything_of_it():
+    # what a tag may cost, a decimal fraction's hours, is nothing to wait for in a test: an integer in a tag's form shows as much
+    message = raw(batch_of(MADE))
+    assert batch.decode(packed(message)).epoch == 1
+    with pytest.raises(BadBatch):
+        batch.decode(packed({**message, EPOCH: cbor2.CBORTag(2, b"\x01")}))
+
+
 def test_batch_of_millions_of_tiny_items_is_refused():
     with pytest.raises(BadBatch):
         batch.decode(changed(RECORDS, [[0] * 5_000_000]))

@@ -164,6 +164,14 @@ def test_particulars_read_back_as_they_were(fields):
     assert header.decode_particulars(cbor_map(sorted(fields.items()))) == fields
 
 
+@pytest.mark.parametrize("value", [cbor2.CBORTag(2, b"\x01"), cbor2.CBORTag(35, "(a|b)")])
+def test_particulars_with_a_tag_are_refused(value):
+    with pytest.raises(NotARecord):
+        header.decode_particulars(cbor2.dumps({1: value}))
+    with pytest.raises(NotARecord):  # of no length: a look over it beforehand could miss what is in it
+        header.decode_particulars(b"\xbf" + cbor2.dumps(1) + cbor2.dumps(value) + b"\xff")
+
+
 @given(st.binary(min_size=1, max_size=60))
 def test_random_bytes_are_particulars_or_are_refused(data):
     try:

@@ -6,7 +6,7 @@ import pytest
 
 from sync.checkpoint import Checkpoint, parse_note, sign_checkpoint
 from sync.control import Moment, decode, encode
-from sync.errors import BadSignature, KeyAbsent, NotANote, NotARecord, WrongKey
+from sync.errors import BadBatch, BadSignature, KeyAbsent, NotANote, NotARecord, WrongKey
 from sync.header import decode as decode_header
 from sync.key_change import KeyChange, change_in, header_of_change, read_key_change
 from sync.key_ring import KeyRing, OwnKeys, id_of, last_id
@@ -167,10 +167,79 @@ def test_change_whose_body_is_gone_is_told_by_its_header_and_its_second_signatur
         judged(2, 5, TWO, made=made)
 
 
-def test_leaf_alone_hands_nothing_over():
-    made = [*MADE[:P], without_body(MADE[P], BodyState.LEAF_ONLY), *MADE[P + 1 :]]
+def bare(made, *places, state=BodyState.LEAF_ONLY):
+    return [without_body(each, state) if n in places else each for n, each in enumerate(made)]
+
+
+def test_change_of_which_the_leaf_alone_is_left_is_told_by_its_second_signature():
+    made = bare(MADE, P)
+    assert judged(2, 5, ONE, TWO, made=made).changes == (Change(P, V1, V2),)
+    assert judged(P, P + 1, ONE, TWO, made=made).changes == (Change(P, V1, V2),)
+    for wrong in ((TWO,), (ONE, THREE), (TWO, ONE), (ONE, TWO, THREE), (ONE, ONE)):
+        with pytest.raises(WrongKey):
+            judged(2, 5, *wrong, made=made)
+    for keys in (replace(BEFORE, certified=(V1,)), replace(BEFORE, retired=frozenset({V2.public}))):
+        with pytest.raises(WrongKey):
+            judged(2, 5, ONE, TWO, made=made, keys=keys)
+
+
+def test_leaf_alone_changes_nothing_where_there_is_no_second_signature():
+    found = judged(0, 3, ONE, made=bare(MADE, 0, 1))
+    assert (found.changes, found.key) == ((), V1)
+
+
+def test_of_several_bare_leaves_none_is_guessed_to_be_the_change_and_smaller_batches_tell_it():
+    made = bare(MADE, 1, P, 4)
+    with pytest.raises(BadBatch):
+        judged(0, 6, ONE, TWO, made=made)
+    ring, own = KeyRing(TWO, (ONE,)), OwnKeys(id_of(TWO), ((P, id_of(ONE), id_of(TWO)),))
+    keys, at, most, refusals = BEFORE, 0, 6, 0
+    while at < 6:
+        end = min(at + most, 6)
+        note = parse_note(ring.sign_batch(Checkpoint(ORIGIN, end, frontier_of(MADE[:end]).root), at, own))
+        try:
+            found = check_batch(note, made[at:end], first=at, size=at, epoch=1, keys=keys)
+        except BadBatch:
+            most, refusals = most // 2, refusals + 1  # as the sender does
+            continue
+        keys, at, most = replace(keys, in_force=found.key, changes=(*keys.changes, *found.changes)), end, 6
+    assert keys.changes == (Change(P, V1, V2),)
+    assert refusals > 0
+
+
+def test_bare_leaf_beside_a_change_that_can_be_read_is_no_change():
+    made = bare(MADE, 1, 5)
+    assert judged(0, 6, ONE, TWO, made=made).changes == (Change(P, V1, V2),)
     with pytest.raises(WrongKey):
-        judged(2, 5, ONE, TWO, made=made)
+        judged(0, 5, ONE, THREE, TWO, made=made)
+
+
+def test_bare_leaf_before_a_change_that_speaks_of_the_key_between_is_that_keys_own():
+    made = bare(log(None, change(), None, change(TWO, THREE), None), 1)
+    assert judged(0, 5, ONE, TWO, THREE, made=made).changes == (Change(1, V1, V2), Change(3, V2, V3))
+    for wrong in ((ONE, THREE), (ONE, TWO)):
+        with pytest.raises(WrongKey):
+            judged(0, 5, *wrong, made=made)
+
+
+def test_named_change_without_its_body_is_it_rather_than_a_bare_leaf_in_a_streams_first_log():
+    made = bare(bare(MADE, 1, 4), P, state=BodyState.TRIMMED)
+    assert judged(0, 6, ONE, TWO, made=made).changes == (Change(P, V1, V2),)
+    # a later one may have been carried here, and be history
+    with pytest.raises(BadBatch):
+        judged(0, 6, ONE, TWO, made=made, epoch=2)
+
+
+@pytest.mark.parametrize("state", [BodyState.TRIMMED, BodyState.DAMAGED, BodyState.LEAF_ONLY])
+def test_change_that_was_carried_without_its_body_is_not_taken_for_the_new_one_after_it(state):
+    keys = LogKeys(in_force=V2, certified=(V3, V2), vouched=VOUCHED)
+    made = bare(log(None, change(), None, change(TWO, THREE, epoch=2), None), 1, state=state)
+    assert judged(0, 5, TWO, THREE, made=made, keys=keys, epoch=2).changes == (Change(3, V2, V3),)
+    assert judged(0, 3, TWO, made=made, keys=keys, epoch=2).changes == ()
+    both = bare(made, 3, state=state)
+    with pytest.raises(BadBatch):
+        judged(0, 5, TWO, THREE, made=both, keys=keys, epoch=2)
+    assert judged(2, 5, TWO, THREE, made=both, keys=keys, epoch=2).changes == (Change(3, V2, V3),)
 
 
 def test_key_that_was_followed_never_comes_back():

@@ -8,7 +8,7 @@ import pytest
 
 from sync.checkpoint import open_checkpoint, parse_note
 from sync.control import Moment
-from sync.errors import CommitUnknown, KeyAbsent, NoRoom
+from sync.errors import CommitUnknown, KeyAbsent, KeyFollowed, NoRoom
 from sync.key_change import KeyChange, change_in
 from sync.key_ring import KeyRing, id_of
 from sync.keys import FileSigner, Verifier
@@ -148,6 +148,47 @@ def test_second_change_before_the_first_is_receipted_keeps_three_keys_apart(tmp_
     assert keys.for_batch(0, 9) == [id_of(OLD), id_of(NEW), id_of(THIRD)]
     assert keys.for_batch(6, 8) == [id_of(NEW)]
     assert keys.at(9) == id_of(THIRD)
+
+
+def refused(folder, ring) -> None:
+    """It neither starts nor hands over, and nothing is written."""
+    before = files_in(folder)["outbox.db"]
+    with closing(Outbox(folder / "outbox.db", signer=ring, random=Random(1).randbytes)) as made:
+        for call in (made.verify_heads, lambda: made.change_key(said)):
+            with pytest.raises(KeyFollowed, match=f"(his|orders): .*{id_of(ring).hex()}"):
+                call()
+    assert files_in(folder)["outbox.db"] == before
+
+
+def test_key_that_another_has_followed_is_not_handed_back_to(tmp_path):
+    filled(tmp_path)
+    with closing(opened(tmp_path)) as made:
+        made.change_key(said)
+    refused(tmp_path, KeyRing(OLD, (NEW,)))
+    with closing(opened(tmp_path, KeyRing(THIRD, (NEW,)))) as made:
+        made.change_key(said)
+    for back in (OLD, NEW):
+        refused(tmp_path, KeyRing(back, (THIRD,)))
+    with closing(opened(tmp_path, THIRD)) as made:
+        made.append(some(6, 1))
+
+
+@pytest.mark.parametrize("place", [2, 5])
+def test_key_that_a_statement_followed_is_not_handed_back_to(tmp_path, place):
+    filled(tmp_path, sizes=(5, 0, 0))
+    with closing(opened(tmp_path)) as made:
+        made.open_epoch("his", epoch=2, tag="22222222", place=place, theirs=None)
+        made.change_key(said)
+    refused(tmp_path, KeyRing(OLD, (NEW,)))
+
+
+def test_key_of_an_older_epoch_is_not_handed_back_to_where_its_change_was_cut_off(tmp_path):
+    filled(tmp_path, sizes=(5, 0, 0))
+    with closing(opened(tmp_path)) as made:
+        made.change_key(said)
+        made.open_epoch("his", epoch=2, tag="22222222", place=2, theirs=theirs(made, 20))
+    assert view_of(tmp_path).keys.changes == ()
+    refused(tmp_path, KeyRing(OLD, (NEW,)))
 
 
 # --- what breaks

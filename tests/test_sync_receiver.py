@@ -318,7 +318,8 @@ def session(
     found: SessionRequest, *, known: Admitted | None = KNOWN, logs=(), stale: bool = False, announced=()
 ) -> list:
     event = SessionAsked(
-        node=NODE, request=found, known=known, logs=logs, fresh="fresh", stale=stale, verifiers=(VERIFIER,), announced=announced
+        node=NODE, request=found, known=known, logs=logs, fresh="fresh", stale=stale, announced=announced,
+        heads=read_heads(found.heads, (VERIFIER,), NODE),
     )  # fmt: skip
     return RECEIVER.handle(event, NOW_S)
 

@@ -427,8 +427,59 @@ def test_stream_whose_key_does_not_count_waits_alone_and_is_tried_again(code, al
     kept, wait = made.handle(replace(receipt(40, origin=lab), stream="lab"), 1.0)
     assert (kept.origin, kept.size) == (lab, 40)
     assert wait == Wait(KEY_WAIT_S - 1.0)
-    assert made.handle(Tick(), KEY_WAIT_S) == [first]
+    if code == "bad-key":  # what the gateway goes by it learns with a session alone
+        assert made.handle(Tick(), KEY_WAIT_S) == [AskSession()]
+        event = opened(10, streams=(their(10), their(40, stream="lab")))
+    else:
+        event = Tick()
+    assert puts(made.handle(event, KEY_WAIT_S)) == [first]
     assert made.phase is Phase.OPEN
+
+
+def test_refused_key_is_tried_after_a_session_each_time_even_behind_a_stream_that_never_ends():
+    made, lab = made_sender(), replace(ORIGIN, stream="lab")
+    made.handle(Started((OwnLog(ORIGIN, 40, 10), OwnLog(lab, 40, 10)), "ledger-1"), 0.0)
+    effects = made.handle(opened(10, streams=(their(10), their(10, stream="lab"))), 0.0)
+    now, asked, tried = 0.0, [], []
+    while now < 4 * KEY_WAIT_S:
+        now += 1.0
+        (put,) = puts(effects)
+        if put.origin == ORIGIN:
+            tried.append(now)
+            effects = made.handle(Refused("his", "bad-key"), now)
+        else:
+            effects = made.handle(Refused("lab", "too-large"), now)  # as long as there is always something to send
+            made.flows["lab"] = replace(made.flows["lab"], halted="", records_max=30, bare=False)
+        if AskSession() in effects:
+            asked.append(now)
+            effects = made.handle(opened(10, streams=(their(10), their(10, stream="lab"))), now)
+    assert len(asked) == 3
+    assert [sum(at < each for at in tried) for each in asked] == [1, 2, 3]
+
+
+def test_refused_keys_session_that_fails_is_asked_for_again_and_one_that_came_anyway_is_enough():
+    made = sender()
+    made.handle(Refused("his", "bad-key"), 0.0)
+    assert made.handle(Tick(), KEY_WAIT_S) == [AskSession()]
+    *_, wait = made.handle(PathFailed("x"), KEY_WAIT_S)
+    assert made.handle(Tick(), KEY_WAIT_S + wait.seconds) == [AskSession()]
+    assert [put.first for put in puts(made.handle(opened(10), 2 * KEY_WAIT_S))] == [10]
+    made.handle(Refused("his", "bad-key"), 2 * KEY_WAIT_S)
+    made.handle(opened(10), 2 * KEY_WAIT_S + 1)
+    assert [put.first for put in puts(made.handle(Tick(), 3 * KEY_WAIT_S))] == [10]
+
+
+def test_stream_whose_key_is_gone_hears_from_the_gateway_as_an_idle_one_does():
+    made, tries = sender(), 0
+    effects = made.handle(Refused("his", "key-absent"), 0.0)
+    now = 0.0
+    while AskSession() not in effects:
+        now += effects[-1].seconds
+        effects = made.handle(Tick(), now)
+        if puts(effects):
+            tries += 1
+            effects = made.handle(Refused("his", "key-absent"), now)
+    assert (now, tries) == (SESSION_S_MAX, SESSION_S_MAX // KEY_WAIT_S)
 
 
 def test_window_never_grows_beyond_the_quantum_and_is_forgotten_after_success():

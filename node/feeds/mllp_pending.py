@@ -2,32 +2,34 @@
 
 from typing import TYPE_CHECKING
 
-from hl7.ack import acknowledge, refuse
+from hl7.batch import Batch
 from hl7.check import Verdict
 from hl7.errors import NotEr7
 from hl7.message import facts
 from hl7.mllp import Broken
 from node.errors import QueueFull
+from node.feeds.mllp_replies import reply_no_room, reply_no_room_to_all, reply_to, reply_to_all, reply_to_broken
 from node.intake import Counted
 from node.writer import Outcome
 from sync.errors import NoRoom
 
 if TYPE_CHECKING:
-    from node.feeds.mllp import Connection, MllpFeed
+    from node.feeds.mllp_connection import Connection
 
 NOT_STORED = (NoRoom, QueueFull)
 
 
 class Pending:
-    """A frame in the order of replies: who sent it, what was said of it, and the reply once it is known (b"" where none is due)."""
+    """A frame in the order of replies: what was said of it, and the bytes to write back once they are known (b"" where none are due)."""
 
-    __slots__ = ("connection", "raw", "reply", "verdict")
+    __slots__ = ("connection", "fact", "raw", "reply", "verdict")
 
     def __init__(self, connection: "Connection", raw: bytes, verdict: Verdict) -> None:
         self.connection = connection
         self.raw = raw
         self.verdict = verdict
         self.reply: bytes | None = None
+        self.fact: tuple[str, bytes] | None = None
 
     @property
     def octets(self) -> int:
@@ -36,12 +38,44 @@ class Pending:
 
     def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
         """The record is durable, or not: write the reply. A crash before the write leaves a repeat, which is known by its id and bytes."""
-        feed = self.connection.feed
         if isinstance(outcome, NOT_STORED):
-            self.reply = _no_room(self.raw, outcome, feed)
+            reply = self._no_room(_no_room(outcome))
+            if reply is None:
+                self.connection.hold(self)
+                return
+            self.reply = reply
         else:
-            self.reply = acknowledge(self.raw, self.verdict, control_id=feed.reply_id(), now=feed.now())
-        self.connection.flush()
+            self.reply = self._good()
+        self.connection.settle(self)
+
+    def _good(self) -> bytes:
+        return reply_to(self.raw, self.verdict, self.connection.feed)
+
+    def _no_room(self, text: str) -> bytes | None:
+        return reply_no_room(self.raw, self.verdict, text, self.connection.feed)
+
+
+class PendingBatch(Pending):
+    """Several messages in one frame: one record, and a reply to each of them."""
+
+    __slots__ = ("_batch", "_verdicts")
+
+    def __init__(
+        self, connection: "Connection", raw: bytes, verdict: Verdict, batch: Batch, verdicts: list[Verdict]
+    ) -> None:
+        super().__init__(connection, raw, verdict)
+        self._batch = batch
+        self._verdicts = verdicts
+
+    def _good(self) -> bytes:
+        if not self._verdicts:  # refused as a whole, or empty
+            return reply_to(self.raw, self.verdict, self.connection.feed)
+        return reply_to_all(self.raw, self._batch, self._verdicts, self.connection.feed)
+
+    def _no_room(self, text: str) -> bytes | None:
+        if not self._verdicts:
+            return reply_no_room(self.raw, self.verdict, text, self.connection.feed)
+        return reply_no_room_to_all(self.raw, self._batch, self._verdicts, text, self.connection.feed)
 
 
 class PendingBroken:
@@ -62,29 +96,17 @@ class PendingBroken:
     def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
         """The record of what was refused is durable, or not: write the reply."""
         feed, error, head = self.connection.feed, self.event.error, self.event.head
-        if error.reply == "none" or not _has_header(head):
+        if error.reply == "none":
             self.reply = b""
         elif isinstance(outcome, NOT_STORED):
-            self.reply = _no_room(head, outcome, feed)
+            self.reply = reply_to_broken(head, "AR", "207", _no_room(outcome), feed)
         else:
-            self.reply = refuse(
-                head, ack_code=error.reply, error_code=error.error_code, text=error.text, control_id=feed.reply_id(), now=feed.now()
-            )  # fmt: skip
-        self.connection.flush()
+            self.reply = reply_to_broken(head, error.reply, error.error_code, error.text, feed)
+        self.connection.settle(self)
 
 
-def _no_room(raw: bytes, error: NoRoom | QueueFull, feed: "MllpFeed") -> bytes:
-    return refuse(
-        raw, ack_code="AR", error_code="207", text=f"{error.code} no room, not stored; send again", control_id=feed.reply_id(), now=feed.now()
-    )  # fmt: skip
-
-
-def _has_header(head: bytes) -> bool:
-    try:
-        facts(head)
-    except NotEr7:
-        return False
-    return True
+def _no_room(error: NoRoom | QueueFull) -> str:
+    return f"{error.code} no room, not stored; send again"
 
 
 def control_id(head: bytes) -> str:

@@ -1,7 +1,7 @@
 """What the core asks of a feed, of whatever kind."""
 
 from collections.abc import Sized
-from typing import Protocol
+from typing import Any, Protocol
 
 from node.config_feeds import Feed
 from node.intake import Door
@@ -29,3 +29,6 @@ class Plug(Protocol):
 
     def addresses(self) -> list[str]:
         """Where it really listens."""
+
+    def facts(self) -> dict[str, Any]:
+        """What only its kind has to tell, for the status document."""

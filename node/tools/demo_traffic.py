@@ -7,6 +7,7 @@ from threading import Event, Thread
 
 from node.tools.demo_notebook import Notebook
 from node.tools.hospital import Fault, Hospital, Sent
+from node.tools.hospital_segments import PRODUCTION
 from node.tools.mllp_client import MllpClient, StoppedError, parse_address
 
 SEED = 7
@@ -26,7 +27,7 @@ class Traffic(Thread):
         self.notebook = Notebook(f"{SEED}-{run}-")
         self.rate = rate
         self._addresses = addresses
-        self._hospital = Hospital(SEED, run=run)
+        self._hospital = Hospital(SEED, run=run, processing_id=PRODUCTION)
         self._stopped = Event()
 
     def change(self, step: int) -> int:
@@ -71,6 +72,6 @@ class Traffic(Thread):
 
 def send_headless(address: str, run: int) -> str:
     """Send one message without its MSH segment; give the reply's code. NoReplyError: nobody answered."""
-    broken = Hospital(SEED, run=run).broken_message(Fault.NO_MSH, now=datetime.now(UTC))
+    broken = Hospital(SEED, run=run, processing_id=PRODUCTION).broken_message(Fault.NO_MSH, now=datetime.now(UTC))
     with MllpClient(parse_address(address), retry_pause_s=RETRY_PAUSE_S, attempts_max=ATTEMPTS_MAX) as client:
         return client.send(broken.raw)

@@ -105,13 +105,16 @@ def kinds_named(text: str) -> tuple[Kind, ...]:
 class Hospital:
     """One hospital: the same seed, run, kinds and clock give the same bytes. Another run has other ids throughout."""
 
-    def __init__(self, seed: int, *, run: int = 0, kinds: Collection[Kind] = ALL_KINDS) -> None:
+    def __init__(
+        self, seed: int, *, run: int = 0, kinds: Collection[Kind] = ALL_KINDS, processing_id: str = segments.TRAINING
+    ) -> None:  # fmt: skip
         """Open the doors. ValueError: seed or run outside 0..SEED_MAX, 0..RUN_MAX, or no kind at all."""
         if not 0 <= seed <= SEED_MAX or not 0 <= run <= RUN_MAX:
             raise ValueError(f"seed must be 0..{SEED_MAX} and run 0..{RUN_MAX}")
         if not kinds:
             raise ValueError("a hospital sends at least one kind of message")
         self._seed, self._run = seed, run
+        self._processing_id = processing_id
         self._kinds = tuple(kind for kind in Kind if kind in kinds)
         self._dice = Random(f"{seed}/{run}")
         self._town: list[Resident] = [resident(index, run=run, dice=self._dice) for index in range(RESIDENTS)]
@@ -137,7 +140,11 @@ class Hospital:
         control_id = self._control_id()
         structure = _STRUCTURES.get(chosen, chosen.replace("^", "_"))
         head = segments.header(
-            application=application, message_type=f"{chosen}^{structure}", control_id=control_id, now=now
+            application=application,
+            message_type=f"{chosen}^{structure}",
+            control_id=control_id,
+            now=now,
+            processing_id=self._processing_id,
         )
         return Sent(kind=chosen, control_id=control_id, raw="".join(f"{line}\r" for line in (head, *body)).encode())
 

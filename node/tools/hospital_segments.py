@@ -12,7 +12,10 @@ from node.tools.hospital_town import PersonName, Resident
 HOSPITAL = "WADI-NOOR"  # assigning authority and sending facility
 VERSION = "2.5.1"
 CHARACTER_SET = "UNICODE UTF-8"  # table 0211
-PROCESSING_ID = "T"  # table 0103, training: synthetic messages must never be taken for production
+TRAINING, PRODUCTION = (
+    "T",
+    "P",
+)  # table 0103: synthetic messages must never be taken for production, but in the demo, which is a world of its own
 COUNTRY = "ZZZ"  # ISO 3166 leaves ZZZ to users: the town lies in no country
 
 _LATIN, _ARABIC = "A", "I"  # table 0465; it knows no Arabic: the local, multi-byte script is coded I, as Kanji is
@@ -54,7 +57,9 @@ def segment(name: str, fields: Mapping[int, str]) -> str:
     return "|".join((name, *(fields.get(number, "") for number in range(1, max(fields) + 1))))
 
 
-def header(*, application: str, message_type: str, control_id: str, now: datetime) -> str:
+def header(
+    *, application: str, message_type: str, control_id: str, now: datetime, processing_id: str = TRAINING
+) -> str:
     """MSH with both acknowledgement fields empty: original mode."""
     fields = {
         3: application,
@@ -64,7 +69,7 @@ def header(*, application: str, message_type: str, control_id: str, now: datetim
         7: dtm(now),
         9: message_type,
         10: control_id,
-        11: PROCESSING_ID,
+        11: processing_id,
         12: VERSION,
         18: CHARACTER_SET,
     }

@@ -54,6 +54,19 @@ def lane(name: str, voice: Speech) -> str:
     return {"critical": say("critical"), "routine": say("routine"), "bulk": say("bulk")}.get(name, name)
 
 
+def quality(what: str, voice: Speech) -> str:
+    """What is poor about a value."""
+    say = voice.say
+    words = {
+        "missing": say("is missing"),
+        "invalid": say("is not a valid number"),
+        "future": say("lies in the future"),
+        "not-a-date": say("is not a date"),
+        "unknown-code": say("is a code that the table does not have"),
+    }
+    return words.get(what, what)
+
+
 def advice(code: str, voice: Speech) -> str:
     """What to do about a VRD code, and who has to; "" where nothing is to be done."""
     say = voice.say

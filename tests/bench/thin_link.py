@@ -203,8 +203,14 @@ class ThinLink:
 def raw_goodput(link: ThinLink, sink: socket.socket, seconds: float) -> float:
     """Bytes a second that plain TCP brings through the link to `sink`, which listens where the link leads."""
     sock = socket.create_connection(("127.0.0.1", link.port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 4096)
     peer, _ = sink.accept()
+    with sock, peer:
+        return tcp_rate(sock, peer, seconds, 2)
+
+
+def tcp_rate(sock: socket.socket, peer: socket.socket, seconds: float, warm_s: float) -> float:
+    """Bytes a second of one plain TCP connection from `sock` to `peer`, with as little unsent as the node's has."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 4096)
 
     def send() -> None:
         with suppress(OSError):
@@ -212,12 +218,10 @@ def raw_goodput(link: ThinLink, sink: socket.socket, seconds: float) -> float:
                 sock.sendall(bytes(4096))
 
     threading.Thread(target=send, daemon=True).start()
-    warm_until = time.perf_counter() + 2  # what the queue took at once is no rate
+    warm_until = time.perf_counter() + warm_s  # what the queues took at once is no rate
     while time.perf_counter() < warm_until:
         peer.recv(65536)
     began, octets = time.perf_counter(), 0
     while (now := time.perf_counter()) - began < seconds:
         octets += len(peer.recv(65536))
-    sock.close()
-    peer.close()
     return octets / (now - began)

@@ -1,0 +1,87 @@
+"""Data quality at a running node: counted by feed and sender, shown on the page in both languages, never at the cost of intake."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from hl7.message import facts
+from node import quality as module
+from node.quality import OTHERS, Quality
+from node.tools.hospital import Hospital
+from tests.node_rig import Feed, Node, Realm, message, running, wait_until
+
+CIVIL = '[civil_number]\nauthorities = ["TEST"]\npattern = "[0-9]{9}"\n'
+
+
+class Clock:
+    def now_us(self):
+        return int(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1e6)
+
+    def monotonic(self):
+        return 0.0
+
+
+@pytest.fixture
+def quality():
+    return Quality(Clock(), None)
+
+
+def offer(quality, raw, feed="his"):
+    quality.offer(feed, facts(raw), raw)
+
+
+def test_a_running_node_counts_what_is_poor_by_feed_and_sender(tmp_path):
+    node = Node(Realm.make(tmp_path / "realm"), tmp_path, feeds=[Feed("his"), Feed("lab")], more=CIVIL)
+    with running(node):
+        node.send(
+            message("Q-1"),
+            message("Q-2", sender="LIS|X", pid="1^^^MRN"),
+            message("Q-3", sender="LIS|X", pid="7^^^TEST"),
+        )
+        wait_until("looked at", lambda: node.ask("status")["feeds"]["his"]["quality"]["looked"] == 3)
+        document = node.ask("status")["feeds"]["his"]["quality"]
+        assert node.ask("status")["feeds"]["lab"]["quality"]["looked"] == 0
+    by_sender = {
+        each["sender"]: {(f["place"], f["what"]): f["count"] for f in each["findings"]} for each in document["senders"]
+    }
+    assert by_sender["LIS|X"][("PID-3", "missing")] == 1
+    assert by_sender["LIS|X"][("PID-3", "invalid")] == 1
+    assert ("PID-3", "missing") not in by_sender["HIS|TEST"]
+    assert by_sender["HIS|TEST"][("PID-7", "missing")] == 1
+
+
+def test_where_more_come_than_can_be_looked_at_the_others_are_counted_as_passed_over(quality):
+    for number in range(module.WAITING_MAX + 10):
+        offer(quality, message(f"M-{number}"))
+    offer(quality, message("BIG", more="OBX|1|ED|||" + "A" * module.BODY_BYTES_MAX))
+    while quality.document("his")["looked"] < module.WAITING_MAX:
+        quality.round()
+    assert quality.document("his")["passed_over"] == 11
+
+
+def test_a_round_is_bounded(quality):
+    for number in range(module.ROUND_MESSAGES_MAX + 5):
+        offer(quality, message(f"M-{number}"))
+    quality.round()
+    assert quality.document("his")["looked"] == module.ROUND_MESSAGES_MAX
+
+
+def test_a_feed_has_a_bounded_number_of_senders_and_their_names_cannot_break_a_line(quality):
+    for number in range(module.SENDERS_MAX + 20):
+        offer(quality, message("M", sender=f"S{number}\x07|{'x' * 200}"))
+        quality.round()
+    senders = quality._tallies["his"]
+    assert len(senders) == module.SENDERS_MAX + 1
+    assert senders[OTHERS].looked == 20
+    assert all(name.isprintable() and len(name) <= module.NAME_CHARACTERS_MAX for name in senders)
+
+
+def test_the_simulated_hospital_writes_good_messages_but_for_what_it_leaves_out_on_purpose(quality):
+    hospital = Hospital(seed=7)
+    for number in range(200):
+        sent = hospital.next_message(now=datetime(2030, 1, 1, tzinfo=UTC))
+        offer(quality, sent.raw)
+        if number % 10 == 9:
+            quality.round()
+    found = {(f["place"], f["what"]) for each in quality.document("his")["senders"] for f in each["findings"]}
+    assert not {finding for finding in found if finding[1] in {"not-a-date", "unknown-code"}}
