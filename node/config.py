@@ -9,13 +9,14 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from hl7.civil_number import CivilNumber
 from node.addresses import Address, parse_listen
-from node.config_feeds import MIB, Mllp, Tls
+from node.config_feeds import MIB, Feed, Mllp, Tls
+from node.config_fhir import Fhir
 from node.config_kinds import (
     DscpClass,
     FilePath,
@@ -26,9 +27,10 @@ from node.config_kinds import (
     SourceAddress,
     Table,
     Text,
+    not_empty,
     whole,
 )
-from node.config_problems import ConfigError, Problem, Source, problems_of
+from node.config_problems import TAG, ConfigError, Problem, Source, problems_of
 from node.toml_lines import Place, read_lines
 from sync.session import EARLIER_KEYS_MAX
 
@@ -212,6 +214,30 @@ class Stream(Table):
     test: bool = False
 
 
+class OfNoKind(Feed):
+    """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    kind: Literal["mllp", "fhir"]
+    listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
+
+
+def _kind_of(values: Any) -> str:
+    kind = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
+    return f"{TAG}{kind}" if kind in {"mllp", "fhir"} else f"{TAG}none"
+
+
+if TYPE_CHECKING:
+    AnyFeed = Mllp | Fhir
+else:
+    AnyFeed = Annotated[
+        Annotated[Mllp, Tag(f"{TAG}mllp")]
+        | Annotated[Fhir, Tag(f"{TAG}fhir")]
+        | Annotated[OfNoKind, Tag(f"{TAG}none")],
+        Discriminator(_kind_of),
+    ]
+
+
 class Config(Table):
     """The whole file. `load` adds to `streams` those that only a feed names, in lane routine."""
 
@@ -223,7 +249,7 @@ class Config(Table):
     log: Log = Log()
     civil_number: Civil | None = None
     streams: tuple[Stream, ...] = ()
-    feeds: tuple[Mllp, ...] = ()
+    feeds: tuple[AnyFeed, ...] = ()
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------------
@@ -265,9 +291,7 @@ def _all_streams(config: Config) -> tuple[Stream, ...]:
     """Those of the file, and those that only feeds name: in lane routine, test streams in lane bulk."""
     declared = {stream.name for stream in config.streams}
     named = dict.fromkeys(name for feed in config.feeds for name in _streams_of(feed) if name not in declared)
-    tests = dict.fromkeys(
-        feed.test_stream for feed in config.feeds if feed.test_stream and feed.test_stream not in declared
-    )
+    tests = dict.fromkeys(name for feed in config.feeds if (name := _test_stream(feed)) and name not in declared)
     return (
         *config.streams,
         *(Stream(name=name) for name in named),
@@ -275,9 +299,15 @@ def _all_streams(config: Config) -> tuple[Stream, ...]:
     )
 
 
-def _streams_of(feed: Mllp) -> list[str]:
+def _streams_of(feed: AnyFeed) -> list[str]:
     """Where a feed's production messages go."""
-    return [feed.stream, *(rule.stream for rule in feed.routes if rule.stream)]
+    routes = feed.routes if isinstance(feed, Mllp) else ()
+    return [feed.stream, *(rule.stream for rule in routes if rule.stream)]
+
+
+def _test_stream(feed: AnyFeed) -> str:
+    """Where a feed's tests go, if they go elsewhere."""
+    return feed.test_stream if isinstance(feed, Mllp) else ""
 
 
 def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
@@ -286,10 +316,11 @@ def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
     marked = {stream.name: stream.test for stream in config.streams}
     for position, feed in enumerate(config.feeds):
         place: Place = ("feeds", position, "test_stream")
-        if feed.test_stream and feed.test_stream in production:
-            yield source.problem(place, f'"{feed.test_stream}" is a stream of production messages')
-        elif feed.test_stream and not marked.get(feed.test_stream, True):
-            yield source.problem(place, f'the stream "{feed.test_stream}" is not marked test = true')
+        name = _test_stream(feed)
+        if name and name in production:
+            yield source.problem(place, f'"{name}" is a stream of production messages')
+        elif name and not marked.get(name, True):
+            yield source.problem(place, f'the stream "{name}" is not marked test = true')
     for position, stream in enumerate(config.streams):
         if stream.test and stream.name in production:
             yield source.problem(("streams", position, "test"), f'"{stream.name}" is a stream of production messages')
@@ -320,7 +351,10 @@ def _of_file(path: Path, line: int, message: str) -> Problem:
 
 
 def _repeated_names(config: Config, source: Source) -> Iterator[Problem]:
-    tables: tuple[tuple[str, tuple[Stream | Mllp, ...]], ...] = (("streams", config.streams), ("feeds", config.feeds))
+    tables: tuple[tuple[str, tuple[Stream | AnyFeed, ...]], ...] = (
+        ("streams", config.streams),
+        ("feeds", config.feeds),
+    )
     for table, entries in tables:
         first: dict[str, int] = {}
         for position, entry in enumerate(entries):
@@ -334,7 +368,8 @@ def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
     listeners: list[tuple[Place, Address]] = [(("web", "listen"), config.web.listen)]
     for position, feed in enumerate(config.feeds):
         listeners += [(("feeds", position, "listen"), address) for address in feed.listen]
-        listeners += [(("feeds", position, "trial_listen"), address) for address in feed.trial_listen]
+        trials = feed.trial_listen if isinstance(feed, Mllp) else ()
+        listeners += [(("feeds", position, "trial_listen"), address) for address in trials]
     for (place, address), (other_place, other) in itertools.combinations(listeners, 2):
         if address.clashes(other):
             line = source.lines.find(place)
@@ -354,3 +389,5 @@ def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
         for key in Tls.model_fields if feed.tls else ():
             if file := getattr(feed.tls, key):
                 yield ("feeds", position, "tls", key), file
+        for place, client in enumerate(feed.clients if isinstance(feed, Fhir) else ()):
+            yield ("feeds", position, "clients", place, "jwks"), client.jwks

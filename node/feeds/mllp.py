@@ -5,6 +5,7 @@ import ipaddress
 import socket
 import ssl
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -100,6 +101,10 @@ class MllpFeed:
     def trial_addresses(self) -> list[str]:
         """The same of its trial ports."""
         return self._names(self._listeners[len(self.feed.listen) :])
+
+    def facts(self) -> dict[str, Any]:
+        """What only its kind has to tell."""
+        return {"trial_addresses": self.trial_addresses()}
 
     @staticmethod
     def _names(listeners: list[socket.socket]) -> list[str]:
