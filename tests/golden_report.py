@@ -23,10 +23,22 @@ WHY = (  # of what only one side has: type and path by pattern, reason; the firs
     ("there", r"\.status$|\.intent$", "a status the other sets without a field that says it, or by another field"),
     ("there", r"Provenance\.", "its Provenances are one for each agent; ours is one for the record"),
     ("there", r"Device\.|MessageHeader\.", "receiver and software as resources; ours as names in MessageHeader"),
-    ("there", r"PractitionerRole\.|Practitioner\.", "a role for each mention; ours is one Practitioner for each number"),
-    ("there", r"Organization\.", "an Organization for each assigning authority; ours is Identifier.system and assigner"),
+    (
+        "there",
+        r"PractitionerRole\.|Practitioner\.",
+        "a role for each mention; ours is one Practitioner for each number",
+    ),
+    (
+        "there",
+        r"Organization\.",
+        "an Organization for each assigning authority; ours is Identifier.system and assigner",
+    ),
     ("there", r"Location\.", "a Location for each level of each place; ours share equal ones"),
-    ("there", r"EpisodeOfCare|Account|ResearchStudy|ChargeItem|MedicationDispense", "fields that our tables list as unmapped"),
+    (
+        "there",
+        r"EpisodeOfCare|Account|ResearchStudy|ChargeItem|MedicationDispense",
+        "fields that our tables list as unmapped",
+    ),
     ("there", r"\.extension", "extensions for what R4 has no element for; ours lists the value"),
     ("there", r"\.text$|\.display$", "text it derives from a code"),
     ("here", r"\.meta\.source$", "the record's position, which only ours knows"),
@@ -79,7 +91,12 @@ def _table(title: str, side: str, counted: Counter[str]) -> list[str]:
     lines += [f"| `{path}` | {count} | {_why(side, path)} |" for path, count in counted.most_common(ROWS_MAX)]
     unread = sum(counted.values()) - sum(count for _, count in counted.most_common(ROWS_MAX))
     explained = sum(count for path, count in counted.items() if _why(side, path))
-    return [*lines, "", f"{unread} more values at other paths. {explained} of {sum(counted.values())} values have a reason above.", ""]
+    return [
+        *lines,
+        "",
+        f"{unread} more values at other paths. {explained} of {sum(counted.values())} values have a reason above.",
+        "",
+    ]
 
 
 def main() -> None:

@@ -3,14 +3,14 @@
 import json
 from collections import Counter
 
-from tests import fhir_oracle
 import pytest
-from tests.convert_rig import ORIGIN, PID, RIYADH, converted, corpus, hospital
-from tests.convert_tokens import messages as messages_of_words
 
 from hl7.convert.json_text import dumps
 from hl7.convert.result import CannotConvert, Converted, Settings
 from hl7.convert.to_fhir import convert
+from tests import fhir_oracle
+from tests.convert_rig import ORIGIN, PID, RIYADH, converted, corpus, hospital
+from tests.convert_tokens import messages as messages_of_words
 
 VALID_SHARE = 0.95  # the figure; the report of docs/convert.md says what was reached
 SETTINGS = Settings(zone=RIYADH, facility="clinic-7")
@@ -46,7 +46,9 @@ def test_the_validator_sees_faults_of_every_kind():
 
 def test_every_resource_of_the_simulated_hospital_is_valid():
     found = [convert(raw, SETTINGS, ORIGIN) for raw in hospital(120)]
-    found += [convert(raw.decode().encode("cp1256", "replace"), Settings(charset="cp1256")) for raw in hospital(30, seed=8)]
+    found += [
+        convert(raw.decode().encode("cp1256", "replace"), Settings(charset="cp1256")) for raw in hospital(30, seed=8)
+    ]
     assert [each for each in _errors(found) if each] == []
     assert {"Patient", "Encounter", "Observation", "DiagnosticReport", "ServiceRequest"} <= {
         entry["resource"]["resourceType"] for each in found for entry in each.bundle["entry"]

@@ -89,8 +89,11 @@ def is_same(one: Any, other: Any) -> bool:
 
 def add(elements: list[Any], value: Any) -> None:
     """Append a value that is not yet there."""
-    if not any(is_same(each, value) for each in elements):
-        elements.append(value)
+    if elements:
+        for each in elements:
+            if is_same(each, value):
+                return
+    elements.append(value)
 
 
 def _copy(pattern: Any) -> Any:

@@ -1,6 +1,6 @@
 """HL7 v2 to FHIR R4 on one core, JSON text included: the limit is 500 ADT or ORU a second. Beside it, a bare parse by python-hl7.
 
-    .venv/bin/python -m tests.bench.convert
+.venv/bin/python -m tests.bench.convert
 """
 
 import subprocess
@@ -66,7 +66,9 @@ def main() -> int:
         if raws:
             found = rate(raws)
             size = sum(map(len, raws)) // len(raws)
-            print(f"{name:20} {len(raws):5} messages of {size:5} B: {found:6.0f}/s   python-hl7, parse only: {bare(raws)}")
+            print(
+                f"{name:20} {len(raws):5} messages of {size:5} B: {found:6.0f}/s   python-hl7, parse only: {bare(raws)}"
+            )
             slowest = min(slowest, found)
     return int(slowest < LIMIT_PER_S)
 
