@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from datetime import timedelta, timezone
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -361,3 +362,13 @@ def test_json_comes_back_as_it_went(value):
 def test_no_text_can_pass_for_a_number(text):
     value = {"a": text, "b": Number("1.50"), text: [text]}
     assert loads(dumps(value)) == value
+
+
+def test_the_validators_lock_has_hashes_and_no_address():
+    text = (Path(__file__).parent / "peers-js/package-lock.json").read_text(encoding="utf-8")
+    packages = json.loads(text)["packages"]
+    assert "://" not in text
+    assert packages["node_modules/fhir"]["version"] == "4.12.0"
+    assert [
+        name for name, each in packages.items() if name and not each.get("inBundle") and "integrity" not in each
+    ] == []
