@@ -1,4 +1,4 @@
-"""Messages to convert: the corpus where it is, the simulated hospital's always, in two character sets."""
+"""Messages to convert: the corpus where it is, the simulated hospital's always."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ def message(kind: str, *lines: str) -> bytes:
 
 
 def hospital(count: int, *, seed: int = 7) -> list[bytes]:
-    """The simulated hospital's messages; every third in Windows-1256, which no MSH-18 can name."""
+    """The simulated hospital's messages, in UTF-8."""
     made = Hospital(seed)
     return [made.next_message(now=NOW + timedelta(minutes=at)).raw for at in range(count)]
 

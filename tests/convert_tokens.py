@@ -59,8 +59,9 @@ def messages() -> Iterator[tuple[str, str, list[str]]]:
                 lines = [HEAD.format(code=code, event=event)]
                 for other, each in enumerate(listed):
                     lines.append(body.replace("{kind}", value) if other == at else _plain(each))
-                placed = [word for word in made if re.search(rf"\b{word}\b", "\r".join(lines))]
-                yield f"{kind} {name} {value}", "\r".join(lines) + "\r", placed
+                text = "\r".join(lines) + "\r"
+                there = set(re.findall(rf"W{name}\d+x", text))
+                yield f"{kind} {name} {value}", text, [word for word in made if word in there]
 
 
 def _plain(name: str) -> str:

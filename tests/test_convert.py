@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from datetime import timedelta, timezone
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -25,7 +26,9 @@ from tests.convert_tokens import messages as messages_of_words
 def _said(found) -> str:
     """Everything that a conversion says: the Bundle, attachments in plain, and the list."""
     text = found.json()
-    data = (base64.b64decode(each).decode("utf-8", "replace") for each in re.findall(r'"data":"([A-Za-z0-9+/=]+)"', text))
+    data = (
+        base64.b64decode(each).decode("utf-8", "replace") for each in re.findall(r'"data":"([A-Za-z0-9+/=]+)"', text)
+    )
     return " ".join((text, *data, *(each.text for each in found.unmapped)))
 
 
@@ -206,7 +209,9 @@ def test_no_provenance_has_an_invented_time():
     assert of_type(convert(raw, Settings()), "Provenance") == []
 
 
-@pytest.mark.parametrize(("event", "status"), [("A01", "in-progress"), ("A03", "finished"), ("A05", "planned"), ("A11", "cancelled")])
+@pytest.mark.parametrize(
+    ("event", "status"), [("A01", "in-progress"), ("A03", "finished"), ("A05", "planned"), ("A11", "cancelled")]
+)
 def test_the_event_says_how_the_visit_is(event, status):
     found = converted(f"ADT^{event}", PID, "PV1|1|I|W^1^2||||||||||||||||V1")
     assert of_type(found, "Encounter")[0]["status"] == status
@@ -230,7 +235,10 @@ def test_a_moved_visit_retires_no_patient():
     assert "V9" in json.dumps(of_type(found, "Encounter"))
 
 
-@pytest.mark.parametrize(("sent", "status"), [("F", "final"), ("C", "corrected"), ("D", "entered-in-error"), ("W", "entered-in-error"), ("P", "preliminary")])
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [("F", "final"), ("C", "corrected"), ("D", "entered-in-error"), ("W", "entered-in-error"), ("P", "preliminary")],
+)
 def test_a_correction_replaces_the_observation_under_its_id(sent, status):
     lines = [PID, "OBR|1|P1|F1|C^T^L|||||||||||||||||||||F"]
     first = converted("ORU^R01", *lines, "OBX|1|NM|K^K^L||1||||||F")
@@ -248,13 +256,17 @@ def test_an_order_and_its_result_speak_of_one_request():
 
 def test_a_document_stands_in_the_report_as_it_came():
     data = base64.b64encode(b"%PDF-1.4 \xff\x00").decode()
-    found = converted("ORU^R01", PID, "OBR|1|P1|F1|C^T^L", f"OBX|1|ED|PDF^Report^L||^application^pdf^Base64^{data}||||||F")
+    found = converted(
+        "ORU^R01", PID, "OBR|1|P1|F1|C^T^L", f"OBX|1|ED|PDF^Report^L||^application^pdf^Base64^{data}||||||F"
+    )
     form = of_type(found, "DiagnosticReport")[0]["presentedForm"][0]
     assert (form["data"], form["contentType"]) == (data, "application/pdf")
 
 
 def test_lines_of_a_document_are_one_text():
-    found = converted("MDM^T02", PID, "TXA|1|PN|TX||||||||||D1^HIS", "OBX|1|TX|N^Note^L||أول||||||F", "OBX|2|TX|N^Note^L||ثان||||||F")
+    found = converted(
+        "MDM^T02", PID, "TXA|1|PN|TX||||||||||D1^HIS", "OBX|1|TX|N^Note^L||أول||||||F", "OBX|2|TX|N^Note^L||ثان||||||F"
+    )
     attachment = of_type(found, "DocumentReference")[0]["content"][0]["attachment"]
     assert base64.b64decode(attachment["data"]).decode() == "أول\nثان"
 
@@ -266,7 +278,10 @@ def test_a_patient_of_a_result_is_only_mentioned():
 
 
 # ---- refusals, tables, JSON ------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("raw", "code"), [(b"", "no-header"), (b"PID|1", "no-header"), (message("ACK"), "type"), (message("ZZZ^Z01"), "type")])
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [(b"", "no-header"), (b"PID|1", "no-header"), (message("ACK"), "type"), (message("ZZZ^Z01"), "type")],
+)
 def test_what_cannot_be_converted_is_refused_with_a_code(raw, code):
     with pytest.raises(CannotConvert) as refused:
         convert(raw)
@@ -279,7 +294,31 @@ def test_no_bytes_raise_anything_but_a_refusal(tail, kind):
     json.loads(convert(raw, Settings(zone=RIYADH)).json())
 
 
-@given(st.lists(st.sampled_from(["PID|1||1^^^C", "MRG|2", "PV1|1|I", "ORC|NW|1", "OBR|1|1", "OBX|1|ED|a||^^^Base64^!", "NTE|1||x", "RXA|0", "DG1|1||x", "SPM|1", "TXA|1", "SCH|1", "AIS|1||x|20200101|", "IN1|1", "PV1"]), max_size=12), st.sampled_from(sorted(TYPES_CONVERTED)))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "PID|1||1^^^C",
+                "MRG|2",
+                "PV1|1|I",
+                "ORC|NW|1",
+                "OBR|1|1",
+                "OBX|1|ED|a||^^^Base64^!",
+                "NTE|1||x",
+                "RXA|0",
+                "DG1|1||x",
+                "SPM|1",
+                "TXA|1",
+                "SCH|1",
+                "AIS|1||x|20200101|",
+                "IN1|1",
+                "PV1",
+            ]
+        ),
+        max_size=12,
+    ),
+    st.sampled_from(sorted(TYPES_CONVERTED)),
+)
 def test_segments_in_any_order_convert(lines, kind):
     found = convert(message(kind, *lines), Settings())
     assert json.loads(found.json())["type"] == "transaction"
@@ -296,7 +335,9 @@ def test_a_map_of_codes_gives_codes():
         code_map("nothing")
 
 
-@pytest.mark.parametrize(("sent", "digits"), [("05", "5"), ("+5", "5"), (".5", "0.5"), ("5.", "5"), ("-0.0", "-0.0"), ("1e3", "1e3")])
+@pytest.mark.parametrize(
+    ("sent", "digits"), [("05", "5"), ("+5", "5"), (".5", "0.5"), ("5.", "5"), ("-0.0", "-0.0"), ("1e3", "1e3")]
+)
 def test_a_number_is_written_as_json_wants_it(sent, digits):
     assert number(sent) == Number(digits)
 
@@ -321,3 +362,13 @@ def test_json_comes_back_as_it_went(value):
 def test_no_text_can_pass_for_a_number(text):
     value = {"a": text, "b": Number("1.50"), text: [text]}
     assert loads(dumps(value)) == value
+
+
+def test_the_validators_lock_has_hashes_and_no_address():
+    text = (Path(__file__).parent / "peers-js/package-lock.json").read_text(encoding="utf-8")
+    packages = json.loads(text)["packages"]
+    assert "://" not in text
+    assert packages["node_modules/fhir"]["version"] == "4.12.0"
+    assert [
+        name for name, each in packages.items() if name and not each.get("inBundle") and "integrity" not in each
+    ] == []

@@ -37,7 +37,10 @@ def _bundle(*resources: dict) -> bytes:
 def test_an_order_becomes_an_oml_that_our_own_view_reads():
     made = from_json(_bundle(PATIENT, ORDER))
     view = Message(made.messages[0])
-    read = {path: (view.get(path) or b"").decode() for path in ("MSH-9", "PID-5", "ORC-1", "ORC-2", "OBR-4", "TQ1-9", "NTE-3", "MSH-7")}
+    read = {
+        path: (view.get(path) or b"").decode()
+        for path in ("MSH-9", "PID-5", "ORC-1", "ORC-2", "OBR-4", "TQ1-9", "NTE-3", "MSH-7")
+    }
     assert read == {
         "MSH-9": "OML^O21^OML_O21",
         "PID-5": "الحربي^مريم",
@@ -88,8 +91,20 @@ def test_the_way_there_and_back_and_there_changes_no_observation():
 
 
 def test_members_that_name_each_other_in_a_circle_end():
-    one = {"resourceType": "Observation", "id": "a", "status": "final", "code": {"text": "x"}, "hasMember": [{"reference": "Observation/a"}]}
-    report = {"resourceType": "DiagnosticReport", "id": "r", "status": "final", "code": {"text": "y"}, "result": [{"reference": "Observation/a"}]}
+    one = {
+        "resourceType": "Observation",
+        "id": "a",
+        "status": "final",
+        "code": {"text": "x"},
+        "hasMember": [{"reference": "Observation/a"}],
+    }
+    report = {
+        "resourceType": "DiagnosticReport",
+        "id": "r",
+        "status": "final",
+        "code": {"text": "y"},
+        "result": [{"reference": "Observation/a"}],
+    }
     assert from_json(_bundle(one, report)).messages[0].count(b"OBX") == 1
 
 
@@ -99,7 +114,18 @@ def test_characters_that_a_character_set_lacks_are_said():
     assert "صائم".encode("cp1256") in made.messages[0]
 
 
-@pytest.mark.parametrize(("data", "code"), [(b"", "content"), (b"[1]", "content"), (b"{", "content"), (b'{"resourceType":"Patient"}', "type"), (b'{"resourceType":1}', "content"), (b"[" * 100_000, "content"), (b'{"a":NaN}', "content")])
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "content"),
+        (b"[1]", "content"),
+        (b"{", "content"),
+        (b'{"resourceType":"Patient"}', "type"),
+        (b'{"resourceType":1}', "content"),
+        (b"[" * 100_000, "content"),
+        (b'{"a":NaN}', "content"),
+    ],
+)
 def test_what_holds_no_order_is_refused_with_a_code(data, code):
     with pytest.raises(CannotConvert) as refused:
         from_json(data)
@@ -108,12 +134,20 @@ def test_what_holds_no_order_is_refused_with_a_code(data, code):
 
 ANY = st.recursive(
     st.none() | st.booleans() | st.text(max_size=4) | st.integers(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["reference", "coding", "code", "value", "text", "identifier", "name"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["reference", "coding", "code", "value", "text", "identifier", "name"]), inner, max_size=3
+        )
+    ),
     max_leaves=8,
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(set(ORDER) | {"result", "basedOn", "presentedForm", "contained"})), ANY), st.sampled_from(["ServiceRequest", "DiagnosticReport"]))
+@given(
+    st.dictionaries(st.sampled_from(sorted(set(ORDER) | {"result", "basedOn", "presentedForm", "contained"})), ANY),
+    st.sampled_from(["ServiceRequest", "DiagnosticReport"]),
+)
 def test_no_shape_of_a_resource_raises(body, kind):
     made = from_json(_bundle(PATIENT, body | {"resourceType": kind}))
     assert made.messages[0].startswith(b"MSH|^~\\&|")

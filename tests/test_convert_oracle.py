@@ -46,7 +46,9 @@ def test_the_validator_sees_faults_of_every_kind():
 
 def test_every_resource_of_the_simulated_hospital_is_valid():
     found = [convert(raw, SETTINGS, ORIGIN) for raw in hospital(120)]
-    found += [convert(raw.decode().encode("cp1256", "replace"), Settings(charset="cp1256")) for raw in hospital(30, seed=8)]
+    found += [
+        convert(raw.decode().encode("cp1256", "replace"), Settings(charset="cp1256")) for raw in hospital(30, seed=8)
+    ]
     assert [each for each in _errors(found) if each] == []
     assert {"Patient", "Encounter", "Observation", "DiagnosticReport", "ServiceRequest"} <= {
         entry["resource"]["resourceType"] for each in found for entry in each.bundle["entry"]

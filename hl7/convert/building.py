@@ -1,7 +1,6 @@
 """Resources while they are made: targets filled by path, references that get their ids last, ids made of what is named."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,17 +42,6 @@ class Resource:
         self.seen: set[str] = set()  # the segments that have filled it
         self.owned = True
 
-    def has(self, steps: tuple[Step, ...]) -> Any:
-        """Return what a path of single elements holds; None where nothing, or where the path goes through a list."""
-        node: Any = self.body
-        for name, kind in steps:
-            if kind:
-                return None
-            node = node.get(name)
-            if node is None:
-                return None
-        return node
-
     def put(self, steps: tuple[Step, ...], value: Any, pattern: Json | None) -> bool:
         """Set a value at a path; False where something else stands there. `pattern`: what a new list element also holds."""
         node = self.body
@@ -89,8 +77,11 @@ def is_same(one: Any, other: Any) -> bool:
 
 def add(elements: list[Any], value: Any) -> None:
     """Append a value that is not yet there."""
-    if not any(is_same(each, value) for each in elements):
-        elements.append(value)
+    if elements:
+        for each in elements:
+            if is_same(each, value):
+                return
+    elements.append(value)
 
 
 def _copy(pattern: Any) -> Any:
@@ -158,14 +149,3 @@ def _merge(into: Json, other: Json) -> None:
             into[name] = value
         elif isinstance(value, list) and isinstance(into[name], list):
             into[name] += [each for each in value if each not in into[name]]
-
-
-def elements(body: Any) -> Iterator[Json]:
-    """Yield every object in a resource, itself first."""
-    if isinstance(body, dict):
-        yield body
-        for value in body.values():
-            yield from elements(value)
-    elif isinstance(body, list):
-        for value in body:
-            yield from elements(value)

@@ -2,6 +2,7 @@
 
 import pkgutil
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 
@@ -64,6 +65,7 @@ def code_map(name: str) -> CodeMap:
     return _MAPS[name]
 
 
+@lru_cache(maxsize=4096)  # names repeat in every message; a sender of ever new ones only loses the memory of old ones
 def coding_system(name: str) -> str:
     """Return the URI of a coding system by its name in table 0396; "" where it is a local one."""
     known = _SYSTEMS.get(name) or _SYSTEMS.get(name.upper())

@@ -1,5 +1,7 @@
 """What a resource is known by: the parts of a table's `key` rows, read without being marked as read."""
 
+from functools import lru_cache
+
 from hl7.convert.building import Key, Resource
 from hl7.convert.context import Context
 from hl7.convert.reading import Part, Segment
@@ -12,7 +14,7 @@ def key_of(alternatives: list[list[str]], segment: Segment, ctx: Context) -> Key
     for words in alternatives:
         found: list[str | Resource] = []
         for word in words:
-            part = _part(word.rstrip("?"), segment, ctx)
+            part = _part(word, segment, ctx)
             if part:
                 found.append(part)
             elif not word.endswith("?"):
@@ -24,18 +26,27 @@ def key_of(alternatives: list[list[str]], segment: Segment, ctx: Context) -> Key
     return None
 
 
+@lru_cache(maxsize=1024)  # the tables have some two hundred
+def _parsed(word: str) -> tuple[str, str, int, int]:
+    """Return kind, name, field and component of a word such as "@Patient", "=al1", "cx:3", "2.2?"."""
+    word = word.rstrip("?")
+    if word[0] in "@=":
+        return word[0], word[1:], 0, 0
+    kind, mark, rest = word.rpartition(":")
+    field, _, component = rest.partition(".")
+    return kind if mark else "", "", int(field), int(component or 1)
+
+
 def _part(word: str, segment: Segment, ctx: Context) -> str | Resource | None:
-    if word[0] == "@":
-        return ctx.current.get(word[1:])
-    if word[0] == "=":
-        return word[1:]
-    kind, mark, rest = word.partition(":")
-    if not mark:
-        field, _, component = word.partition(".")
-        return segment.peek(int(field), int(component or 1))
-    at = int(rest)
+    kind, name, at, component = _parsed(word)
+    if kind == "@":
+        return ctx.current.get(name)
+    if kind == "=":
+        return name
     if not segment.has(at):
         return None
+    if not kind:
+        return segment.peek(at, component)
     parts = segment.reps(at)
     if kind == "cx":
         return _identifier(parts, ctx)

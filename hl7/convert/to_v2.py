@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hl7.convert.building import stable_id
-from hl7.convert.codes import code_map
 from hl7.convert.json_reading import Node, unread
 from hl7.convert.json_text import loads
 from hl7.convert.result import VERSION, CannotConvert, Json, Settings, Unmapped
@@ -276,6 +275,3 @@ class _Known:
 
 def _segment(name: str, fields: dict[int, str]) -> str:
     return name + "|" + "|".join(fields.get(at, "") for at in range(1, max(fields) + 1)).rstrip("|")
-
-
-code_map("priority")  # the reverse of the tables is asked for by name: a missing one is found at import
