@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 import hl7.errors
+import node.destinations.errors
 import node.errors
 import sync.errors
 
@@ -46,7 +47,7 @@ def entries() -> Mapping[str, Entry]:
                 found,
                 Entry(code=each.code, fault=each.fault, reply=each.reply, hint=each.hint, retryable=each.retryable),
             )
-    for alarms in (sync.errors.ALARMS, node.errors.ALARMS):
+    for alarms in (sync.errors.ALARMS, node.errors.ALARMS, node.destinations.errors.ALARMS):
         for code, (fault, hint) in alarms.items():
             _add(found, Entry(code=code, fault=fault, reply="none", hint=hint, retryable=False))
     return dict(sorted(found.items()))

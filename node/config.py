@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from node.addresses import Address, parse_listen
+from node.config_destinations import AnyDestination, contradictions, files_of
 from node.config_feeds import MIB, Mllp, Tls
 from node.config_kinds import (
     DscpClass,
@@ -196,6 +197,7 @@ class Config(Table):
     log: Log = Log()
     streams: tuple[Stream, ...] = ()
     feeds: tuple[Mllp, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------------
@@ -224,7 +226,11 @@ def _read(path: Path) -> tuple[Config, Source]:
         config = Config.model_validate(source.values, context={"folder": path.absolute().parent})
     except ValidationError as refusal:
         raise ConfigError(problems_of(refusal, Config, source)) from None
-    if problems := [*_repeated_names(config, source), *_listen_clashes(config, source)]:
+    if problems := [
+        *_repeated_names(config, source),
+        *_listen_clashes(config, source),
+        *_of_destinations(config, source),
+    ]:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
     declared = {stream.name for stream in config.streams}
     implied = tuple(Stream(name=name) for name in dict.fromkeys(f.stream for f in config.feeds) if name not in declared)
@@ -256,7 +262,9 @@ def _of_file(path: Path, line: int, message: str) -> Problem:
 
 
 def _repeated_names(config: Config, source: Source) -> Iterator[Problem]:
-    tables: tuple[tuple[str, tuple[Stream | Mllp, ...]], ...] = (("streams", config.streams), ("feeds", config.feeds))
+    tables: tuple[tuple[str, tuple[Stream | Mllp | AnyDestination, ...]], ...] = (
+        ("streams", config.streams), ("feeds", config.feeds), ("destinations", config.destinations),
+    )  # fmt: skip
     for table, entries in tables:
         first: dict[str, int] = {}
         for position, entry in enumerate(entries):
@@ -276,6 +284,11 @@ def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
             yield source.problem(other_place, f'"{other}" is listened on already: "{address}", line {line}')
 
 
+def _of_destinations(config: Config, source: Source) -> Iterator[Problem]:
+    known = {stream.name for stream in config.streams} | {feed.stream for feed in config.feeds}
+    return contradictions(config.destinations, known, source)
+
+
 def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
     for key in Keys.model_fields:
         if key != "previous":
@@ -289,3 +302,4 @@ def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
         for key in Tls.model_fields if feed.tls else ():
             if file := getattr(feed.tls, key):
                 yield ("feeds", position, "tls", key), file
+    yield from files_of(config.destinations)

@@ -28,9 +28,10 @@ HEAD_COLUMNS = (
     "id, run, start, stream, epoch, tag, lane, size, peaks, octets, trimmed, group_first, checkpoint, opening, digest"
 )
 LANES = frozenset({"critical", "routine", "bulk"})
-# tables whose rows stand for themselves
-CARRIED = {
+CARRIED = {  # tables whose rows stand for themselves
     "boot": "id, started_us", "fact": "name, value", "arrival": "id, salt, particulars", "key_change": "log, seq, before, after",
+    "destination": "name, run, place, part, number, given_place, given_part, turn, digest",
+    "parked": "id, name, run, place, last, part, reason, detail, at_us, tries, replay, done",
 }  # fmt: skip
 UNREADABLE = (*BROKEN, apsw.IOError)
 
