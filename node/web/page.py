@@ -16,7 +16,19 @@ from node.web.speech import DIRECTION, Speech, speech
 from node.web.verdict import age_seconds, room_bytes, room_days, unreadable
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
-PANELS: Final = ("state", "verdict", "attention", "flow", "link", "receipt", "storage", "core", "feeds", "streams")
+PANELS: Final = (
+    "state",
+    "verdict",
+    "attention",
+    "flow",
+    "link",
+    "receipt",
+    "storage",
+    "core",
+    "feeds",
+    "streams",
+    "destinations",
+)
 STALE_SECONDS = 10  # operations, section 3: data older than this gets a banner; page.js holds the same figure
 ATTENTION_MAX = 5  # more than this is not a list to work off but a wall
 TEXT_CHARS_MAX = 160  # a peer's error text is shown, not dumped
@@ -108,6 +120,8 @@ class Page:
             "describe": lambda code: self.describe(code, voice.lang),
             "explain": explain,
             "lane_word": lambda name: words.lane(name, voice),
+            "destination_look": lambda name: words.DESTINATION_LOOKS.get(name, "attention"),
+            "destination_word": lambda name: words.destination(name, voice),
             "link_word": lambda name: words.link(name, voice),
             "moment": lambda iso, now: voice.moment(iso, now, self._zone),
             "room_bytes": room_bytes,
