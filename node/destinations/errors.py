@@ -4,9 +4,23 @@ from typing import Final
 
 from node.errors import Fault, NodeError
 
-REFUSED, NOT_CONVERTED, TRIMMED, DAMAGED, NOT_SENDABLE, STANDING, SKIPPED = (f"DST-0{number}" for number in range(1, 8))
-UNREACHABLE, LATER, NO_ANSWER, STOPPED, FULL, FROZEN, FOLDER, LOST = (f"DST-1{number}" for number in range(8))
-TLS, HTTP = "DST-20", "DST-21"
+REFUSED = "DST-01"
+NOT_CONVERTED = "DST-02"
+TRIMMED = "DST-03"  # also of sync.outbox_destinations, which tells such rows apart
+DAMAGED = "DST-04"
+NOT_SENDABLE = "DST-05"
+STANDING = "DST-06"
+SKIPPED = "DST-07"
+UNREACHABLE = "DST-10"
+LATER = "DST-11"
+NO_ANSWER = "DST-12"
+STOPPED = "DST-13"
+FULL = "DST-14"  # sync.errors.ParkedFull
+FROZEN = "DST-15"
+FOLDER = "DST-16"
+LOST = "DST-17"  # sync.errors.CursorLost
+TLS = "DST-20"
+HTTP = "DST-21"
 
 
 class NoSuchDestination(NodeError):
