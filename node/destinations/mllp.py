@@ -106,7 +106,7 @@ class MllpSink:
             try:
                 self._sock = self._connected()
             except ssl.SSLError as error:
-                return Outcome(End.BROKEN, NO_TLS, error.reason or "")
+                return Outcome(End.BROKEN, NO_TLS, getattr(error, "reason", None) or "")
             except OSError as error:
                 return Outcome(End.BROKEN, UNREACHABLE, type(error).__name__)
         elif self._to.pause_ms:
