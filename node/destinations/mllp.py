@@ -11,6 +11,7 @@ import struct
 import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -29,6 +30,7 @@ REPLY_BYTES_MAX = 64 * 1024  # a reply has 100 to 500 bytes, one with a long ERR
 IDS_MAX = 4096  # sent on one connection and remembered: beyond it a new connection costs less than more memory
 DRAIN_BYTES_MAX = 1024 * 1024  # of old replies before a message; a peer that has more to say is left alone
 BARE_END_S = 0.2  # after a FS: its CR will not come
+GRACE_S = 0.5  # for a peer to close after we did; most do at once
 SEND_QUEUE_LOOK_S = 0.02  # how often the kernel is asked whether the peer has all
 
 log = structlog.get_logger()
@@ -87,7 +89,7 @@ class MllpSink:
         sock, self._sock = self._sock, None
         self._decoder, self._sent, self._last = Decoder(REPLY_BYTES_MAX), set(), None
         if sock is not None:
-            sock.close()
+            _part(sock)
 
     @property
     def is_open(self) -> bool:
@@ -189,6 +191,16 @@ class MllpSink:
                 return True
             self._sleep(SEND_QUEUE_LOOK_S)
         return False
+
+
+def _part(sock: socket.socket) -> None:
+    """Close in order: what allows one connection has then seen the end of this one before there is another."""
+    with sock, suppress(OSError):
+        sock.settimeout(GRACE_S)
+        sock.shutdown(socket.SHUT_WR)
+        octets = 0
+        while (data := sock.recv(65536)) and (octets := octets + len(data)) < DRAIN_BYTES_MAX:
+            pass
 
 
 def outcome_of(answer: Answer) -> Outcome:
