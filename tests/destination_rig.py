@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from tests.node_rig import END, START, Feed, Node, wait_until
 
@@ -44,7 +44,7 @@ class Peer:
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def __enter__(self) -> "Peer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,7 +154,7 @@ def http(answer: Callable[[Any], tuple[int, dict[str, str]]]) -> Iterator[tuple[
                 self.send_header(key, value)
             self.end_headers()
 
-        do_POST = do_PUT = _any
+        do_POST = do_PUT = _any  # noqa: N815  # http.server's names
 
         def log_message(self, *_: object) -> None:
             pass

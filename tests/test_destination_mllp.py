@@ -17,7 +17,14 @@ def outgoing(control_id: str, place: int = 0, **more) -> Outgoing:
 
 
 def sink(port: int, **keys) -> MllpSink:
-    table = {"name": "lis", "kind": "mllp", "address": f"127.0.0.1:{port}", "streams": ("his",), "answer_s_max": 1, **keys}
+    table = {
+        "name": "lis",
+        "kind": "mllp",
+        "address": f"127.0.0.1:{port}",
+        "streams": ("his",),
+        "answer_s_max": 1,
+        **keys,
+    }
     return MllpSink(MllpOut.model_validate(table).model_copy(update={"answer_s_max": 0.4}))  # who is silent is silent
 
 
@@ -77,7 +84,14 @@ def test_a_reply_that_comes_unasked_before_a_message_is_forgotten(made):
 
 
 def test_a_foreign_id_is_discarded_and_the_own_one_after_it_counts(made):
-    _, client = made(lambda raw, _: [ack(raw, "AE", control_id=b"OTHER"), ack(raw, "AE", control_id=b""), ack(raw, "AE", control_id=b"A-11"), ack(raw)])
+    _, client = made(
+        lambda raw, _: [
+            ack(raw, "AE", control_id=b"OTHER"),
+            ack(raw, "AE", control_id=b""),
+            ack(raw, "AE", control_id=b"A-11"),
+            ack(raw),
+        ]
+    )
     assert client.deliver(outgoing("A-1")).end is End.TAKEN
     assert client.discarded == 3
 
@@ -149,7 +163,11 @@ def test_what_is_no_reply_is_waited_over_and_the_same_is_tried_again(made, reply
     assert client.deliver(outgoing("A-1")).end is End.TAKEN
 
 
-@pytest.mark.parametrize("reply", [START + b"MSH|^~\\&|A\rMSA|AA|A-1" + b"\x1c", b"noise" + START + b"\nMSH|^~\\&|A\n\nMSA|aa |A-1\n" + END], ids=["no CR", "LF"])
+@pytest.mark.parametrize(
+    "reply",
+    [START + b"MSH|^~\\&|A\rMSA|AA|A-1" + b"\x1c", b"noise" + START + b"\nMSH|^~\\&|A\n\nMSA|aa |A-1\n" + END],
+    ids=["no CR", "LF"],
+)
 def test_the_ways_in_which_real_peers_write_are_taken(made, reply):
     _, client = made(lambda *_: [reply])
     assert client.deliver(outgoing("A-1")).end is End.TAKEN
@@ -227,16 +245,27 @@ def test_tls_with_a_client_certificate_is_spoken_and_another_authority_is_not(tm
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server = realm.folder / "gateway"
     pem = sorted(server.rglob("*.pem"))
-    certificate = next(each for each in pem if each.with_suffix(".key").exists() and each.stem in {"tls", "server", "link", "gateway"})
+    certificate = next(
+        each for each in pem if each.with_suffix(".key").exists() and each.stem in {"tls", "server", "link", "gateway"}
+    )
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     context.load_verify_locations(realm.folder / "ca/ca.pem")
     context.verify_mode = ssl.CERT_REQUIRED
-    table = {"ca": str(realm.folder / "ca/ca.pem"), "certificate": str(keys / "link.pem"), "key": str(keys / "link.key"), "server_name": "127.0.0.1"}
+    table = {
+        "ca": str(realm.folder / "ca/ca.pem"),
+        "certificate": str(keys / "link.pem"),
+        "key": str(keys / "link.key"),
+        "server_name": "127.0.0.1",
+    }
     with Peer(tls=context) as peer:
         client = sink(peer.port, tls=table)
         assert client.deliver(outgoing("A-1")).end is End.TAKEN
         client.close()
-        for wrong in ({**table, "certificate": None, "key": None}, {**table, "ca": str(keys / "link.pem")}, {**table, "ca": str(tmp_path / "none.pem")}):
+        for wrong in (
+            {**table, "certificate": None, "key": None},
+            {**table, "ca": str(keys / "link.pem")},
+            {**table, "ca": str(tmp_path / "none.pem")},
+        ):
             client = sink(peer.port, tls=wrong)
             outcome = client.deliver(outgoing("A-2"))
             assert outcome.end in {End.BROKEN, End.LATER}  # TLS 1.3: a missing certificate is told after the handshake

@@ -12,7 +12,7 @@ from node.config_destinations import MllpOut
 from node.destinations.mllp_numbers import NumberedSink
 from node.destinations.plug import ER7, End, Outgoing
 from tests.destination_rig import EAGER, Peer, ack, destination, ids, msh, once, serve, to, wait_got
-from tests.node_rig import Node, Realm, message, running, wait_until
+from tests.node_rig import Node, Realm, message, wait_until
 
 
 class Counter:
@@ -36,13 +36,21 @@ class Counter:
 
 
 def sink(peer: Peer) -> NumberedSink:
-    table = {"name": "lis", "kind": "mllp", "address": f"127.0.0.1:{peer.port}", "streams": ("his",), "sequence_numbers": True}
+    table = {
+        "name": "lis",
+        "kind": "mllp",
+        "address": f"127.0.0.1:{peer.port}",
+        "streams": ("his",),
+        "sequence_numbers": True,
+    }
     made = MllpOut.model_validate(table).model_copy(update={"answer_s_max": 0.4})
     return NumberedSink(made, prefix="0-lis-", now=lambda: "20300101080000+0000")
 
 
 def outgoing(n: int, number: int, numbered="new") -> Outgoing:
-    return Outgoing("clinic-7", "his", n, 0, 1, n, ER7, "ADT^A01", f"A-{n}", message(f"A-{n}"), number=number, numbered=numbered)
+    return Outgoing(
+        "clinic-7", "his", n, 0, 1, n, ER7, "ADT^A01", f"A-{n}", message(f"A-{n}"), number=number, numbered=numbered
+    )
 
 
 def test_only_msh_13_of_a_message_changes():
@@ -116,7 +124,9 @@ def test_a_late_reply_to_an_old_start_is_not_the_answer_to_this_one():
 
 def test_a_refused_message_has_used_its_number():
     def answer(raw, _):
-        return [ack(raw, "AA", expected=-1) if msh(raw, 13) == b"0" else ack(raw, "AE", expected=number_of(msh(raw, 13)))]
+        return [
+            ack(raw, "AA", expected=-1) if msh(raw, 13) == b"0" else ack(raw, "AE", expected=number_of(msh(raw, 13)))
+        ]
 
     with Peer(answer) as peer:
         client = sink(peer)

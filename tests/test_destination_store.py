@@ -32,7 +32,18 @@ def begin(made, place: int = 0) -> Cursor:
 
 
 def gone(made, place: int, **more) -> Parked:
-    return Parked(**{"name": NAME, "run": run(made), "place": place, "last": place, "part": 0, "reason": "DST-01", "at_us": 5, **more})
+    return Parked(
+        **{
+            "name": NAME,
+            "run": run(made),
+            "place": place,
+            "last": place,
+            "part": 0,
+            "reason": "DST-01",
+            "at_us": 5,
+            **more,
+        }
+    )
 
 
 def rows(made, **more) -> list[Parked]:
@@ -81,7 +92,16 @@ def test_a_person_s_order_is_not_undone_by_a_delivery_under_way(box):
 
 
 @pytest.mark.parametrize(
-    "change", ["place = place + 1", "part = 3", "number = 9", "run = run", "turn = turn + 1", "given_place = 2, given_part = 0", "digest = x'00'"]
+    "change",
+    [
+        "place = place + 1",
+        "part = 3",
+        "number = 9",
+        "run = run",
+        "turn = turn + 1",
+        "given_place = 2, given_part = 0",
+        "digest = x'00'",
+    ],
 )
 def test_a_changed_row_is_never_believed(box, change):
     begin(box, 3)

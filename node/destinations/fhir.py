@@ -160,7 +160,9 @@ def _failure(error: Exception) -> Outcome:
         chain.append(cause)
     if any(isinstance(each, ssl.SSLError | urllib3.exceptions.SSLError) for each in chain):
         return Outcome(
-            End.BROKEN, NO_TLS, next((getattr(each, "reason", None) or "" for each in chain if isinstance(each, ssl.SSLError)), "")
+            End.BROKEN,
+            NO_TLS,
+            next((getattr(each, "reason", None) or "" for each in chain if isinstance(each, ssl.SSLError)), ""),
         )
     refused = (
         urllib3.exceptions.NewConnectionError,

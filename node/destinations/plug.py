@@ -12,7 +12,10 @@ Numbered = Literal["new", "own", "other"]
 
 
 class Outgoing(NamedTuple):
-    """One message on its way: where it stands, and its bytes as they came. `number`: where the peer counts, and `numbered` says whose it may be."""
+    """One message on its way: where it stands, and its bytes as they came. `is_last` of those in its record that are for this destination.
+
+    `number`: where the peer counts, and `numbered` says whose it may be.
+    """
 
     node: str
     stream: str
@@ -27,6 +30,7 @@ class Outgoing(NamedTuple):
     method: str = ""
     path: str = ""
     conditions: str = ""
+    is_last: bool = True
     number: int = 0
     numbered: Numbered = "new"
 

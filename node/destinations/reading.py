@@ -76,7 +76,7 @@ class Reading:
             if record is not None and record.state is BodyState.ERASED:
                 return None  # by law: it is nobody's any more
             if record is None or record.state is not BodyState.PRESENT or damage(record) is not None:
-                return (None, self._why(record, place)) if self._selection.wants(header.message_type) else None
+                return (None, self._why(record, place)) if self._selection.might_want(header) else None
             self._divided = _Divided(place, header, self._selection.parts(header, record), request_of(record))
         _, header, parts, request = self._divided
         chosen = next((each for each in parts if each.part >= part), None)
@@ -85,7 +85,7 @@ class Reading:
         epoch, seq = run.position(place)
         return Outgoing(
             self._node, self.stream, place, chosen.part, epoch, seq, header.content_type, chosen.message_type, chosen.control_id, chosen.body,
-            *request,
+            *request, chosen is parts[-1],
         ), ""  # fmt: skip
 
     def _why(self, record: Record | None, place: int) -> str:

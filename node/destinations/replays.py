@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from node.destinations.plug import End, Outcome, Outgoing
 from node.destinations.reading import Reading
 from node.destinations.selection import Selection
-from node.destinations.steps import counted
+from node.destinations.steps import behind, counted
 from sync.outbox_destinations import Cursor, Parked
 from sync.outbox_destinations_view import DestinationView, Run
 
@@ -79,17 +79,15 @@ class Replays:
                 self._count(lane, outcome)
 
     def _taken(self, lane: "Lane", row: Parked, outgoing: Outgoing, outcome: Outcome) -> None:
-        is_whole = row.part is None
-        self._progress(
-            lane, row, outgoing.place if is_whole else row.last + 1, outgoing.part + 1 if is_whole else 0, outcome
-        )
+        place, done = behind(outgoing) if row.part is None else (row.last + 1, 0)
+        self._progress(lane, row, place, done, outcome)
         self._carrier.counts.taken += 1
         self.trouble.passed()
 
     def _refused(self, lane: "Lane", row: Parked, outgoing: Outgoing, outcome: Outcome) -> None:
         if row.part is None:  # the rest of the row goes on, this one has a row of its own
             again = self._carrier.parked_now(row.run, outgoing, outcome)
-            self._progress(lane, row, outgoing.place, outgoing.part + 1, outcome, (again,))
+            self._progress(lane, row, *behind(outgoing), outcome, (again,))
         else:
             self._give_up(row)
             self._count(lane, outcome)

@@ -56,6 +56,10 @@ class Selection:
         event = rest.partition("^")[0]
         return any(of_code.match(code) and of_event.match(event) for of_code, of_event in self._globs)
 
+    def might_want(self, header: Header) -> bool:
+        """Whether a record that cannot be read any more may have been for this destination; of a batch its first message's type decides."""
+        return self.wants(header.message_type) or (header.content_type == ER7 and not header.message_type)
+
     def parts(self, header: Header, record: Record) -> list[Part]:
         """The messages of a record that are for this destination, in their order."""
         members = _particulars(record.particulars)
@@ -63,7 +67,9 @@ class Selection:
         control_id = said if isinstance(said, str) else ""
         batch = None if header.content_type != ER7 or is_single(record.body) else divide(record.body)
         if batch is None:
-            return [Part(0, record.body, control_id, header.message_type)] if self.wants(header.message_type) else []
+            # a header keeps only types that are written as the standard has it: those of HL7 are read from the message
+            message_type = _part(0, record.body).message_type if header.content_type == ER7 else header.message_type
+            return [Part(0, record.body, control_id, message_type)] if self.wants(message_type) else []
         refused = _refused(members.get(REFUSAL))
         each = (
             _part(number, record.body[start:end])
