@@ -47,6 +47,8 @@ class FhirSink:
             )  # fmt: skip
             outcome = _outcome_of(response)
             _finish(response)
+            if outcome.end is End.BROKEN:
+                self.close()  # the token may have been renewed meanwhile
             return outcome
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self.close()
