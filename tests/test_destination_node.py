@@ -373,6 +373,22 @@ def test_a_position_that_the_disk_changed_stands_still_until_a_person_says_where
     assert ids(peer.got) == ["A-0", "A-1", "A-2", "A-3"]
 
 
+def test_a_page_that_cannot_be_read_stops_the_destination_and_neither_core_nor_intake(node):
+    failing = """
+import apsw, sync.outbox_destinations_view as v
+def headers(self, *_):
+    raise apsw.CorruptError("database disk image is malformed")
+v.DestinationView.headers = headers
+"""
+    with Peer() as peer:
+        with running(serve(node, to(peer)), before=EAGER + failing):
+            assert [reply.code for reply in node.send(*messages("A", 3))] == ["AA"] * 3
+            wait_until("an alarm", lambda: ("DST-04", "lis") in node.alarms())
+            assert node.send(message("A-3"))[0].code == "AA"
+        with running(node, before=EAGER):
+            assert ids(wait_got(peer, 4)) == [f"A-{n}" for n in range(4)]
+
+
 def test_status_and_metrics_tell_of_it(node):
     with Peer(lambda raw, _: [ack(raw, "AE" if msh(raw, 10) == b"A-1" else "AA")]) as peer:
         with running(serve(node, to(peer)), before=EAGER):

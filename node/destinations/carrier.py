@@ -14,7 +14,7 @@ import structlog
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config_destinations import AnyDestination
-from node.destinations.errors import FULL, LOST, STANDING, STOPPED, TRIMMED
+from node.destinations.errors import DAMAGED, FULL, LOST, STANDING, STOPPED, TRIMMED
 from node.destinations.plug import End, Outcome, Outgoing, Sink
 from node.destinations.reading import Next, Reading
 from node.destinations.replays import Replays
@@ -140,10 +140,14 @@ class Carrier(threading.Thread):
         wait = max(lane.trouble.not_before, self._trouble.not_before) - self._clock.monotonic()
         if wait > 0:
             return wait
-        run = view.run(lane.reading.stream)
-        if run is None or not self._know_cursor(view, lane, run) or lane.cursor is None:
-            return WAIT_S_MAX
-        found = lane.reading.next(run, lane.cursor)
+        try:
+            run = view.run(lane.reading.stream)
+            if run is None or not self._know_cursor(view, lane, run) or lane.cursor is None:
+                return WAIT_S_MAX
+            found = lane.reading.next(run, lane.cursor)
+        except Exception as error:  # noqa: BLE001  # a page that cannot be read, in whatever way: intake must not die of it
+            self.unreadable(lane.trouble, error)
+            return 0.0
         lane.cursor = found.cursor
         lane.is_behind = run.trimmed > found.cursor.place
         if found.lost:
@@ -311,6 +315,10 @@ class Carrier(threading.Thread):
         """Seconds for which nothing at all is to be sent."""
         return self._trouble.not_before - self._clock.monotonic()
 
+    def unreadable(self, trouble: Trouble, error: Exception) -> None:
+        """What the disk gives back cannot be read: it stands still, and only here."""
+        self.note(trouble, DAMAGED, type(error).__name__)
+
     def broken(self, outcome: Outcome) -> None:
         """Nothing can be sent at all for a while."""
         self.note(self._trouble, outcome.code, outcome.detail, outcome.wait_s)
@@ -326,8 +334,11 @@ class Carrier(threading.Thread):
         self.last_error = Failure(code=code, at_us=self._clock.now_us(), detail=detail)
 
     def recount(self, view: DestinationView) -> None:
-        """Count what stands parked, from the table itself."""
-        self.parked, self.lost = view.count_parked(self.destination.name)
+        """Count what stands parked, from the table itself; as before where that cannot be read."""
+        try:
+            self.parked, self.lost = view.count_parked(self.destination.name)
+        except Exception as error:  # noqa: BLE001  # as above
+            log.warning("destination.not_counted", destination=self.destination.name, error=type(error).__name__)
 
     def _show(self, lanes: Sequence[Lane], replays: Trouble) -> None:
         """Bring state and alarms to what is so now."""

@@ -29,16 +29,20 @@ class Replays:
         wait = max(self.trouble.not_before - now, self._carrier.is_waiting())
         if wait > 0:
             return wait
-        row = next(iter(self._view.parked(self._name, replay=True, most=1)), None)
-        if row is None:
-            self.trouble.passed()
-            return WAIT_S_MAX
-        lane = self._carrier.lane(row.run)
-        run = None if lane is None else self._view.run(lane.reading.stream)
-        if lane is None or run is None or lane.cursor is None:
-            self._give_up(row)  # its stream is not this destination's any more
+        try:
+            row = next(iter(self._view.parked(self._name, replay=True, most=1)), None)
+            if row is None:
+                self.trouble.passed()
+                return WAIT_S_MAX
+            lane = self._carrier.lane(row.run)
+            run = None if lane is None else self._view.run(lane.reading.stream)
+            if lane is None or run is None or lane.cursor is None:
+                self._give_up(row)  # its stream is not this destination's any more
+                return 0.0
+            outgoing, place, lost = self._find(lane, run, row)
+        except Exception as error:  # noqa: BLE001  # a page that cannot be read, in whatever way: intake must not die of it
+            self._carrier.unreadable(self.trouble, error)
             return 0.0
-        outgoing, place, lost = self._find(lane, run, row)
         if outgoing is None:
             self._done(lane, row, place, lost)
         else:

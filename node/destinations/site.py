@@ -23,7 +23,7 @@ from sync.errors import CursorLost
 from sync.outbox import Outbox
 
 DAY_US = 86_400_000_000
-STOP_S_MAX = 2.0  # for the message under way: its reply comes within that, or the next start sends it again
+STOP_S_MAX = 2.0  # for the messages under way: their replies come within that, or the next start sends them again
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class Site:
         self, config: Config, *, store: Path, writer: Writer, clock: Clock, alarms: Alarms, dice: Callable[[], float], prefix: str,
         convert: Convert | None = None,
     ) -> None:  # fmt: skip
-        node = config.node.name
+        node, self._monotonic = config.node.name, clock.monotonic
         self._carriers = {
             each.name: Carrier(
                 each, sink_of(each, prefix=prefix, now_us=clock.now_us, convert=convert), node=node, store=store, writer=writer, clock=clock,
@@ -96,8 +96,9 @@ class Site:
         """End every thread after the message under way; one that waits for a silent peer is left, and sends it again after the next start."""
         for each in self._carriers.values():
             each.stop()
+        deadline = self._monotonic() + STOP_S_MAX
         for each in self._carriers.values():
-            each.join(STOP_S_MAX)
+            each.join(max(0.0, deadline - self._monotonic()))
 
     def document(self) -> Mapping[str, Any]:
         """How each is, by name."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from node.destinations.errors import FROZEN, FULL, LOST, STOPPED
+from node.destinations.errors import DAMAGED, FROZEN, FULL, LOST, STOPPED
 from sync.pace import Backoff
 
-AT_ONCE = frozenset({STOPPED, FULL, FROZEN, LOST})  # nothing passes by itself here: a person is wanted
+AT_ONCE = frozenset({STOPPED, FULL, FROZEN, LOST, DAMAGED})  # nothing passes by itself here: a person is wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
