@@ -15,6 +15,7 @@ from node.cli import main
 from node.config import load as load_config
 from node.keystore import load as load_keys
 from sync.outbox import Outbox
+from sync.outbox_destinations import Cursor
 from tests.destination_rig import EAGER, Peer, ack, destination, ids, msh, once, parked, serve, to, wait_got
 from tests.node_rig import Feed, Node, Realm, free_port, message, running, wait_until
 from tests.sim_gateway import sim_gateway
@@ -354,7 +355,8 @@ def test_a_dead_thread_of_a_destination_ends_the_process(node):
     assert node.log("thread.died")[-1]["thread"] == "to-lis"
 
 
-def test_a_position_that_the_disk_changed_stands_still_until_a_person_says_where_to_go_on(node):
+@pytest.mark.parametrize("change", ["a bit", "rows gone"])
+def test_a_position_that_cannot_be_right_stands_still_until_a_person_says_where_to_go_on(node, change):
     with Peer() as peer:
         serve(node, to(peer))
         with running(node, before=EAGER):
@@ -362,7 +364,10 @@ def test_a_position_that_the_disk_changed_stands_still_until_a_person_says_where
             wait_got(peer, 3)
         config = load_config(node.folder / "node.toml")
         with closing(Outbox(node.store, signer=load_keys(config).signer, random=random.randbytes)) as outbox:
-            outbox._connection.execute("UPDATE destination SET place = 700")
+            if change == "a bit":
+                outbox._connection.execute("UPDATE destination SET place = 700")
+            else:
+                outbox.destinations.put_anew(Cursor(name="lis", run=outbox.heads["his"].run, place=700))
         with running(node, before=EAGER):
             node.send(message("A-3"))
             wait_until("an alarm", lambda: ("DST-17", "lis") in node.alarms())

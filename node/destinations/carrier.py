@@ -174,10 +174,19 @@ class Carrier(threading.Thread):
             return False
         if saved is None:
             return False
+        if saved.place > run.end and saved.place > self._end(view, lane):
+            self.note(lane.trouble, LOST, "")  # rows that it had passed are gone: what comes now would be passed over
+            return False
         if lane.cursor is None or lane.cursor.turn != saved.turn:
             lane.cursor = saved
         lane.saved = saved
         return True
+
+    @staticmethod
+    def _end(view: DestinationView, lane: Lane) -> int:
+        """The stream's end now: it may have grown since it was asked."""
+        run = view.run(lane.reading.stream)
+        return run.end if run is not None else 0
 
     # -- what becomes of a message --------------------------------------------------------------------------------
 

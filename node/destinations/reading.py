@@ -14,6 +14,7 @@ from sync.record import BodyState, Record
 from sync.store import damage
 
 LOOK_ROWS = 256  # headers read together: 40 kB
+FIRST_ROWS = 8  # most destinations want what comes next: 1 kB
 LOOKS_MAX = 16  # in one turn: a destination that wants little of much gives its other streams their turn
 
 
@@ -48,8 +49,10 @@ class Reading:
 
     def next(self, run: Run, cursor: Cursor) -> Next:
         """The next message from the cursor on, and the cursor moved up to it."""
-        for _ in range(LOOKS_MAX):
-            rows = self._view.headers(run.id, cursor.place, min(LOOK_ROWS, run.end - cursor.place))
+        for look in range(LOOKS_MAX):
+            rows = self._view.headers(
+                run.id, cursor.place, min(LOOK_ROWS if look else FIRST_ROWS, run.end - cursor.place)
+            )
             if not rows:
                 return Next(cursor)
             for place, raw in rows:
