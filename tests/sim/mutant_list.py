@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant("overlook repeats", "sync.outbox:Outbox._find_repeats", "if len(set(keys)) == len(keys) and not self._recent.holds(keys):", "if True:"),
     Mutant("take a control id for a message", "sync.outbox_arrivals:place_of_same", "body == draft.body", "True"),
     Mutant("use a row again", "sync.outbox:Outbox.__init__", "self._next_row = 1 + self._largest_row()", "self._next_row = max(1, self._largest_row())"),
-    Mutant("memory before disk", "sync.outbox:Outbox.append", "self._insert(groups)", "old = self.heads\nself.heads = {**old, **{group.head.origin.stream: group.head for group in groups}}\nself._insert(groups)"),
+    Mutant("memory before disk", "sync.outbox:Outbox.append", "self._insert(groups, [", "old = self.heads\nself.heads = {**old, **{group.head.origin.stream: group.head for group in groups}}\nself._insert(groups, ["),
     Mutant("take a full disk for a commit", "sync.transaction:Transactions.alone", 'raise NoRoom("the outbox is full") from error', "return"),
     Mutant("no bound on the queue", "sync.transaction:Transactions.__init__", "if quota_bytes else 0", "if False else 0"),
     Mutant("trim before receipt", "sync.outbox:Outbox.trim", "end = min(size, head", "end = min(head"),
