@@ -96,6 +96,14 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)
 
 
+def refused_in(places: str) -> frozenset[int]:
+    """Read what `check_batch` wrote: which messages of a record, counted from 1, a rule refused. What is not so written names none."""
+    numbers: set[int] = set()
+    for first, last in re.findall(r"(\d{1,4})(?:-(\d{1,4}))?", places):
+        numbers.update(range(int(first), int(last or first) + 1))
+    return frozenset(numbers)
+
+
 def reply_to_batch(batch: Batch, replies: Sequence[bytes], *, control_id: bytes, now: bytes) -> bytes:
     """Write one reply of the replies to the messages, in the sender's envelope: BHS-12 and FHS-12 name what is answered (2.9.3.3).
 

@@ -5,10 +5,12 @@ import fcntl
 import gc
 import importlib
 import os
+import random
 import resource
 import secrets
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from node.clock import Clock, SystemClock, iso
 from node.config import AnyFeed, Config
 from node.config_fhir import Fhir
 from node.control import ControlServer
+from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, RepairUnfinished
 from node.feeds.fhir_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
@@ -44,7 +47,7 @@ from node.way_out import make_lanes
 from node.writer import Result, Writer
 from sync.errors import SyncError
 from sync.names import Origin
-from sync.outbox import Outbox
+from sync.outbox import NOBODY, Outbox
 
 STORE_NAME = "outbox.db"
 LOCK_NAME = "core.lock"
@@ -78,6 +81,7 @@ class Core:
         self._highwater = HighWater(mark, self._clock.monotonic)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uplink: Lanes | None = None
+        self._site: Site | None = None
         self._feeds: list[Plug] = []
         self._frames = OpenFrames()
         self._workshop = Workshop(self._frames)
@@ -107,6 +111,7 @@ class Core:
         self._compare_with_mark(outbox)
         self._heed_stick(outbox)
         hand_over(outbox, self._keystore, self._clock, facility=self._config.node.facility)
+        open_cursors(outbox, self._config)
         self._note_accepted(outbox)
         self._room.keep_ballast(outbox)
         return outbox
@@ -141,6 +146,8 @@ class Core:
         self._highwater.accepted(origin, size)
         if self._uplink is not None:
             self._uplink.grown(origin, size)
+        if self._site is not None:
+            self._site.grown(origin.stream)
 
     # -- start and stop ---------------------------------------------------------------------------------------------
 
@@ -153,6 +160,10 @@ class Core:
         self._writer.start()
         await asyncio.wrap_future(self._writer.opened)
         self._uplink = self._make_uplink()
+        self._site = site = Site(
+            self._config, store=self._store, writer=self._writer, clock=self._clock, alarms=self._alarms, dice=random.random,
+            prefix=self._boot.hex()[:8],
+        )  # fmt: skip
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
         intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
         self._feeds = [self._make_feed(feed, intake) for feed in self._config.feeds]
@@ -164,6 +175,7 @@ class Core:
                 "metrics": self._metrics,
                 "retry": self._retry,
                 "carried": self._carried,
+                "destination": site.order,
             },
         )
         await control.start()
@@ -171,6 +183,7 @@ class Core:
             await feed.start()
         if self._uplink is not None:
             self._uplink.start()
+        site.start()
         proofreader.start()
         rounds = [
             loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run())
@@ -192,6 +205,7 @@ class Core:
         proofreader.stop()
         if self._uplink is not None:
             self._uplink.stop()
+        await asyncio.to_thread(site.stop)
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         self._highwater.save(now=True)
@@ -231,7 +245,7 @@ class Core:
             await asyncio.to_thread(self._highwater.save)
             try:
                 for stream in self._config.streams:
-                    await self._trim(stream.name, self._trim_before_us())
+                    await self._trim(stream.name, self._trim_before_us(), holders(self._config, self._clock.now_us()))
             except SyncError as error:
                 # a busy or full writer: the next minute comes
                 log.warning("trim.postponed", code=error.code, detail=str(error))
@@ -241,7 +255,10 @@ class Core:
         return self._clock.now_us() - self._config.outbox.body_retention_days * DAY_US
 
     async def _make_room(self) -> None:
-        """Where room is short, let receipted bodies go before their time, until there is plenty: a new one is worth more than an old copy."""
+        """Where room is short, let receipted bodies go before their time, until there is plenty: a new one is worth more than an old copy.
+
+        Also those that a destination of the site has not taken: the centre has them, and what it lost is named.
+        """
         short = False
         while True:
             await asyncio.sleep(LOOK_S)
@@ -258,15 +275,15 @@ class Core:
         stage = await asyncio.wrap_future(self._writer.order(self._room.look))
         return stage >= Stage.TRIMMING or (begun and not self._room.plenty)
 
-    async def _trim(self, stream: str, before_us: int) -> None:
-        """Delete receipted bodies past their retention, a small transaction at a time; intake commits in between."""
-        while await self._trim_some(stream, before_us):
+    async def _trim(self, stream: str, before_us: int, needed_by: dict[str, int]) -> None:
+        """Delete receipted bodies past their retention that every destination has, a small transaction at a time; intake commits in between."""
+        while await self._trim_some(stream, before_us, needed_by):
             pass
 
-    async def _trim_some(self, stream: str, before_us: int) -> int:
+    async def _trim_some(self, stream: str, before_us: int, needed_by: Mapping[str, int] = NOBODY) -> int:
         def step(outbox: Outbox) -> int:
             ledger = outbox.ledger()
-            return outbox.trim(stream, ledger=ledger, received_before_us=before_us) if ledger else 0
+            return outbox.trim(stream, ledger=ledger, received_before_us=before_us, holders=needed_by) if ledger else 0
 
         return await asyncio.wrap_future(self._writer.order(step))
 
@@ -277,7 +294,8 @@ class Core:
         return {
             "since": iso(self._started_us), "boot": self._boot.hex()[:8], "kernels": native.IMPLEMENTATION, "pid": os.getpid(),
             "feeds": {feed.feed.name: self._feed_status(feed) for feed in self._feeds},
-            "link": link, "alarms": self._alarms.standing(), "queued": self._writer.queued(),
+            "destinations": {} if self._site is None else self._site.document(), "link": link, "alarms": self._alarms.standing(),
+            "queued": self._writer.queued(),
         }  # fmt: skip
 
     def _feed_status(self, feed: Plug) -> dict[str, Any]:
@@ -296,11 +314,13 @@ class Core:
         return "committed and signed"
 
     async def _metrics(self) -> str:
-        return CoreMetrics(self._feeds, self._writer, self._uplink).text().decode()
+        return CoreMetrics(self._feeds, self._writer, self._uplink, self._site).text().decode()
 
     async def _retry(self) -> str:
         if self._uplink is not None:
             self._uplink.retry()
+        if self._site is not None:
+            self._site.retry()
         return "ok"
 
     async def _carried(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import hl7.errors
 import hl7.fhir_errors
+import node.destinations.errors
 import node.errors
 import sync.errors
 
@@ -47,7 +48,7 @@ def entries() -> Mapping[str, Entry]:
                 found,
                 Entry(code=each.code, fault=each.fault, reply=each.reply, hint=each.hint, retryable=each.retryable),
             )
-    for alarms in (sync.errors.ALARMS, node.errors.ALARMS):
+    for alarms in (sync.errors.ALARMS, node.errors.ALARMS, node.destinations.errors.ALARMS):
         for code, (fault, hint) in alarms.items():
             _add(found, Entry(code=code, fault=fault, reply="none", hint=hint, retryable=False))
     return dict(sorted(found.items()))

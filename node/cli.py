@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 import click
 import structlog
 
+from node.destinations.commands import destination_group
+
 EXIT_USAGE, EXIT_CONFIG = 64, 78
 EXIT_OF_STATE = {"ok": 0, "unproven": 0, "waiting": 0, "attention": 1, "failed": 2}
 EXIT_UNKNOWN = 3
@@ -370,6 +372,7 @@ def _add_tools() -> None:
 
 
 _add_tools()
+main.add_command(destination_group)
 
 if __name__ == "__main__":
     main()

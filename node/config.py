@@ -15,6 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, Vali
 
 from hl7.civil_number import CivilNumber
 from node.addresses import Address, parse_listen
+from node.config_destinations import AnyDestination, contradictions, files_of
 from node.config_feeds import MIB, Feed, Mllp, Tls
 from node.config_fhir import Fhir
 from node.config_kinds import (
@@ -250,6 +251,7 @@ class Config(Table):
     civil_number: Civil | None = None
     streams: tuple[Stream, ...] = ()
     feeds: tuple[AnyFeed, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------------
@@ -282,6 +284,7 @@ def _read(path: Path) -> tuple[Config, Source]:
         *_repeated_names(config, source),
         *_listen_clashes(config, source),
         *_mixed_streams(config, source),
+        *_of_destinations(config, source),
     ]:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
     return config.model_copy(update={"streams": _all_streams(config)}), source
@@ -351,10 +354,9 @@ def _of_file(path: Path, line: int, message: str) -> Problem:
 
 
 def _repeated_names(config: Config, source: Source) -> Iterator[Problem]:
-    tables: tuple[tuple[str, tuple[Stream | AnyFeed, ...]], ...] = (
-        ("streams", config.streams),
-        ("feeds", config.feeds),
-    )
+    tables: tuple[tuple[str, tuple[Stream | AnyFeed | AnyDestination, ...]], ...] = (
+        ("streams", config.streams), ("feeds", config.feeds), ("destinations", config.destinations),
+    )  # fmt: skip
     for table, entries in tables:
         first: dict[str, int] = {}
         for position, entry in enumerate(entries):
@@ -376,6 +378,11 @@ def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
             yield source.problem(other_place, f'"{other}" is listened on already: "{address}", line {line}')
 
 
+def _of_destinations(config: Config, source: Source) -> Iterator[Problem]:
+    known = {stream.name for stream in config.streams} | {name for feed in config.feeds for name in _streams_of(feed)}
+    return contradictions(config.destinations, known, source)
+
+
 def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
     for key in Keys.model_fields:
         if key != "previous":
@@ -391,3 +398,4 @@ def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
                 yield ("feeds", position, "tls", key), file
         for place, client in enumerate(feed.clients if isinstance(feed, Fhir) else ()):
             yield ("feeds", position, "clients", place, "jwks"), client.jwks
+    yield from files_of(config.destinations)

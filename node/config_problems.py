@@ -134,7 +134,7 @@ def _keys_at(model: type[BaseModel], place: Place) -> tuple[str, ...]:
         if isinstance(step, str):
             annotation = _tagged(annotation, step) if step.startswith(TAG) else model.model_fields[step].annotation
             model = next(_models_in(annotation), model)
-    return tuple(model.model_fields)
+    return tuple(field.alias or name for name, field in model.model_fields.items())
 
 
 def _tagged(annotation: object, tag: str) -> object:

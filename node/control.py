@@ -15,12 +15,12 @@ import structlog
 from node.errors import CoreSilent
 
 SOCKET_NAME = "core.sock"
-REQUEST_BYTES_MAX = 4096  # an order is a word
+REQUEST_BYTES_MAX = 4096  # an order is a word, and perhaps what it is about
 ANSWER_BYTES_MAX = 4 * 1024 * 1024  # metrics of a thousand streams
 WAIT_S_MAX = 5.0  # a probe waits for one group commit on a slow card
 CLIENTS_MAX = 32  # page, command line, monitoring
 
-Order = Callable[[], Coroutine[Any, Any, Any]]
+Order = Callable[..., Coroutine[Any, Any, Any]]
 
 log = structlog.get_logger()
 
@@ -73,11 +73,12 @@ class ControlServer:
             writer.close()
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
-        order = self._orders.get(line.decode("ascii", "replace").strip())
+        name, *words = line.decode("ascii", "replace").split() or [""]
+        order = self._orders.get(name)
         if order is None:
             return {"error": "unknown order"}
         try:
-            return {"answer": await asyncio.wait_for(order(), WAIT_S_MAX)}
+            return {"answer": await asyncio.wait_for(order(*words), WAIT_S_MAX)}
         except Exception as error:  # noqa: BLE001  # the asker gets the name, whatever it was; the core goes on
             return {"error": getattr(error, "code", type(error).__name__)}
 

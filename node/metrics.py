@@ -7,16 +7,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from node.destinations.site import Site
 from node.feeds.plug import Plug
 from node.lanes import Lanes
 from node.writer import Writer
 
 
 class CoreMetrics(Collector):
-    """Feeds, writer and uplink as Prometheus metrics. Labels: feed, outcome, lane, path."""
+    """Feeds, writer, uplink and destinations as Prometheus metrics. Labels: feed, outcome, lane, path, destination."""
 
-    def __init__(self, feeds: Iterable[Plug], writer: Writer, uplink: Lanes | None) -> None:
-        self._feeds, self._writer, self._uplink = list(feeds), writer, uplink
+    def __init__(self, feeds: Iterable[Plug], writer: Writer, uplink: Lanes | None, site: Site | None = None) -> None:
+        self._feeds, self._writer, self._uplink, self._site = list(feeds), writer, uplink, site
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -39,6 +40,8 @@ class CoreMetrics(Collector):
         yield CounterMetricFamily("wasl_commits", "Group commits", value=self._writer.groups)
         yield CounterMetricFamily("wasl_commit_records", "Records in group commits", value=self._writer.records)
         yield GaugeMetricFamily("wasl_writer_queue", "Messages waiting for the disk", value=self._writer.queued())
+        if self._site is not None:
+            yield from _destinations(self._site)
         if self._uplink is not None:
             link = self._uplink.link
             yield CounterMetricFamily("wasl_link_calls", "Calls to the gateway", value=link.calls)
@@ -61,3 +64,19 @@ class CoreMetrics(Collector):
         yield from (up, octets, paths)
         if (goodput := uplink.goodput()) is not None:
             yield GaugeMetricFamily("wasl_link_goodput_bytes_per_second", "Measured width of the link", value=goodput)
+
+
+def _destinations(site: Site) -> Iterable[Metric]:
+    messages = CounterMetricFamily(
+        "wasl_destination_messages", "Messages by destination and outcome", labels=["destination", "outcome"]
+    )
+    up = GaugeMetricFamily("wasl_destination_up", "1 while it takes what it is sent", labels=["destination"])
+    parked = GaugeMetricFamily(
+        "wasl_destination_parked", "Messages and records that it did not take", labels=["destination"]
+    )
+    for name, found in site.document().items():
+        for outcome in ("taken", "refused", "failed", "lost"):
+            messages.add_metric([name, outcome], found[outcome])
+        up.add_metric([name], int(found["state"] == "up"))
+        parked.add_metric([name], found["parked"])
+    yield from (messages, up, parked)

@@ -1,5 +1,6 @@
 """The status document: what the outbox holds and what the core says of itself, in one place. Works when the core is down."""
 
+from contextlib import suppress
 from importlib.metadata import version
 from itertools import groupby
 from typing import Any
@@ -7,12 +8,16 @@ from typing import Any
 from node.app import STORE_NAME
 from node.clock import Clock, iso
 from node.config import Config
+from node.config_destinations import AnyDestination
 from node.control import ask
+from node.destinations.desk import address_of, standing
 from node.errors import CoreSilent
 from node.key_status import Change, state_of_change
 from node.room import Stage, measure, stage_of
 from node.web.verdict import decide
+from sync.outbox_destinations_view import DestinationView
 from sync.outbox_view import OutboxView, StreamView
+from sync.store import BROKEN
 from sync.transaction import Pages
 
 Document = dict[str, Any]
@@ -26,6 +31,7 @@ class Status:
         self._clock = clock
         self._store = config.node.data_dir / STORE_NAME
         self._view: OutboxView | None = None
+        self._places: DestinationView | None = None
 
     def document(self) -> Document:
         """The whole document, with state, verdict and alarms."""
@@ -40,6 +46,7 @@ class Status:
             "node": node.name, "facility": node.facility, "site": {"en": node.site.en, "ar": node.site.ar}, "version": version("wasl-node"),
             "now": iso(self._clock.now_us()), "core": _core(core), "feeds": self._feeds(core),
             "streams": [self._stream(list(logs), halted) for _, logs in groupby(streams, lambda log: log.origin.stream)],
+            "destinations": [self._destination(each, (core or {}).get("destinations", {}).get(each.name)) for each in self._config.destinations],
             "link": self._link(core), "last_receipt": _last_receipt(streams),
             "totals": {
                 "accepted": sum(s.size for s in streams), "receipted": sum(s.size - s.waiting for s in streams),
@@ -91,6 +98,22 @@ class Status:
             "accepted": told.get("accepted", 0), "warned": told.get("warned", 0), "rejected": told.get("rejected", 0),
             "refused": told.get("refused", 0), "quality": told.get("quality"), "last_error": None if error is None else {"code": error[0], "at": iso(error[1])},
             **{key: told[key] for key in ("strictness", "validated", "invalid") if key in told},  # of FHIR
+        }  # fmt: skip
+
+    def _destination(self, destination: AnyDestination, found: Document | None) -> Document:
+        """Where it stands by the outbox, and how it is by the core, where that runs."""
+        told = found or {}
+        error = told.get("last_error")
+        stands: Document = {"waiting": 0, "parked": 0, "lost": 0, "streams": {}}
+        if self._places is None and self._store.exists():
+            self._places = DestinationView(self._store)
+        if self._places is not None:
+            with suppress(*BROKEN):  # of a node that was not started since it knows destinations
+                stands = standing(self._places, destination)
+        return {
+            **stands, "name": destination.name, "kind": destination.kind, "address": address_of(destination), "state": told.get("state", "off"),
+            "since": iso(told["since_us"]) if told else None, "taken": told.get("taken", 0),
+            "last_error": None if error is None else {"code": error["code"], "at": iso(error["at_us"]), "detail": error["detail"]},
         }  # fmt: skip
 
     def _link(self, core: Document | None) -> Document:

@@ -221,6 +221,30 @@ class BadAnswer(SyncError):
     hint = "What the stick says of the centre was changed or belongs to another node. Nothing was done on its word: import the stick at the centre again."
 
 
+class CursorLost(SyncError):
+    """The row that says where a destination stands is not as it was written: a failing disk."""
+
+    code = "DST-17"
+    fault = "site"
+    hint = "The disk gave back another position for this destination. It stands still: say where it goes on, with `wasl destination replay --from`."
+
+
+class CursorMoved(SyncError):
+    """A person moved a destination while it was about to move itself."""
+
+    code = "DST-18"
+    hint = "The destination moved at the same moment. Look where it stands, and order again."
+    retryable = True
+
+
+class ParkedFull(SyncError):
+    """A destination has as many parked messages as are kept: it waits, since none may be forgotten."""
+
+    code = "DST-14"
+    fault = "site"
+    hint = "This destination has as many parked messages as are kept, and waits. Correct the cause, then replay or dismiss them."
+
+
 ALARMS: dict[str, tuple[Fault, str]] = {
     "SYN-20": (
         "centre",

@@ -23,6 +23,7 @@ from sync.opening import End
 from sync.outbox_after import with_after
 from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same, remembered
 from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
+from sync.outbox_destinations import Destinations
 from sync.outbox_epochs import open_epoch
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.outbox_keys import check_followed, keep_change, old_keys, to_hand_over
@@ -35,6 +36,7 @@ from sync.transaction import Pages, Transactions, pages_of, reading
 SCHEMA = Path(__file__).parent / "outbox_schema"
 REMEMBER_ROWS = 256  # read together at the start: what one damaged page can take from the memory of arrivals
 TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
+NOBODY: Mapping[str, int] = {}
 DRAWN_BYTES = 16 * 1024  # random bytes fetched together: the salts of a thousand records
 
 
@@ -67,6 +69,7 @@ class Outbox:
             self._connection: apsw.Connection = self._database.raw()
             prepare(self._connection)
             self._transactions = Transactions(self._connection, quota_bytes)
+            self.destinations = Destinations(self._connection, self.transaction)
             self.heads: dict[str, Head] = {}
             self.older: dict[str, list[Head]] = {}
             for head in read_heads(self._connection, signer.name):
@@ -342,14 +345,19 @@ class Outbox:
         with self.transaction():
             self.set_fact("probe", self._random(SALT_BYTES))
 
-    def trim(self, stream: str, *, ledger: str, received_before_us: int) -> int:
-        """Delete bodies of receipted records received before that time, oldest first, at most TRIM_ROWS_MAX. How many."""
+    def trim(self, stream: str, *, ledger: str, received_before_us: int, holders: Mapping[str, int] = NOBODY) -> int:
+        """Delete bodies of receipted records received before that time, oldest first, at most TRIM_ROWS_MAX. How many.
+
+        None that a destination of `holders` still needs (see Destinations.held_at).
+        """
         heads = self.logs(stream)
         with reading():
             held = held_by(self._connection, ledger, heads)
+            stop = self.destinations.held_at(heads[-1].run, holders) if holders else None
         for head, size in zip(heads, held, strict=True):
             with reading():
                 end = min(size, head.frontier.size, head.trimmed + TRIM_ROWS_MAX)
+                end = end if stop is None else min(end, stop - head.start)
                 upto: int = past_retention(self._connection, head, end, received_before_us)
             if upto > head.trimmed:
                 self._trim(head, upto)

@@ -25,8 +25,11 @@ from sync.store import UNREADABLE, create
 LOGS_MAX = 4096  # row ids of heads that are tried: four times the streams that a session may declare
 SLACK_ROWS = 256  # row ids tried beyond the number of records: a flipped bit moves a row, and a page has some twenty
 STRAYS_MAX = 4096  # rows kept in mind whose place is not known: one bad page moves a few
-# tables whose rows stand for themselves
-CARRIED = {"boot": "id, started_us", "fact": "name, value", "arrival": "id, salt, particulars"}
+CARRIED = {  # tables whose rows stand for themselves
+    "boot": "id, started_us", "fact": "name, value", "arrival": "id, salt, particulars",
+    "destination": "name, run, place, part, number, given_place, given_part, turn, digest",
+    "parked": "id, name, run, place, last, part, reason, detail, at_us, tries, replay, done",
+}  # fmt: skip
 
 Row = tuple[Any, ...]
 

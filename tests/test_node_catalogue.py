@@ -14,7 +14,7 @@ from node.catalogue import Entry, entries, hint, page
 from node.web.verdict import STATE_OF
 
 ROOT = Path(__file__).parents[1]
-CODE = re.compile(r"(HL7|MLP|FHR|SYN|NOD|LNK|GWY|VRD|WEB)-\d\d")
+CODE = re.compile(r"(HL7|MLP|FHR|SYN|NOD|LNK|DST|GWY|VRD|WEB)-\d\d")
 SOURCES = [file for room in ("hl7", "sync", "node") for file in sorted((ROOT / room).rglob("*.py"))]
 
 

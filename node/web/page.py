@@ -27,6 +27,7 @@ PANELS: Final = (
     "core",
     "feeds",
     "streams",
+    "destinations",
     "quality",
 )
 STALE_SECONDS = 10  # operations, section 3: data older than this gets a banner; page.js holds the same figure
@@ -120,6 +121,8 @@ class Page:
             "describe": lambda code: self.describe(code, voice.lang),
             "explain": explain,
             "lane_word": lambda name: words.lane(name, voice),
+            "destination_look": lambda name: words.DESTINATION_LOOKS.get(name, "attention"),
+            "destination_word": lambda name: words.destination(name, voice),
             "link_word": lambda name: words.link(name, voice),
             "moment": lambda iso, now: voice.moment(iso, now, self._zone),
             "quality_word": lambda what: words.quality(what, voice),

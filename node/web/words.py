@@ -67,6 +67,28 @@ def quality(what: str, voice: Speech) -> str:
     return words.get(what, what)
 
 
+DESTINATION_LOOKS: Final = {
+    "up": "ok",
+    "unproven": "unproven",
+    "retrying": "waiting",
+    "stopped": "attention",
+    "off": "failed",
+}
+
+
+def destination(name: str, voice: Speech) -> str:
+    """The word for how a system of the site takes what it is sent."""
+    say = voice.say
+    words = {
+        "up": say("takes messages"),
+        "unproven": say("nothing sent yet"),
+        "retrying": say("tries again"),
+        "stopped": say("waits for a person"),
+        "off": say("not served"),
+    }
+    return words.get(name, name)
+
+
 def advice(code: str, voice: Speech) -> str:
     """What to do about a VRD code, and who has to; "" where nothing is to be done."""
     say = voice.say

@@ -1,0 +1,178 @@
+"""A destination that is a FHIR server: each record a request, as it came to the node. A redirection is not followed, an answer's body not kept."""
+
+import re
+import ssl
+from urllib.parse import urlsplit
+
+import urllib3
+
+from hl7.errors import NotEr7
+from node.config_destinations import FhirOut
+from node.destinations.errors import HTTP, LATER, NO_ANSWER, NOT_CONVERTED, NOT_SENDABLE, REFUSED, UNREACHABLE
+from node.destinations.errors import TLS as NO_TLS
+from node.destinations.plug import ER7, FHIR_JSON, TAKEN, Convert, End, Outcome, Outgoing
+from node.destinations.tls import client_context
+
+WAIT_S_MAX = 3600.0  # a Retry-After beyond this is not meant for a hospital
+ANSWER_BYTES_MAX = 64 * 1024  # read so that the connection can be kept; more of an answer and it is closed
+TOKEN_BYTES_MAX = 16 * 1024
+BUSY = frozenset({408, 425, 429})
+NOT_OURS = frozenset({401, 403, 407})  # no message can be at fault: the right to send is
+PATH = re.compile(r"(\$process-message|[A-Z][A-Za-z]{0,63}(/[A-Za-z0-9.-]{1,64})?)(\?[\x21-\x7e]{0,8192})?")
+CONDITIONS = frozenset({"if-none-exist", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
+
+
+class FhirSink:
+    """One connection to one server. `convert`: for HL7 v2 records; without it they are refused."""
+
+    def __init__(self, destination: FhirOut, *, convert: Convert | None = None) -> None:
+        self._to, self._convert = destination, convert
+        self._base = urlsplit(destination.url).path.rstrip("/")
+        self._pool: urllib3.HTTPConnectionPool | None = None
+
+    def deliver(self, outgoing: Outgoing) -> Outcome:
+        """Make the request and read its status."""
+        body = self._body(outgoing)
+        if body is None:
+            return Outcome(End.REFUSED, NOT_CONVERTED)
+        aim = _aim(outgoing)
+        if aim is None:
+            return Outcome(End.REFUSED, NOT_SENDABLE)
+        try:
+            if self._pool is None:
+                self._pool = self._opened()
+            response = self._pool.urlopen(
+                aim[0], f"{self._base}/{aim[1]}" if aim[1] else self._base or "/", body=body, headers=self._headers(outgoing), redirect=False,
+                retries=False, preload_content=False, decode_content=False,
+            )  # fmt: skip
+            outcome = _outcome_of(response)
+            _finish(response)
+            if outcome.end is End.BROKEN:
+                self.close()  # the token may have been renewed meanwhile
+            return outcome
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            self.close()
+            return _failure(error)
+
+    def rest(self) -> None:
+        """Nothing is to be sent for a while: the connection stays."""
+
+    def close(self) -> None:
+        """Close the connection; files and token are read again with the next."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def _body(self, outgoing: Outgoing) -> bytes | None:
+        """What is sent of a message: FHIR as it came, HL7 v2 converted; None where that cannot be."""
+        if outgoing.content_type == FHIR_JSON:
+            return outgoing.body
+        if outgoing.content_type != ER7 or self._convert is None:
+            return None
+        try:
+            return self._convert(outgoing.body, outgoing)
+        except (ValueError, NotEr7):
+            return None
+
+    def _opened(self) -> urllib3.HTTPConnectionPool:
+        parts, to = urlsplit(self._to.url), self._to
+        limits = urllib3.Timeout(connect=to.connect_s_max, read=to.answer_s_max)
+        headers = urllib3.HTTPHeaderDict({"Accept": FHIR_JSON, "Prefer": "return=minimal", "User-Agent": "wasl"})
+        if to.bearer_token is not None:
+            headers["Authorization"] = f"Bearer {_token(to.bearer_token.read_bytes())}"
+        if parts.scheme == "http":
+            return urllib3.HTTPConnectionPool(
+                parts.hostname or "", parts.port or 80, maxsize=1, block=True, timeout=limits, headers=headers
+            )
+        context = ssl.create_default_context() if to.tls is None else client_context(to.tls)
+        server_name = to.tls.server_name or None if to.tls else None
+        return urllib3.HTTPSConnectionPool(
+            parts.hostname or "", parts.port or 443, maxsize=1, block=True, timeout=limits, headers=headers, ssl_context=context,
+            server_hostname=server_name, assert_hostname=server_name,
+        )  # fmt: skip
+
+    def _headers(self, outgoing: Outgoing) -> urllib3.HTTPHeaderDict:
+        headers = urllib3.HTTPHeaderDict(self._pool.headers if self._pool is not None else {})
+        headers["Content-Type"] = FHIR_JSON
+        # the same for each repetition of one message and for no other: a server that keeps it knows a repeat
+        headers["X-Request-Id"] = f"{outgoing.node}.{outgoing.stream}.{outgoing.place}.{outgoing.part}"
+        if outgoing.content_type == FHIR_JSON:
+            for line in outgoing.conditions.splitlines():
+                name, _, value = line.partition(":")
+                if name.strip().lower() in CONDITIONS and value.isprintable():
+                    headers[name.strip()] = value.strip()
+        return headers
+
+
+def _aim(outgoing: Outgoing) -> tuple[str, str] | None:
+    """Method and path below the base: as the record came, and by its type where it did not come over HTTP; None where that names nothing."""
+    if outgoing.content_type == ER7:
+        return "POST", ""  # a converter makes a transaction
+    path = outgoing.path.strip("/")
+    if not outgoing.method:
+        kind, _, use = outgoing.message_type.partition("^")
+        path = "$process-message" if use == "message" else "" if use in {"transaction", "batch"} else kind
+        if kind == "":
+            return None
+    if outgoing.method not in {"", "POST", "PUT"} or (path and not PATH.fullmatch(path)):
+        return None
+    return outgoing.method or "POST", path
+
+
+def _token(held: bytes) -> str:
+    text = held[:TOKEN_BYTES_MAX].decode("ascii", "replace").strip()
+    if not text.isprintable() or " " in text or not text.isascii():
+        raise OSError("the file of the bearer token holds something else")
+    return text
+
+
+def _outcome_of(response: urllib3.BaseHTTPResponse) -> Outcome:
+    status = response.status
+    if 200 <= status < 300:
+        return TAKEN
+    if status >= 500 or status in BUSY or status in NOT_OURS:
+        return Outcome(End.LATER if status not in NOT_OURS else End.BROKEN, LATER, str(status), _wait_s(response))
+    if status >= 400:
+        return Outcome(End.REFUSED, REFUSED, str(status))
+    return Outcome(End.BROKEN, HTTP, str(status))
+
+
+def _wait_s(response: urllib3.BaseHTTPResponse) -> float:
+    asked = response.headers.get("Retry-After", "")
+    return min(WAIT_S_MAX, float(asked)) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 0.0
+
+
+def _finish(response: urllib3.BaseHTTPResponse) -> None:
+    """Read the rest of a short answer, so that its connection can be used again; what is longer, or breaks off, takes the connection with it."""
+    try:
+        whole = len(response.read(ANSWER_BYTES_MAX + 1)) <= ANSWER_BYTES_MAX
+    except (urllib3.exceptions.HTTPError, OSError):
+        whole = False  # the status line came: the verdict stands
+    if not whole:
+        response.close()
+    response.release_conn()
+
+
+def _failure(error: Exception) -> Outcome:
+    """Which rung of the way broke."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__ or getattr(chain[-1], "reason", None)) is not None:
+        if not isinstance(cause, BaseException) or cause in chain:
+            break
+        chain.append(cause)
+    if any(isinstance(each, ssl.SSLError | urllib3.exceptions.SSLError) for each in chain):
+        return Outcome(
+            End.BROKEN,
+            NO_TLS,
+            next((getattr(each, "reason", None) or "" for each in chain if isinstance(each, ssl.SSLError)), ""),
+        )
+    refused = (
+        urllib3.exceptions.NewConnectionError,
+        urllib3.exceptions.ConnectTimeoutError,
+        urllib3.exceptions.NameResolutionError,
+    )
+    if any(isinstance(each, refused) for each in chain):
+        return Outcome(End.BROKEN, UNREACHABLE, type(error).__name__)
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError):  # a file of ours
+        return Outcome(End.BROKEN, NO_TLS, type(error).__name__)
+    return Outcome(End.LATER, NO_ANSWER, type(error).__name__)

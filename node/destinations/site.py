@@ -1,0 +1,122 @@
+"""All destinations as one thing for the rest of the core: their cursors at the start, their threads, their orders."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from node.alarms import Alarms
+from node.clock import Clock, hl7_time
+from node.config import Config
+from node.config_destinations import AnyDestination
+from node.destinations.carrier import Carrier
+from node.destinations.desk import Desk
+from node.destinations.fhir import FhirSink
+from node.destinations.folder import FolderSink
+from node.destinations.mllp import MllpSink
+from node.destinations.mllp_numbers import NumberedSink
+from node.destinations.plug import Convert, Sink
+from node.writer import Writer
+from sync.errors import CursorLost
+from sync.outbox import Outbox
+
+DAY_US = 86_400_000_000
+STOP_S_MAX = 2.0  # for the messages under way: their replies come within that, or the next start sends them again
+
+log = structlog.get_logger()
+
+
+def open_cursors(outbox: Outbox, config: Config) -> None:
+    """Give each new destination its beginning, before anything can be stored or trimmed. In the writer's thread."""
+    for each in config.destinations:
+        for stream in each.streams:
+            logs = outbox.logs(stream)
+            begin = logs[-1].end if each.begin == "end" else max(head.start + head.trimmed for head in logs)
+            try:
+                outbox.destinations.open(each.name, logs[-1].run, begin)
+            except CursorLost as error:  # its thread raises the alarm and stands still; nothing else does
+                log.warning("destination.position_lost", code=error.code, destination=each.name, stream=stream)
+
+
+def holders(config: Config, now_us: int) -> dict[str, int]:
+    """Whom bodies are kept for (see Destinations.held_at). A destination that is not configured any more holds nothing."""
+    return {each.name: now_us - each.parked_days * DAY_US for each in config.destinations}
+
+
+def sink_of(destination: AnyDestination, *, prefix: str, now_us: Callable[[], int], convert: Convert | None) -> Sink:
+    """The protocol of a destination."""
+    match destination.kind:
+        case "mllp" if destination.sequence_numbers:
+            return NumberedSink(destination, prefix=f"{prefix}-{destination.name[:8]}-", now=lambda: hl7_time(now_us()))
+        case "mllp":
+            return MllpSink(destination)
+        case "folder":
+            return FolderSink(destination)
+        case "fhir":
+            return FhirSink(destination, convert=convert)
+
+
+class Site:
+    """The destinations of one node. `prefix` makes ids of this start; `convert`: HL7 v2 to FHIR, where there is a converter."""
+
+    def __init__(
+        self, config: Config, *, store: Path, writer: Writer, clock: Clock, alarms: Alarms, dice: Callable[[], float], prefix: str,
+        convert: Convert | None = None,
+    ) -> None:  # fmt: skip
+        node, self._monotonic = config.node.name, clock.monotonic
+        self._carriers = {
+            each.name: Carrier(
+                each, sink_of(each, prefix=prefix, now_us=clock.now_us, convert=convert), node=node, store=store, writer=writer, clock=clock,
+                alarms=alarms, dice=dice,
+            )
+            for each in config.destinations
+        }  # fmt: skip
+        self._desk = Desk(
+            config.destinations, node=node, store=store, order=lambda work: writer.order(work).result(), now_us=clock.now_us
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start every thread."""
+        for each in self._carriers.values():
+            each.start()
+
+    def grown(self, stream: str) -> None:
+        """A stream has a record more, durably."""
+        for each in self._carriers.values():
+            each.grown(stream)
+
+    def retry(self) -> None:
+        """Try now, everywhere."""
+        for each in self._carriers.values():
+            each.poke()
+
+    def stop(self) -> None:
+        """End every thread after the message under way; one that waits for a silent peer is left, and sends it again after the next start."""
+        for each in self._carriers.values():
+            each.stop()
+        deadline = self._monotonic() + STOP_S_MAX
+        for each in self._carriers.values():
+            each.join(max(0.0, deadline - self._monotonic()))
+
+    def document(self) -> Mapping[str, Any]:
+        """How each is, by name."""
+        return {name: each.document() for name, each in self._carriers.items()}
+
+    # -- orders of the control socket -------------------------------------------------------------------------------
+
+    async def order(self, verb: str, *words: str) -> Any:
+        """Carry out an order of `wasl destination`. Raises NoSuchDestination, and what the outbox raises."""
+        found = await asyncio.to_thread(carry_out, self._desk, verb, words)
+        self.retry()
+        return found
+
+
+def carry_out(desk: Desk, verb: str, words: tuple[str, ...]) -> Any:
+    """One order: its verb and words, as `wasl destination` sends them. Raises KeyError, TypeError for one that is none."""
+    verbs: dict[str, Callable[..., Any]] = {
+        "list": desk.everywhere, "parked": desk.parked, "skip": desk.skip, "go": desk.go_to,
+        "replay": lambda name, *rows: desk.replay(name, rows), "dismiss": lambda name, *rows: desk.dismiss(name, rows),
+    }  # fmt: skip
+    return verbs[verb](*words)

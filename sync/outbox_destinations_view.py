@@ -1,0 +1,78 @@
+"""The reading side of a destination: the records from a position on, whatever epochs they stand in. Query-only, one to a thread."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sync.outbox_destinations import Cursor, Parked, count_parked, read_cursor, read_parked
+from sync.record import Record
+from sync.store import LogTable, SafeDatabase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The rows of a stream over all its epochs: `first` and `end` of those there are, from where bodies are left, and the window of each epoch."""
+
+    id: int
+    end: int
+    trimmed: int
+    windows: tuple[tuple[int, int], ...]
+
+    def position(self, place: int) -> tuple[int, int]:
+        """Epoch and seq of the record at a place, as it stands today."""
+        epoch, start = next(((e, s) for e, s in reversed(self.windows) if s <= place), self.windows[0])
+        return epoch, place - start
+
+    def place(self, epoch: int, seq: int) -> int | None:
+        """The place of a position; None where the epoch is none of ours."""
+        return next((start + seq for each, start in self.windows if each == epoch), None)
+
+
+class DestinationView:
+    """The store of one node, for one destination."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = SafeDatabase(path, readonly=True)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._database.close()
+
+    def run(self, stream: str) -> Run | None:
+        """A stream's rows as they are now; None where there is no such stream."""
+        rows = self._all(
+            "SELECT CASE run WHEN 0 THEN id ELSE run END, start, epoch, size, trimmed FROM log WHERE stream = ? ORDER BY epoch",
+            (stream,),
+        )
+        if not rows:
+            return None
+        return Run(
+            id=rows[-1][0], end=rows[-1][1] + rows[-1][3], trimmed=max(start + trimmed for _, start, _, _, trimmed in rows),
+            windows=tuple((epoch, start) for _, start, epoch, _, _ in rows),
+        )  # fmt: skip
+
+    def cursor(self, name: str, run: int) -> Cursor | None:
+        """Where a destination stands. Raises CursorLost."""
+        return read_cursor(self._database.raw(), name, run)
+
+    def parked(self, name: str, *, replay: bool = False, most: int = 1000) -> list[Parked]:
+        """What a destination did not take."""
+        return read_parked(self._database.raw(), name, replay=replay, most=most)
+
+    def count_parked(self, name: str) -> tuple[int, int]:
+        """How many stand parked, and how many of these lost their bodies."""
+        return count_parked(self._database.raw(), name)
+
+    def headers(self, run: int, place: int, count: int) -> list[tuple[int, bytes]]:
+        """Place and header of the next records; an empty header where it is lost."""
+        return self._table(run).headers(place, count)
+
+    def record(self, run: int, place: int) -> Record | None:
+        """The record at a place; TRIMMED where it has no body."""
+        return next(iter(list(self._table(run).records(place, 1))), None)
+
+    def _table(self, run: int) -> LogTable:
+        return LogTable(self._database.raw(), run)
+
+    def _all(self, statement: str, bindings: tuple[Any, ...]) -> list[Any]:
+        return list(self._database.raw().execute(statement, bindings))

@@ -1,0 +1,226 @@
+"""Cursors and parked messages in the outbox: they move and are kept together, follow into further epochs, hold bodies back, and survive a repair."""
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+import sync.outbox_destinations as store
+from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
+from sync.outbox_destinations import TRIMMED, Cursor, Parked, read_cursor, read_parked
+from sync.outbox_destinations_view import DestinationView
+from sync.outbox_salvage import salvage
+from tests.outbox_rig import FAR, LEDGER, outbox, receipted, some
+from tests.sim_realm import LOG_SIGNER, STREAM
+
+NAME = "lis"
+
+
+@pytest.fixture
+def box(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        made.append(some(0, 9))
+        yield made
+
+
+def run(made) -> int:
+    return made.heads[STREAM].run
+
+
+def begin(made, place: int = 0) -> Cursor:
+    return made.destinations.open(NAME, run(made), place)
+
+
+def gone(made, place: int, **more) -> Parked:
+    return Parked(
+        **{
+            "name": NAME,
+            "run": run(made),
+            "place": place,
+            "last": place,
+            "part": 0,
+            "reason": "DST-01",
+            "at_us": 5,
+            **more,
+        }
+    )
+
+
+def rows(made, **more) -> list[Parked]:
+    return read_parked(made._connection, NAME, **more)
+
+
+def trim(made, **holders) -> int:
+    return made.trim(STREAM, ledger=LEDGER, received_before_us=FAR, holders=holders)
+
+
+def test_a_destination_begins_once(box):
+    assert begin(box, 4).place == 4
+    assert begin(box, 9).place == 4
+
+
+def test_a_cursor_and_what_it_passed_are_there_after_a_restart_together(box, tmp_path):
+    cursor = begin(box)
+    moved = replace(cursor, place=3, part=1, number=7, given=(3, 0))
+    box.destinations.move(moved, parked=[gone(box, 2, detail="AE 204")])
+    box.close()
+    with closing(outbox(tmp_path)) as again:
+        assert read_cursor(again._connection, NAME, run(again)) == moved
+        assert [(row.place, row.reason, row.detail) for row in rows(again)] == [(2, "DST-01", "AE 204")]
+
+
+def test_where_no_more_may_be_parked_the_cursor_does_not_move_either(box, monkeypatch):
+    monkeypatch.setattr(store, "PARKED_MAX", 2)
+    cursor = begin(box)
+    for place in range(2):
+        cursor = replace(cursor, place=place + 1)
+        box.destinations.move(cursor, parked=[gone(box, place)])
+    with pytest.raises(ParkedFull):
+        box.destinations.move(replace(cursor, place=3), parked=[gone(box, 2)])
+    assert begin(box) == cursor
+    assert [row.place for row in rows(box)] == [0, 1]  # the oldest stay
+
+
+def test_a_person_s_order_is_not_undone_by_a_delivery_under_way(box):
+    cursor = begin(box)
+    set_back = box.destinations.set_back(replace(cursor, place=5))
+    with pytest.raises(CursorMoved):
+        box.destinations.move(replace(cursor, place=1))
+    assert begin(box) == set_back
+    with pytest.raises(CursorMoved):
+        box.destinations.set_back(replace(cursor, place=2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "place = place + 1",
+        "part = 3",
+        "number = 9",
+        "run = run",
+        "turn = turn + 1",
+        "given_place = 2, given_part = 0",
+        "digest = x'00'",
+    ],
+)
+def test_a_changed_row_is_never_believed(box, change):
+    begin(box, 3)
+    if change == "run = run":
+        assert begin(box).place == 3
+        return
+    box._connection.execute(f"UPDATE destination SET {change}")
+    with pytest.raises(CursorLost):
+        begin(box)
+    receipted(box, 9)
+    assert trim(box, lis=0) == 0  # what it still needs is not known
+
+
+def test_no_body_goes_that_a_destination_has_not_taken(box):
+    begin(box, 4)
+    receipted(box, 9)
+    assert trim(box, lis=0) == 4
+    assert trim(box, lis=0) == 0
+    box.destinations.move(replace(begin(box), place=6))
+    assert trim(box, lis=0) == 2
+
+
+def test_where_room_is_short_and_for_a_destination_that_is_not_configured_nothing_is_held(box):
+    begin(box, 4)
+    receipted(box, 9)
+    assert trim(box, other=0) == 9
+
+
+def test_the_slowest_of_several_destinations_holds(box):
+    begin(box, 7)
+    box.destinations.open("archive", run(box), 2)
+    receipted(box, 9)
+    assert trim(box, lis=0, archive=0) == 2
+
+
+def test_a_parked_message_keeps_its_body_for_its_time_and_longer_where_it_is_to_be_sent_again(box):
+    cursor = begin(box)
+    box.destinations.move(replace(cursor, place=9), parked=[gone(box, 3, at_us=100)])
+    receipted(box, 9)
+    assert trim(box, lis=100) == 3
+    assert trim(box, lis=100) == 0
+    box.destinations.ask_replay(NAME, None)
+    assert trim(box, lis=101) == 0
+    box.destinations.refused_again(rows(box)[0].id, name=NAME)
+    assert trim(box, lis=101) == 6
+
+
+def test_records_without_bodies_in_a_row_are_one_row(box):
+    cursor = begin(box)
+    for place in (0, 1, 2, 5):
+        cursor = replace(cursor, place=place + 1)
+        box.destinations.move(cursor, parked=[gone(box, place, part=None, reason=TRIMMED)])
+    assert [(row.place, row.last, row.records) for row in rows(box)] == [(0, 2, 3), (5, 5, 1)]
+    assert store.count_parked(box._connection, NAME) == (4, 4)
+    assert box.destinations.ask_replay(NAME, None) == 0  # there is nothing to send
+
+
+def test_a_message_that_is_refused_again_keeps_its_first_reason(box):
+    box.destinations.move(replace(begin(box), place=1), parked=[gone(box, 0)])
+    assert box.destinations.ask_replay(NAME, [rows(box)[0].id]) == 1
+    assert len(rows(box, replay=True)) == 1
+    box.destinations.refused_again(rows(box)[0].id, name=NAME)
+    (row,) = rows(box)
+    assert (row.reason, row.at_us, row.tries, row.replay) == ("DST-01", 5, 2, False)
+
+
+def test_orders_touch_no_other_destination_s_messages(box):
+    box.destinations.move(replace(begin(box), place=1), parked=[gone(box, 0)])
+    number = rows(box)[0].id
+    assert box.destinations.ask_replay("other", [number]) == 0
+    assert box.destinations.dismiss("other", [number]) == 0
+    assert box.destinations.dismiss(NAME, [number]) == 1
+    assert rows(box) == []
+
+
+def test_a_full_outbox_parks_nothing_and_moves_nothing(tmp_path):
+    with closing(outbox(tmp_path, quota_bytes=400_000)) as made:
+        n = 0
+        while True:
+            try:
+                made.append(some(n, 1, body=bytes(200)))
+            except NoRoom:
+                break
+            n += 1
+        cursor = begin(made)
+        parked = [gone(made, place, detail="x" * 64) for place in range(500)]
+        with pytest.raises(NoRoom):
+            made.destinations.move(replace(cursor, place=500), parked=parked)
+        assert (begin(made), rows(made)) == (cursor, [])
+        made.destinations.move(replace(cursor, place=1))  # what drains may touch the reserve
+
+
+def test_a_cursor_follows_into_a_further_epoch_without_repeating_what_was_carried(box):
+    head = box.heads[STREAM]
+    cursor = replace(begin(box), place=7)
+    box.destinations.move(cursor)
+    receipted(box, 4)
+    box.open_epoch(STREAM, epoch=2, tag="0000beef", place=4, theirs=None)
+    box.append(some(9, 2))
+    assert box.heads[STREAM].run == head.run
+    path = box._connection.filename
+    from pathlib import Path
+
+    with closing(DestinationView(Path(path))) as view:
+        found = view.run(STREAM)
+        assert view.cursor(NAME, found.id) == cursor
+        assert (found.end, found.windows) == (11, ((1, 0), (2, 4)))
+        assert [found.position(place) for place in (3, 4, 7, 10)] == [(1, 3), (2, 0), (2, 3), (2, 6)]
+        assert (found.place(2, 3), found.place(1, 3), found.place(3, 0)) == (7, 3, None)
+        assert [place for place, _ in view.headers(found.id, 7, 100)] == [7, 8, 9, 10]
+
+
+def test_a_repair_carries_positions_and_parked_messages(box, tmp_path):
+    cursor = replace(begin(box), place=5)
+    box.destinations.move(cursor, parked=[gone(box, 4)])
+    before = rows(box)
+    box.close()
+    salvage(tmp_path / "outbox.db", tmp_path / "fresh.db", signer=LOG_SIGNER)
+    (tmp_path / "fresh.db").rename(tmp_path / "again.db")
+    with closing(DestinationView(tmp_path / "again.db")) as view:
+        assert view.cursor(NAME, cursor.run) == cursor
+        assert view.parked(NAME) == before
