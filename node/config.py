@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from hl7.civil_number import CivilNumber
 from node.addresses import Address, parse_listen
+from node.config_civil import Civil
 from node.config_destinations import AnyDestination, contradictions, files_of
 from node.config_feeds import MIB, Feed, Mllp, Tls
 from node.config_fhir import Fhir
@@ -180,30 +180,6 @@ class Log(Table):
     """What goes to the journal. Never message content, at any level."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class Civil(Table):
-    """How the country writes its civil number, the patient's key among the identifiers of PID-3. Counted where missing or wrong, never refused."""
-
-    # Values of PID-3.4 that give it out, and of PID-3.5 that name it: either makes an identifier the civil number.
-    authorities: tuple[Text, ...] = ()
-    types: tuple[Text, ...] = ()
-    pattern: Annotated[str, Field(max_length=200)] = "[0-9]{6,15}"
-    check: Literal["none", "luhn", "weighted"] = "none"
-    # Of `weighted`: the last digit is the modulus less the weighted sum of the others.
-    weights: Annotated[tuple[int, ...], Field(max_length=32)] = ()
-    modulus: int = 11
-
-    @model_validator(mode="after")
-    def _usable(self) -> Self:
-        self.rule()
-        return self
-
-    def rule(self) -> CivilNumber:
-        """Give it as the messages are looked at. ValueError where it cannot be."""
-        return CivilNumber(
-            authorities=self.authorities, types=self.types, pattern=self.pattern, check=self.check, weights=self.weights, modulus=self.modulus
-        )  # fmt: skip
 
 
 class Stream(Table):

@@ -21,7 +21,7 @@ from sync.log import EMPTY_ROOT, TILE_LEAVES, Frontier
 from sync.names import Origin, check_name
 from sync.opening import End
 from sync.outbox_after import with_after
-from sync.outbox_arrivals import arrivals, keep_arrivals, place_of_same, remembered
+from sync.outbox_arrivals import arrivals, is_same, keep_arrivals, place_of_same, remembered
 from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
 from sync.outbox_destinations import Destinations
 from sync.outbox_epochs import open_epoch
@@ -47,10 +47,6 @@ class Stored(NamedTuple):
     epoch: int
     seq: int
     repeated: bool = False
-
-
-def _same(one: Draft, other: Draft) -> bool:
-    return (one.body, one.verdict, one.common) == (other.body, other.verdict, other.common)
 
 
 class Outbox:
@@ -242,7 +238,7 @@ class Outbox:
             if not key:
                 continue
             twin, row = here.get(key), self._recent.get(key)
-            if twin is not None and _same(drafts[twin], draft):
+            if twin is not None and is_same(drafts[twin], draft):
                 found[place] = twin
             elif row is not None and (first := self._same_as(row, draft)) is not None:
                 found[place] = first

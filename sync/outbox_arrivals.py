@@ -25,6 +25,11 @@ class Place(NamedTuple):
     seq: int
 
 
+def is_same(one: Draft, other: Draft) -> bool:
+    """Tell whether two drafts of one group are the same message."""
+    return (one.body, one.verdict, one.common) == (other.body, other.verdict, other.common)
+
+
 def repeat_key(feed: str, control_id: str) -> bytes:
     """What two arrivals of one message have in common, besides their bytes. An empty control id never repeats."""
     return f"{feed}\0{control_id}".encode() if control_id else b""
