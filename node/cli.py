@@ -174,11 +174,17 @@ def _feed_named(config: Any, name: str) -> Any:  # config.Mllp
 
 @feed.command("test")
 @CONFIG
+@click.option("--structure", is_flag=True, help="Check also by the standard's structure of each message's version.")
+@click.option(
+    "--profile",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Check also by a profile of hl7apy_profile_parser.",
+)
 @click.argument("name")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def feed_test(config_path: Path, name: str, file: Path) -> None:
+def feed_test(config_path: Path, name: str, file: Path, structure: bool, profile: Path | None) -> None:
     """Say what a feed would answer to each message of FILE. Nothing is stored."""
-    from node.trial import FILE_BYTES_MAX, judge
+    from node.trial import FILE_BYTES_MAX, judge, profile_lines
 
     chosen = _feed_named(_load(config_path), name)
     if file.stat().st_size > FILE_BYTES_MAX:
@@ -188,6 +194,8 @@ def feed_test(config_path: Path, name: str, file: Path) -> None:
     for each in found:
         for line in each.lines():
             click.echo(line)
+    for line in profile_lines(file.read_bytes(), profile) if structure or profile else ():
+        click.echo(line)
     bad = sum(each.outcome == "rejected" for each in found)
     click.echo(f"{len(found)} messages, {bad} would be refused")
     sys.exit(1 if bad or not found else 0)

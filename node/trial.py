@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import apsw
 
@@ -15,6 +16,7 @@ from node.clock import iso
 from node.config import Config
 from node.config_feeds import Mllp
 from node.feeds.mllp_rules import rules_of, way_of
+from node.profile import ProfileCheck
 from sync.errors import SyncError
 from sync.header import CONTROL_ID, REFUSAL, decode, decode_particulars
 from sync.outbox_view import OutboxView
@@ -120,6 +122,18 @@ def _told(record: Record, stream: str) -> Judged:
         at=iso(header.received_us), message_type=header.message_type, control_id=str(particulars.get(CONTROL_ID, "")),
         outcome=header.verdict.word, code=code, location=location, stream=stream, is_test=True,
     )  # fmt: skip
+
+
+def profile_lines(data: bytes, profile: Path | None) -> Iterator[str]:
+    """What hl7apy finds in each message of a file, by a profile or by the standard's own structures. Raises OSError."""
+    with ProfileCheck(profile) as worker:
+        for number, raw in enumerate(messages_in(data), 1):
+            found = worker.ask(raw)
+            if found is None:
+                yield f"message {number}: not checked, it took too long or is too large"
+                continue
+            yield f"message {number}: {len(found)} findings"
+            yield from (f"    {line}" for line in found)
 
 
 STORE_ERRORS = (SyncError, apsw.Error)
