@@ -15,8 +15,16 @@ HEADERS_MAX: Final = 8  # places where the letters MSH stand, each looked at: a 
 FIELDS_MAX: Final = 32  # MSH has 29 at most
 
 _HEADER: Final = re.compile(rb"MSH", re.IGNORECASE)
-_SEPARATORS: Final = b"|^$%!#*;@~&\t"  # seen as field separators, the usual one first; a letter is tried only after them
-_PLACES: Final = (8, 7, 6, 9)  # of MSH-9 behind the letters MSH: as it should be, one or two fields lost, one too many
+_SEPARATORS: Final = (
+    b"|^$%!#*;@~&\t"  # seen as field separators, the usual one first; a letter is tried only after them
+)
+_PLACES: Final = (
+    8,
+    7,
+    6,
+    5,
+    9,
+)  # of MSH-9 behind the letters MSH: as it should be, up to three fields lost, one too many
 _TYPE: Final = re.compile(
     rb"(?:ACK|ADT|DFT|MDM|OML|ORL|ORM|ORR|ORU|OUL|QBP|QRY|RSP|SIU|VXU"  # which stand there without an event, too
     rb"|[A-Z][A-Z0-9]{2}(?=[^A-Za-z0-9][A-Z]))(?:[^A-Za-z0-9]([A-Z][A-Z0-9]{2})(?:[^A-Za-z0-9][A-Z0-9_]{0,20})?)?",

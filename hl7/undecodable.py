@@ -69,13 +69,13 @@ def place_of(raw: bytes, at: int, codec: str, separators: Separators) -> str:
 
 
 def _segment_around(raw: bytes, at: int, mark: bytes) -> int | None:
-    """Give the start of the segment in which a byte stands; a line that begins with no segment's name belongs to the one before."""
+    """Give the start of the segment in which a byte stands; behind a LF among CRs, a line without a segment's name belongs to the one before."""
     end = at
     for _ in range(LINES_MAX):
         start = max(raw.rfind(b"\r", 0, end), raw.rfind(b"\n", 0, end)) + 1 or start_of(raw)
         if _NAME.match(raw, start) and raw[start + 3 : start + 4] == mark:
             return start
-        if start <= start_of(raw):
+        if start <= start_of(raw) or raw[start - 1] != 0x0A or b"\r" not in raw:
             return None
         end = start - 1
     return None

@@ -57,7 +57,9 @@ DRAFT_KEYS = (MESSAGE_TYPE, RECEIVED_US, CLOCK_STATE, CLOCK_ERROR_US, VERDICT, B
 
 def seal(size: int, peaks: bytes, drafts: Sequence[Draft], salts: bytes) -> tuple[list[bytes], bytes, bytes, bytes]:
     """Turn drafts into records of a log of this size: (header of each, leaves joined, new peaks, root). At least one; `salts` joined."""
-    _, starts, types, received, states, errors, verdicts, particulars, bodies, _, after, _, _ = zip(*drafts, strict=True)
+    _, starts, types, received, states, errors, verdicts, particulars, bodies, _, after, _, _ = zip(
+        *drafts, strict=True
+    )
     short = [each[:MESSAGE_TYPE_CHARS_MAX] for each in types]
     columns = (short, received, states, errors, verdicts, list(map(len, bodies)), [PLAIN] * len(drafts), after)
     return seal_group(size, peaks, starts, DRAFT_KEYS, columns, COMMITMENT, salts, particulars, bodies)

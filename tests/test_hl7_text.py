@@ -19,11 +19,35 @@ WITH_TRUNCATION = read_separators(b"MSH|^~\\&#|")
 
 
 def message(
-    value: bytes | str, *, declared: bytes | str = b"", codec: str = "utf-8", mark: bytes = b"^~\\&", scheme: bytes = b""
+    value: bytes | str,
+    *,
+    declared: bytes | str = b"",
+    codec: str = "utf-8",
+    mark: bytes = b"^~\\&",
+    scheme: bytes = b"",
 ) -> bytes:
     data = value.encode(codec) if isinstance(value, str) else value
     declared = declared.encode() if isinstance(declared, str) else declared
-    header = b"|".join([b"MSH", mark, b"LAB", b"C", b"H", b"M", b"20260101", b"", b"ORU^R01", b"W1", b"T", b"2.9", *[b""] * 5, declared, b"", scheme])
+    header = b"|".join(
+        [
+            b"MSH",
+            mark,
+            b"LAB",
+            b"C",
+            b"H",
+            b"M",
+            b"20260101",
+            b"",
+            b"ORU^R01",
+            b"W1",
+            b"T",
+            b"2.9",
+            *[b""] * 5,
+            declared,
+            b"",
+            scheme,
+        ]
+    )
     return header + b"\rPID|1||7|" + b"\rOBX|1|TX|X||" + data + b"|mmol\rZLB|end\r"  # fmt: skip
 
 
@@ -93,7 +117,12 @@ def test_characters_that_hold_separators_do_not_divide_a_field(declared, codec):
     plain = [each for each in wide if len(_bytes(each, codec)) > 1][:50]
     for each in [*held, *plain]:
         text = Text(message(f"a{each}b^c", declared=declared, codec=codec))
-        assert [text.get(path).text for path in ("OBX-5.1", "OBX-5.2", "OBX-6", "ZLB-1")] == [f"a{each}b", "c", "mmol", "end"]
+        assert [text.get(path).text for path in ("OBX-5.1", "OBX-5.2", "OBX-6", "ZLB-1")] == [
+            f"a{each}b",
+            "c",
+            "mmol",
+            "end",
+        ]
     assert bool(held) == hides_separators(codec)
 
 
@@ -120,7 +149,9 @@ def test_a_character_broken_at_a_fields_end_costs_no_other_field():
         assert list(text.flagged()) == [("PID-4", Flag.UNDECODABLE)]
 
 
-@pytest.mark.parametrize(("declared", "scheme"), [("~ISO IR87", "ISO 2022-1994"), ("ISO IR87", ""), ("ASCII~ISO IR87~ISO IR159", "")])
+@pytest.mark.parametrize(
+    ("declared", "scheme"), [("~ISO IR87", "ISO 2022-1994"), ("ISO IR87", ""), ("ASCII~ISO IR87~ISO IR159", "")]
+)
 def test_japanese_by_escape_sequences_of_iso_2022_is_divided_where_its_sender_divided_it(declared, scheme):
     kanji = "".join(bytes((0xB0, mark | 0x80)).decode("euc_jp") for mark in b"|^~\\&")
     parts = b"^".join([kanji.encode("iso2022_jp")] * 2)
@@ -211,7 +242,10 @@ def test_known_escapes_are_what_they_stand_for_and_others_stay_and_are_flagged(w
 
 def test_hexadecimal_is_read_in_the_messages_own_character_set():
     assert text_of(r"\XD3CCE1\ ", charset="cp1256")[0] == NAME + " "
-    assert text_of(rf"\X{NAME.encode('gb18030', 'replace').hex()}\ ", declared="GB 18030-2000")[1] in {Flag.NONE, Flag.UNDECODABLE}
+    assert text_of(rf"\X{NAME.encode('gb18030', 'replace').hex()}\ ", declared="GB 18030-2000")[1] in {
+        Flag.NONE,
+        Flag.UNDECODABLE,
+    }
     assert text_of(rf"\X{'中'.encode('gb18030').hex()}\ ", declared="GB 18030-2000")[0] == "中 "
 
 
@@ -249,7 +283,10 @@ def test_a_switch_of_the_character_set_holds_to_the_values_end_or_the_way_back(e
 def test_sets_of_the_left_half_are_read_by_pairs():
     kanji = "山田".encode("iso2022_jp")[3:-3]
     assert text_of(b"\\M2442\\" + kanji + b" \\C2842\\x", declared="~ISO IR87") == ("山田 x", Flag.NONE)
-    assert text_of(b"\\M242844\\" + "丂".encode("iso2022_jp_1")[4:-3] + b"\\C2842\\x", declared="~ISO IR159") == ("丂x", Flag.NONE)
+    assert text_of(b"\\M242844\\" + "丂".encode("iso2022_jp_1")[4:-3] + b"\\C2842\\x", declared="~ISO IR159") == (
+        "丂x",
+        Flag.NONE,
+    )
     assert text_of(b"\\M2442\\" + kanji[:3], declared="~ISO IR87") == ("山�", Flag.UNDECODABLE)
     assert text_of(b"\\C284A\\a\\T\\b", declared="~ISO IR14") == ("a&b", Flag.NONE)
     assert text_of(b"\\C2849\\TO", declared="~ISO IR14")[1] == Flag.NONE
@@ -296,7 +333,11 @@ def test_a_character_whose_bytes_hold_a_separator_is_written_as_hexadecimal():
     assert escape_text(f"a{each}中", STANDARD, "gb18030") == b"a\\X817C\\" + "中".encode("gb18030")
 
 
-@given(st.text(max_size=40), st.sampled_from(["utf-8", "cp1256", "iso8859_6", "gb18030", "big5", "shift_jis", "euc_kr"]), st.booleans())
+@given(
+    st.text(max_size=40),
+    st.sampled_from(["utf-8", "cp1256", "iso8859_6", "gb18030", "big5", "shift_jis", "euc_kr"]),
+    st.booleans(),
+)
 @example("\x85\n‾¥~", "shift_jis", True)
 def test_what_is_written_is_read_back_whatever_the_character_set(text, codec, is_seven_bit):
     text = text.encode(codec, "ignore").decode(codec, "ignore")
@@ -352,7 +393,20 @@ HOSTILE = st.lists(
     | st.binary(max_size=4),
     max_size=40,
 ).map(b"".join)  # fmt: skip
-CODECS = ["", "utf-8", "cp1256", "gb18030", "big5", "shift_jis", "iso2022_jp", "iso2022_kr", "hz", "johab", "euc_jp", "raw_unicode_escape"]
+CODECS = [
+    "",
+    "utf-8",
+    "cp1256",
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "iso2022_jp",
+    "iso2022_kr",
+    "hz",
+    "johab",
+    "euc_jp",
+    "raw_unicode_escape",
+]
 
 
 @given(st.sampled_from([b"MSH|^~\\&|", b"MSH|^~\\&#|", b"MSH$^", b"MSH\xe1^~\\&", b"FHS|^~\\&|\rMSH#", b"\nMSH|", b"", message(b"x", declared=b"GB 18030-2000~ISO IR87")]), HOSTILE, st.sampled_from(CODECS))  # fmt: skip
@@ -375,7 +429,20 @@ def test_no_bytes_make_the_text_view_raise_and_it_agrees_with_the_view_of_bytes(
         if b"[" not in raw:
             assert text.bytes_at(parsed) == view.get(parsed)
             assert text.get(path, is_formatted=True).text == value.text
-    for path in ("MSH-0", "MSH-1", "MSH-2", "MSH-2.3", "MSH-9.2", "MSH-18", "PID-0", "PID-3[2].4.1", "PID[2]-5", "PID-1[1]", "OBX-5.1.2", "FHS-1"):
+    for path in (
+        "MSH-0",
+        "MSH-1",
+        "MSH-2",
+        "MSH-2.3",
+        "MSH-9.2",
+        "MSH-18",
+        "PID-0",
+        "PID-3[2].4.1",
+        "PID[2]-5",
+        "PID-1[1]",
+        "OBX-5.1.2",
+        "FHS-1",
+    ):
         assert text.bytes_at(Path.parse(path)) == view.get(path), path
         text.get(path)
         text.get(path, is_formatted=True)
@@ -391,7 +458,19 @@ def test_no_file_makes_its_reader_raise(data, declared):
 def test_values_are_all_that_stands_in_a_message():
     text = Text(message('a&b^""~c', mark=b"^~\\&#"))
     assert [path for path, _ in text.values() if path[:3] != "MSH"] == [
-        *("PID-1", "PID-3", "OBX-1", "OBX-2", "OBX-3", "OBX-5.1.1", "OBX-5.1.2", "OBX-5.2", "OBX-5[2]", "OBX-6", "ZLB-1"),
+        *(
+            "PID-1",
+            "PID-3",
+            "OBX-1",
+            "OBX-2",
+            "OBX-3",
+            "OBX-5.1.1",
+            "OBX-5.1.2",
+            "OBX-5.2",
+            "OBX-5[2]",
+            "OBX-6",
+            "ZLB-1",
+        ),
     ]
     assert next(iter(text.values())) == ("MSH-3", ("LAB", State.VALUED, Flag.NONE, text.charset))
 
