@@ -41,7 +41,21 @@ RULES = Rules(
     senders=("HIS*|*", "[!a-z]*"), types=("ADT^A0?", "ORU", "VXU"), versions=("2.5", "2.5.1", "2.3"), processing_ids=("P", "T"), required=("PID-3.1", "MSH-7"),
     routes=(Rule(types=("ORU^R01",), when=(("OBX-8", ("HH", "LL")),), stream="critical"), Rule(when=(("PID-3[2].4.1", ("GOV",)), ("MSH-2", ("^~\\&",))), stream=""), Rule(senders=("X*",), stream="")),
 )  # fmt: skip
-PATHS = ("MSH-0", "MSH-1", "MSH-2", "MSH-9.2", "MSH-10", "MSH-18", "PID-3[2].4.1", "PID-5.1", "OBX[2]-5", "OBX-5[1]", "NTE-3", "FHS-2", "ZLB-1")
+PATHS = (
+    "MSH-0",
+    "MSH-1",
+    "MSH-2",
+    "MSH-9.2",
+    "MSH-10",
+    "MSH-18",
+    "PID-3[2].4.1",
+    "PID-5.1",
+    "OBX[2]-5",
+    "OBX-5[1]",
+    "NTE-3",
+    "FHS-2",
+    "ZLB-1",
+)
 CODECS = ("", "", "", "utf-8", "cp1256", "iso8859_6", "gb18030", "big5", "shift_jis", "iso2022_jp", "euc_kr", "ascii")
 MARKS = (b"|", b"^", b"~", b"\\", b"&", b"#", b"\r", b"\n", b"\r\n", b"\x0b", b"\x1c", b"\x1c\r", b"$", b"\0")
 WORDS = (
@@ -186,15 +200,24 @@ def judged(raw: bytes, dice: random.Random) -> None:
         assert (verdict.facts is None) == (verdict.code == NotEr7.code)
         if verdict.facts is not None and rules is NO_RULES:
             head = Message(header(raw))
-            assert (head.get("MSH-10") or b"", head.get("MSH-18") or b"") == (verdict.facts.control_id, verdict.facts.route.character_set)
+            assert (head.get("MSH-10") or b"", head.get("MSH-18") or b"") == (
+                verdict.facts.control_id,
+                verdict.facts.route.character_set,
+            )
 
 
 def answered(raw: bytes, dice: random.Random) -> None:
     """A reply is MSH, MSA and perhaps ERR, without a byte that ends a frame; MSA-2 is MSH-10 where that can be read."""
     verdict = check(raw, dice.choice((NO_RULES, RULES)))
     expected = dice.choice((b"", b"7"))
-    replies = [acknowledge(raw, verdict, control_id=b"N1", now=NOW, expected=expected, is_application=dice.random() < 0.2)]
-    replies.append(refuse(raw[: dice.choice((60, 6000))], ack_code="AR", error_code="207", text="No room", control_id=b"N1", now=NOW))
+    replies = [
+        acknowledge(raw, verdict, control_id=b"N1", now=NOW, expected=expected, is_application=dice.random() < 0.2)
+    ]
+    replies.append(
+        refuse(
+            raw[: dice.choice((60, 6000))], ack_code="AR", error_code="207", text="No room", control_id=b"N1", now=NOW
+        )
+    )
     for reply in replies:
         assert not {0x0B, 0x1C, 0x0A} & set(reply)
         assert [segment[:3] for segment in reply.split(b"\r")] in ([b"MSH", b"MSA", b""], [b"MSH", b"MSA", b"ERR", b""])
@@ -203,9 +226,15 @@ def answered(raw: bytes, dice: random.Random) -> None:
     wanted = (verdict.facts or salvage(raw)).control_id
     foreign = verdict.facts is None or Message(replies[0]).separators.field != read_separators(header(raw)).field
     wanted = wanted.replace(b"|", b"\\F\\") if foreign else wanted
-    assert Message(replies[0]).read(("MSA-1", "MSA-2")) == [verdict.ack_code.encode(), wanted.translate(None, b"\r\n\x0b\x1c")[:4096]]
+    assert Message(replies[0]).read(("MSA-1", "MSA-2")) == [
+        verdict.ack_code.encode(),
+        wanted.translate(None, b"\r\n\x0b\x1c")[:4096],
+    ]
     if verdict.facts is not None:
-        assert all(len(code) in {0, 2} for code in reply_codes(asked(verdict.facts.route, "enhanced"), verdict, answers_application=True))
+        assert all(
+            len(code) in {0, 2}
+            for code in reply_codes(asked(verdict.facts.route, "enhanced"), verdict, answers_application=True)
+        )
 
 
 def batch(raw: bytes, dice: random.Random) -> None:
@@ -220,7 +249,10 @@ def batch(raw: bytes, dice: random.Random) -> None:
     whole, verdicts = check_batch(raw, found, RULES)
     assert len(verdicts) == len(found.messages)
     assert isinstance(whole.outcome, Outcome)
-    replies = [acknowledge(raw[slice(*span)], verdict, control_id=b"N1", now=NOW) for span, verdict in zip(found.messages, verdicts, strict=True)]
+    replies = [
+        acknowledge(raw[slice(*span)], verdict, control_id=b"N1", now=NOW)
+        for span, verdict in zip(found.messages, verdicts, strict=True)
+    ]
     reply = reply_to_batch(found, replies, control_id=b"B1", now=NOW)
     assert not {0x0B, 0x1C, 0x0A} & set(reply)
     again = divide(reply)
@@ -242,7 +274,12 @@ def sequence(raw: bytes, dice: random.Random) -> None:
         step = receive(last, number, b"\1" * 32, is_refused=dice.random() < 0.5)
         assert isinstance(step, Step)
         assert step.last is None or Last.read(step.last.encode()) == step.last
-        move = hear(Link(dice.choice(list(Mood)), dice.randrange(1, 5)), number, dice.randrange(4), is_positive=dice.random() < 0.5)
+        move = hear(
+            Link(dice.choice(list(Mood)), dice.randrange(1, 5)),
+            number,
+            dice.randrange(4),
+            is_positive=dice.random() < 0.5,
+        )
         assert move.stored >= 0
 
 
@@ -297,7 +334,9 @@ def main() -> int:
             if number % 200 == 199 or done == chosen.messages:
                 rate = done / (time.monotonic() - started)
                 print(f"{done:,} messages, {rate:,.0f} a second", flush=True)
-    print(f"{len(stock())} messages mutated {done:,} times (seed {chosen.seed}), each to one of {len(targets)} targets; no failure")
+    print(
+        f"{len(stock())} messages mutated {done:,} times (seed {chosen.seed}), each to one of {len(targets)} targets; no failure"
+    )
     print("taken for HL7: " + ", ".join(f"{name} {many:,}" for name, many in total.items()))
     return 0
 
