@@ -1,6 +1,6 @@
 """Other people's views of messages, for tests/compare_hl7_views.py. Runs in peers/py alone: `python -I tests/peer_views.py hl7|hl7apy`.
 
-Reads {"path", "text"} a line, writes {"path", "error", "rows"} a line; a row is a segment's name and [field, repetition, component, subcomponent, text] of each leaf.
+Reads {"path", "text"} a line, writes {"path", "error", "rows"} a line; a row is a segment's name and [field, repetition, component, subcomponent, text] of each leaf; hl7apy's are whole repetitions.
 """
 
 import json
@@ -40,9 +40,6 @@ def rows_of_hl7apy(text):
             number = number_of(field.name)
             seen[number] = at = seen.get(number, 0) + 1
             leaves.append([number, at, 0, 0, field.to_er7()])
-            for component in field.children:
-                if len(field.children) > 1 and number_of(component.name):
-                    leaves.append([number, at, number_of(component.name), 0, component.to_er7()])
         yield [segment.name, leaves]
 
 
