@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from hl7.check import Outcome, Verdict
 from hl7.errors import NotEr7
 from hl7.message import Facts, Route, facts, header
+from hl7.salvage import salvage
 from hl7.separators import STANDARD, Separators, escape, read_separators
 
 COPIED_BYTES_MAX: Final = (
@@ -42,9 +43,6 @@ _ERROR_TEXTS: Final = {  # HL7 table 0357
 }
 _ACCEPTED: Final = Outcome.ACCEPTED
 _NEVER: Final = b"NE"  # HL7 table 0155
-_NOTHING: Final = Facts(
-    Route(processing_id=b"P", version=b"2.5"), b""
-)  # a reply to bytes without MSH still has to parse
 
 
 class _Complaint(NamedTuple):
@@ -149,9 +147,9 @@ def _reply(raw: bytes, found: Facts | None, complaint: _Complaint | None, form: 
             dialect = _dialect(header(raw)[:_DECLARATION_BYTES])
             found = found or facts(raw)
     except NotEr7:
-        found = _NOTHING
+        found = _rewritten(salvage(raw), _without_mark)
     if dialect.is_foreign:
-        found = _rewritten(found, lambda value: value.replace(b"|", b"\\F\\"))
+        found = _rewritten(found, _without_mark)
     if dialect is not _STANDARD:
         form = form._replace(own_id=escape(_clean(form.own_id, COPIED_BYTES_MAX), dialect.separators))
     segments = _segments(found, dialect, form, complaint)
@@ -194,6 +192,11 @@ def _msa(control_id: bytes, dialect: _Dialect, form: _Form, text: str) -> bytes:
 
 def _rewritten(found: Facts, write: Callable[[bytes], bytes]) -> Facts:
     return Facts(Route._make(map(write, found.route)), write(found.control_id))
+
+
+def _without_mark(value: bytes) -> bytes:
+    """Write a value of another dialect so that it is one in the usual one."""
+    return value.replace(b"|", b"\\F\\")
 
 
 def _clean(value: bytes, bytes_max: int) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import field as _field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from hl7.charsets import Source, can_be_framed, charset_of
 from hl7.errors import (
     EventNotAllowed,
     Hl7Error,
@@ -25,7 +26,8 @@ from hl7.errors import (
 from hl7.globs import Globs, compile_globs, events_of_type, first_of, is_allowed_sender, text_of
 from hl7.message import Facts, Message, Path, Route, facts, header
 from hl7.routing import Rule, choose
-from hl7.separators import codec, read_separators
+from hl7.separators import read_separators
+from hl7.undecodable import place_of_undecodable
 
 _NULL: Final = b'""'  # HL7 2.5.3: "delete this value", so nothing a rule could be content with
 
@@ -54,14 +56,6 @@ class Verdict(NamedTuple):
     location: str
     text: str
     facts: Facts | None
-
-
-def can_be_framed(name: str) -> bool:
-    """Tell whether a codec exists and leaves ASCII as it is; UTF-16 and UTF-32 do not."""
-    try:
-        return "MSH|\r".encode(name) == b"MSH|\r"
-    except (LookupError, UnicodeError):
-        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +110,9 @@ def check(raw: bytes, rules: Rules = NO_RULES) -> Verdict:
         if refusal is not None:
             return verdict_of(refusal[0], refusal[1], found)
     if not raw.isascii():
-        error = _text_error(raw, rules, found.route)
-        if error is not None:
-            return verdict_of(error, "MSH^1^18", found)
+        warning = _text_error(raw, rules, found.route)
+        if warning is not None:
+            return verdict_of(warning[0], warning[1], found)
     return Verdict(_ACCEPTED, "", "AA", "", "", "", found)
 
 
@@ -174,25 +168,18 @@ def _is_fragment(message: Message) -> bool:
     return any(value and value != _NULL for value in message.read(("MSH-14", "DSC-1")))
 
 
-def _text_error(raw: bytes, rules: Rules, route: Route) -> type[Hl7Error] | None:
-    """Decide whether bytes above 127 can be text: by the feed's setting, else MSH-18, else the feed's default."""
-    known = rules.charset or _declared_codec(raw, route.character_set, rules.charset_default)
+def _text_error(raw: bytes, rules: Rules, route: Route) -> _Refusal:
+    """Decide whether bytes above 127 are text: by the feed's setting, else MSH-18, else the feed's default; else name the first field that is none."""
+    separators = read_separators(header(raw))
+    declared = route.character_set
+    charset = charset_of(declared, separators.repetition, rules.charset, rules.charset_default)
     try:
-        raw.decode(known or "utf-8")
+        raw.decode(charset.codec)
     except UnicodeError:
-        return UndecodableText
-    return None if known else UnknownCharacterSet
-
-
-def _declared_codec(raw: bytes, declared: bytes, default: str) -> str | None:
-    """Return the codec that MSH-18 names, the default where it is empty or null; None where the name is unknown."""
-    known = codec(declared)
-    if known is None:
-        repetition = read_separators(header(raw)).repetition
-        if repetition is not None:  # HL7 2.14.9.18: the first is the message's, later ones are reached by escapes
-            declared = declared.split(bytes([repetition]), 1)[0]
-        known = codec(declared) if declared.strip(b' "') else default
-    return known
+        place = place_of_undecodable(raw, charset, separators)
+        if place is not None:
+            return UndecodableText, place
+    return (UnknownCharacterSet, "MSH^1^18") if charset.source is Source.UNKNOWN else None
 
 
 def _location(path: Path) -> str:

@@ -130,8 +130,10 @@ class Message:
         if found is None:
             return None
         start, end = found[0] + self._start, found[1] + self._start
-        # The kernel's field 0 is the segment's name; the separator is the byte behind it.
-        return (end, end + 1) if path.is_field_separator else (start, end)
+        if not path.is_field_separator:
+            return start, end
+        # The kernel's field 0 is the segment's name; the separator is the byte behind it, if the segment does not end there.
+        return (end, end + 1) if self.raw[end : end + 1] == bytes([self.separators.field]) else None
 
     @property
     def count(self) -> int:
@@ -225,13 +227,19 @@ def header(raw: bytes) -> bytes:
 
 
 def _divided(body: bytes, field: int) -> bytes:
-    """Return the body, or a copy of the same length where LFs that begin a segment among CRs are CRs.
+    """Return the body, or a copy of the same length where LFs among CRs that begin a segment, or end one, are CRs.
 
-    The index takes LF for a segment's end only where there is no CR at all. Messages put together by hand have both.
+    The index takes LF for a segment's end only where there is no CR at all. Messages put together by hand have both, and files end in a LF.
     """
     if b"\n" not in body or b"\r" not in body:
         return body
-    return re.sub(rb"\n(?=[A-Z][A-Z0-9]{2}" + re.escape(bytes([field])) + rb")", b"\r", body)
+    return _ending_line(field).sub(b"\r", body)
+
+
+@lru_cache(maxsize=64)  # a site speaks a handful of dialects
+def _ending_line(field: int) -> re.Pattern[bytes]:
+    """Pattern of a LF before a segment's name, before a CR, or at the end; LFs in a row are looked at once, so it is linear."""
+    return re.compile(rb"\n(?=[A-Z][A-Z0-9]{2}" + re.escape(bytes([field])) + rb"|[\r\n]|\Z)")
 
 
 def facts(raw: bytes) -> Facts:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
-from hl7.check import can_be_framed
+from hl7.charsets import can_be_framed
 from hl7.message import Path as Hl7Place
 from node.addresses import Address, Network, parse_listen, parse_network
 

@@ -3,14 +3,19 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import apsw
 
 from hl7.batch import check_batch, divide
-from hl7.check import Verdict, check
+from hl7.charsets import of_file
+from hl7.check import Rules, Verdict, check
+from hl7.errors import NotEr7
+from hl7.escapes import Flag
 from hl7.message import Facts, Route
 from hl7.mllp import Decoder, Frame
+from hl7.text import Text
 from node.catalogue import entries
 from node.clock import iso
 from node.config import Config
@@ -24,9 +29,19 @@ from sync.record import Kind, Record
 
 FILE_BYTES_MAX = 64 * 1024 * 1024  # read whole: a day of a small hospital
 REPORT_ROWS_MAX = 1000  # a screen has fifty; more is the gateway's page
+NOTES_MAX = 20  # of one message: the first shows what is wrong with its sender's text
 STORE_NAME = "outbox.db"
 
 _NEXT = re.compile(rb"(?<=[\r\n])(?=(?:MSH|FHS)[^A-Za-z0-9 \r\n])")
+
+_FLAGS = {
+    Flag.UNDECODABLE: "bytes that are no text in this character set",
+    Flag.OUTSIDE: "MSH-18 says ASCII, and this is not; read by the feed's default",
+    Flag.UNDECLARED: "switches to a character set that MSH-18 does not name",
+    Flag.LOCAL: "a local escape sequence that is kept as it stands",
+    Flag.UNKNOWN: "an escape character that begins nothing known",
+    Flag.TRUNCATED: "ends in the truncation character: the sender had more",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +56,7 @@ class Judged:
     location: str
     stream: str
     is_test: bool
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """It as a technician reads it: one line, and one more with what to do."""
@@ -51,10 +67,16 @@ class Judged:
         yield f"{when}{self.control_id or '(no id)'}  {self.message_type or '(no type)'}  {self.outcome}{mark} -> {self.stream}{wrong}"
         if self.code in entries():
             yield f"    {entries()[self.code].hint}"
+        yield from (f"    {note}" for note in self.notes)
 
 
 def messages_in(data: bytes) -> list[bytes]:
-    """The messages of a file: of MLLP frames where it holds any, else each that begins with MSH (FHS for a batch), line ends made CR."""
+    """The messages of a file: of MLLP frames where it holds any, else each that begins with MSH (FHS for a batch), line ends made CR.
+
+    A file in UTF-16 is judged by its text in UTF-8, the only way in which MLLP can carry it.
+    """
+    wide = of_file(data)
+    data = data if wide is None else wide.raw
     if data.startswith(b"\x0b"):
         decoder = Decoder(FILE_BYTES_MAX)
         return [event.payload for event in [*decoder.receive(data), *decoder.finish()] if isinstance(event, Frame)]
@@ -73,15 +95,24 @@ def judge(feed: Mllp, data: bytes) -> list[Judged]:
         parts = [raw] if batch is None else [raw[start:end] for start, end in batch.messages]
         for part, verdict in zip(parts, verdicts, strict=True):
             stream, is_test = way_of(part, verdict, feed, rules, is_trial=False)
-            found.append(_judged(verdict, stream or feed.stream, is_test=is_test))
+            found.append(_judged(verdict, stream or feed.stream, _notes(part, rules), is_test=is_test))
     return found
 
 
-def _judged(verdict: Verdict, stream: str, *, is_test: bool) -> Judged:
+def _notes(raw: bytes, rules: Rules) -> tuple[str, ...]:
+    """Say which values a reader should look at: text that is none, unknown escapes, cut values."""
+    try:
+        flagged = islice(Text(raw, charset=rules.charset, charset_default=rules.charset_default).flagged(), NOTES_MAX)
+    except NotEr7:
+        return ()
+    return tuple(f"{path}: {_FLAGS[flag]}" for path, flags in flagged for flag in flags if flag in _FLAGS)
+
+
+def _judged(verdict: Verdict, stream: str, notes: tuple[str, ...], *, is_test: bool) -> Judged:
     facts = verdict.facts or Facts(Route(), b"")
     return Judged(
         at="", message_type=facts.route.message_type.decode("utf-8", "replace"), control_id=facts.control_id.decode("utf-8", "replace"),
-        outcome=verdict.outcome.name.lower().replace("_", "-"), code=verdict.code, location=verdict.location, stream=stream, is_test=is_test,
+        outcome=verdict.outcome.name.lower().replace("_", "-"), code=verdict.code, location=verdict.location, stream=stream, is_test=is_test, notes=notes,
     )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def test_a_warning_is_an_aa_with_an_err_of_severity_w_from_2_5_on():
     raw = ORU.replace(b"700001", "اختبار".encode("cp1256"))
     assert reply_to(raw % b"2.6").split(b"\r")[1:] == [
         b"MSA|AA|W0001",
-        b"ERR||MSH^1^18|102^Data type error^HL70357|W||||" + UndecodableText.text.encode(),
+        b"ERR||PID^1^3|102^Data type error^HL70357|W||||" + UndecodableText.text.encode(),
         b"",
     ]
     assert reply_to(raw % b"2.4").split(b"\r")[1:] == [b"MSA|AA|W0001", b""]

@@ -222,3 +222,25 @@ def test_facts_of_the_usual_separators_are_those_of_the_index(raw: bytes) -> Non
     values = er7_read(head, er7_index(head, read_separators(head).kernel), message._ROUTING)
     found = facts(raw)
     assert [*found.route, found.control_id] == [value or b"" for value in values]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b"\n\r", b"\n\r\n\r"])
+def test_lfs_that_end_a_segment_among_crs_are_no_value(end):
+    raw = b"MSH|^~\\&|A|B|C|D|||ADT^A01|W1|P|2.6" + end + b"PID|1||7\rNTE|1||a\nb|" + end
+    message = Message(raw)
+    assert message.read(["MSH-12", "PID-3", "NTE-3", "NTE-4", "NTE-5"]) == [b"2.6", b"7", b"a\nb", b"", None]
+    assert facts(raw).route.version == b"2.6"
+    assert message.count == 3
+
+
+def test_a_header_that_is_its_name_alone_has_no_separator():
+    message = Message(b"FHS|^~\\&|A\rMSH\rMSH|^~\\&|B\r")
+    assert message.read(["FHS-1", "MSH-0", "MSH-1", "MSH-2", "MSH[2]-1", "MSH[2]-3"]) == [
+        b"|",
+        b"MSH",
+        None,
+        None,
+        b"|",
+        b"B",
+    ]
+    assert message.span("MSH-1") is None
