@@ -53,6 +53,12 @@ def unwatched(look: Callable[..., Any]) -> Callable[..., Any]:
     return looked
 
 
+def _gist(note: bytes) -> tuple[str, Any]:
+    """What a receipt says, and the gateway's signature. A node puts its own line beside it where the receipt came short: another of its keys may have signed there."""
+    parsed = parse_note(note)
+    return parsed.text, parsed.signatures[-1]
+
+
 class Truth:
     """The oracle of one world."""
 
@@ -65,9 +71,8 @@ class Truth:
         self.twice: set[Message] = set()  # waited for their answer when a disk was rolled back
         self.fences: dict[str, tuple[Any, int]] = {}  # fence -> the start that got it
         self.starts: dict[Any, str] = {}  # and the other way round
-        self.notes: dict[
-            bytes, int
-        ] = {}  # receipts that a gateway gave, and how often its disk had been rolled back then
+        # receipts that a gateway gave, and how often its disk had been rolled back then
+        self.notes: dict[tuple[str, Any], int] = {}
         self.given: dict[str, int] = {}  # the same for fences
         self.kept: dict[tuple[str, str], int] = {}  # (ledger, origin) -> largest receipt that any box kept
         self.rolled_back = 0  # how often the gateway's disk was
@@ -123,13 +128,14 @@ class Truth:
         if isinstance(effect, KeepReceipt):
             self.world.counts["effects"] += 1  # its sync
             said = parse_checkpoint(parse_note(effect.note).text)
-            if (str(effect.origin), effect.size, said.root) not in self.heads or effect.note not in self.notes:
+            gist = _gist(effect.note)
+            if (str(effect.origin), effect.size, said.root) not in self.heads or gist not in self.notes:
                 broken(f"kept a receipt of {effect.size} that no gateway gave")
             cursor = (uplink._ledger, str(effect.origin))
             before, rolled_back = box.kept.get(cursor, (0, 0))
-            if effect.size < before and rolled_back == self.notes[effect.note]:
+            if effect.size < before and rolled_back == self.notes[gist]:
                 broken(f"kept a receipt of {effect.size} after one of {before}")
-            box.kept[cursor] = (effect.size, self.notes[effect.note])
+            box.kept[cursor] = (effect.size, self.notes[gist])
             self.kept[cursor] = max(self.kept.get(cursor, 0), effect.size)
             if own_root(box, uplink.logs._streams[effect.origin], effect.size) != said.root:
                 broken(f"kept a receipt of another root at {effect.size}")
@@ -208,7 +214,7 @@ class Truth:
         if not centre.connection.get_autocommit():
             broken("receipted inside a transaction")
         self.scan(centre)
-        self.notes[note] = self.rolled_back
+        self.notes[_gist(note)] = self.rolled_back
         said = parse_checkpoint(parse_note(note).text)
         if (str(said.origin), said.size, said.root) not in self.heads:
             # of two batches in one transaction the first is receipted too
