@@ -16,14 +16,19 @@ import structlog
 import uvloop
 
 import native
+from hl7.fhir import JSON
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
-from node.config import Config
+from node.config import AnyFeed, Config
+from node.config_fhir import Fhir
 from node.control import ControlServer
 from node.errors import DataFolderTaken, RepairUnfinished
+from node.feeds.fhir import FhirFeed
+from node.feeds.fhir_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames
+from node.feeds.plug import Plug
 from node.highwater import HighWater
 from node.intake import Intake, make_door
 from node.key_change import hand_over
@@ -73,9 +78,10 @@ class Core:
         self._highwater = HighWater(mark, self._clock.monotonic)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uplink: Lanes | None = None
-        self._feeds: list[MllpFeed] = []
+        self._feeds: list[Plug] = []
         self._frames = OpenFrames()
         self._quality = Quality(self._clock, config.civil_number.rule() if config.civil_number else None)
+        self._workshop = Workshop(self._frames)
         self._writer = Writer(
             self._open_outbox,
             queue_records_max=config.outbox.queue_records_max,
@@ -197,11 +203,16 @@ class Core:
             highwater=self._highwater,
         )  # fmt: skip
 
-    def _make_feed(self, feed: Any, intake: Intake) -> MllpFeed:  # config.Feed; the next kinds widen it
+    def _make_feed(self, feed: AnyFeed, intake: Intake) -> Plug:
+        facility = self._config.node.facility
         door = make_door(
-            facility=self._config.node.facility, feed=feed.name, stream=feed.stream, content_type=CONTENT_TYPE,
+            facility=facility, feed=feed.name, stream=feed.stream, content_type=JSON if isinstance(feed, Fhir) else CONTENT_TYPE,
             rejected_per_hour_max=feed.rejected_per_hour_max,
         )  # fmt: skip
+        if isinstance(feed, Fhir):
+            return FhirFeed(
+                feed, door, intake, clock=self._clock, alarms=self._alarms, facility=facility, workshop=self._workshop
+            )
         prefix = f"{self._boot.hex()[:8]}-{feed.name[:8]}-"
         numbers = None
         if feed.sequence_numbers != "ignored":
@@ -267,7 +278,7 @@ class Core:
             "link": link, "alarms": self._alarms.standing(), "queued": self._writer.queued(),
         }  # fmt: skip
 
-    def _feed_status(self, feed: MllpFeed) -> dict[str, Any]:
+    def _feed_status(self, feed: Plug) -> dict[str, Any]:
         counts = asdict(feed.door.counts)
         return {
             **counts,
@@ -276,6 +287,7 @@ class Core:
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
             "quality": self._quality.document(feed.feed.name),
+            **(feed.facts() if isinstance(feed, FhirFeed) else {}),
         }
 
     async def _probe(self) -> str:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 import hl7.errors
+import hl7.fhir_errors
 import node.errors
 import sync.errors
 
@@ -40,7 +41,7 @@ def _subclasses(base: type[Any]) -> Iterable[type[Any]]:
 def entries() -> Mapping[str, Entry]:
     """All entries by code. Raises ValueError where two share a code."""
     found: dict[str, Entry] = {}
-    for base in (hl7.errors.Hl7Error, sync.errors.SyncError, node.errors.NodeError):
+    for base in (hl7.errors.Hl7Error, hl7.fhir_errors.FhirError, sync.errors.SyncError, node.errors.NodeError):
         for each in (base, *_subclasses(base)):
             _add(
                 found,
@@ -66,7 +67,7 @@ def _add(found: dict[str, Entry], entry: Entry) -> None:
 _PAGE: Final = """# Error codes
 
 Written by `python -m node.catalogue`; a test holds this page to the code. Logs, replies, the technician's page and `wasl doctor` name these codes.
-*Fault* is who has to act; *reply* what a waiting peer is told (MSA-1, or an HTTP status at the gateway); *again* whether the same may pass later.
+*Fault* is who has to act; *reply* what a waiting peer is told (MSA-1, or an HTTP status); *again* whether the same may pass later.
 The gateway's own codes (GWY) stand in `gateway/errors.py`, the verdicts of the page (VRD) in `node/web/verdict.py`.
 
 | code | fault | reply | again | what to do |

@@ -9,13 +9,14 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from hl7.civil_number import CivilNumber
 from node.addresses import Address, parse_listen
-from node.config_feeds import MIB, Mllp, Tls
+from node.config_feeds import MIB, Feed, Mllp, Tls
+from node.config_fhir import Fhir
 from node.config_kinds import (
     DscpClass,
     FilePath,
@@ -26,9 +27,10 @@ from node.config_kinds import (
     SourceAddress,
     Table,
     Text,
+    not_empty,
     whole,
 )
-from node.config_problems import ConfigError, Problem, Source, problems_of
+from node.config_problems import TAG, ConfigError, Problem, Source, problems_of
 from node.toml_lines import Place, read_lines
 from sync.session import EARLIER_KEYS_MAX
 
@@ -212,6 +214,30 @@ class Stream(Table):
     test: bool = False
 
 
+class OfNoKind(Feed):
+    """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    kind: Literal["mllp", "fhir"]
+    listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
+
+
+def _kind_of(values: Any) -> str:
+    kind = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
+    return f"{TAG}{kind}" if kind in {"mllp", "fhir"} else f"{TAG}none"
+
+
+if TYPE_CHECKING:
+    AnyFeed = Mllp | Fhir
+else:
+    AnyFeed = Annotated[
+        Annotated[Mllp, Tag(f"{TAG}mllp")]
+        | Annotated[Fhir, Tag(f"{TAG}fhir")]
+        | Annotated[OfNoKind, Tag(f"{TAG}none")],
+        Discriminator(_kind_of),
+    ]
+
+
 class Config(Table):
     """The whole file. `load` adds to `streams` those that only a feed names, in lane routine."""
 
@@ -223,7 +249,7 @@ class Config(Table):
     log: Log = Log()
     civil_number: Civil | None = None
     streams: tuple[Stream, ...] = ()
-    feeds: tuple[Mllp, ...] = ()
+    feeds: tuple[AnyFeed, ...] = ()
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------------
@@ -320,7 +346,10 @@ def _of_file(path: Path, line: int, message: str) -> Problem:
 
 
 def _repeated_names(config: Config, source: Source) -> Iterator[Problem]:
-    tables: tuple[tuple[str, tuple[Stream | Mllp, ...]], ...] = (("streams", config.streams), ("feeds", config.feeds))
+    tables: tuple[tuple[str, tuple[Stream | AnyFeed, ...]], ...] = (
+        ("streams", config.streams),
+        ("feeds", config.feeds),
+    )
     for table, entries in tables:
         first: dict[str, int] = {}
         for position, entry in enumerate(entries):
@@ -354,3 +383,5 @@ def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
         for key in Tls.model_fields if feed.tls else ():
             if file := getattr(feed.tls, key):
                 yield ("feeds", position, "tls", key), file
+        for place, client in enumerate(feed.clients if isinstance(feed, Fhir) else ()):
+            yield ("feeds", position, "clients", place, "jwks"), client.jwks

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from node.toml_lines import Lines, Place
 
+TAG = "kind:"  # of a table that may be of several kinds: pydantic puts it into the place of a problem, where the file has nothing
 VALUE_CHARACTERS_MAX = 80  # of a wrong value in a message: enough to find it, and a line stays a line
 
 
@@ -89,16 +90,17 @@ def problems_of(refusal: ValidationError, model: type[BaseModel], source: Source
 
 
 def _problem(error: ErrorDetails, model: type[BaseModel], source: Source) -> Problem:
-    place: Place = error["loc"]
+    tagged: Place = error["loc"]
+    place = tuple(step for step in tagged if not (isinstance(step, str) and step.startswith(TAG)))
     value = error["input"]
     match error["type"]:
         case "extra_forbidden":
-            allowed = _keys_at(model, place[:-1])
+            allowed = _keys_at(model, tagged[:-1])
             return source.problem(place, "unknown key", allowed=allowed, nearest=_nearest(str(place[-1]), allowed))
         case "missing":
             return source.problem(place, "is missing")
         case "model_type" | "model_attributes_type":
-            return source.problem(place, "must be a table", allowed=_keys_at(model, place))
+            return source.problem(place, "must be a table", allowed=_keys_at(model, tagged))
         case "tuple_type":
             return source.problem(place, "must be a list")
         case "literal_error":
@@ -127,10 +129,20 @@ def _nearest(written: str, allowed: tuple[str, ...]) -> str:
 
 def _keys_at(model: type[BaseModel], place: Place) -> tuple[str, ...]:
     """List the keys that the table at `place` may have."""
+    annotation: object = model
     for step in place:
         if isinstance(step, str):
-            model = next(_models_in(model.model_fields[step].annotation), model)
+            annotation = _tagged(annotation, step) if step.startswith(TAG) else model.model_fields[step].annotation
+            model = next(_models_in(annotation), model)
     return tuple(model.model_fields)
+
+
+def _tagged(annotation: object, tag: str) -> object:
+    """Find the table with this tag inside a type."""
+    inner = get_args(annotation)
+    if any(getattr(each, "tag", None) == tag for each in inner):
+        return inner[0]
+    return next((found for each in inner if (found := _tagged(each, tag))), None)
 
 
 def _models_in(annotation: object) -> Iterator[type[BaseModel]]:

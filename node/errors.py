@@ -101,6 +101,14 @@ class SealCertificateBad(NodeError):
     hint = "The stick would have to be sealed, and the seal certificate is not good. Nothing was written: ask the centre for its present `seal.pem`."
 
 
+class ClientKeysBad(NodeError):
+    """A FHIR client's keys cannot be read."""
+
+    code = "NOD-40"
+    fault = "site"
+    hint = "The file with a FHIR client's public keys is not there or holds no JWK set. Ask the client's vendor for it and correct `jwks`."
+
+
 class LinkError(NodeError):
     """A failure of the path to the gateway: waited for and tried again, never a verdict."""
 

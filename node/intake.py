@@ -11,7 +11,19 @@ from node.clock import Clock
 from node.errors import QueueFull
 from node.writer import Outcome, Writer
 from sync.errors import NoRoom
-from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, common_start, encode_particulars
+from sync.header import (
+    CONDITIONS,
+    CONTROL_ID,
+    COUNT,
+    FRAME_BYTES,
+    FRAME_SHA256,
+    METHOD,
+    PATH,
+    PEER,
+    REFUSAL,
+    common_start,
+    encode_particulars,
+)
 from sync.outbox import Stored
 from sync.outbox_arrivals import repeat_key
 from sync.record import Draft, Kind, Verdict
@@ -83,6 +95,14 @@ class Refusal:
     location: str = ""
 
 
+class Request(NamedTuple):
+    """How a message came over HTTP: what its bytes do not say. `path` is below the feed's address, with its parameters."""
+
+    method: str
+    path: str
+    conditions: str
+
+
 class Intake:
     """Turns messages into drafts and hands them to the writer. Used from the event loop only."""
 
@@ -112,6 +132,22 @@ class Intake:
         key = repeat_key(door.feed, control_id)
         common = door.test if is_test else door.message
         self._submit(door, common, message_type, verdict, particulars, body, key, answer, fact, stream)
+
+    def store_request(
+        self, door: Door, *, common: bytes, body: bytes, message_type: str, control_id: str, peer: str, request: Request, verdict: int,
+        refusal: Refusal | None, answer: Answer,
+    ) -> None:  # fmt: skip
+        """Take a complete message that came as an HTTP request; `common` is the header's beginning for its content type."""
+        if verdict == REJECTED and not self._may_record(door):
+            answer(Counted())
+            return
+        pairs = [(CONTROL_ID, control_id), (PEER, peer), (METHOD, request.method), (PATH, request.path)]
+        if request.conditions:
+            pairs.append((CONDITIONS, request.conditions))
+        particulars = encode_particulars(
+            pairs if refusal is None else [*pairs, (REFUSAL, (refusal.code, refusal.location))]
+        )
+        self._submit(door, common, message_type, verdict, particulars, body, repeat_key(door.feed, control_id), answer)
 
     def store_broken(
         self, door: Door, *, head: bytes, length: int, sha256: bytes, control_id: str, peer: str, code: str, answer: Answer

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from node.feeds.mllp import MllpFeed
+from node.feeds.plug import Plug
 from node.lanes import Lanes
 from node.writer import Writer
 
@@ -15,7 +15,7 @@ from node.writer import Writer
 class CoreMetrics(Collector):
     """Feeds, writer and uplink as Prometheus metrics. Labels: feed, outcome, lane, path."""
 
-    def __init__(self, feeds: Iterable[MllpFeed], writer: Writer, uplink: Lanes | None) -> None:
+    def __init__(self, feeds: Iterable[Plug], writer: Writer, uplink: Lanes | None) -> None:
         self._feeds, self._writer, self._uplink = list(feeds), writer, uplink
         self._registry = CollectorRegistry()
         self._registry.register(self)

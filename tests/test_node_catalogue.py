@@ -14,8 +14,11 @@ from node.catalogue import Entry, entries, hint, page
 from node.web.verdict import STATE_OF
 
 ROOT = Path(__file__).parents[1]
-CODE = re.compile(r"(HL7|MLP|SYN|NOD|LNK|GWY|VRD|WEB)-\d\d")
+CODE = re.compile(r"(HL7|MLP|FHR|SYN|NOD|LNK|GWY|VRD|WEB)-\d\d")
 SOURCES = [file for room in ("hl7", "sync", "node") for file in sorted((ROOT / room).rglob("*.py"))]
+
+
+HTTP_STATUSES = {"201", "400", "401", "404", "405", "406", "408", "413", "415", "422"}
 
 
 def codes_in(source):
@@ -93,7 +96,7 @@ def test_every_entry_says_whose_fault_it_is_what_is_answered_and_what_to_do(code
     entry = entries()[code]
     assert CODE.fullmatch(entry.code)
     assert entry.fault in {"source", "site", "node", "centre", "link"}
-    assert entry.reply in {"none", "AA", "AE", "AR", "422"}
+    assert entry.reply in {"none", "AA", "AE", "AR"} or entry.reply in HTTP_STATUSES
     assert entry.hint[0].isupper()
     assert entry.hint.endswith((".", "?", "`"))
     assert len(entry.hint) > 20

@@ -51,7 +51,11 @@ def problems(tmp_path):
 
 def test_the_example_loads():
     config = load(EXAMPLES / "node.toml")
-    assert [feed.name for feed in config.feeds] == ["his", "laboratory"]
+    assert [(feed.name, feed.kind) for feed in config.feeds] == [
+        ("his", "mllp"),
+        ("laboratory", "mllp"),
+        ("app", "fhir"),
+    ]
     assert config.keys.ca == EXAMPLES / "pki/ca.pem"
     assert config.feeds[1].check.required == ("PID-3", "OBR-4.1")
 
@@ -148,7 +152,7 @@ def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_key(problems, t
         (SMALLEST + '[outbox]\nquota_mb = "64"\n', LINES + 2, "outbox.quota_mb", "whole number"),
         (SMALLEST + "[outbox]\nquota_mb = 15\n", LINES + 2, "outbox.quota_mb", "whole number from 16"),
         (SMALLEST + '[web]\nlisten = "::1:80"\n', LINES + 2, "web.listen", "in brackets"),
-        (SMALLEST + FEED.replace("mllp", "fhir"), LINES + 3, "feeds[his].kind", 'does not take "fhir"; allowed: mllp'),
+        (SMALLEST + FEED.replace("mllp", "fhirr"), LINES + 3, "feeds[his].kind", 'does not take "fhirr"; allowed: mllp, fhir; did you mean fhir'),
         (SMALLEST + '[log]\nlevel = "warn"\n', LINES + 2, "log.level", "did you mean warning?"),
         (SMALLEST + '[[streams]]\nname = "a"\nlane = "urgent"\n', LINES + 3, "streams[a].lane", "critical, routine, bulk"),
         (SMALLEST + FEED.replace('["127.0.0.1:2575"]', "[]"), LINES + 4, "feeds[his].listen", "must not be empty"),

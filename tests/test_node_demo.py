@@ -1,5 +1,6 @@
 """The demo as a newcomer runs it: real processes, real sockets, real kills. The tests run in the order of the story."""
 
+import base64
 import contextlib
 import json
 import os
@@ -142,9 +143,10 @@ def test_demo_json_is_there_when_all_is_ready_and_has_its_shape(demo):
     assert set(document["node"]) == {"name", "pid", "web", "feeds"}
     assert set(document["gateway"]) == {"pid", "api", "token"}
     for name, feed in document["node"]["feeds"].items():
-        assert feed == {"kind": "mllp", "stream": name, "address": feed["address"]}
-        assert feed["address"].startswith("127.0.0.1:")
-    assert set(document["node"]["feeds"]) == set(FEEDS)
+        kind, start = ("fhir", "http://127.0.0.1:") if name == "fhir" else ("mllp", "127.0.0.1:")
+        assert feed == {"kind": kind, "stream": name, "address": feed["address"]}
+        assert feed["address"].startswith(start)
+    assert set(document["node"]["feeds"]) == {*FEEDS, "fhir"}
     assert demo.status()["core"]["pid"] == document["node"]["pid"]
     assert (demo.folder / "token").stat().st_mode & 0o777 == 0o600
     assert document["gateway"]["token"] not in (demo.folder / "gateway.toml").read_text()
@@ -251,6 +253,16 @@ def test_message_without_msh_is_acknowledged_kept_and_holds_up_nobody(demo):
     (record,) = until(kept, "the message without MSH at the centre")
     assert record["verdict"] == "accepted-with-warning"
     demo.settled(more=5)
+
+
+def test_a_resource_that_is_posted_to_the_demo_is_at_the_centre(demo):
+    body = json.dumps({"resourceType": "Patient", "name": [{"text": "مريض تجريبي"}]}, ensure_ascii=False).encode()
+    url = f"{demo.document['node']['feeds']['fhir']['address']}/Patient"
+    answer = demo.http.request("POST", url, body=body, headers={"Content-Type": "application/fhir+json"})
+    assert answer.status == 201
+    (record,) = until(lambda: demo.records("fhir"), "the resource at the centre")
+    assert (record["content_type"], record["type"]) == ("application/fhir+json", "Patient")
+    assert base64.b64decode(record["body"]) == body
 
 
 def test_demo_leaves_no_process_when_it_is_stopped_and_its_state_survives(demo, http):

@@ -21,13 +21,21 @@ LOG_BYTES_MAX = 8 * 1024 * 1024  # a log that is longer when a run begins starts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoFeed:
-    """One MLLP feed, its own stream; `types` as in the node's configuration, empty = any."""
+    """One feed, its own stream; `types` as in the node's configuration, empty = any."""
 
     name: str
+    kind: str = "mllp"
     types: tuple[str, ...] = ()
 
+    def address(self, port: int) -> str:
+        """Where it listens, as its clients write it."""
+        return f"http://{HOST}:{port}/fhir" if self.kind == "fhir" else f"{HOST}:{port}"
 
-FEEDS = (DemoFeed(name="his"), DemoFeed(name="laboratory", types=("ORU^*",)), DemoFeed(name="orders", types=("ORM^*",)))
+
+FEEDS = (
+    DemoFeed(name="his"), DemoFeed(name="laboratory", types=("ORU^*",)), DemoFeed(name="orders", types=("ORM^*",)),
+    DemoFeed(name="fhir", kind="fhir"),
+)  # fmt: skip
 
 _NODE_TOML = """# Written anew by each start of the demo.
 [node]
@@ -53,7 +61,7 @@ listen = "{host}:{ports.web}"
 _FEED_TOML = """
 [[feeds]]
 name = "{feed.name}"
-kind = "mllp"
+kind = "{feed.kind}"
 listen = ["{host}:{port}"]
 """
 _GATEWAY_TOML = """# Written anew by each start of the demo.

@@ -41,9 +41,10 @@ class Stage:
         token = folder.prepare(ports)
         self.web, self.api = f"http://{HOST}:{ports.web}", f"http://{HOST}:{ports.api}"
         self._token = token
-        self.addresses = {feed.name: f"{HOST}:{ports.feed(place)}" for place, feed in enumerate(FEEDS)}
+        self.addresses = {feed.name: feed.address(ports.feed(place)) for place, feed in enumerate(FEEDS)}
         self._run = folder.next_run()
-        self._traffic = Traffic(self.addresses, run=self._run, rate=rate)
+        hospital = {feed.name: self.addresses[feed.name] for feed in FEEDS if feed.kind == "mllp"}
+        self._traffic = Traffic(hospital, run=self._run, rate=rate)
         self._witness = Witness(self.web, self.api, NODE, token, self._traffic.notebook)
         self._link = Link(HOST, ports.link, ports.sync)
         self._children = {
@@ -184,7 +185,7 @@ class Stage:
         if not self._is_announced:
             return
         feeds = {
-            feed.name: {"kind": "mllp", "stream": feed.name, "address": self.addresses[feed.name]} for feed in FEEDS
+            feed.name: {"kind": feed.kind, "stream": feed.name, "address": self.addresses[feed.name]} for feed in FEEDS
         }
         self.folder.announce(
             {
