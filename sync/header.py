@@ -14,7 +14,9 @@ VERSION, KIND, FACILITY, FEED, CONTENT_TYPE, MESSAGE_TYPE, RECEIVED_US, CLOCK_ST
 VERDICT, BODY_BYTES, PROTECTION, COMMITMENT, AFTER = range(10, 15)
 PLAIN = 0  # body protection: not sealed
 
-CONTROL_ID, PEER, METHOD, PATH, CONDITIONS, TOPIC, FILE_NAME, REFUSAL, FRAME_BYTES, FRAME_SHA256, COUNT = range(1, 12)
+CONTROL_ID, PEER, METHOD, PATH, CONDITIONS, TOPIC, FILE_NAME, REFUSAL, FRAME_BYTES, FRAME_SHA256, COUNT, SIGNATURES = (
+    range(1, 13)
+)
 
 HEADER_BYTES_MAX = 1024  # about 150 are used; a limit, because headers are permanent
 MESSAGE_TYPE_CHARS_MAX = 64  # v2 needs 15; a longer one is cut, so that every header fits its limit
@@ -57,7 +59,9 @@ DRAFT_KEYS = (MESSAGE_TYPE, RECEIVED_US, CLOCK_STATE, CLOCK_ERROR_US, VERDICT, B
 
 def seal(size: int, peaks: bytes, drafts: Sequence[Draft], salts: bytes) -> tuple[list[bytes], bytes, bytes, bytes]:
     """Turn drafts into records of a log of this size: (header of each, leaves joined, new peaks, root). At least one; `salts` joined."""
-    _, starts, types, received, states, errors, verdicts, particulars, bodies, _, after, _, _ = zip(*drafts, strict=True)
+    _, starts, types, received, states, errors, verdicts, particulars, bodies, _, after, _, _ = zip(
+        *drafts, strict=True
+    )
     short = [each[:MESSAGE_TYPE_CHARS_MAX] for each in types]
     columns = (short, received, states, errors, verdicts, list(map(len, bodies)), [PLAIN] * len(drafts), after)
     return seal_group(size, peaks, starts, DRAFT_KEYS, columns, COMMITMENT, salts, particulars, bodies)

@@ -142,6 +142,11 @@ class MllpFeed:
         self._replies += 1
         return b"%b%d" % (self._prefix, self._replies)
 
+    def reply_number(self) -> int:
+        """The same as a number: an X12 interchange has no room for a text."""
+        self._replies += 1
+        return self._replies
+
     def now(self) -> bytes:
         """The reply's time stamp; made once a second."""
         now_us = self.clock.now_us()

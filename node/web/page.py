@@ -16,7 +16,19 @@ from node.web.speech import DIRECTION, Speech, speech
 from node.web.verdict import age_seconds, room_bytes, room_days, unreadable
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
-PANELS: Final = ("state", "verdict", "attention", "flow", "link", "receipt", "storage", "core", "feeds", "streams", "quality")
+PANELS: Final = (
+    "state",
+    "verdict",
+    "attention",
+    "flow",
+    "link",
+    "receipt",
+    "storage",
+    "core",
+    "feeds",
+    "streams",
+    "quality",
+)
 STALE_SECONDS = 10  # operations, section 3: data older than this gets a banner; page.js holds the same figure
 ATTENTION_MAX = 5  # more than this is not a list to work off but a wall
 TEXT_CHARS_MAX = 160  # a peer's error text is shown, not dumped

@@ -1,0 +1,78 @@
+"""Messages of other languages on an MLLP feed: HL7 v3, CDA, X12. Stored with their own content type, answered in their own way."""
+
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hl7.foreign import Foreign, reply_no_room, reply_to
+from hl7.mllp import encode
+from node.feeds.mllp_pending import Pending
+from node.intake import Refusal
+from sync.record import Kind
+
+if TYPE_CHECKING:
+    from node.feeds.mllp_connection import Connection
+
+log = structlog.get_logger()
+
+
+def take_foreign(connection: "Connection", raw: bytes, found: Foreign, *, is_trial: bool) -> None:
+    """See to record and reply of a frame that holds no HL7 v2."""
+    pending = PendingForeign(connection, raw, found, is_test=is_trial or found.is_test)
+    if found.envelope is not None and pending.is_silent_without_room:
+        connection.block(pending)
+    connection.store(pending)
+
+
+class PendingForeign(Pending):
+    """A frame in another language, in the order of replies."""
+
+    __slots__ = ("_found", "_is_test", "_signatures")
+
+    def __init__(self, connection: "Connection", raw: bytes, found: Foreign, *, is_test: bool) -> None:
+        super().__init__(connection, raw, found.verdict)
+        self._found = found
+        self._is_test = is_test
+        self._signatures = [(mark.kind, mark.place, "") for mark in found.signatures]
+
+    @property
+    def is_silent_without_room(self) -> bool:
+        """Whether its sender wants to hear nothing where there is no room: then it waits here, and what follows it with it."""
+        return reply_no_room(self._found, own_id="", now=b"", text="") == b""
+
+    def submit(self) -> None:
+        """Hand it to the doorway."""
+        connection, found, code = self.connection, self._found, self.verdict.code
+        feed = connection.feed
+        kind = Kind.TEST if self._is_test else Kind.MESSAGE
+        feed.intake.store_typed(
+            feed.door,
+            common=feed.door.common(kind, found.content_type),
+            body=self.raw,
+            message_type=found.message_type,
+            control_id=found.control_id,
+            peer=connection.peer,
+            verdict=int(self.verdict.outcome),
+            refusal=Refusal(code=code, location=self.verdict.location) if code else None,
+            answer=self.answer,
+            signatures=self._signatures,
+            stream=feed.feed.test_stream if self._is_test else "",
+        )
+
+    def _good(self) -> bytes:
+        feed = self.connection.feed
+        reply = reply_to(
+            self._found, self.verdict.outcome, number=feed.reply_number(), own_id=str(uuid.uuid4()), now=feed.now(), text=self.verdict.text
+        )  # fmt: skip
+        return super()._good() if reply is None else _framed(reply)
+
+    def _no_room(self, text: str) -> bytes | None:
+        reply = reply_no_room(self._found, own_id=str(uuid.uuid4()), now=self.connection.feed.now(), text=text)
+        if reply is None:
+            return super()._no_room(text)
+        return encode(reply) if reply else None
+
+
+def _framed(reply: bytes) -> bytes:
+    return encode(reply) if reply else b""
