@@ -202,7 +202,7 @@ class SignatureNotGood(Hl7Error):
     code = "HL7-18"
     error_code = "207"
     text = "A valid signature of a known signer over the whole is required here"
-    hint = "This feed takes only what is signed by a known authority. The record's detail says what was found; compare the signer's certificate with `authorities`."
+    hint = "This feed takes only what a known authority signed. The record's detail says what was found; compare the signer with `authorities`."
 
 
 class FrameOversized(Hl7Error):

@@ -78,19 +78,19 @@ def begin(raw: bytes) -> Beginning | None:
     """Read the beginning; None where it is no HL7 v3. Raises XmlTrouble."""
     follower = _Follower()
     read(raw, follower, octets_max=BEGINNING_BYTES_MAX)
-    return Beginning(**follower.found) if follower.found else None
+    return follower.found if follower.found.root else None
 
 
 class _Follower:
     def __init__(self) -> None:
-        self.found: dict[str, str | Id] = {}  # type: ignore[assignment]
+        self.found = Beginning()
 
     def start(self, path: list[str], attributes: dict[str, str]) -> bool:
         namespace, _, local = path[-1].rpartition(" ")
         if len(path) == 1:
             if namespace != NAMESPACE:
                 raise Stop
-            self.found["root"] = local
+            self._set("root", local)
         elif len(path) == 2 and local in _BODY:
             raise Stop
         elif len(path) <= 4 and namespace == NAMESPACE:
@@ -103,13 +103,18 @@ class _Follower:
     def _note(self, place: tuple[str, ...], attributes: dict[str, str]) -> None:
         if (name := _IDS.get(place)) is not None:
             found = Id(_short(attributes.get("root", "")), _short(attributes.get("extension", "")))
-            self.found.setdefault(name, found)
+            self._set(name, found)
         elif place == ("templateId",):
-            self.found.setdefault("template", attributes.get("root", ""))
+            self._set("template", attributes.get("root", ""))
         elif place == ("interactionId",):
-            self.found.setdefault("interaction", attributes.get("extension", ""))
+            self._set("interaction", attributes.get("extension", ""))
         elif len(place) == 1 and place[0] in _CODES:
-            self.found.setdefault(_CODES[place[0]], attributes.get("code", "")[:8])
+            self._set(_CODES[place[0]], attributes.get("code", "")[:8])
+
+    def _set(self, name: str, value: str | Id) -> None:
+        """The first one of its kind counts."""
+        if getattr(self.found, name) in {"", Id()}:
+            self.found = self.found._replace(**{name: value})
 
 
 def _short(value: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import gc
+import importlib
 import os
 import resource
 import secrets
@@ -23,7 +24,6 @@ from node.config import AnyFeed, Config
 from node.config_fhir import Fhir
 from node.control import ControlServer
 from node.errors import DataFolderTaken, RepairUnfinished
-from node.feeds.fhir import FhirFeed
 from node.feeds.fhir_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_numbers import Numbers
@@ -210,9 +210,11 @@ class Core:
             rejected_per_hour_max=feed.rejected_per_hour_max,
         )  # fmt: skip
         if isinstance(feed, Fhir):
-            return FhirFeed(
+            # brought here: a node without such a feed does not pay for its HTTP and JOSE, 4 MB
+            made: Plug = importlib.import_module("node.feeds.fhir").FhirFeed(
                 feed, door, intake, clock=self._clock, alarms=self._alarms, facility=facility, workshop=self._workshop
             )
+            return made
         prefix = f"{self._boot.hex()[:8]}-{feed.name[:8]}-"
         numbers = None
         if feed.sequence_numbers != "ignored":
@@ -283,11 +285,11 @@ class Core:
         return {
             **counts,
             "addresses": feed.addresses(),
-            "trial_addresses": feed.trial_addresses(),
+            "trial_addresses": feed.trial_addresses() if isinstance(feed, MllpFeed) else [],
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
             "quality": self._quality.document(feed.feed.name),
-            **(feed.facts() if isinstance(feed, FhirFeed) else {}),
+            **getattr(feed, "facts", dict)(),  # what only its kind has to tell
         }
 
     async def _probe(self) -> str:

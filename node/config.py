@@ -291,9 +291,7 @@ def _all_streams(config: Config) -> tuple[Stream, ...]:
     """Those of the file, and those that only feeds name: in lane routine, test streams in lane bulk."""
     declared = {stream.name for stream in config.streams}
     named = dict.fromkeys(name for feed in config.feeds for name in _streams_of(feed) if name not in declared)
-    tests = dict.fromkeys(
-        feed.test_stream for feed in config.feeds if feed.test_stream and feed.test_stream not in declared
-    )
+    tests = dict.fromkeys(name for feed in config.feeds if (name := _test_stream_of(feed)) and name not in declared)
     return (
         *config.streams,
         *(Stream(name=name) for name in named),
@@ -301,9 +299,14 @@ def _all_streams(config: Config) -> tuple[Stream, ...]:
     )
 
 
-def _streams_of(feed: Mllp) -> list[str]:
+def _streams_of(feed: AnyFeed) -> list[str]:
     """Where a feed's production messages go."""
-    return [feed.stream, *(rule.stream for rule in feed.routes if rule.stream)]
+    routes = feed.routes if isinstance(feed, Mllp) else ()
+    return [feed.stream, *(rule.stream for rule in routes if rule.stream)]
+
+
+def _test_stream_of(feed: AnyFeed) -> str:
+    return feed.test_stream if isinstance(feed, Mllp) else ""
 
 
 def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
@@ -312,10 +315,11 @@ def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
     marked = {stream.name: stream.test for stream in config.streams}
     for position, feed in enumerate(config.feeds):
         place: Place = ("feeds", position, "test_stream")
-        if feed.test_stream and feed.test_stream in production:
-            yield source.problem(place, f'"{feed.test_stream}" is a stream of production messages')
-        elif feed.test_stream and not marked.get(feed.test_stream, True):
-            yield source.problem(place, f'the stream "{feed.test_stream}" is not marked test = true')
+        name = _test_stream_of(feed)
+        if name and name in production:
+            yield source.problem(place, f'"{name}" is a stream of production messages')
+        elif name and not marked.get(name, True):
+            yield source.problem(place, f'the stream "{name}" is not marked test = true')
     for position, stream in enumerate(config.streams):
         if stream.test and stream.name in production:
             yield source.problem(("streams", position, "test"), f'"{stream.name}" is a stream of production messages')
@@ -363,7 +367,8 @@ def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
     listeners: list[tuple[Place, Address]] = [(("web", "listen"), config.web.listen)]
     for position, feed in enumerate(config.feeds):
         listeners += [(("feeds", position, "listen"), address) for address in feed.listen]
-        listeners += [(("feeds", position, "trial_listen"), address) for address in feed.trial_listen]
+        trial = feed.trial_listen if isinstance(feed, Mllp) else ()
+        listeners += [(("feeds", position, "trial_listen"), address) for address in trial]
     for (place, address), (other_place, other) in itertools.combinations(listeners, 2):
         if address.clashes(other):
             line = source.lines.find(place)

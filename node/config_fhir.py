@@ -29,6 +29,8 @@ def _resource_type(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
+    if not text:
+        return ""
     try:
         url = urlsplit(text)
         url.port  # noqa: B018  # reading it is the check
@@ -61,7 +63,7 @@ class Fhir(Feed):
     kind: Literal["fhir"]
     listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
     # As clients know this endpoint: it stands in Location, in `metadata`, and is the audience of assertions. Empty = the first of `listen`.
-    url: Annotated[str, from_text(str, _base_url)] | Literal[""] = ""
+    url: Annotated[str, from_text(str, _base_url)] = ""
     # lenient: keeps whatever comes. normal: it is a resource of R4 at its right address. strict: and FHIR's models find no fault.
     strictness: Literal["lenient", "normal", "strict"] = "normal"
     types: tuple[Annotated[str, from_text(str, _resource_type)], ...] = ()

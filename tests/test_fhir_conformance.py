@@ -1,6 +1,7 @@
 """FHIR R4's REST pages against a running node, a test for each clause that docs/fhir.md answers with yes."""
 
 import ast
+import gzip
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -201,7 +202,7 @@ def test_a_message_or_document_with_the_same_names_and_bytes_is_stored_once(node
         ("/$process-message", {**MESSAGE, "id": "again"}),
         ("/Bundle", {**DOCUMENT, "identifier": {"value": "again"}}),
     ):
-        first, again = (http.call("POST", path, dumped(body)) for _ in range(2))
+        first, again = (http.call("POST", path, dumped(body), X_Request_Id=f"try-{n}") for n in range(2))
         assert (first.position, first.status) == (again.position, again.status)
 
 
@@ -261,6 +262,15 @@ def test_another_medium_is_415_and_another_answer_406(node, http):
         assert (answer.status, answer.codes) == (415, ["FHR-17"])
     assert http.call("GET", "/metadata", Accept="text/turtle").status == 406
     assert size(node) == before
+
+
+def test_a_compressed_body_is_415(node, http):
+    before = size(node)
+    for path in ("/Patient", "/Patient/$validate"):
+        answer = http.call("POST", path, gzip.compress(dumped(PATIENT)), Content_Encoding="gzip")
+        assert (answer.status, answer.codes) == (415, ["FHR-17"])
+    assert http.call("POST", "/Patient", dumped(PATIENT), Content_Encoding="identity").status == 201
+    assert size(node) == before + 1
 
 
 def test_a_body_without_a_content_type_is_taken_for_what_it_begins_with(node, http):

@@ -1,5 +1,6 @@
 """The FHIR feed's HTTP against clients that are slow, torn, greedy or hostile, and against crashes of its own."""
 
+import contextlib
 import hashlib
 import signal
 import ssl
@@ -12,7 +13,7 @@ from node.tools.pki import issue_gateway
 from sync.record import Kind, Verdict
 from tests.fhir_rig import DOCUMENT, OBSERVATION, PATIENT, Http, bundle, connect, dumped, fhir_node, request
 from tests.gateway_rig import Realm
-from tests.node_rig import wait_until
+from tests.node_rig import WAIT_S_MAX, wait_until
 
 MIB = 1024 * 1024
 QUICK = "import node.feeds.{module} as m; m.{name} = {value}"
@@ -92,6 +93,7 @@ def test_a_client_that_waits_for_100_continue_gets_it_or_its_refusal_before_it_s
     assert http.answer().status == 201
     http.write(head_of(expect="100-continue", content_length=str(2 * MIB)))
     assert http.answer().status == 413
+    assert http.is_closed()  # it may send the body or not: what came next would have no meaning
 
 
 def test_a_client_that_offers_http2_is_served_over_http1(http):
@@ -233,6 +235,23 @@ def test_a_head_that_does_not_end_and_a_client_that_does_not_read_are_cut_off(re
         assert node.bodies("app") == [body]
 
 
+def test_blank_lines_hold_no_connection_open(realm, tmp_path):
+    before = f"import node.feeds.fhir_http as h; h.HEAD_S_MAX = 0.3\n{SOON}"
+    with fhir_node(realm, tmp_path, before=before) as node, connect(node) as http:
+        assert http.call("GET", "/metadata").status == 200
+        http.write(b"\r\n")
+        assert http.is_closed()
+
+
+def test_a_fault_of_ours_is_a_500_that_says_so_and_the_feed_goes_on(realm, tmp_path):
+    before = "import node.feeds.fhir_app as a; honest = a.judge\ndef judge(raw, *rest):\n    assert b'x' not in raw, raw\n    return honest(raw, *rest)\na.judge = judge"
+    with fhir_node(realm, tmp_path, before=before) as node, connect(node) as http:
+        answer = http.call("POST", "/Patient", b"xSECRET")
+        assert (answer.status, answer.codes) == (500, ["NOD-00"])
+        assert http.call("POST", "/Patient", b'{"resourceType":"Patient"}').status == 201
+        assert "SECRET" not in node.text()
+
+
 def test_too_many_pipelined_requests_are_cut_off(realm, tmp_path):
     with fhir_node(realm, tmp_path, before=SLOW_DISK) as node, connect(node) as http:
         http.write(request("POST", "/Patient", dumped(PATIENT)) * 40)
@@ -293,7 +312,7 @@ def test_no_2xx_leaves_before_the_commit(realm, tmp_path):
             http.answer()
 
 
-def test_a_full_queue_is_429_and_a_full_disk_507_both_with_retry_after(realm, tmp_path):
+def test_a_full_queue_is_429_and_is_told_when_to_come_again(realm, tmp_path):
     with fhir_node(realm, tmp_path, outbox="free_mb_min = 16\nqueue_records_max = 1", before=SLOW_DISK) as node:
         http = [connect(node) for _ in range(6)]
         for each in http:
@@ -339,3 +358,30 @@ def test_a_document_of_some_mib_is_judged_beside_the_loop(node, http):
     assert len(dumped(big)) > 512 * 1024
     assert http.call("POST", "", dumped(big)).status == 201
     assert newest(node).header.message_type == "Bundle^document"
+
+
+def test_of_many_senders_no_201_is_lost_by_a_kill(realm, tmp_path):
+    answered: dict[int, bytes] = {}
+
+    def send(number: int) -> None:
+        with contextlib.suppress(ConnectionError, OSError), connect(node) as http:
+            for n in range(1000):
+                body = dumped({**OBSERVATION, "id": f"s-{number}-{n}"})
+                answer = http.call("POST", "/Observation", body)
+                assert answer.status == 201
+                answered[answer.position[2]] = body
+
+    with fhir_node(realm, tmp_path) as node:
+        for lives in range(3):
+            wanted, threads = (
+                len(answered) + 100,
+                [threading.Thread(target=send, args=(10 * lives + k,)) for k in range(6)],
+            )
+            for thread in threads:
+                thread.start()
+            wait_until("a hundred answers", lambda wanted=wanted: len(answered) >= wanted)
+            node.restart()
+            for thread in threads:
+                thread.join(WAIT_S_MAX)
+        bodies = node.bodies("app")
+        assert {seq: bodies[seq] for seq in answered} == answered

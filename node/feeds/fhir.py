@@ -1,6 +1,7 @@
 """The FHIR feed: its listeners and connections, and what its requests are judged by and answered with."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ from sync.record import Kind
 
 CHECK_S = 5.0  # how often connections are looked at for silence
 GRACE_S_MAX = 5.0  # for what is under way when the node stops; what is cut off comes again
+CLOSE_S_MAX = 0.5  # for clients to take our last bytes; TLS waits for theirs too
 SAMPLES_MAX = 4  # validations of samples under way; more are left out, since they are only for the counts
 
 log = structlog.get_logger()
@@ -44,6 +46,8 @@ class FhirFeed:
         self.access = Access(feed, audience=f"{self.base}/auth/token", clock=clock)
         self.library = Library(feed, base=self.base, access=self.access)
         self.connections: set[HttpConnection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self.validated = self.invalid = 0
         self._config = make_config(FhirApp(self), idle_s_max=feed.idle_s_max)
         self._state = ServerState()
@@ -78,6 +82,9 @@ class FhirFeed:
         deadline = self.clock.monotonic() + GRACE_S_MAX
         while self._state.tasks and self.clock.monotonic() < deadline:
             await asyncio.wait(self._state.tasks, timeout=deadline - self.clock.monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await self._empty.wait()
         for connection in list(self.connections):
             connection.abort()
         await self.workshop.validator.stop()
@@ -109,6 +116,15 @@ class FhirFeed:
             joined=self.connections.add,
             left=self.connections.discard,
         )
+
+    def _joined(self, connection: HttpConnection) -> None:
+        self.connections.add(connection)
+        self._empty.clear()
+
+    def _left(self, connection: HttpConnection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
 
     def _refused(self, code: str, peer: str) -> None:
         log.warning("fhir.not_welcome", code=code, feed=self.feed.name, peer=peer)

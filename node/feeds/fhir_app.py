@@ -40,6 +40,12 @@ THREAD_BYTES_MIN = 128 * 1024  # a longer body is judged in a thread: 10 ms, in 
 LOCATION_CHARACTERS_MAX = 256  # of a refusal's place, in the particulars
 FORMS = {"json": JSON, "xml": XML}
 OAUTH = {"scope": "invalid_scope", "grant_type": "unsupported_grant_type", "": "invalid_request"}  # RFC 6749 5.2
+FAILED = Issue(
+    "error",
+    "exception",
+    "The node failed at this request. Whether it was stored is not known: send it again.",
+    code="NOD-00",
+)
 NOT_VALIDATED_XML = Issue(
     "information", "incomplete", "Not validated: the models read JSON. The structure was checked."
 )
@@ -62,6 +68,9 @@ class FhirApp:
         except FhirError as error:
             self._tell(error, call)
             answer = refused(error, want)
+        except Exception as error:  # noqa: BLE001  # ours: the client keeps what it sent, and the feed goes on
+            log.error("fhir.failed", feed=self._feed.feed.name, error=type(error).__name__)  # noqa: TRY400  # a traceback may hold content
+            answer = told(500, [FAILED], want)
         if answer is not None:
             await call.answer(send, answer)
 
@@ -96,6 +105,7 @@ class FhirApp:
             try:
                 if (error := announced(call.headers, feed.feed.body_bytes_max)) is not None:
                     raise error
+                call.is_read = True
                 raw = await body.read(receive)
             except (BodyOversized, BodySlow, ClosedInsideBody) as error:
                 return await self._broken(error, body, call, want)
@@ -114,6 +124,8 @@ class FhirApp:
 
     def _medium(self, call: Call) -> str:
         strictness = self._feed.feed.how_strict
+        if call.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
+            raise NotThisMedium(detail="A compressed body is not taken: what is kept are the bytes that were meant")
         try:
             form = medium(call.headers.get("content-type", ""))
         except NotThisMedium:
@@ -181,10 +193,11 @@ class FhirApp:
 
     async def _validate(self, call: Call, asked: Asked, receive: Any, want: Wanted) -> Answer:
         """$validate: what structure and models say. Nothing is kept."""
-        form = medium(call.headers.get("content-type", ""))
+        form = self._medium(call)
         with Body(self._feed.workshop.frames, self._feed.feed.body_bytes_max) as body:
             if (error := announced(call.headers, self._feed.feed.body_bytes_max)) is not None:
                 raise error
+            call.is_read = True
             raw = await body.read(receive)
             content_type = FORMS[form] if form else _sniffed(raw)
             judged = await self._feed.workshop.run(
@@ -205,6 +218,7 @@ class FhirApp:
     async def _issue(self, call: Call, receive: Any) -> Answer:
         """An access token for a client that signs (SMART backend services), or OAuth's own refusal (RFC 6749 5.2)."""
         headers = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+        call.is_read = True
         try:
             with Body(self._feed.workshop.frames, FORM_BYTES_MAX) as body:
                 document = self._feed.access.issue(await body.read(receive))
@@ -224,9 +238,9 @@ def _sniffed(raw: bytes) -> str:
 
 
 def _control_id(call: Call, asked: Asked, judged: Judgement, request: Request) -> str:
-    """By what a repeat is known, with the same bytes (docs/decisions/0021): a key of the client, or the name of a message or document."""
+    """By what a repeat is known, with the same bytes (docs/decisions/0021): the name of a message or document, or a key of the client."""
     key = call.key()
-    if not key:
+    if judged.facts.identity or not key:
         return judged.facts.identity
     if asked.what is What.BUNDLE and not request.conditions and request.path in {"", "/"}:
         return key

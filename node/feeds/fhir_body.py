@@ -23,8 +23,7 @@ class Body:
     def __init__(self, frames: OpenFrames, octets_max: int) -> None:
         self._frames = frames
         self._octets_max = octets_max
-        self._parts: list[bytes] = []
-        self._octets = 0
+        self._data = bytearray()  # not a list of pieces: of one byte each they would take forty times their length
         self._turn = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
 
@@ -39,19 +38,16 @@ class Body:
     @property
     def head(self) -> bytes:
         """The first bytes of what came."""
-        return b"".join(self._parts[:HEAD_BYTES])[:HEAD_BYTES]  # a part has one byte at least
+        return bytes(self._data[:HEAD_BYTES])
 
     @property
     def octets(self) -> int:
         """How much came."""
-        return self._octets
+        return len(self._data)
 
     def sha256(self) -> bytes:
         """The hash of what came."""
-        digest = hashlib.sha256()
-        for part in self._parts:
-            digest.update(part)
-        return digest.digest()
+        return hashlib.sha256(self._data).digest()
 
     async def read(self, receive: Receive) -> bytes:
         """All of it. Raises BodyOversized, BodySlow, ClosedInsideBody."""
@@ -59,16 +55,13 @@ class Body:
             message = await self._next(receive)
             if message["type"] != "http.request":
                 raise ClosedInsideBody
-            if part := message["body"]:
-                self._parts.append(part)
-                self._octets += len(part)
-            if self._octets > self._octets_max:
+            self._data += message["body"]
+            if len(self._data) > self._octets_max:
                 raise BodyOversized(detail=f"{self._octets_max} bytes are the limit")
             if not message["more_body"]:
-                whole = b"".join(self._parts)
-                self._parts = [whole]
+                whole, self._data = bytes(self._data), bytearray()
                 return whole
-            if self._octets >= BODY_BYTES_FREE and not self._frames.hold(self, self._octets):
+            if len(self._data) >= BODY_BYTES_FREE and not self._frames.hold(self, len(self._data)):
                 await self._wait_for_turn()
 
     async def _next(self, receive: Receive) -> Any:

@@ -13,7 +13,7 @@ COMMON = ((b"x-content-type-options", b"nosniff"),)
 class Call:
     """Method, address, headers (lower-case names, repeated ones joined) and peer of a request."""
 
-    __slots__ = ("_path", "_raw_path", "headers", "method", "peer", "query")
+    __slots__ = ("_path", "_raw_path", "headers", "is_read", "method", "peer", "query")
 
     def __init__(self, scope: Any) -> None:
         self.method: str = scope["method"]
@@ -21,6 +21,7 @@ class Call:
         self._raw_path: str = scope["raw_path"].decode("ascii", "backslashreplace")
         self.query: str = scope["query_string"].decode("ascii", "backslashreplace")
         self.peer: str = scope["client"][0] if scope["client"] else ""
+        self.is_read = False  # whether its body was asked for
         self.headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             key, text = name.decode("latin-1"), _text(value)
@@ -48,6 +49,10 @@ class Call:
     async def answer(self, send: Any, answer: Answer) -> None:
         """Write the answer."""
         headers = [*COMMON, *answer.headers, (b"content-length", b"%d" % len(answer.body))]
+        if (
+            "expect" in self.headers and not self.is_read
+        ):  # whether a body follows is the client's choice: what comes next has no meaning
+            headers.append((b"connection", b"close"))
         identifier = self.headers.get("x-request-id", "")
         if KEY.fullmatch(identifier):  # FHIR R4 http 3.1.0.20.1: the server uses the client's id, and says so
             headers.append((b"x-request-id", identifier.encode()))

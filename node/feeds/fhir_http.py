@@ -36,8 +36,9 @@ class HttpConnection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, state, {}, asyncio.get_running_loop())
         self._now, self._joined, self._left = now, joined, left
-        self._head_began: float | None = now()
+        self._in_head = True
         self._head_bytes = 0
+        self._idle_since: float | None = now()  # bytes came, or nothing yet, and no request with them
         self._stuck_since: float | None = None
         self._discarded = 0
         self._is_last = False  # no request follows those that are here
@@ -60,15 +61,17 @@ class HttpConnection(HttpToolsProtocol):
         """Feed the parser. A head without end, and a body that nobody wants, are cut off before they cost more."""
         if self.transport.is_closing():
             return
-        if self._head_began is not None:
+        if self._in_head:
             data = data if self._head_bytes else _without_upgrade(data)
             self._head_bytes += len(data)
-        elif self.cycle is not None and self.cycle.response_complete:
+        elif not self.is_busy:
             self._discarded += len(data)
+        if self._idle_since is None and not self.is_busy:  # uvicorn stops its own timer at any byte
+            self._idle_since = self._now()
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._head_began is not None and self._head_bytes > HEAD_BYTES_MAX:
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
             self.send_400_response("The request's head is too long.")
         elif len(self.pipeline) > PIPELINED_MAX or self._discarded > DISCARDED_BYTES_MAX:
             self.transport.abort()
@@ -97,13 +100,11 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        if self._head_began is None:
-            self._head_began = self._now()
-        self._discarded = 0
+        self._in_head, self._discarded = True, 0
 
     def on_headers_complete(self) -> None:
         """The head has ended."""
-        self._head_began, self._head_bytes = None, 0
+        self._in_head, self._head_bytes, self._idle_since = False, 0, None
         super().on_headers_complete()
         if self.parser.should_upgrade():  # the parser takes nothing after it
             self.cycle.keep_alive = False
@@ -141,7 +142,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._stuck_since is not None and now - self._stuck_since > UNREAD_S_MAX:
             self.transport.abort()
             return "NOD-14"
-        if self._head_began is not None and now - self._head_began > HEAD_S_MAX and not self.is_busy:
+        if self._idle_since is not None and now - self._idle_since > HEAD_S_MAX and not self.is_busy:
             self.transport.abort()
             return "NOD-15"
         return ""
