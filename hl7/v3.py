@@ -4,7 +4,7 @@ Only the beginning is read (HL7 v3 Transmission Infrastructure, MCCI; CDA R2 4.2
 """
 
 import re
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from xml.sax.saxutils import quoteattr
 
 from hl7.xml_reader import Stop, read
@@ -114,7 +114,8 @@ class _Follower:
     def _set(self, name: str, value: str | Id) -> None:
         """The first one of its kind counts."""
         if getattr(self.found, name) in {"", Id()}:
-            self.found = self.found._replace(**{name: value})
+            changed: dict[str, Any] = {name: value}
+            self.found = self.found._replace(**changed)
 
 
 def _short(value: str) -> str:
