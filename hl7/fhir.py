@@ -207,21 +207,27 @@ def _refused(facts: Facts) -> Iterator[tuple[int, FhirError]]:
         where = f"Bundle.entry[{place}].request"
         if entry.method not in METHODS or not entry.url:
             raise BadBundle(where, "Each entry of a transaction or batch has a method and a url")
-        if entry.method not in CARRIED:
-            yield place, NotCarried(f"{where}.method")
+        if entry.method not in CARRIED or "$" in entry.url.partition("?")[0]:
+            yield place, NotCarried(f"{where}.method" if entry.method not in CARRIED else f"{where}.url")
         elif not _fits(entry):
             yield place, WrongAddress(f"{where}.url")
 
 
 def _fits(entry: Entry) -> bool:
     """Whether a resource stands at the address that its entry names: its type to create, its type and id, or a search, to update."""
-    path, mark, query = entry.url.partition("?")
-    kind, slash, identifier = path.rpartition("/") if entry.method == "PUT" and not mark else (path, "", "")
-    if not entry.kind or kind.rpartition("/")[2] != entry.kind:
+    path, _, query = entry.url.partition("?")
+    rest, _, last = path.rpartition("/")  # an absolute address ends like a relative one
+    if not entry.kind:
         return False
-    if entry.method == "POST":
-        return not mark and kind == entry.kind
-    return bool(query) if mark else bool(slash and ID.fullmatch(identifier) and identifier == entry.id)
+    if last == entry.kind:
+        return entry.method == "POST" or bool(query)
+    # many leave out the id that the address has; another one is a contradiction
+    return (
+        entry.method == "PUT"
+        and rest.rpartition("/")[2] == entry.kind
+        and bool(ID.fullmatch(last))
+        and entry.id in {"", last}
+    )
 
 
 def _barred(facts: Facts, types: frozenset[str]) -> FhirError | None:

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl7 import fhir_json, fhir_xml
@@ -81,6 +81,7 @@ def test_a_good_resource_is_accepted_without_a_word(strictness):
     assert judged(b"\xef\xbb\xbf" + dumped(PATIENT), CREATE, Rules(strictness)) == (Outcome.ACCEPTED, [])
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode) | st.recursive(
     st.none() | st.integers() | st.text(max_size=5) | st.floats(), lambda inner: st.lists(inner) | st.dictionaries(
         st.sampled_from(["resourceType", "type", "entry", "resource", "request", "method", "url", "id", "identifier", "x"]) | st.text(max_size=3), inner
@@ -132,6 +133,9 @@ def test_deep_nesting_takes_no_longer_than_its_bytes():
         (bundle(("POST", "Patient", {"resourceType": "Nothing"})), AT_BASE, "FHR-05", "Bundle.entry[0].resource"),
         (bundle(("POST", "Patient", PATIENT), ("GET", "Patient/1", None)), AT_BASE, "FHR-08", "Bundle.entry[1].request.method"),
         (bundle(("DELETE", "Patient/1", None)), AT_BASE, "FHR-08", "Bundle.entry[0].request.method"),
+        (bundle(("POST", "Patient/$match", PATIENT)), AT_BASE, "FHR-08", "Bundle.entry[0].request.url"),
+        (bundle(("PUT", "Patient/", PATIENT)), AT_BASE, "FHR-06", "Bundle.entry[0].request.url"),
+        (bundle(("POST", "Patient/test-900101001", PATIENT)), AT_BASE, "FHR-06", "Bundle.entry[0].request.url"),
         (bundle(("POST", "Observation", PATIENT)), AT_BASE, "FHR-06", "Bundle.entry[0].request.url"),
         (bundle(("POST", "Patient", None)), AT_BASE, "FHR-06", "Bundle.entry[0].request.url"),
         (bundle(("PUT", "Patient/other", PATIENT)), AT_BASE, "FHR-06", "Bundle.entry[0].request.url"),
@@ -144,10 +148,16 @@ def test_what_does_not_belong_where_it_was_sent_is_refused_with_its_place(body, 
 
 @pytest.mark.parametrize(
     "url",
-    ["Patient/test-900101001", "http://elsewhere/fhir/Patient/test-900101001", "Patient?identifier=urn:oid:2.999.1|1"],
+    [
+        "Patient/test-900101001",
+        "/Patient/test-900101001?_pretty=true",
+        "http://elsewhere/fhir/Patient/test-900101001",
+        "Patient?identifier=urn:oid:2.999.1|1",
+    ],
 )
 def test_an_entry_updates_by_id_or_by_search(url):
     assert judged(bundle(("PUT", url, PATIENT))) == (Outcome.ACCEPTED, [])
+    assert judged(bundle(("PUT", url, {"resourceType": "Patient"}))) == (Outcome.ACCEPTED, [])  # the address has the id
 
 
 def test_a_batch_is_taken_though_one_of_its_entries_is_not_carried():

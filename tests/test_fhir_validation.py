@@ -187,7 +187,7 @@ def test_samples_are_counted_after_they_were_taken_and_refuse_nothing(realm, tmp
 
 
 def test_a_transaction_is_answered_while_the_validator_is_busy(realm, tmp_path):
-    before = "import node.feeds.fhir_validation as v; v.Validator.__init__.__defaults__ = (('sleep', '3600'),); v.START_S_MAX = 3.0"
+    before = "import node.feeds.fhir_validation as v; v.Validator.__init__.__defaults__ = (('sleep', '3600'),); v.START_S_MAX = 1.5"
     with fhir_node(realm, tmp_path, before=before) as node, connect(node) as one, connect(node) as other:
         one.send("POST", "/Patient/$validate", GOOD)
         time.sleep(0.1)

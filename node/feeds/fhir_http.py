@@ -170,7 +170,7 @@ def _without_upgrade(data: bytes) -> bytes:
 def make_config(app: Any, *, idle_s_max: int) -> Config:
     """Uvicorn's own settings: nothing of it but the protocol is used, so no signal, no socket and no log is its."""
     config = Config(
-        app, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False,
+        app, ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False, server_header=False, date_header=False, proxy_headers=False,
         timeout_keep_alive=idle_s_max,
     )  # fmt: skip
     config.load()
