@@ -22,6 +22,8 @@ from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config import AnyFeed, Config
 from node.config_fhir import Fhir
+from node.config_http import Http
+from node.config_soap import Soap
 from node.control import ControlServer
 from node.errors import DataFolderTaken, RepairUnfinished
 from node.feeds.fhir_workshop import Workshop
@@ -205,13 +207,16 @@ class Core:
 
     def _make_feed(self, feed: AnyFeed, intake: Intake) -> Plug:
         facility = self._config.node.facility
+        content_type = JSON if isinstance(feed, Fhir) else "text/xml" if isinstance(feed, Soap) else CONTENT_TYPE
         door = make_door(
-            facility=facility, feed=feed.name, stream=feed.stream, content_type=JSON if isinstance(feed, Fhir) else CONTENT_TYPE,
-            rejected_per_hour_max=feed.rejected_per_hour_max,
+            facility=facility, feed=feed.name, stream=feed.stream, content_type=content_type, rejected_per_hour_max=feed.rejected_per_hour_max,
         )  # fmt: skip
-        if isinstance(feed, Fhir):
+        if isinstance(feed, Http):
             # brought here: a node without such a feed does not pay for its HTTP and JOSE, 4 MB
-            made: Plug = importlib.import_module("node.feeds.fhir").FhirFeed(
+            module, name = (
+                ("node.feeds.fhir", "FhirFeed") if isinstance(feed, Fhir) else ("node.feeds.soap", "SoapFeed")
+            )
+            made: Plug = getattr(importlib.import_module(module), name)(
                 feed, door, intake, clock=self._clock, alarms=self._alarms, facility=facility, workshop=self._workshop
             )
             return made

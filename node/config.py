@@ -31,6 +31,7 @@ from node.config_kinds import (
     whole,
 )
 from node.config_problems import TAG, ConfigError, Problem, Source, problems_of
+from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
 from sync.session import EARLIER_KEYS_MAX
 
@@ -218,21 +219,22 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir"]
+    kind: Literal["mllp", "fhir", "soap"]
     listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
 
 
 def _kind_of(values: Any) -> str:
     kind = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
-    return f"{TAG}{kind}" if kind in {"mllp", "fhir"} else f"{TAG}none"
+    return f"{TAG}{kind}" if kind in {"mllp", "fhir", "soap"} else f"{TAG}none"
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir
+    AnyFeed = Mllp | Fhir | Soap
 else:
     AnyFeed = Annotated[
         Annotated[Mllp, Tag(f"{TAG}mllp")]
         | Annotated[Fhir, Tag(f"{TAG}fhir")]
+        | Annotated[Soap, Tag(f"{TAG}soap")]
         | Annotated[OfNoKind, Tag(f"{TAG}none")],
         Discriminator(_kind_of),
     ]
