@@ -40,6 +40,7 @@ from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
 from node.quality import Quality
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
+from node.signature_check import Checker
 from node.stick_back import open_epochs, store_receipts, take_inbox
 from node.uplink import EXIT_THREAD
 from node.way_out import make_lanes
@@ -83,7 +84,8 @@ class Core:
         self._feeds: list[Plug] = []
         self._frames = OpenFrames()
         self._quality = Quality(self._clock, config.civil_number.rule() if config.civil_number else None)
-        self._workshop = Workshop(self._frames)
+        self._checker = None if config.signatures is None else Checker(config.signatures.authorities, self._clock)
+        self._workshop = Workshop(self._frames, self._checker)
         self._writer = Writer(
             self._open_outbox,
             queue_records_max=config.outbox.queue_records_max,
@@ -192,6 +194,8 @@ class Core:
             intake.summarise(feed.door)
             await feed.stop()
         proofreader.stop()
+        if self._checker is not None:
+            await self._checker.stop()
         if self._uplink is not None:
             self._uplink.stop()
         self._writer.stop()
@@ -225,7 +229,8 @@ class Core:
         if feed.sequence_numbers != "ignored":
             numbers = Numbers(feed.name, self._writer, is_required=feed.sequence_numbers == "required")
         return MllpFeed(
-            feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames, numbers=numbers, quality=self._quality
+            feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames, numbers=numbers, quality=self._quality,
+            checker=self._checker,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

@@ -213,6 +213,30 @@ def feed_report(config_path: Path, name: str, last: int) -> None:
 
 @main.command()
 @CONFIG
+@click.argument("stream")
+@click.argument("epoch", type=click.IntRange(1))
+@click.argument("seq", type=click.IntRange(0))
+def record(config_path: Path, stream: str, epoch: int, seq: int) -> None:
+    """Say what is known of one record, and what the signatures in it are worth. Its content is not shown."""
+    from node.clock import SystemClock
+    from node.record import find, lines
+    from node.trial import STORE_ERRORS
+
+    config = _load(config_path)
+    try:
+        found = find(config, stream, epoch, seq)
+    except STORE_ERRORS as error:
+        click.echo(f"the outbox cannot be read: {error}", err=True)
+        sys.exit(EXIT_UNKNOWN)
+    if found is None:
+        click.echo(f"there is no record {stream}/{epoch}/{seq}", err=True)
+        sys.exit(1)
+    for line in lines(config, found, SystemClock()):
+        click.echo(line)
+
+
+@main.command()
+@CONFIG
 @click.option("--json", "as_json", is_flag=True, help="The whole status document.")
 def status(config_path: Path, as_json: bool) -> None:
     """Say how the node is, in one sentence or as JSON."""

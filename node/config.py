@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, Vali
 
 from hl7.civil_number import CivilNumber
 from node.addresses import Address, parse_listen
-from node.config_feeds import MIB, Feed, Mllp, Tls
+from node.config_feeds import MIB, Feed, Mllp, Signatures, Tls
 from node.config_fhir import Fhir
 from node.config_kinds import (
     DscpClass,
@@ -250,6 +250,7 @@ class Config(Table):
     web: Web = Web()
     log: Log = Log()
     civil_number: Civil | None = None
+    signatures: Signatures | None = None
     streams: tuple[Stream, ...] = ()
     feeds: tuple[AnyFeed, ...] = ()
 
@@ -284,6 +285,7 @@ def _read(path: Path) -> tuple[Config, Source]:
         *_repeated_names(config, source),
         *_listen_clashes(config, source),
         *_mixed_streams(config, source),
+        *_unknown_signers(config, source),
     ]:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
     return config.model_copy(update={"streams": _all_streams(config)}), source
@@ -325,6 +327,12 @@ def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
     for position, stream in enumerate(config.streams):
         if stream.test and stream.name in production:
             yield source.problem(("streams", position, "test"), f'"{stream.name}" is a stream of production messages')
+
+
+def _unknown_signers(config: Config, source: Source) -> Iterator[Problem]:
+    for position, feed in enumerate(config.feeds):
+        if feed.signatures != "carried" and config.signatures is None:
+            yield source.problem(("feeds", position, "signatures"), "needs [signatures] with a folder of authorities")
 
 
 def _read_toml(path: Path) -> Source:

@@ -180,6 +180,14 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
         "source",
         "A source's sequence numbers do not go on where they ended: messages are missing, or it counts anew. Restart its link at the source.",
     ),
+    "NOD-41": (
+        "node",
+        "The process that verifies signatures gave no answer in time and was started again. Nothing is lost; `wasl record` verifies again.",
+    ),
+    "NOD-42": (
+        "source",
+        "A signature that a source brought is not valid, or of nobody whom the site knows. `wasl record` says more; compare with `authorities`.",
+    ),
     "NOD-31": (
         "site",
         "This disk is older than the node had been: it was restored from a backup. Messages are taken as always; the centre holds them until released.",

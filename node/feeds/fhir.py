@@ -1,6 +1,7 @@
 """The FHIR feed: what its requests are judged by and answered with, and the samples that are validated for its counts."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 from hl7.fhir import JSON, XML
@@ -38,6 +39,7 @@ class FhirFeed(HttpPlug):
         self.validated = self.invalid = 0
         self._samples: set[asyncio.Task[None]] = set()
         self._taken = 0
+        self.signed: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
@@ -53,7 +55,12 @@ class FhirFeed(HttpPlug):
 
     def facts(self) -> dict[str, Any]:
         """How it is read, and what the samples say."""
-        return {"strictness": self.feed.strictness, "validated": self.validated, "invalid": self.invalid}
+        return {
+            "strictness": self.feed.strictness,
+            "validated": self.validated,
+            "invalid": self.invalid,
+            "signatures": dict(self.signed),
+        }
 
     def sample(self, raw: bytes, content_type: str) -> None:
         """Have one in so many validated, after it was taken: only for the counts."""

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from collections import Counter
 from functools import partial
 
 import structlog
@@ -20,6 +21,7 @@ from node.feeds.open_frames import OpenFrames
 from node.intake import Door, Intake
 from node.listeners import is_within, open_listener, tls_context
 from node.quality import Quality
+from node.signature_check import Checker
 
 CONTENT_TYPE = "application/hl7-v2+er7"
 BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
@@ -45,6 +47,7 @@ class MllpFeed:
         frames: OpenFrames,
         numbers: Numbers | None = None,
         quality: Quality | None = None,
+        checker: Checker | None = None,
     ) -> None:
         self.feed = feed
         self.frames = frames
@@ -56,6 +59,9 @@ class MllpFeed:
         self.always_enhanced = feed.acknowledgement == "enhanced"
         self.numbers = numbers
         self.quality = quality
+        self.checker = checker
+        self.signed: Counter[str] = Counter()
+        self.demands_signatures = feed.signatures == "required"
         self.connections: set[Connection] = set()
         self.noise_bytes = 0
         self.bare_ends = 0
@@ -92,6 +98,10 @@ class MllpFeed:
         except (OSError, ssl.SSLError) as error:
             raise CannotListen(f"feed {self.feed.name}: {address}: {error}") from error
         self._tasks.add(loop.create_task(self._accept(loop, listener, context, is_trial=is_trial)))
+
+    def facts(self) -> dict[str, dict[str, int]]:
+        """What was found of signatures, where they are looked at."""
+        return {} if self.feed.signatures == "carried" else {"signatures": dict(self.signed)}
 
     def addresses(self) -> list[str]:
         """Where it really listens for production, port 0 resolved."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from hl7.batch import check_batch, divide, is_single
-from hl7.check import Outcome, check
+from hl7.check import Outcome, check, verdict_of
+from hl7.errors import SignatureNotGood
 from hl7.foreign import recognise
 from hl7.mllp import Broken, Decoder, Frame
 from node.config_feeds import Mllp
@@ -249,9 +250,11 @@ class Connection(asyncio.Protocol):
             verdict = check(raw, feed.rules)
             if feed.numbers is not None and feed.numbers.take(self, raw, verdict):
                 return
-            if verdict.facts is None and (found := recognise(raw)) is not None:  # never an ER7 message
-                take_foreign(self, raw, found, is_trial=self._is_trial)
-                return
+            if verdict.facts is None:  # never an ER7 message
+                if (found := recognise(raw)) is not None:
+                    take_foreign(self, raw, found, is_trial=self._is_trial)
+                    return
+                verdict = verdict_of(SignatureNotGood, "", None) if feed.demands_signatures else verdict
             pending = Pending(self, raw, verdict)
         if is_silent_on_error(verdict, feed):
             self._alone = pending

@@ -1,26 +1,29 @@
 """Messages of other languages on an MLLP feed: HL7 v3, CDA, X12. Stored with their own content type, answered in their own way."""
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
-import structlog
-
+from hl7.check import verdict_of
+from hl7.errors import SignatureNotGood
 from hl7.foreign import Foreign, reply_no_room, reply_to
 from hl7.mllp import encode
+from node.errors import QueueFull
 from node.feeds.mllp_pending import Pending
-from node.intake import Refusal
+from node.intake import Counted, Refusal
+from node.signature_check import Checker, is_good, reason, told
+from node.writer import Outcome
+from sync.outbox import Stored
 from sync.record import Kind
 
 if TYPE_CHECKING:
     from node.feeds.mllp_connection import Connection
 
-log = structlog.get_logger()
-
 
 def take_foreign(connection: "Connection", raw: bytes, found: Foreign, *, is_trial: bool) -> None:
     """See to record and reply of a frame that holds no HL7 v2."""
     pending = PendingForeign(connection, raw, found, is_test=is_trial or found.is_test)
-    if found.envelope is not None and pending.is_silent_without_room:
+    if pending.is_demanding or pending.is_silent_without_room:
         connection.block(pending)
     connection.store(pending)
 
@@ -28,13 +31,19 @@ def take_foreign(connection: "Connection", raw: bytes, found: Foreign, *, is_tri
 class PendingForeign(Pending):
     """A frame in another language, in the order of replies."""
 
-    __slots__ = ("_found", "_is_test", "_signatures")
+    __slots__ = ("_found", "_is_test", "_signatures", "_task")
 
     def __init__(self, connection: "Connection", raw: bytes, found: Foreign, *, is_test: bool) -> None:
         super().__init__(connection, raw, found.verdict)
         self._found = found
         self._is_test = is_test
-        self._signatures = [(mark.kind, mark.place, "") for mark in found.signatures]
+        self._signatures = told(found.signatures, None)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_demanding(self) -> bool:
+        """Whether its signature decides about it."""
+        return self.connection.feed.demands_signatures
 
     @property
     def is_silent_without_room(self) -> bool:
@@ -42,7 +51,22 @@ class PendingForeign(Pending):
         return reply_no_room(self._found, own_id="", now=b"", text="") == b""
 
     def submit(self) -> None:
-        """Hand it to the doorway."""
+        """Hand it to the doorway, its signature being good where the feed demands that."""
+        checker = self.connection.feed.checker
+        if self.is_demanding and checker is not None and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._demand(checker))
+        else:
+            self._submit()
+
+    async def _demand(self, checker: Checker) -> None:
+        findings = await checker.check(self.raw, self._found.content_type)
+        self._signatures = told(self._found.signatures, findings)
+        if not is_good(findings):
+            error = verdict_of(SignatureNotGood, "", None)
+            self.verdict = error._replace(location=reason(findings))
+        self._submit()
+
+    def _submit(self) -> None:
         connection, found, code = self.connection, self._found, self.verdict.code
         feed = connection.feed
         kind = Kind.TEST if self._is_test else Kind.MESSAGE
@@ -59,6 +83,14 @@ class PendingForeign(Pending):
             signatures=self._signatures,
             stream=feed.feed.test_stream if self._is_test else "",
         )
+
+    def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
+        """The record is durable, or not: write the reply, and look at what it brought."""
+        feed = self.connection.feed
+        is_new = isinstance(outcome, Stored) and not outcome.repeated
+        if is_new and feed.feed.signatures == "verified" and feed.checker is not None and self._signatures:
+            feed.checker.check_later(self.raw, self._found.content_type, feed.signed, feed.feed.name)
+        super().answer(outcome)
 
     def _good(self) -> bytes:
         feed = self.connection.feed

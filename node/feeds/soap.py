@@ -1,5 +1,6 @@
 """The SOAP feed: one address over HTTP, for other people's IHE XDS.b sources and older clients."""
 
+from collections import Counter
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -48,7 +49,8 @@ class SoapFeed(HttpPlug):
         self.access = Access(feed, audience="", clock=clock)
         self.actions = frozenset(feed.actions)
         self.understood = feed.understood
+        self.signed: Counter[str] = Counter()
 
     def facts(self) -> dict[str, Any]:
         """What only its kind has to tell."""
-        return {"actions": sorted(self.actions)}
+        return {"actions": sorted(self.actions), "signatures": dict(self.signed)}

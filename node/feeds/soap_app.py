@@ -9,16 +9,17 @@ import structlog
 from hl7 import mtom
 from hl7.check import Outcome as Verdict
 from hl7.fhir_errors import BodyOversized, BodySlow, ClosedInsideBody, FhirError, NoAccess, UnknownPath
-from hl7.signatures import Mark, in_xml
+from hl7.signatures import in_xml
 from hl7.soap import SOAP11, SOAP12, Envelope, Refused, media, read_request, version_of
 from hl7.soap import Request as Read
 from hl7.soap_answers import fault, taken
-from hl7.soap_errors import NotAPost, SoapError
+from hl7.soap_errors import NotAPost, SignatureDemanded, SoapError
 from node.errors import QueueFull
 from node.feeds.fhir_answer import BUSY_S, FULL_S, Answer, Header
 from node.feeds.fhir_body import Body, announced
 from node.feeds.fhir_call import Call
 from node.intake import Counted, Refusal, Request
+from node.signature_check import Finding, is_good, reason, told
 from sync.errors import NoRoom
 from sync.outbox import Stored
 from sync.record import Kind
@@ -99,19 +100,33 @@ class SoapApp:
         judged = await feed.workshop.run(
             is_long, _judge, raw, of, call.headers.get("soapaction", ""), feed.actions, feed.understood
         )
+        marks, content_type = in_xml(raw), call.headers.get("content-type", "")
+        findings: list[Finding] | None = None
+        if feed.feed.signatures == "required" and feed.workshop.checker is not None and judged.error is None:
+            findings = await feed.workshop.checker.check(raw, content_type)
+            if not is_good(findings):
+                judged = judged._replace(error=SignatureDemanded(reason(findings)))
         if judged.error is not None:
             self._tell(judged.error, call)
-        found = await self._store(raw, of, call, request, judged, in_xml(raw))
+        found = await self._store(raw, of, call, request, judged, told(marks, findings))
         if isinstance(found, NoRoom | QueueFull):
             return _no_room(found, judged.heard)
         if judged.error is not None or judged.request is None or not isinstance(found, Stored):
             return _refused(judged.error or SoapError(), judged.heard)
-        content_type, body = taken(judged.request, own_id=str(uuid.uuid4()))
+        if feed.feed.signatures == "verified" and feed.workshop.checker is not None and marks and not found.repeated:
+            feed.workshop.checker.check_later(raw, content_type, feed.signed, feed.feed.name)
+        media_type, body = taken(judged.request, own_id=str(uuid.uuid4()))
         position = f"{found.stream}/{found.epoch}/{found.seq}"
-        return Answer(200, ((b"content-type", content_type.encode()), (b"wasl-record", position.encode())), body)
+        return Answer(200, ((b"content-type", media_type.encode()), (b"wasl-record", position.encode())), body)
 
     async def _store(
-        self, raw: bytes, of: mtom.Medium, call: Call, request: Request, judged: _Judged, marks: tuple[Mark, ...]
+        self,
+        raw: bytes,
+        of: mtom.Medium,
+        call: Call,
+        request: Request,
+        judged: _Judged,
+        signatures: list[tuple[str, str, str]],
     ) -> "Outcome | QueueFull | Counted":
         """Hand it to the doorway; what became of it, once that is durable."""
         feed, error = self._feed, judged.error
@@ -122,7 +137,7 @@ class SoapApp:
             control_id=message_id if len(message_id) <= MESSAGE_ID_CHARACTERS_MAX else "", peer=call.peer, request=request,
             verdict=int(Verdict.ACCEPTED if error is None else Verdict.REJECTED),
             refusal=None if error is None else Refusal(code=error.code, location=error.detail[:256]),
-            signatures=[(mark.kind, mark.place, "") for mark in marks],
+            signatures=signatures,
             answer=lambda outcome: None if answered.done() else answered.set_result(outcome),
         )  # fmt: skip
         return await answered
