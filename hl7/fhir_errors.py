@@ -105,7 +105,7 @@ class NotCarried(FhirError):
     reply = "422"
     issue = "not-supported"
     text = "This interaction is not carried in a Bundle"
-    hint = "The sender's transaction reads, patches, deletes or calls an operation. The node carries creates and updates; the others belong at the centre's server."
+    hint = "The sender's Bundle reads, patches, deletes or calls an operation. The node carries creates and updates; the others belong at the centre."
 
 
 class TypeNotAllowed(FhirError):

@@ -305,8 +305,7 @@ def _all_streams(config: Config) -> tuple[Stream, ...]:
 
 def _streams_of(feed: AnyFeed) -> list[str]:
     """Where a feed's production messages go."""
-    routes = feed.routes if isinstance(feed, Mllp) else ()
-    return [feed.stream, *(rule.stream for rule in routes if rule.stream)]
+    return [feed.stream, *(rule.stream for rule in (feed.routes if isinstance(feed, Mllp) else ()) if rule.stream)]
 
 
 def _test_stream_of(feed: AnyFeed) -> str:
@@ -314,7 +313,6 @@ def _test_stream_of(feed: AnyFeed) -> str:
 
 
 def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
-    """A test stream that also gets production messages, or one that is not marked as what it is."""
     production = {name for feed in config.feeds for name in _streams_of(feed)}
     marked = {stream.name: stream.test for stream in config.streams}
     for position, feed in enumerate(config.feeds):
@@ -377,8 +375,8 @@ def _listen_clashes(config: Config, source: Source) -> Iterator[Problem]:
     listeners: list[tuple[Place, Address]] = [(("web", "listen"), config.web.listen)]
     for position, feed in enumerate(config.feeds):
         listeners += [(("feeds", position, "listen"), address) for address in feed.listen]
-        trial = feed.trial_listen if isinstance(feed, Mllp) else ()
-        listeners += [(("feeds", position, "trial_listen"), address) for address in trial]
+        if isinstance(feed, Mllp):
+            listeners += [(("feeds", position, "trial_listen"), address) for address in feed.trial_listen]
     for (place, address), (other_place, other) in itertools.combinations(listeners, 2):
         if address.clashes(other):
             line = source.lines.find(place)

@@ -236,6 +236,26 @@ def test_a_head_that_does_not_end_and_a_client_that_does_not_read_are_cut_off(re
         assert node.bodies("app") == [body]
 
 
+def test_garbage_after_a_request_is_not_answered_in_its_place(node):
+    with connect(node) as http:
+        http.write(request("POST", "/Patient", dumped(PATIENT)) + b"\x00garbage\r\n\r\n")
+        assert http.answer().status == 201
+        assert http.is_closed()
+    with connect(node) as http:
+        http.write(request("POST", "/Patient", dumped(PATIENT)) * 2 + b"\x00garbage\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert http.answer().status == 201
+
+
+def test_each_head_of_a_connection_has_the_same_limit(node):
+    for before in range(3):
+        with connect(node) as http:
+            for _ in range(before):
+                assert http.call("POST", "/Patient", dumped(PATIENT)).status == 201
+            http.write(b"GET /fhir/metadata HTTP/1.1\r\nx: " + b"a" * 40_000)
+            assert http.answer().status == 400
+
+
 def test_blank_lines_hold_no_connection_open(realm, tmp_path):
     before = f"import node.feeds.fhir_http as h; h.HEAD_S_MAX = 0.3\n{SOON}"
     with fhir_node(realm, tmp_path, before=before) as node, connect(node) as http:

@@ -100,7 +100,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._discarded = True, 0
+        self._discarded = 0
 
     def on_headers_complete(self) -> None:
         """The head has ended."""
@@ -108,6 +108,11 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
         if self.parser.should_upgrade():  # the parser takes nothing after it
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """What comes next is a head."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with the next request."""
@@ -122,11 +127,22 @@ class HttpConnection(HttpToolsProtocol):
         """An upgrade that is not taken is no event (Java's client asks for h2c each time)."""
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is answered as all that is refused."""
-        body = encode(outcome([Issue("error", "structure", msg)]), "json")
-        head = b"content-type: application/fhir+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[400] + head + body)
+        """What is no HTTP is answered as all that is refused; where an answer is still due, that one, and nothing in its place."""
+        if self.pipeline:
+            self.transport.abort()
+            return
+        if self.is_busy and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        media, body = self._refusal(msg)
+        head = f"content-type: {media}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[400] + head.encode() + body)
         self.transport.close()
+
+    def _refusal(self, text: str) -> tuple[str, bytes]:
+        """The refusal of what is no HTTP, as this kind of feed has it: Content-Type and body."""
+        return "application/fhir+json", encode(outcome([Issue("error", "structure", text)]), "json")
 
     # -- silence ------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,6 @@
 from collections import Counter
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config_soap import Soap
@@ -19,12 +17,8 @@ from node.intake import Door, Intake
 class SoapConnection(HttpConnection):
     """A connection whose refusal of what is no HTTP is a fault."""
 
-    def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is answered as all that is refused."""
-        media, body = fault_before_envelope(msg)
-        head = f"content-type: {media}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[400] + head.encode() + body)
-        self.transport.close()
+    def _refusal(self, text: str) -> tuple[str, bytes]:
+        return fault_before_envelope(text)
 
 
 class SoapFeed(HttpPlug):
