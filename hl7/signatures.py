@@ -1,13 +1,18 @@
 """Signatures that a source brings: recognised by a look over the bytes, never touched. Verified elsewhere, in a process of its own."""
 
 import re
+from itertools import islice
 from typing import Final, NamedTuple
 
 XMLDSIG: Final = "http://www.w3.org/2000/09/xmldsig#"
 XADES: Final = "http://uri.etsi.org/01903/"
 MARKS_MAX: Final = 16  # told of one message: a document has one to three
 
-_XML: Final = re.compile(rb"<(?:[A-Za-z_][A-Za-z0-9_.-]{0,63}:)?Signature[\s/>]")
+LOOKS_MAX: Final = 4096  # at places where the word stands: a document full of it must not hold up the loop
+
+_NAME: Final = b"Signature"
+_BEFORE: Final = re.compile(rb"<(?:[A-Za-z_][A-Za-z0-9_.-]{0,63}:)?\Z")
+_BEFORE_BYTES: Final = 66  # a sign, a prefix, a colon
 _JWS: Final = re.compile(rb'"sigFormat"\s*:\s*"application/jose"')
 
 
@@ -23,18 +28,19 @@ def in_xml(raw: bytes) -> tuple[Mark, ...]:
     if raw.find(XMLDSIG.encode()) < 0:
         return ()
     kind = "XMLDSig" if raw.find(XADES.encode()) < 0 else "XAdES"
-    return _marks(kind, _XML, raw)
+    found: list[Mark] = []
+    at = -1
+    for _ in range(LOOKS_MAX):
+        at = raw.find(_NAME, at + 1)
+        if at < 0 or len(found) == MARKS_MAX:
+            break
+        before = _BEFORE.search(raw, max(0, at - _BEFORE_BYTES), at)
+        if before is not None and raw[at + len(_NAME) : at + len(_NAME) + 1] in b" \t\r\n/>":
+            found.append(Mark(kind, str(before.start())))
+    return tuple(found)
 
 
 def in_json(raw: bytes) -> tuple[Mark, ...]:
     """Find signatures of FHIR resources (Bundle.signature, Provenance.signature) that are a JWS."""
-    return () if raw.find(b'"sigFormat"') < 0 else _marks("JWS", _JWS, raw)
-
-
-def _marks(kind: str, pattern: re.Pattern[bytes], raw: bytes) -> tuple[Mark, ...]:
-    found = []
-    for match in pattern.finditer(raw):
-        found.append(Mark(kind, str(match.start())))
-        if len(found) == MARKS_MAX:
-            break
-    return tuple(found)
+    found = [] if raw.find(b'"sigFormat"') < 0 else islice(_JWS.finditer(raw), MARKS_MAX)
+    return tuple(Mark("JWS", str(match.start())) for match in found)

@@ -15,6 +15,8 @@ from node.clock import SYNCHRONISED, Clock
 from node.feeds.fhir_validation import Validator
 
 OCTETS_MAX = 16 * 1024 * 1024  # a longer document takes longer than the time there is: canonical copies of it are made
+TURNS_MAX = 4  # documents at the worker's door, which does not let more than eight wait
+WAIT_S_MAX = 60.0  # for a turn and an answer: a hundred signed documents at once take a second or two, a poisonous one among them five
 LATER_MAX = 8  # documents under way that are only counted; more are left out, and counted as not checked
 WHOLE = frozenset(("document", "body"))
 
@@ -38,9 +40,12 @@ class Checker:
         self._worker = Validator(command, name="signatures.worker", code="NOD-41", octets_max=OCTETS_MAX)
         self._clock = clock
         self._later: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(TURNS_MAX)
+        self.is_stopping = False
 
     async def stop(self) -> None:
         """End what is under way."""
+        self.is_stopping = True
         for task in self._later:
             task.cancel()
         await self._worker.stop()
@@ -54,7 +59,11 @@ class Checker:
     async def check_of(self, time_us: int | None, raw: bytes, content_type: str) -> list[Finding] | None:
         """The same of a document of another time."""
         head = json.dumps([time_us, content_type]).encode()
-        found = await self._worker.validate(head + b"\n" + raw)
+        try:
+            async with asyncio.timeout(WAIT_S_MAX), self._turns:
+                found = await self._worker.validate(head + b"\n" + raw)
+        except TimeoutError:
+            return None
         return None if found is None else [Finding(*each[:4]) for each in found]
 
     def check_later(self, raw: bytes, content_type: str, counts: Counter[str], feed: str) -> None:

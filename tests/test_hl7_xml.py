@@ -7,7 +7,7 @@ import pytest
 
 from hl7.check import Outcome
 from hl7.foreign import recognise, reply_no_room, reply_to
-from hl7.signatures import in_json, in_xml
+from hl7.signatures import LOOKS_MAX, MARKS_MAX, in_json, in_xml
 from hl7.v3 import begin
 from hl7.x12 import is_x12
 from hl7.xml_reader import DEPTH_MAX, ELEMENTS_MAX, TEXT_CHARACTERS_MAX, XmlTrouble, read
@@ -264,6 +264,13 @@ def test_signatures_are_seen_and_placed():
     assert in_xml(raw.replace(b"<s:Sig", b"<x xmlns='http://uri.etsi.org/01903/v1.3.2#'/><s:Sig"))[0].kind == "XAdES"
     assert in_xml(CDA) == ()
     assert recognise(raw).signatures == (mark,)
+
+
+def test_a_document_full_of_the_word_is_looked_at_only_so_often():
+    space = b"http://www.w3.org/2000/09/xmldsig#"
+    assert in_xml(space + b"Signature " * (LOOKS_MAX + 1) + b"<Signature>") == ()
+    assert len(in_xml(space + b"<Signature>" * 100)) == MARKS_MAX
+    assert in_xml(space + b"<SignatureValue><xSignature><!Signature></Signature>") == ()
 
 
 def test_a_signature_of_a_resource_is_seen():

@@ -1,5 +1,6 @@
 """Signatures that sources bring: valid, invalid or of a stranger, and only what they cover counts. The attacks are those that were published."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -275,6 +276,15 @@ def test_frames_behind_one_that_is_verified_keep_their_order(node):
             sign(CDA.replace(b"TEST-DOC-1", b"B"), DOCTOR),
         )
         assert [Reply(mllp.reply()).code for _ in range(3)] == ["AA", "AR", "AA"]
+
+
+def test_many_at_once_wait_for_their_turn_and_none_is_refused_for_it(node):
+    documents = [sign(CDA.replace(b"TEST-DOC-1", b"MANY-%d" % n), DOCTOR) for n in range(30)]
+    with contextlib.ExitStack() as stack:
+        senders = [stack.enter_context(node.mllp("signed")) for _ in documents]
+        for sender, raw in zip(senders, documents, strict=True):
+            sender.send(raw)
+        assert [Reply(sender.reply()).code for sender in senders] == ["AA"] * 30
 
 
 def test_a_soap_feed_that_demands_refuses_before_the_commit(node):

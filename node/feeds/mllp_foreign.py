@@ -31,13 +31,14 @@ def take_foreign(connection: "Connection", raw: bytes, found: Foreign, *, is_tri
 class PendingForeign(Pending):
     """A frame in another language, in the order of replies."""
 
-    __slots__ = ("_found", "_is_test", "_signatures", "_task")
+    __slots__ = ("_found", "_is_test", "_reason", "_signatures", "_task")
 
     def __init__(self, connection: "Connection", raw: bytes, found: Foreign, *, is_test: bool) -> None:
         super().__init__(connection, raw, found.verdict)
         self._found = found
         self._is_test = is_test
         self._signatures = told(found.signatures, None)
+        self._reason = ""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -62,8 +63,10 @@ class PendingForeign(Pending):
         findings = await checker.check(self.raw, self._found.content_type)
         self._signatures = told(self._found.signatures, findings)
         if not is_good(findings):
-            error = verdict_of(SignatureNotGood, "", None)
-            self.verdict = error._replace(location=reason(findings))
+            if findings is None and checker.is_stopping:  # nothing is known, and nobody is answered: the sender repeats
+                return
+            error, self._reason = verdict_of(SignatureNotGood, "", None), reason(findings)
+            self.verdict = error._replace(text=f"{error.text}: {self._reason}")
         self._submit()
 
     def _submit(self) -> None:
@@ -78,7 +81,7 @@ class PendingForeign(Pending):
             control_id=found.control_id,
             peer=connection.peer,
             verdict=int(self.verdict.outcome),
-            refusal=Refusal(code=code, location=self.verdict.location) if code else None,
+            refusal=Refusal(code=code, location=self._reason or self.verdict.location) if code else None,
             answer=self.answer,
             signatures=self._signatures,
             stream=feed.feed.test_stream if self._is_test else "",

@@ -9,7 +9,7 @@ import structlog
 from hl7 import mtom
 from hl7.check import Outcome as Verdict
 from hl7.fhir_errors import BodyOversized, BodySlow, ClosedInsideBody, FhirError, NoAccess, UnknownPath
-from hl7.signatures import in_xml
+from hl7.signatures import Mark, in_xml
 from hl7.soap import SOAP11, SOAP12, Envelope, Refused, media, read_request, version_of
 from hl7.soap import Request as Read
 from hl7.soap_answers import fault, taken
@@ -42,6 +42,7 @@ class _Judged(NamedTuple):
     heard: Envelope
     request: Read | None = None
     error: SoapError | None = None
+    marks: tuple[Mark, ...] = ()
 
 
 class SoapApp:
@@ -100,7 +101,7 @@ class SoapApp:
         judged = await feed.workshop.run(
             is_long, _judge, raw, of, call.headers.get("soapaction", ""), feed.actions, feed.understood
         )
-        marks, content_type = in_xml(raw), call.headers.get("content-type", "")
+        marks, content_type = judged.marks, call.headers.get("content-type", "")
         findings: list[Finding] | None = None
         if feed.feed.signatures == "required" and feed.workshop.checker is not None and judged.error is None:
             findings = await feed.workshop.checker.check(raw, content_type)
@@ -166,7 +167,7 @@ def _judge(
         return _Judged(refused.envelope, None, refused.error)
     except SoapError as error:
         return _Judged(Envelope(version_of(of)), None, error)
-    return _Judged(request.envelope, request)
+    return _Judged(request.envelope, request, None, in_xml(raw))
 
 
 # ---- answers ------------------------------------------------------------------------------------------------------------------------
