@@ -219,6 +219,7 @@ def feed_report(config_path: Path, name: str, last: int) -> None:
 def record(config_path: Path, stream: str, epoch: int, seq: int) -> None:
     """Say what is known of one record, and what the signatures in it are worth. Its content is not shown."""
     from node.clock import SystemClock
+    from node.errors import NodeError
     from node.record import find, lines
     from node.trial import STORE_ERRORS
 
@@ -231,8 +232,12 @@ def record(config_path: Path, stream: str, epoch: int, seq: int) -> None:
     if found is None:
         click.echo(f"there is no record {stream}/{epoch}/{seq}", err=True)
         sys.exit(1)
-    for line in lines(config, found, SystemClock()):
-        click.echo(line)
+    try:
+        for line in lines(config, found, SystemClock()):
+            click.echo(line)
+    except NodeError as error:
+        click.echo(f"{error.code}: {error}\n{error.hint}", err=True)
+        sys.exit(1)
 
 
 @main.command()

@@ -109,6 +109,14 @@ class ClientKeysBad(NodeError):
     hint = "The file with a FHIR client's public keys is not there or holds no JWK set. Ask the client's vendor for it and correct `jwks`."
 
 
+class AuthoritiesBad(NodeError):
+    """The folder of authorities for signatures holds no certificate, or a file that is none."""
+
+    code = "NOD-43"
+    fault = "site"
+    hint = "The folder `authorities` of [signatures] must hold certificates alone, as *.pem, and one at least. Correct it; nothing else is wrong."
+
+
 class LinkError(NodeError):
     """A failure of the path to the gateway: waited for and tried again, never a verdict."""
 

@@ -1,9 +1,12 @@
 """From a signer's certificate to an authority that the site knows. Purpose and revocation are not looked at: the site names who may sign."""
 
 from datetime import datetime
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+
+from node.errors import AuthoritiesBad
 
 CHAIN_MAX = 5  # certificates from the signer to the authority, both included
 
@@ -35,9 +38,17 @@ class Chain:
         return self._time is None or found.not_valid_before_utc <= self._time <= found.not_valid_after_utc
 
 
-def certificates(pem: bytes) -> list[x509.Certificate]:
-    """All certificates of a PEM file."""
-    return x509.load_pem_x509_certificates(pem)
+def read_authorities(folder: Path) -> list[x509.Certificate]:
+    """All certificates of a folder's PEM files. Raises AuthoritiesBad."""
+    found: list[x509.Certificate] = []
+    for path in sorted(folder.glob("*.pem")):
+        try:
+            found += x509.load_pem_x509_certificates(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise AuthoritiesBad(f"{path}: {type(error).__name__}") from error
+    if not found:
+        raise AuthoritiesBad(f"{folder}: no certificate")
+    return found
 
 
 def _issued(found: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -13,6 +13,7 @@ import structlog
 from hl7.signatures import Mark
 from node.clock import SYNCHRONISED, Clock
 from node.feeds.fhir_validation import Validator
+from node.signature_chain import read_authorities
 
 OCTETS_MAX = 16 * 1024 * 1024  # a longer document takes longer than the time there is: canonical copies of it are made
 TURNS_MAX = 4  # documents at the worker's door, which does not let more than eight wait
@@ -33,9 +34,10 @@ class Finding(NamedTuple):
 
 
 class Checker:
-    """Of one node. Used from the event loop only. `authorities`: a folder of PEM files."""
+    """Of one node. Used from the event loop only. `authorities`: a folder of PEM files. Raises AuthoritiesBad."""
 
     def __init__(self, authorities: Path, clock: Clock) -> None:
+        read_authorities(authorities)  # the worker reads them too, when it starts: what is wrong is told now
         command = (sys.executable, "-m", "node.signature_worker", str(authorities))
         self._worker = Validator(command, name="signatures.worker", code="NOD-41", octets_max=OCTETS_MAX)
         self._clock = clock

@@ -15,7 +15,7 @@ from lxml import etree  # type: ignore[import-untyped]
 
 from hl7.mtom import XOP, divide, medium
 from hl7.soap_errors import SoapError
-from node.signature_chain import Chain, certificates
+from node.signature_chain import Chain, read_authorities
 from node.signature_json import check_json
 from node.signature_xml import DSIG, check_xml
 from node.worker_process import confine, serve
@@ -68,7 +68,7 @@ def _parsed(body: bytes) -> Any:
 
 def main() -> None:
     """Bound what this process may do, and serve."""
-    authorities = [each for path in sorted(Path(sys.argv[1]).glob("*.pem")) for each in certificates(path.read_bytes())]
+    authorities = read_authorities(Path(sys.argv[1]))
     confine()
     exhausted = [["invalid", "", "", "it takes too much memory"]]
     serve(sys.stdin.buffer, sys.stdout.buffer, lambda given: check(given, authorities), exhausted)

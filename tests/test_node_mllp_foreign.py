@@ -102,6 +102,13 @@ def test_a_signature_is_told_in_the_particulars_and_its_bytes_stay(node):
     assert [tuple(each) for each in seen.particulars[SIGNATURES]] == [("XMLDSig", str(raw.index(b"<s:Sig")), "")]
 
 
+def test_an_er7_message_is_never_asked_what_else_it_is(realm, tmp_path):
+    before = "import os, node.feeds.mllp_connection as c\nc.recognise = lambda raw: os._exit(3)"
+    with running(Node(realm, tmp_path), before=before) as node:
+        assert node.send(message("M-4"), message("M-5").replace(b"\r", b"\n"))[1].code == "AA"
+        assert node.process.poll() is None
+
+
 def test_what_is_not_stored_gets_no_positive_answer(realm, tmp_path):
     with running(Node(realm, tmp_path), before=NO_ROOM) as node, node.mllp() as mllp:
         mllp.send(v3(6), x12(16), CDA)

@@ -9,7 +9,9 @@ from datetime import timedelta
 import pytest
 from lxml import etree
 
-from node.signature_check import Finding, is_good, reason
+from node.clock import SystemClock
+from node.errors import AuthoritiesBad
+from node.signature_check import Checker, Finding, is_good, reason
 from node.signature_worker import check
 from sync.header import SIGNATURES
 from sync.record import Verdict
@@ -332,3 +334,17 @@ def test_a_worker_that_hangs_stops_no_other_feed_and_no_demand_is_met(realm, tmp
             assert Reply(mllp.reply()).code == "AE"
         assert newest(node, "signed").particulars[8][1] == "not verified in time"
         assert node.send(message("M-9"))[0].code == "AA"
+
+
+@pytest.mark.parametrize("files", [{}, {"a.txt": ROOT_CA.pem}, {"a.pem": ROOT_CA.pem, "b.pem": b"no certificate"}])
+def test_authorities_that_cannot_be_read_stop_the_start(tmp_path, files):
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(AuthoritiesBad):
+        Checker(tmp_path, SystemClock())
+
+
+def test_the_core_never_holds_the_libraries_that_read_strangers_signatures():
+    code = "import sys, node.app, node.record, node.feeds.soap, node.feeds.fhir; print(sorted({'lxml', 'signxml'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr

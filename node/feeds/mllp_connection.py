@@ -266,12 +266,16 @@ class Connection(asyncio.Protocol):
         """Queue a frame for its reply, and hand it to the doorway."""
         self._pending.append(pending)
         self._octets += pending.octets
-        pending.submit()
-        if code := pending.verdict.code:
-            feed = self.feed
-            feed.door.counts.last_error = (code, feed.clock.now_us())
-            outcome = pending.verdict.outcome.name
-            log.info("mllp.judged", code=code, feed=feed.feed.name, peer=self._peer, outcome=outcome)
+        self.submit(pending)
+        if pending.verdict.code:
+            self.tell(pending)
+
+    def tell(self, pending: Pending) -> None:
+        """Count and log what a message was warned or refused for."""
+        feed, code = self.feed, pending.verdict.code
+        feed.door.counts.last_error = (code, feed.clock.now_us())
+        outcome = pending.verdict.outcome.name
+        log.info("mllp.judged", code=code, feed=feed.feed.name, peer=self._peer, outcome=outcome)
 
     def submit(self, pending: Pending) -> None:
         """Hand a message of HL7 v2 to the doorway."""
@@ -302,7 +306,7 @@ class Connection(asyncio.Protocol):
         return self._peer
 
     def answer_at_once(self, pending: Pending) -> None:
-        """Queue a frame of which nothing is stored; its reply is there already, or comes."""
+        """Queue a frame whose reply is there already, or comes by itself."""
         self._pending.append(pending)
         self._octets += pending.octets
 

@@ -25,7 +25,8 @@ def take_foreign(connection: "Connection", raw: bytes, found: Foreign, *, is_tri
     pending = PendingForeign(connection, raw, found, is_test=is_trial or found.is_test)
     if pending.is_demanding or pending.is_silent_without_room:
         connection.block(pending)
-    connection.store(pending)
+    connection.answer_at_once(pending)
+    pending.submit()
 
 
 class PendingForeign(Pending):
@@ -70,6 +71,8 @@ class PendingForeign(Pending):
         self._submit()
 
     def _submit(self) -> None:
+        if self.verdict.code:
+            self.connection.tell(self)
         connection, found, code = self.connection, self._found, self.verdict.code
         feed = connection.feed
         kind = Kind.TEST if self._is_test else Kind.MESSAGE
