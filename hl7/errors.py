@@ -176,6 +176,35 @@ class NotWanted(Hl7Error):
     hint = "A route of this feed without a stream refuses such messages. Change the feed's routes, or stop the sender from sending them here."
 
 
+class XmlUnread(Hl7Error):
+    """XML that is not well-formed at its beginning, or has a DOCTYPE: stored as it came, and not looked into."""
+
+    code = "HL7-16"
+    reply = "AA"
+    error_code = "100"
+    text = "XML that cannot be read, or has a DOCTYPE; stored as received"
+    hint = "The sender's XML is not well-formed, or has a DOCTYPE, which HL7's documents never have. It is kept as it came; look at what it really sends."
+
+
+class EnvelopeUnreadable(Hl7Error):
+    """An X12 interchange whose ISA or IEA is not as the standard has it: stored as it came."""
+
+    code = "HL7-17"
+    reply = "AA"
+    error_code = "100"
+    text = "Interchange envelope (ISA, IEA) is not as X12 has it; stored as received"
+    hint = "The sender's X12 interchange has an ISA of wrong widths, or its IEA is missing or has another number. It is kept as it came; correct the sender."
+
+
+class SignatureNotGood(Hl7Error):
+    """The feed demands a signature, and there is none that is valid and of a known signer, over the whole."""
+
+    code = "HL7-18"
+    error_code = "207"
+    text = "A valid signature of a known signer over the whole is required here"
+    hint = "This feed takes only what a known authority signed. The record's detail says what was found; compare the signer with `authorities`."
+
+
 class FrameOversized(Hl7Error):
     """A frame is longer than the feed allows; only its length, hash and first bytes are kept."""
 
@@ -222,6 +251,9 @@ CATALOGUE: Final[tuple[type[Hl7Error], ...]] = (
     PartOfBatchRefused,
     BatchTooLong,
     NotWanted,
+    XmlUnread,
+    EnvelopeUnreadable,
+    SignatureNotGood,
     FrameOversized,
     FrameWithoutEnd,
     ClosedInsideFrame,

@@ -150,6 +150,16 @@ class NotValidated(FhirError):
     hint = "A resource was taken without being validated, since the validator did not answer in time. Nothing is lost; the centre validates again."
 
 
+class SignatureDemanded(FhirError):
+    """The feed demands a signature, and there is none that is valid and of a known signer, over the whole."""
+
+    code = "FHR-23"
+    reply = "422"
+    issue = "security"
+    text = "A valid signature of a known signer over the whole is required here"
+    hint = "This feed takes only Bundles that a known authority signed. The record's detail says what was found; compare the signer with `authorities`."
+
+
 CONTENT = (
     Unreadable,
     DuplicateKey,
@@ -162,6 +172,7 @@ CONTENT = (
     TypeNotAllowed,
     Invalid,
     TooManyValues,
+    SignatureDemanded,
 )
 """What a body can be refused for: such a refusal is a record."""
 

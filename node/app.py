@@ -24,6 +24,8 @@ from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config import AnyFeed, Config
 from node.config_fhir import Fhir
+from node.config_http import Http
+from node.config_soap import Soap
 from node.control import ControlServer
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, RepairUnfinished
@@ -41,6 +43,7 @@ from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
 from node.quality import Quality
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
+from node.signature_check import Checker
 from node.stick_back import open_epochs, store_receipts, take_inbox
 from node.uplink import EXIT_THREAD
 from node.way_out import make_lanes
@@ -84,8 +87,9 @@ class Core:
         self._site: Site | None = None
         self._feeds: list[Plug] = []
         self._frames = OpenFrames()
-        self._workshop = Workshop(self._frames)
         self._quality = Quality(self._clock, config.civil_number.rule() if config.civil_number else None)
+        self._checker = None if config.signatures is None else Checker(config.signatures.authorities, self._clock)
+        self._workshop = Workshop(self._frames, self._checker)
         self._writer = Writer(
             self._open_outbox,
             queue_records_max=config.outbox.queue_records_max,
@@ -203,6 +207,8 @@ class Core:
             intake.summarise(feed.door)
             await feed.stop()
         proofreader.stop()
+        if self._checker is not None:
+            await self._checker.stop()
         if self._uplink is not None:
             self._uplink.stop()
         await asyncio.to_thread(site.stop)
@@ -219,13 +225,16 @@ class Core:
 
     def _make_feed(self, feed: AnyFeed, intake: Intake) -> Plug:
         facility = self._config.node.facility
+        content_type = JSON if isinstance(feed, Fhir) else "text/xml" if isinstance(feed, Soap) else CONTENT_TYPE
         door = make_door(
-            facility=facility, feed=feed.name, stream=feed.stream, content_type=JSON if isinstance(feed, Fhir) else CONTENT_TYPE,
-            rejected_per_hour_max=feed.rejected_per_hour_max,
+            facility=facility, feed=feed.name, stream=feed.stream, content_type=content_type, rejected_per_hour_max=feed.rejected_per_hour_max,
         )  # fmt: skip
-        if isinstance(feed, Fhir):
+        if isinstance(feed, Http):
             # brought here: a node without such a feed does not pay for its HTTP and JOSE, 4 MB
-            made: Plug = importlib.import_module("node.feeds.fhir").FhirFeed(
+            module, name = (
+                ("node.feeds.fhir", "FhirFeed") if isinstance(feed, Fhir) else ("node.feeds.soap", "SoapFeed")
+            )
+            made: Plug = getattr(importlib.import_module(module), name)(
                 feed, door, intake, clock=self._clock, alarms=self._alarms, facility=facility, workshop=self._workshop
             )
             return made
@@ -234,7 +243,8 @@ class Core:
         if feed.sequence_numbers != "ignored":
             numbers = Numbers(feed.name, self._writer, is_required=feed.sequence_numbers == "required")
         return MllpFeed(
-            feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames, numbers=numbers, quality=self._quality
+            feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames, numbers=numbers, quality=self._quality,
+            checker=self._checker,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

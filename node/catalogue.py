@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import hl7.errors
 import hl7.fhir_errors
+import hl7.soap_errors
 import node.destinations.errors
 import node.errors
 import sync.errors
@@ -42,7 +43,13 @@ def _subclasses(base: type[Any]) -> Iterable[type[Any]]:
 def entries() -> Mapping[str, Entry]:
     """All entries by code. Raises ValueError where two share a code."""
     found: dict[str, Entry] = {}
-    for base in (hl7.errors.Hl7Error, hl7.fhir_errors.FhirError, sync.errors.SyncError, node.errors.NodeError):
+    for base in (
+        hl7.errors.Hl7Error,
+        hl7.fhir_errors.FhirError,
+        hl7.soap_errors.SoapError,
+        sync.errors.SyncError,
+        node.errors.NodeError,
+    ):
         for each in (base, *_subclasses(base)):
             _add(
                 found,

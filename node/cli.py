@@ -1,53 +1,25 @@
 """`wasl`: the command line. Each command is thin; exit codes follow sysexits.h, `status` and `doctor` 0 ok, 1 attention, 2 failed, 3 unknown."""
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 import structlog
 
+from node.cli_feed import feed, record
+from node.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, load_config
 from node.destinations.commands import destination_group
 
-EXIT_USAGE, EXIT_CONFIG = 64, 78
 EXIT_OF_STATE = {"ok": 0, "unproven": 0, "waiting": 0, "attention": 1, "failed": 2}
-EXIT_UNKNOWN = 3
-CONFIG = click.option(
-    "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/wasl/node.toml"), show_default=True
-)
 
 
 @click.group()
 @click.version_option(package_name="wasl-node")
 def main() -> None:
     """Wasl: carries a clinic's messages to the national health record, in order, with proof."""
-
-
-def _configure_logs(level: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
-
-
-def _load(path: Path) -> Any:  # Config; imported late, so that `wasl verify` starts at once
-    from node.config import ConfigError, load
-
-    try:
-        config = load(path)
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        sys.exit(EXIT_CONFIG)
-    _configure_logs(config.log.level)
-    return config
 
 
 @main.command()
@@ -59,7 +31,7 @@ def node(config_path: Path) -> None:
     from node.selfcheck import check_owners
     from sync.errors import SyncError
 
-    config = _load(config_path)
+    config = load_config(config_path)
     try:
         check_owners()
         run(config)
@@ -74,7 +46,7 @@ def web(config_path: Path) -> None:
     """Run the node's page, a process beside the core."""
     from node.web_process import run
 
-    run(_load(config_path))
+    run(load_config(config_path))
 
 
 GATEWAY_CONFIG = click.option(
@@ -119,7 +91,7 @@ def export(config_path: Path, only_receipts: bool, stick: Path) -> None:
     from node.stick_words import home_lines, written_lines
     from sync.errors import LogBroken, SyncError
 
-    config = _load(config_path)
+    config = load_config(config_path)
     try:
         keystore, clock = load_keys(config), SystemClock()
         broken = None
@@ -158,69 +130,6 @@ def check_config(config_path: Path) -> None:
     click.echo(f"{config_path}: good")
 
 
-@main.group()
-def feed() -> None:
-    """Try a feed before go-live."""
-
-
-def _feed_named(config: Any, name: str) -> Any:  # config.Mllp
-    found = next((each for each in config.feeds if each.name == name), None)
-    if found is None or found.kind != "mllp":
-        names = ", ".join(each.name for each in config.feeds if each.kind == "mllp")
-        click.echo(f"no MLLP feed is named {name}; there are: {names}", err=True)
-        sys.exit(EXIT_USAGE)
-    return found
-
-
-@feed.command("test")
-@CONFIG
-@click.option("--structure", is_flag=True, help="Check also by the standard's structure of each message's version.")
-@click.option(
-    "--profile",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Check also by a profile of hl7apy_profile_parser.",
-)
-@click.argument("name")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def feed_test(config_path: Path, name: str, file: Path, structure: bool, profile: Path | None) -> None:
-    """Say what a feed would answer to each message of FILE. Nothing is stored."""
-    from node.trial import FILE_BYTES_MAX, judge, profile_lines
-
-    chosen = _feed_named(_load(config_path), name)
-    if file.stat().st_size > FILE_BYTES_MAX:
-        click.echo(f"{file}: larger than {FILE_BYTES_MAX} bytes", err=True)
-        sys.exit(EXIT_USAGE)
-    found = judge(chosen, file.read_bytes())
-    for each in found:
-        for line in each.lines():
-            click.echo(line)
-    for line in profile_lines(file.read_bytes(), profile) if structure or profile else ():
-        click.echo(line)
-    bad = sum(each.outcome == "rejected" for each in found)
-    click.echo(f"{len(found)} messages, {bad} would be refused")
-    sys.exit(1 if bad or not found else 0)
-
-
-@feed.command("report")
-@CONFIG
-@click.argument("name")
-@click.option("--last", type=click.IntRange(1, 1000), default=50, show_default=True)
-def feed_report(config_path: Path, name: str, last: int) -> None:
-    """Say what a feed answered to the last tests that came to it: those of its trial port, and those with MSH-11 T or D."""
-    from node.trial import STORE_ERRORS, report
-
-    config = _load(config_path)
-    try:
-        found = report(config, _feed_named(config, name), last)
-    except STORE_ERRORS as error:
-        click.echo(f"the outbox cannot be read: {error}", err=True)
-        sys.exit(EXIT_UNKNOWN)
-    for each in found:
-        for line in each.lines():
-            click.echo(line)
-    click.echo(f"{len(found)} tests, {sum(each.outcome == 'rejected' for each in found)} refused")
-
-
 @main.command()
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="The whole status document.")
@@ -232,7 +141,7 @@ def status(config_path: Path, as_json: bool) -> None:
     from node.web.speech import speech
     from node.web.words import verdict
 
-    document = Status(_load(config_path), SystemClock()).document()
+    document = Status(load_config(config_path), SystemClock()).document()
     if as_json:
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))
     else:
@@ -250,7 +159,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
     from node.clock import SystemClock
     from node.doctor import examine
 
-    findings = examine(_load(config_path), SystemClock())
+    findings = examine(load_config(config_path), SystemClock())
     if as_json:
         rows = [{"check": f.check, "good": f.good, "code": f.code, "seen": f.seen, "hint": f.hint} for f in findings]
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
@@ -272,7 +181,7 @@ def repair(config_path: Path, dry_run: bool) -> None:
     from sync.errors import SyncError
 
     try:
-        for line in lines(repair(_load(config_path), SystemClock(), dry_run=dry_run)):
+        for line in lines(repair(load_config(config_path), SystemClock(), dry_run=dry_run)):
             click.echo(line)
     except (NodeError, SyncError) as error:
         click.echo(f"NOT REPAIRED [{error.code}]: {error}. {error.hint}", err=True)
@@ -380,7 +289,8 @@ def _add_tools() -> None:
 
 
 _add_tools()
-main.add_command(destination_group)
+for _command in (destination_group, feed, record):
+    main.add_command(_command)
 
 if __name__ == "__main__":
     main()

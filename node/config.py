@@ -16,7 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, Vali
 from node.addresses import Address, parse_listen
 from node.config_civil import Civil
 from node.config_destinations import AnyDestination, contradictions, files_of
-from node.config_feeds import MIB, Feed, Mllp, Tls
+from node.config_feeds import MIB, Feed, Mllp, Signatures, Tls
 from node.config_fhir import Fhir
 from node.config_kinds import (
     DscpClass,
@@ -32,6 +32,7 @@ from node.config_kinds import (
     whole,
 )
 from node.config_problems import TAG, ConfigError, Problem, Source, problems_of
+from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
 from sync.session import EARLIER_KEYS_MAX
 
@@ -195,21 +196,22 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir"]
+    kind: Literal["mllp", "fhir", "soap"]
     listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
 
 
 def _kind_of(values: Any) -> str:
     kind = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
-    return f"{TAG}{kind}" if kind in {"mllp", "fhir"} else f"{TAG}none"
+    return f"{TAG}{kind}" if kind in {"mllp", "fhir", "soap"} else f"{TAG}none"
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir
+    AnyFeed = Mllp | Fhir | Soap
 else:
     AnyFeed = Annotated[
         Annotated[Mllp, Tag(f"{TAG}mllp")]
         | Annotated[Fhir, Tag(f"{TAG}fhir")]
+        | Annotated[Soap, Tag(f"{TAG}soap")]
         | Annotated[OfNoKind, Tag(f"{TAG}none")],
         Discriminator(_kind_of),
     ]
@@ -225,6 +227,7 @@ class Config(Table):
     web: Web = Web()
     log: Log = Log()
     civil_number: Civil | None = None
+    signatures: Signatures | None = None
     streams: tuple[Stream, ...] = ()
     feeds: tuple[AnyFeed, ...] = ()
     destinations: tuple[AnyDestination, ...] = ()
@@ -261,6 +264,7 @@ def _read(path: Path) -> tuple[Config, Source]:
         *_listen_clashes(config, source),
         *_mixed_streams(config, source),
         *_of_destinations(config, source),
+        *_unknown_signers(config, source),
     ]:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
     return config.model_copy(update={"streams": _all_streams(config)}), source
@@ -290,7 +294,6 @@ def _test_stream(feed: AnyFeed) -> str:
 
 
 def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
-    """A test stream that also gets production messages, or one that is not marked as what it is."""
     production = {name for feed in config.feeds for name in _streams_of(feed)}
     marked = {stream.name: stream.test for stream in config.streams}
     for position, feed in enumerate(config.feeds):
@@ -303,6 +306,12 @@ def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
     for position, stream in enumerate(config.streams):
         if stream.test and stream.name in production:
             yield source.problem(("streams", position, "test"), f'"{stream.name}" is a stream of production messages')
+
+
+def _unknown_signers(config: Config, source: Source) -> Iterator[Problem]:
+    for position, feed in enumerate(config.feeds):
+        if feed.signatures != "carried" and config.signatures is None:
+            yield source.problem(("feeds", position, "signatures"), "needs [signatures] with a folder of authorities")
 
 
 def _read_toml(path: Path) -> Source:

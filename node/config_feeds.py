@@ -37,6 +37,12 @@ class Tls(Table):
     client_ca: FilePath | None = None
 
 
+class Signatures(Table):
+    """Whose signatures are known: a folder of certificates (PEM), of authorities or of signers themselves."""
+
+    authorities: FilePath
+
+
 class Check(Table):
     """The site's rules; an empty list allows any. What breaks one is refused, and the refusal recorded.
 
@@ -75,6 +81,9 @@ class Feed(Table):
     tls: Tls | None = None
     # A record each, then one summary: a sender that repeats a refused message for ever shall not fill the log.
     rejected_per_hour_max: Annotated[int, whole(0, MIB)] = 1000
+    # What becomes of signatures in CDA, HL7 v3, SOAP and FHIR: carried as they are; verified after the commit and counted; or required: what has
+    # no valid one of a known signer over the whole is refused.
+    signatures: Literal["carried", "verified", "required"] = "carried"
 
     @model_validator(mode="before")
     @classmethod

@@ -109,6 +109,14 @@ class ClientKeysBad(NodeError):
     hint = "The file with a FHIR client's public keys is not there or holds no JWK set. Ask the client's vendor for it and correct `jwks`."
 
 
+class AuthoritiesBad(NodeError):
+    """The folder of authorities for signatures holds no certificate, or a file that is none."""
+
+    code = "NOD-43"
+    fault = "site"
+    hint = "The folder `authorities` of [signatures] must hold certificates alone, as *.pem, and one at least. Correct it; nothing else is wrong."
+
+
 class LinkError(NodeError):
     """A failure of the path to the gateway: waited for and tried again, never a verdict."""
 
@@ -179,6 +187,14 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     "NOD-16": (
         "source",
         "A source's sequence numbers do not go on where they ended: messages are missing, or it counts anew. Restart its link at the source.",
+    ),
+    "NOD-41": (
+        "node",
+        "The process that verifies signatures gave no answer in time and was started again. Nothing is lost; `wasl record` verifies again.",
+    ),
+    "NOD-42": (
+        "source",
+        "A signature that a source brought is not valid, or of nobody whom the site knows. `wasl record` says more; compare with `authorities`.",
     ),
     "NOD-31": (
         "site",

@@ -1,6 +1,6 @@
 """The one doorway: a clinical message and its verdict become a draft, and the draft a record. All feeds enter here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from sync.header import (
     PATH,
     PEER,
     REFUSAL,
+    SIGNATURES,
     common_start,
     encode_particulars,
 )
@@ -73,6 +74,17 @@ class Door:
     hour_began: float = float("-inf")
     rejected_this_hour: int = 0
     uncounted: int = 0
+    facility: str = ""
+    others: dict[tuple[Kind, str], bytes] = field(default_factory=dict)
+
+    def common(self, kind: Kind, content_type: str) -> bytes:
+        """The header's beginning for another content type than the feed's own; there are a few."""
+        key = kind, content_type
+        if key not in self.others:
+            self.others[key] = common_start(
+                kind=kind, facility=self.facility, feed=self.feed, content_type=content_type
+            )
+        return self.others[key]
 
 
 def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejected_per_hour_max: int) -> Door:
@@ -84,6 +96,7 @@ def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejec
     return Door(
         feed=feed, stream=stream, rejected_per_hour_max=rejected_per_hour_max, message=common(Kind.MESSAGE, content_type),
         test=common(Kind.TEST, content_type), incomplete=common(Kind.INCOMPLETE, content_type), summary=common(Kind.MESSAGE, REFUSALS_TYPE),
+        facility=facility,
     )  # fmt: skip
 
 
@@ -138,16 +151,31 @@ class Intake:
         refusal: Refusal | None, answer: Answer,
     ) -> None:  # fmt: skip
         """Take a complete message that came as an HTTP request; `common` is the header's beginning for its content type."""
+        self.store_typed(
+            door, common=common, body=body, message_type=message_type, control_id=control_id, peer=peer, verdict=verdict, refusal=refusal,
+            answer=answer, request=request,
+        )  # fmt: skip
+
+    def store_typed(
+        self, door: Door, *, common: bytes, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None,
+        answer: Answer, request: Request | None = None, signatures: Sequence[tuple[str, str, str]] = (), stream: str = "",
+    ) -> None:  # fmt: skip
+        """Take a complete message of another content type than the feed's own. `signatures`: kind, place, and what was found before the commit."""
         if verdict == REJECTED and not self._may_record(door):
             answer(Counted())
             return
-        pairs = [(CONTROL_ID, control_id), (PEER, peer), (METHOD, request.method), (PATH, request.path)]
-        if request.conditions:
-            pairs.append((CONDITIONS, request.conditions))
-        particulars = encode_particulars(
-            pairs if refusal is None else [*pairs, (REFUSAL, (refusal.code, refusal.location))]
-        )
-        self._submit(door, common, message_type, verdict, particulars, body, repeat_key(door.feed, control_id), answer)
+        control_id = control_id[:CONTROL_ID_CHARACTERS_MAX]
+        pairs: list[tuple[int, object]] = [(CONTROL_ID, control_id), (PEER, peer)]
+        if request is not None:
+            pairs += [(METHOD, request.method), (PATH, request.path)]
+            if request.conditions:
+                pairs.append((CONDITIONS, request.conditions))
+        if refusal is not None:
+            pairs.append((REFUSAL, (refusal.code, refusal.location)))
+        if signatures:
+            pairs.append((SIGNATURES, tuple(signatures)))
+        key = repeat_key(door.feed, control_id)
+        self._submit(door, common, message_type, verdict, encode_particulars(pairs), body, key, answer, None, stream)
 
     def store_broken(
         self, door: Door, *, head: bytes, length: int, sha256: bytes, control_id: str, peer: str, code: str, answer: Answer

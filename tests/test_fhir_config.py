@@ -6,7 +6,8 @@ import pytest
 
 from hl7.fhir import Strictness
 from node.config import ConfigError, check, load
-from node.config_fhir import Client, Fhir, Token
+from node.config_fhir import Client, Fhir
+from node.config_http import Token
 
 EXAMPLE = Path(__file__).parents[1] / "docs/examples/node.toml"
 SMALLEST = """\

@@ -18,7 +18,7 @@ from tests.node_rig import WAIT_S_MAX, wait_until
 
 MIB = 1024 * 1024
 QUICK = "import node.feeds.{module} as m; m.{name} = {value}"
-SOON = "import node.feeds.fhir as f; f.CHECK_S = 0.1"
+SOON = "import node.feeds.http_plug as f; f.CHECK_S = 0.1"
 SLOW_DISK = "import time, sync.outbox as o; append = o.Outbox.append; o.Outbox.append = lambda self, drafts: (time.sleep(0.5), append(self, drafts))[1]"
 
 
@@ -228,11 +228,11 @@ def test_a_head_that_does_not_end_and_a_client_that_does_not_read_are_cut_off(re
             assert http.is_closed()
         with connect(node) as http:
             http.send("POST", "/Binary", body, Prefer="return=representation")
-            wait_until("both to be told", lambda: len(node.log("fhir.not_welcome")) == 2)
+            wait_until("both to be told", lambda: len(node.log("http.not_welcome")) == 2)
             with pytest.raises(ConnectionError):
                 http.answer()
         wait_until("both to be gone", lambda: node.ask("status")["feeds"]["app"]["connections"] == 0)
-        assert {row["code"] for row in node.log("fhir.not_welcome")} == {"NOD-14", "NOD-15"}
+        assert {row["code"] for row in node.log("http.not_welcome")} == {"NOD-14", "NOD-15"}
         assert node.bodies("app") == [body]
 
 
@@ -290,7 +290,7 @@ def test_an_address_that_is_not_allowed_and_one_connection_too_many_are_closed(r
         assert http.call("GET", "/metadata").status == 200
     with fhir_node(realm, tmp_path / "b", lines='allow = ["192.0.2.0/24"]') as node, connect(node) as http:
         assert http.is_closed()
-        assert node.log("fhir.not_welcome")[0]["code"] == "NOD-12"
+        assert node.log("http.not_welcome")[0]["code"] == "NOD-12"
 
 
 def test_with_a_client_authority_only_its_certificates_get_in(realm, tmp_path):

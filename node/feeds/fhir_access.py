@@ -19,6 +19,7 @@ from hl7.fhir_errors import BadAssertion, NoAccess
 from hl7.fhir_types import TYPES
 from node.clock import SYNCHRONISED, Clock
 from node.config_fhir import Fhir
+from node.config_http import Http
 from node.errors import ClientKeysBad
 
 ALGORITHMS = [
@@ -50,12 +51,13 @@ class _Issued:
 
 
 class Access:
-    """The tokens of one feed. Used from the event loop only; RuntimeError is none of its."""
+    """The tokens of one feed over HTTP. Used from the event loop only; RuntimeError is none of its."""
 
-    def __init__(self, feed: Fhir, *, audience: str, clock: Clock) -> None:
+    def __init__(self, feed: Http, *, audience: str, clock: Clock) -> None:
         self._clock, self._audience = clock, audience
         self._tokens = {bytes.fromhex(token.sha256): Grant(token.name) for token in feed.tokens}
-        self._clients = {client.id: _keys(feed.name, client.jwks) for client in feed.clients}
+        clients = feed.clients if isinstance(feed, Fhir) else ()
+        self._clients = {client.id: _keys(feed.name, client.jwks) for client in clients}
         self._issued: dict[bytes, _Issued] = {}
         self._used: dict[tuple[str, str], float] = {}
 

@@ -19,16 +19,20 @@ from hl7.fhir_errors import (
     Invalid,
     NotThisMedium,
     NotValidated,
+    SignatureDemanded,
     UnknownPath,
     Unreadable,
 )
 from hl7.fhir_request import PUBLIC, Asked, Wanted, What, conditions, medium, parse, wanted
+from hl7.signatures import in_json, in_xml
 from node.errors import QueueFull
 from node.feeds.fhir_access import FORM_BYTES_MAX, Grant
 from node.feeds.fhir_answer import Answer, kept, no_room, refused, told
 from node.feeds.fhir_body import Body, announced
 from node.feeds.fhir_call import Call
 from node.intake import Counted, Refusal, Request
+from node.signature_check import is_good, reason
+from node.signature_check import told as told_of
 from sync.errors import NoRoom
 from sync.outbox import Stored
 
@@ -111,7 +115,14 @@ class FhirApp:
                 return await self._broken(error, body, call, want)
             content_type = FORMS[form] if form else _sniffed(raw)
             judged, issues = await self._judge(raw, content_type, asked, self._rules(grant))
-            found = await self._store(raw, content_type, call, asked, judged, request)
+            marks, findings = in_json(raw) if content_type == JSON else in_xml(raw), None
+            checker, mode = feed.workshop.checker, feed.feed.signatures
+            if checker is not None and mode == "required" and judged.outcome is not Verdict.REJECTED:
+                findings = await checker.check(raw, content_type)
+                if not is_good(findings):
+                    demanded = SignatureDemanded(detail=reason(findings))
+                    judged, issues = judged._replace(outcome=Verdict.REJECTED, errors=(demanded,)), []
+            found = await self._store(raw, content_type, call, asked, judged, request, told_of(marks, findings))
             if isinstance(found, NoRoom | QueueFull):
                 return no_room(found, want)
             if judged.outcome is Verdict.REJECTED or not isinstance(found, Stored):
@@ -119,6 +130,8 @@ class FhirApp:
                 return refused(first, want, *more)
             if not found.repeated:
                 feed.sample(raw, content_type)
+                if checker is not None and mode == "verified" and marks:
+                    checker.check_later(raw, content_type, feed.signed, feed.feed.name)
             sent = raw if content_type == FORMS[want.form] else None
             return kept(found, asked, judged, issues, want, base=feed.base, sent=sent)
 
@@ -160,7 +173,14 @@ class FhirApp:
         return judged, [*issues, *found]
 
     async def _store(
-        self, raw: bytes, content_type: str, call: Call, asked: Asked, judged: Judgement, request: Request
+        self,
+        raw: bytes,
+        content_type: str,
+        call: Call,
+        asked: Asked,
+        judged: Judgement,
+        request: Request,
+        signatures: list[tuple[str, str, str]],
     ) -> "Outcome | QueueFull | Counted":
         """Hand it to the doorway; what became of it, once that is durable."""
         feed, error = self._feed, judged.error
@@ -169,8 +189,8 @@ class FhirApp:
             refusal = Refusal(code=error.code, location=error.expression[:LOCATION_CHARACTERS_MAX])
             self._tell(error, call)
         answered: asyncio.Future[Outcome | QueueFull | Counted] = asyncio.get_running_loop().create_future()
-        feed.intake.store_request(
-            feed.door, common=feed.commons[content_type], body=raw, message_type=judged.facts.message_type,
+        feed.intake.store_typed(
+            feed.door, common=feed.commons[content_type], body=raw, message_type=judged.facts.message_type, signatures=signatures,
             control_id=_control_id(call, asked, judged, request), peer=call.peer, request=request, verdict=int(judged.outcome),
             refusal=refusal, answer=lambda outcome: None if answered.done() else answered.set_result(outcome),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from node.addresses import Address
-from node.config_fhir import Fhir
+from node.config_http import Http
 from node.errors import CannotListen
 from node.listeners import is_within, open_listener, tls_context
 
@@ -25,7 +25,7 @@ class Doorstep:
 
     def __init__(
         self,
-        feed: Fhir,
+        feed: Http,
         protocol: Callable[[], asyncio.Protocol],
         *,
         count: Callable[[], int],

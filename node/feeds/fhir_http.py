@@ -135,10 +135,14 @@ class HttpConnection(HttpToolsProtocol):
             self.cycle.keep_alive = False
             self.flow.pause_reading()
             return
-        body = encode(outcome([Issue("error", "structure", msg)]), "json")
-        head = b"content-type: application/fhir+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[400] + head + body)
+        media, body = self._refusal(msg)
+        head = f"content-type: {media}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[400] + head.encode() + body)
         self.transport.close()
+
+    def _refusal(self, text: str) -> tuple[str, bytes]:
+        """The refusal of what is no HTTP, as this kind of feed has it: Content-Type and body."""
+        return "application/fhir+json", encode(outcome([Issue("error", "structure", text)]), "json")
 
     # -- silence ------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import struct
 import subprocess
 import sys
 from typing import Self
@@ -12,8 +11,8 @@ from typing import Self
 import structlog
 
 from hl7.fhir_answers import Issue
+from node.worker_process import LENGTH
 
-LENGTH = struct.Struct(">I")  # before each body and each answer
 VALIDATE_S_MAX = 5.0  # a Bundle of 100 takes 50 ms here and a quarter of a second on the smallest box
 START_S_MAX = 20.0  # to import the models: 0.3 s here, several on a busy card
 WAITING_MAX = 8  # bodies that wait for their turn; more would only be told later that there was no time
@@ -26,8 +25,16 @@ log = structlog.get_logger()
 class Validator:
     """The one worker of a node. Used from the event loop only."""
 
-    def __init__(self, command: tuple[str, ...] = (sys.executable, "-m", "node.feeds.fhir_worker")) -> None:
+    def __init__(
+        self,
+        command: tuple[str, ...] = (sys.executable, "-m", "node.feeds.fhir_worker"),
+        *,
+        name: str = "fhir.validator",
+        code: str = "FHR-12",
+        octets_max: int = BODY_BYTES_MAX,
+    ) -> None:
         self._command = command
+        self._name, self._code, self._octets_max = name, code, octets_max
         self._worker: _Worker | None = None
         self._turn = asyncio.Lock()
         self._waiting = 0
@@ -35,7 +42,7 @@ class Validator:
 
     async def validate(self, body: bytes) -> list[Issue] | None:
         """What the models say of a JSON body; None where there is no answer in time, and nothing is known."""
-        if len(body) > BODY_BYTES_MAX or self._waiting >= WAITING_MAX:
+        if len(body) > self._octets_max or self._waiting >= WAITING_MAX:
             return None
         self._waiting += 1
         try:
@@ -63,7 +70,7 @@ class Validator:
             async with asyncio.timeout(limit):
                 return await worker.exchange(body)
         except (TimeoutError, OSError, EOFError, ValueError) as error:
-            log.warning("fhir.validator", code="FHR-12", error=type(error).__name__)
+            log.warning(self._name, code=self._code, error=type(error).__name__)
         except asyncio.CancelledError:
             await self._drop()  # its answer to this one must not be taken for the next one's
             raise

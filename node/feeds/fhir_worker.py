@@ -3,23 +3,17 @@
 Its parent kills it where it hangs; it ends when its parent does. R4 is judged by R4B's models, as the library has no others (docs/fhir.md).
 """
 
-import ctypes
 import json
-import os
-import resource
-import signal
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from hl7.fhir_types import REWRITTEN, WITHOUT_MODEL
-from node.feeds.fhir_validation import LENGTH
+from node.worker_process import confine, serve
 
-MEMORY_BYTES_MAX = 768 * 1024 * 1024  # of address space: 300 MB are the interpreter's and the models' own
-PR_SET_PDEATHSIG = 1  # prctl(2)
 TEXT_CHARACTERS_MAX = 200  # of one issue
 ISSUES_MAX = 200  # of one body: more than a sender reads
 STAND_IN = {"resourceType": "Basic", "code": {"text": "stands for a type without a model"}}
@@ -108,27 +102,11 @@ def _row(value: Any, kind: str, error: Any) -> Row:
 # -- the process ---------------------------------------------------------------------------------------------------------
 
 
-def serve(given: BinaryIO, answers: BinaryIO) -> None:
-    """Validate body after body until there are no more."""
-    while len(head := given.read(LENGTH.size)) == LENGTH.size:
-        body = given.read(LENGTH.unpack(head)[0])
-        try:
-            rows = validate(body)
-        except MemoryError:
-            rows = [["warning", "too-costly", "Not validated: it takes too much memory", ""]]
-        data = json.dumps(rows).encode()
-        answers.write(LENGTH.pack(len(data)) + data)
-        answers.flush()
-
-
 def main() -> None:
     """Bound what this process may do, and serve."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with its parent, which finishes what is under way
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(10)  # intake comes first
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    confine()
+    exhausted = [["warning", "too-costly", "Not validated: it takes too much memory", ""]]
+    serve(sys.stdin.buffer, sys.stdout.buffer, validate, exhausted)
 
 
 if __name__ == "__main__":

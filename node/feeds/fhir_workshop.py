@@ -6,6 +6,7 @@ from typing import ParamSpec, TypeVar
 
 from node.feeds.fhir_validation import Validator
 from node.feeds.open_frames import OpenFrames
+from node.signature_check import Checker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -14,8 +15,9 @@ T = TypeVar("T")
 class Workshop:
     """Used from the event loop only."""
 
-    def __init__(self, frames: OpenFrames) -> None:
+    def __init__(self, frames: OpenFrames, checker: Checker | None = None) -> None:
         self.frames = frames
+        self.checker = checker
         self.validator = Validator()
         # one at a time: what a long body takes when it is read is many times its length
         self._thread = asyncio.Lock()

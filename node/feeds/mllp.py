@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from node.feeds.open_frames import OpenFrames
 from node.intake import Door, Intake
 from node.listeners import is_within, open_listener, tls_context
 from node.quality import Quality
+from node.signature_check import Checker
 
 CONTENT_TYPE = "application/hl7-v2+er7"
 BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
@@ -46,6 +48,7 @@ class MllpFeed:
         frames: OpenFrames,
         numbers: Numbers | None = None,
         quality: Quality | None = None,
+        checker: Checker | None = None,
     ) -> None:
         self.feed = feed
         self.frames = frames
@@ -57,6 +60,9 @@ class MllpFeed:
         self.always_enhanced = feed.acknowledgement == "enhanced"
         self.numbers = numbers
         self.quality = quality
+        self.checker = checker
+        self.signed: Counter[str] = Counter()
+        self.demands_signatures = feed.signatures == "required"
         self.connections: set[Connection] = set()
         self.noise_bytes = 0
         self.bare_ends = 0
@@ -103,8 +109,9 @@ class MllpFeed:
         return self._names(self._listeners[len(self.feed.listen) :])
 
     def facts(self) -> dict[str, Any]:
-        """What only its kind has to tell."""
-        return {"trial_addresses": self.trial_addresses()}
+        """What only its kind has to tell: its trial ports, and what was found of signatures, where they are looked at."""
+        signed = {} if self.feed.signatures == "carried" else {"signatures": dict(self.signed)}
+        return {"trial_addresses": self.trial_addresses(), **signed}
 
     @staticmethod
     def _names(listeners: list[socket.socket]) -> list[str]:
@@ -146,6 +153,11 @@ class MllpFeed:
         """The next reply's own control id."""
         self._replies += 1
         return b"%b%d" % (self._prefix, self._replies)
+
+    def reply_number(self) -> int:
+        """The same as a number: an X12 interchange has no room for a text."""
+        self._replies += 1
+        return self._replies
 
     def now(self) -> bytes:
         """The reply's time stamp; made once a second."""

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from hl7.batch import check_batch, divide, is_single
-from hl7.check import Outcome, check
+from hl7.check import Outcome, check, verdict_of
+from hl7.errors import SignatureNotGood
+from hl7.foreign import recognise
 from hl7.mllp import Broken, Decoder, Frame
 from node.config_feeds import Mllp
+from node.feeds.mllp_foreign import take_foreign
 from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, control_id
 from node.feeds.mllp_replies import is_silent_on_error
 from node.feeds.mllp_rules import way_of
@@ -247,6 +250,11 @@ class Connection(asyncio.Protocol):
             verdict = check(raw, feed.rules)
             if feed.numbers is not None and feed.numbers.take(self, raw, verdict):
                 return
+            if verdict.facts is None:  # never an ER7 message
+                if (found := recognise(raw)) is not None:
+                    take_foreign(self, raw, found, is_trial=self._is_trial)
+                    return
+                verdict = verdict_of(SignatureNotGood, "", None) if feed.demands_signatures else verdict
             pending = Pending(self, raw, verdict)
         if is_silent_on_error(verdict, feed):
             self._alone = pending
@@ -258,14 +266,19 @@ class Connection(asyncio.Protocol):
         """Queue a frame for its reply, and hand it to the doorway."""
         self._pending.append(pending)
         self._octets += pending.octets
-        self._submit(pending)
-        if code := pending.verdict.code:
-            feed = self.feed
-            feed.door.counts.last_error = (code, feed.clock.now_us())
-            outcome = pending.verdict.outcome.name
-            log.info("mllp.judged", code=code, feed=feed.feed.name, peer=self._peer, outcome=outcome)
+        self.submit(pending)
+        if pending.verdict.code:
+            self.tell(pending)
 
-    def _submit(self, pending: Pending) -> None:
+    def tell(self, pending: Pending) -> None:
+        """Count and log what a message was warned or refused for."""
+        feed, code = self.feed, pending.verdict.code
+        feed.door.counts.last_error = (code, feed.clock.now_us())
+        outcome = pending.verdict.outcome.name
+        log.info("mllp.judged", code=code, feed=feed.feed.name, peer=self._peer, outcome=outcome)
+
+    def submit(self, pending: Pending) -> None:
+        """Hand a message of HL7 v2 to the doorway."""
         verdict = pending.verdict
         found, code = verdict.facts, verdict.code
         stream, is_test = way_of(pending.raw, verdict, self.feed.feed, self.feed.rules, is_trial=self._is_trial)
@@ -283,8 +296,17 @@ class Connection(asyncio.Protocol):
             is_test=is_test,
         )
 
+    def block(self, pending: Pending) -> None:
+        """Begin with no further frame until this one is settled."""
+        self._alone = pending
+
+    @property
+    def peer(self) -> str:
+        """The sender's address."""
+        return self._peer
+
     def answer_at_once(self, pending: Pending) -> None:
-        """Queue a frame of which nothing is stored; its reply is there already, or comes."""
+        """Queue a frame whose reply is there already, or comes by itself."""
         self._pending.append(pending)
         self._octets += pending.octets
 
@@ -307,7 +329,7 @@ class Connection(asyncio.Protocol):
             pending.reply = b""
             self.settle(pending)
             return
-        self._loop.call_later(HOLD_S, self._submit, pending)
+        self._loop.call_later(HOLD_S, pending.submit)
 
     def settle(self, pending: Pending | PendingBroken) -> None:
         """A reply is known: write those that are ready, in the order in which their frames came."""

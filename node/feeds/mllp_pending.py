@@ -36,6 +36,10 @@ class Pending:
         """How much memory it holds."""
         return len(self.raw)
 
+    def submit(self) -> None:
+        """Hand it to the doorway; again where there was no room."""
+        self.connection.submit(self)
+
     def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
         """The record is durable, or not: write the reply. A crash before the write leaves a repeat, which is known by its id and bytes."""
         if isinstance(outcome, NOT_STORED):

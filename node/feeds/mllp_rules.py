@@ -10,13 +10,15 @@ from node.config_feeds import Mllp
 def rules_of(feed: Mllp) -> Rules:
     """The rules of a feed, compiled."""
     check = feed.check
-    routes = (
+    routes = tuple(
         Rule(types=rule.types, senders=rule.senders, when=tuple(rule.when.items()), stream=rule.stream)
         for rule in feed.routes
     )
+    if feed.signatures == "required":  # what has no room for a signature has none
+        routes = (Rule(types=(), senders=(), when=(), stream=""),)
     return Rules(
         senders=check.senders, types=check.types, versions=check.versions, processing_ids=check.processing_ids, required=check.required,
-        charset=check.charset, charset_default=check.charset_default, routes=tuple(routes),
+        charset=check.charset, charset_default=check.charset_default, routes=routes,
     )  # fmt: skip
 
 

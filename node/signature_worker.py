@@ -1,0 +1,78 @@
+"""The process that verifies signatures: `python -m node.signature_worker FOLDER`, documents in, findings out. The only one that holds lxml and signxml.
+
+Its parent kills it where it hangs; it ends when its parent does. FOLDER: PEM certificates of the authorities whose signers are known.
+"""
+
+import base64
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from lxml import etree  # type: ignore[import-untyped]
+
+from hl7.mtom import XOP, divide, medium
+from hl7.soap_errors import SoapError
+from node.signature_chain import Chain, read_authorities
+from node.signature_json import check_json
+from node.signature_xml import DSIG, check_xml
+from node.worker_process import confine, serve
+
+INCLUDE = "{http://www.w3.org/2004/08/xop/include}Include"
+UNREADABLE = [["invalid", "", "", "the document cannot be read"]]
+HEAD_BYTES_MAX = 8192  # of the line before a document: when it came, and its Content-Type
+
+Row = list[str]  # result, kind, what it covers, why
+
+
+def check(given: bytes, authorities: list[x509.Certificate]) -> list[Row]:
+    """What is found in a document; `given` is a line of JSON (time in µs or null, Content-Type) and the document. Never raises but MemoryError."""
+    head, _, body = given.partition(b"\n")
+    time_us, content_type = json.loads(head[:HEAD_BYTES_MAX])
+    time = None if time_us is None else datetime.fromtimestamp(time_us / 1_000_000, UTC)
+    chain = Chain(authorities, time)
+    try:
+        if body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+            return check_json(body, chain)
+        root = _document(body, content_type)
+    except (etree.XMLSyntaxError, SoapError, ValueError, RecursionError):
+        return UNREADABLE
+    return [check_xml(root, signature, chain) for signature in root.iter(f"{{{DSIG}}}Signature")]
+
+
+def _document(body: bytes, content_type: str) -> Any:
+    """The document, or a package's envelope with what XOP had taken out put back: over that its signatures go (XOP 1.0, 4.1)."""
+    if not content_type.startswith("multipart/"):
+        return _parsed(body)
+    package = divide(body, medium(content_type))
+    root = _parsed(body[package.root.start : package.root.end])
+    for include in list(root.iter(INCLUDE)) if package.root.medium.name == XOP else ():
+        part = package.part(include.get("href", ""))
+        holder = include.getparent()
+        if holder is None or len(holder) != 1 or (holder.text or "").strip() or (include.tail or "").strip():
+            raise ValueError("xop:Include does not stand alone")
+        holder.remove(include)
+        holder.text = base64.b64encode(body[part.start : part.end]).decode("ascii")
+    return root
+
+
+def _parsed(body: bytes) -> Any:
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    root = etree.fromstring(body, parser=parser)
+    if root.getroottree().docinfo.doctype:
+        raise ValueError("a DOCTYPE is not allowed")
+    return root
+
+
+def main() -> None:
+    """Bound what this process may do, and serve."""
+    authorities = read_authorities(Path(sys.argv[1]))
+    confine()
+    exhausted = [["invalid", "", "", "it takes too much memory"]]
+    serve(sys.stdin.buffer, sys.stdout.buffer, lambda given: check(given, authorities), exhausted)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""One XML signature of a document (XMLDSig, XAdES): valid, invalid or of an unknown signer, and what it covers. For the worker alone.
+
+A signature counts for what it covers: the document, or the body that is used. The wrapping attacks (McIntosh and Austel, 2005) leave a good
+signature over a moved copy; so every reference has to name one element that is there once, and which one it is decides what is covered.
+"""
+
+import base64
+import binascii
+from typing import Any
+
+from cryptography import x509
+from lxml import etree  # type: ignore[import-untyped]
+from signxml.exceptions import SignXMLException
+from signxml.verifier import SignatureConfiguration, XMLVerifier
+
+from hl7.soap import SOAP11, SOAP12
+from node.signature_chain import Chain
+
+DSIG = "http://www.w3.org/2000/09/xmldsig#"
+WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
+ENVELOPED = f"{DSIG}enveloped-signature"
+C14N = (
+    "http://www.w3.org/TR/2001/REC-xml-c14n-20010315",
+    "http://www.w3.org/2001/10/xml-exc-c14n#",
+    "http://www.w3.org/2006/12/xml-c14n11",
+)
+TRANSFORMS = frozenset(
+    (ENVELOPED, *C14N, *(f"{each}WithComments" for each in C14N), *(f"{each}#WithComments" for each in C14N))
+)
+IDS = frozenset(("Id", "ID", "id"))
+REFERENCES_MAX = 16  # each takes a copy of the document
+WHOLE = frozenset(("document", "body"))
+
+Row = list[str]
+
+
+class _Bad(Exception):
+    """Why a signature is no good."""
+
+
+def check_xml(root: Any, signature: Any, chain: Chain) -> Row:
+    """Judge one signature of a document. Never raises but MemoryError."""
+    kind = "XAdES" if any("/01903/" in str(each.tag) for each in signature.iter()) else "XMLDSig"
+    try:
+        covers = _covered(root, signature)
+        signer, others = _signer(root, signature)
+        _verify(root, signature, signer)
+    except _Bad as bad:
+        return ["invalid", kind, "", str(bad)]
+    except (SignXMLException, etree.LxmlError) as error:
+        return ["invalid", kind, "", type(error).__name__]
+    except Exception as error:  # noqa: BLE001  # as the library leaves them, for bytes that mean harm
+        return ["invalid", kind, "", type(error).__name__]
+    if not chain.is_known(signer, others):
+        return ["unknown signer", kind, covers, ""]
+    return ["valid", kind, covers, ""]
+
+
+# ---- what it covers -----------------------------------------------------------------------------------------------------------------
+def _covered(root: Any, signature: Any) -> str:
+    """What the references cover: "document", "body" (of an envelope), or the name of another element."""
+    references = signature.findall(f"{{{DSIG}}}SignedInfo/{{{DSIG}}}Reference")
+    if not 1 <= len(references) <= REFERENCES_MAX:
+        raise _Bad("no reference, or too many")
+    names = [_name(root, _target(root, each)) for each in references]
+    return next((name for name in ("document", "body") if name in names), names[0])
+
+
+def _target(root: Any, reference: Any) -> Any:
+    """The one element that a reference names."""
+    for transform in reference.iterfind(f"{{{DSIG}}}Transforms/{{{DSIG}}}Transform"):
+        if transform.get("Algorithm") not in TRANSFORMS:
+            raise _Bad("a transform that could hide what is signed")
+    uri = reference.get("URI")
+    if uri == "":
+        return root
+    if not uri or uri[0] != "#" or "#" in uri[1:] or len(uri) == 1 or uri.startswith("#xpointer("):
+        raise _Bad("a reference to something outside")
+    found = [
+        each
+        for each in root.iter(etree.Element)
+        for key, value in each.attrib.items()
+        if _is_id(key) and value == uri[1:]
+    ]
+    if len(found) != 1:
+        raise _Bad("a reference to what is not there once")
+    return found[0]
+
+
+def _is_id(key: str) -> bool:
+    return etree.QName(key).localname in IDS
+
+
+def _name(root: Any, element: Any) -> str:
+    if element is root:
+        return "document"
+    for version in (SOAP11, SOAP12):
+        if root.tag == f"{{{version}}}Envelope" and element.getparent() is root and element.tag == f"{{{version}}}Body":
+            return "body"
+    return f"element {etree.QName(element).localname}"[:64]
+
+
+# ---- who signed it ------------------------------------------------------------------------------------------------------------------
+def _signer(root: Any, signature: Any) -> tuple[x509.Certificate, list[x509.Certificate]]:
+    """The certificate that the signature names, and others that came along."""
+    texts = [
+        each.text or ""
+        for each in signature.iterfind(f"{{{DSIG}}}KeyInfo/{{{DSIG}}}X509Data/{{{DSIG}}}X509Certificate")
+    ]
+    if not texts:
+        texts = [
+            _token(root, each)
+            for each in signature.iterfind(f"{{{DSIG}}}KeyInfo/{{{WSSE}}}SecurityTokenReference/{{{WSSE}}}Reference")
+        ]
+    try:
+        found = [x509.load_der_x509_certificate(base64.b64decode(text)) for text in texts[:8]]
+    except (binascii.Error, ValueError):
+        raise _Bad("a certificate that cannot be read") from None
+    if not found:
+        raise _Bad("it names no certificate")
+    issuers = {each.issuer for each in found if each.issuer != each.subject}
+    signer = next((each for each in found if each.subject not in issuers), found[0])
+    return signer, [each for each in found if each != signer]
+
+
+def _token(root: Any, reference: Any) -> str:
+    """WS-Security: the certificate stands elsewhere in the header."""
+    name = (reference.get("URI") or "")[1:]
+    found = [
+        each
+        for each in root.iter(f"{{{WSSE}}}BinarySecurityToken")
+        if name and any(_is_id(key) and value == name for key, value in each.attrib.items())
+    ]
+    if len(found) != 1:
+        raise _Bad("the token is not there once")
+    return found[0].text or ""
+
+
+# ---- whether it is good -------------------------------------------------------------------------------------------------------------
+def _verify(root: Any, signature: Any, signer: x509.Certificate) -> None:
+    """Digests and signature value. The certificate's dates are the chain's business, so the library is given a time that suits it."""
+    parent = signature.getparent()
+    if parent is None:
+        raise _Bad("it is the document, and encloses what it signs")
+    if parent.find(f"{{{DSIG}}}Signature") is not signature:
+        raise _Bad("another signature stands beside it")
+    path = root.getroottree().getelementpath(parent)
+    location = "./" if path == "." else f"./{path}/"
+    config = SignatureConfiguration(
+        location=location, expect_references=True, verification_time=signer.not_valid_before_utc
+    )
+    XMLVerifier().verify(root, x509_cert=signer, expect_config=config)

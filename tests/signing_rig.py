@@ -1,0 +1,116 @@
+"""Signers of an invented hospital, and what they sign: CDA and SOAP by signxml, Bundles by a JWS."""
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from joserfc import jws
+from joserfc.jwk import ECKey
+from lxml import etree
+from signxml import XMLSigner, methods
+from signxml.xades import XAdESSigner
+
+from hl7.soap import SOAP12
+from node.signature_json import _Registry, canonical
+from tests.soap_rig import envelope
+
+NOW = datetime.now(UTC)
+WSU = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd"
+C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
+
+
+@dataclass
+class Signer:
+    """A certificate with its key."""
+
+    certificate: x509.Certificate
+    key: Any
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def make(name: str, issuer: Signer | None = None, *, is_ca: bool = False, until: datetime | None = None, rsa_key: bool = False) -> Signer:  # fmt: skip
+    key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - timedelta(days=30))
+        .not_valid_after(until or NOW + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+    )
+    return Signer(built.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+
+
+def authorities(folder: Path, *signers: Signer) -> Path:
+    """The folder that a node is configured with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, each in enumerate(signers):
+        (folder / f"{number}.pem").write_bytes(each.pem)
+    return folder
+
+
+def _signer(signer: Signer, kind: type = XMLSigner, **options: Any) -> Any:
+    algorithm = "rsa-sha256" if isinstance(signer.key, rsa.RSAPrivateKey) else "ecdsa-sha256"
+    return kind(method=methods.enveloped, signature_algorithm=algorithm, **{"c14n_algorithm": C14N, **options})
+
+
+def sign(
+    raw: bytes, signer: Signer, *others: Signer, uri: str | None = None, kind: type = XMLSigner, **options: Any
+) -> bytes:
+    """A document with an enveloped signature as its last element; `uri` names what is signed, else all of it is."""
+    chain = [signer.pem.decode(), *(each.pem.decode() for each in others)]
+    made = _signer(signer, kind, **options).sign(
+        etree.fromstring(raw), key=signer.key_pem, cert=chain, reference_uri=uri
+    )
+    return etree.tostring(made, xml_declaration=True, encoding="UTF-8")
+
+
+def sign_xades(raw: bytes, signer: Signer) -> bytes:
+    # its signer names no transform for what it signs of itself, so the whole has to be in the form that is then meant
+    return sign(raw, signer, kind=XAdESSigner, c14n_algorithm="http://www.w3.org/2006/12/xml-c14n11")
+
+
+def sign_body(signer: Signer, **options: Any) -> bytes:
+    """An envelope whose body is signed, the signature in the header as WS-Security has it."""
+    root = etree.fromstring(envelope(**options))
+    body, header = root.find(f"{{{SOAP12}}}Body"), root.find(f"{{{SOAP12}}}Header")
+    body.set("Id", "the-body")
+    made = _signer(signer).sign(root, key=signer.key_pem, cert=[signer.pem.decode()], reference_uri="#the-body")
+    found = made.find(".//{http://www.w3.org/2000/09/xmldsig#}Signature")
+    found.getparent().remove(found)
+    etree.SubElement(made.find(header.tag), "{urn:test}Security").append(found)
+    return etree.tostring(made, xml_declaration=True, encoding="UTF-8")
+
+
+def sign_bundle(bundle: dict[str, Any], signer: Signer, *, without: tuple[str, ...] = ()) -> bytes:
+    """A Bundle with a JWS in its signature."""
+    x5c = [base64.b64encode(signer.certificate.public_bytes(Encoding.DER)).decode()]
+    payload = canonical({name: value for name, value in bundle.items() if name not in without})
+    header, _, value = jws.serialize_compact(
+        {"alg": "ES256", "x5c": x5c},
+        payload,
+        ECKey.import_key(signer.key_pem),
+        registry=_Registry(algorithms=["ES256"]),
+    ).split(".")
+    data = base64.b64encode(f"{header}..{value}".encode()).decode()
+    return json.dumps(
+        {**bundle, "signature": {"sigFormat": "application/jose", "data": data}}, ensure_ascii=False
+    ).encode()

@@ -1,0 +1,350 @@
+"""Signatures that sources bring: valid, invalid or of a stranger, and only what they cover counts. The attacks are those that were published."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from lxml import etree
+
+from node.clock import SystemClock
+from node.errors import AuthoritiesBad
+from node.signature_check import Checker, Finding, is_good, reason
+from node.signature_worker import check
+from sync.header import SIGNATURES
+from sync.record import Verdict
+from tests.fhir_rig import Http, request
+from tests.node_rig import Feed, Node, Realm, Reply, message, running, wait_until
+from tests.signing_rig import NOW, SOAP12, authorities, make, sign, sign_body, sign_bundle, sign_xades
+from tests.soap_rig import CDA, SOAP, Heard, SoapFeed, mtom, post
+from tests.xml_samples import HARMFUL, v3, x12
+
+ROOT_CA = make("Test Authority", is_ca=True)
+MIDDLE = make("Test Middle", ROOT_CA, is_ca=True)
+DOCTOR = make("Dr. Test", ROOT_CA)
+RSA_DOCTOR = make("Dr. Rsa", ROOT_CA, rsa_key=True)
+DEPARTMENT = make("Department Test", MIDDLE)
+STRANGER = make("Stranger", make("Other Authority", is_ca=True))
+EXPIRED = make("Dr. Late", ROOT_CA, until=NOW - timedelta(days=1))
+FALSE_CA = make("Dr. Ca", DOCTOR)  # a signer who plays authority
+BUNDLE = {
+    "resourceType": "Bundle",
+    "id": "b",
+    "type": "document",
+    "entry": [{"resource": {"resourceType": "Composition", "title": "تقرير"}}],
+}
+DS = "{http://www.w3.org/2000/09/xmldsig#}"
+V3 = "{urn:hl7-org:v3}"
+
+
+def found(raw, content_type="application/hl7-cda+xml", time=NOW, known=(ROOT_CA,)):
+    time_us = None if time is None else int(time.timestamp() * 1_000_000)
+    head = json.dumps([time_us, content_type]).encode()
+    return [Finding(*row) for row in check(head + b"\n" + raw, [each.certificate for each in known])]
+
+
+def result(raw, *arguments, **options):
+    (one,) = found(raw, *arguments, **options)
+    return one.result, one.covers
+
+
+# ---- good ones ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("signer", [DOCTOR, RSA_DOCTOR])
+def test_a_signature_over_the_document_is_valid(signer):
+    assert result(sign(CDA, signer)) == ("valid", "document")
+
+
+def test_xades_is_valid_and_told_by_its_name():
+    (one,) = found(sign_xades(CDA, DOCTOR))
+    assert (one.result, one.kind, one.covers) == ("valid", "XAdES", "document")
+
+
+def test_a_signature_over_the_body_is_valid():
+    assert result(sign_body(DOCTOR), SOAP) == ("valid", "body")
+
+
+def test_a_certificate_between_that_came_along_leads_to_the_authority():
+    assert result(sign(CDA, DEPARTMENT, MIDDLE))[0] == "valid"
+    assert result(sign(CDA, DEPARTMENT))[0] == "unknown signer"
+
+
+def test_a_signer_may_be_named_himself():
+    assert result(sign(CDA, STRANGER), known=(STRANGER,))[0] == "valid"
+
+
+@pytest.mark.parametrize("without", [(), ("id", "meta")])
+def test_a_jws_over_the_bundle_is_valid(without):
+    assert result(sign_bundle(BUNDLE, DOCTOR, without=without), "application/fhir+json") == ("valid", "document")
+
+
+# ---- strangers ------------------------------------------------------------------------------------------------------------
+def test_a_stranger_is_told_as_such():
+    assert result(sign(CDA, STRANGER))[0] == "unknown signer"
+    assert result(sign_bundle(BUNDLE, STRANGER), "application/fhir+json")[0] == "unknown signer"
+
+
+def test_a_signer_is_no_authority():
+    assert result(sign(CDA, FALSE_CA, DOCTOR))[0] == "unknown signer"
+
+
+def test_a_certificate_has_to_be_valid_when_the_message_came():
+    assert result(sign(CDA, EXPIRED))[0] == "unknown signer"
+    assert result(sign(CDA, EXPIRED), time=NOW - timedelta(days=2))[0] == "valid"
+    assert result(sign(CDA, EXPIRED), time=None)[0] == "valid"  # no clock decides where none is kept
+
+
+# ---- bad ones -------------------------------------------------------------------------------------------------------------
+def test_a_changed_document_is_invalid():
+    assert result(sign(CDA, DOCTOR).replace("مريض".encode(), "مريضة".encode()))[0] == "invalid"
+    assert result(sign_bundle(BUNDLE, DOCTOR).replace("تقرير".encode(), b"x"), "application/fhir+json")[0] == "invalid"
+
+
+def test_a_changed_certificate_is_invalid():
+    raw, other = sign(CDA, DOCTOR), sign(CDA, make("Dr. Other", ROOT_CA))
+
+    def certificate(each):
+        return etree.fromstring(each).find(f".//{DS}X509Certificate").text.encode()
+
+    assert result(raw.replace(certificate(raw), certificate(other)))[0] == "invalid"
+
+
+def test_a_good_signature_over_a_part_is_not_one_over_the_document():
+    raw = CDA.replace(b"<title>", b'<title ID="t">')
+    (one,) = found(sign(raw, DOCTOR, uri="#t"))
+    assert (one.result, one.covers) == ("valid", "element title")
+    assert not is_good([one])
+
+
+def test_an_element_named_document_is_not_the_document():
+    raw = CDA.replace(b"<component>", b'<document xmlns="" ID="t">x</document><component>')
+    (one,) = found(sign(raw, DOCTOR, uri="#t"))
+    assert one.result == "valid"
+    assert not is_good([one])
+
+
+def test_a_wrapped_document_is_not_good():
+    inner = etree.fromstring(sign(CDA.replace(b"<ClinicalDocument ", b'<ClinicalDocument ID="d" '), DOCTOR, uri="#d"))
+    forged = etree.fromstring(CDA.replace("مريض".encode(), "منتحل".encode()))
+    forged.append(inner)
+    assert not is_good(found(etree.tostring(forged)))
+    whole = etree.fromstring(sign(CDA, DOCTOR))  # the same with a reference to all
+    forged = etree.fromstring(CDA)
+    forged.append(whole)
+    assert found(etree.tostring(forged))[0].result == "invalid"
+
+
+def test_a_signature_that_moved_with_its_document_into_an_object_is_not_good():
+    original = etree.fromstring(
+        sign(CDA.replace(b"<ClinicalDocument ", b'<ClinicalDocument ID="d" '), DOCTOR, uri="#d")
+    )
+    signature = original.find(f"{DS}Signature")
+    forged = etree.fromstring(CDA.replace(b"TEST-DOC-1", b"TEST-DOC-2"))
+    forged.append(signature)
+    etree.SubElement(signature, f"{DS}Object").append(original)
+    assert not is_good(found(etree.tostring(forged)))
+
+
+@pytest.mark.parametrize("place", ["Header", "Envelope"])
+def test_a_body_that_was_moved_aside_is_not_the_body(place):
+    root = etree.fromstring(sign_body(DOCTOR))
+    body = root.find(f"{{{SOAP12}}}Body")
+    forged = etree.fromstring(etree.tostring(body))
+    del forged.attrib["Id"]
+    forged[0][0].set("changed", "yes")
+    root.replace(body, forged)
+    wrapper = etree.SubElement(root.find(f"{{{SOAP12}}}Header") if place == "Header" else root, "{urn:evil}Wrapper")
+    wrapper.append(body)
+    rows = found(etree.tostring(root), SOAP)
+    assert not is_good(rows)
+    assert reason(rows) == "does not cover the whole"
+
+
+def test_an_id_that_stands_twice_is_invalid():
+    root = etree.fromstring(sign_body(DOCTOR))
+    copy = etree.fromstring(etree.tostring(root.find(f"{{{SOAP12}}}Body")))
+    etree.SubElement(root.find(f"{{{SOAP12}}}Header"), "{urn:evil}W").append(copy)
+    (one,) = found(etree.tostring(root), SOAP)
+    assert (one.result, one.why) == ("invalid", "a reference to what is not there once")
+
+
+@pytest.mark.parametrize("name", ["http://www.w3.org/TR/1999/REC-xslt-19991116", "http://www.w3.org/TR/1999/REC-xpath-19991116", "http://www.w3.org/2000/09/xmldsig#base64"])  # fmt: skip
+def test_a_transform_that_hides_is_invalid(name):
+    raw = sign(CDA, DOCTOR).replace(b"http://www.w3.org/2000/09/xmldsig#enveloped-signature", name.encode())
+    assert found(raw)[0].why == "a transform that could hide what is signed"
+
+
+@pytest.mark.parametrize("uri", [b"file:///etc/passwd", b"http://127.0.0.1:9/", b"#xpointer(/)", b"#", b"cid:a"])
+def test_a_reference_to_something_outside_is_invalid(uri):
+    assert found(sign(CDA, DOCTOR).replace(b'URI=""', b'URI="%b"' % uri))[0].result == "invalid"
+
+
+def test_a_jws_over_another_bundle_or_with_a_member_twice_is_invalid():
+    signed = json.loads(sign_bundle(BUNDLE, DOCTOR))
+    assert result(json.dumps({**signed, "type": "collection"}).encode(), "application/fhir+json")[0] == "invalid"
+    twice = sign_bundle(BUNDLE, DOCTOR).replace(b'"id": "b"', b'"id": "x", "id": "b"')
+    assert result(twice, "application/fhir+json")[0] == "invalid"
+
+
+@pytest.mark.parametrize("raw", [*HARMFUL, b"", b"<a", b"\xff", b"<a>" * 100_000, b"{", b"[" * 100_000, b"{}x"])
+def test_no_document_does_harm_to_the_worker(raw):
+    assert not is_good(found(raw))
+
+
+@pytest.mark.parametrize("cut", range(0, 6000, 311))
+def test_a_torn_signature_is_not_good(cut):
+    raw = sign(CDA, DOCTOR)
+    torn = raw[:cut] + raw[cut + 9 :]
+    assert torn == raw or not is_good(found(torn))
+
+
+# ---- in a node ------------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def realm(tmp_path_factory):
+    return Realm.make(tmp_path_factory.mktemp("realm"))
+
+
+class FhirFeed(Feed):
+    def text(self):
+        return super().text().replace('kind = "mllp"', 'kind = "fhir"')
+
+
+@pytest.fixture(scope="module")
+def node(realm, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("node")
+    feeds = [
+        Feed("his", lines='signatures = "verified"'), Feed("signed", lines='signatures = "required"'),
+        SoapFeed("xds", lines='signatures = "required"'), FhirFeed("app", lines='signatures = "required"'),
+    ]  # fmt: skip
+    more = f'[signatures]\nauthorities = "{authorities(folder / "signers", ROOT_CA)}"'
+    with running(Node(realm, folder, feeds=feeds, more=more)) as node:
+        yield node
+
+
+def newest(node, stream):
+    return node.records(stream)[-1]
+
+
+def told(seen):
+    return [each[2] for each in seen.particulars.get(SIGNATURES, [])]
+
+
+def say(node, *position):
+    command = [
+        sys.executable,
+        "-m",
+        "node.cli",
+        "record",
+        "--config",
+        str(node.folder / "node.toml"),
+        *map(str, position),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_a_feed_that_demands_takes_what_is_signed_and_refuses_all_else(node):
+    bad = [
+        CDA,
+        sign(CDA, STRANGER),
+        sign(CDA, DOCTOR).replace(b"TEST-DOC-1", b"TEST-DOC-9"),
+        v3(1),
+        x12(1),
+        message("M-1"),
+        b"junk",
+    ]
+    good = sign(CDA, DOCTOR)
+    with node.mllp("signed") as mllp:
+        for raw in bad:
+            mllp.send(raw)
+            reply = mllp.reply()
+            assert b'<typeCode code="CA"' not in reply
+            if not reply.startswith(b"<"):
+                assert Reply(reply).code in {"AE", "AR"}
+            seen = newest(node, "signed")
+            assert (seen.body, seen.header.verdict) == (raw, Verdict.REJECTED)
+            assert seen.refusal in {"HL7-18", "HL7-15"}
+        mllp.send(good)
+        assert Reply(mllp.reply()).code == "AA"
+    seen = newest(node, "signed")
+    assert (seen.body, seen.header.verdict, told(seen)) == (good, Verdict.ACCEPTED, ["valid"])
+
+
+def test_frames_behind_one_that_is_verified_keep_their_order(node):
+    with node.mllp("signed") as mllp:
+        mllp.send(
+            sign(CDA.replace(b"TEST-DOC-1", b"A"), DOCTOR),
+            message("M-2"),
+            sign(CDA.replace(b"TEST-DOC-1", b"B"), DOCTOR),
+        )
+        assert [Reply(mllp.reply()).code for _ in range(3)] == ["AA", "AR", "AA"]
+
+
+def test_many_at_once_wait_for_their_turn_and_none_is_refused_for_it(node):
+    documents = [sign(CDA.replace(b"TEST-DOC-1", b"MANY-%d" % n), DOCTOR) for n in range(30)]
+    with contextlib.ExitStack() as stack:
+        senders = [stack.enter_context(node.mllp("signed")) for _ in documents]
+        for sender, raw in zip(senders, documents, strict=True):
+            sender.send(raw)
+        assert [Reply(sender.reply()).code for sender in senders] == ["AA"] * 30
+
+
+def test_a_soap_feed_that_demands_refuses_before_the_commit(node):
+    with Http(node.feed("xds").address) as http:
+        answer = post(http, mtom(CDA))
+        assert (Heard(answer).fault, newest(node, "xds").refusal) == ("SOP-09", "SOP-09")
+        assert Heard(post(http, sign_body(DOCTOR), SOAP)).status == "Success"
+    assert told(newest(node, "xds")) == ["valid"]
+
+
+def test_a_fhir_feed_that_demands_takes_signed_bundles(node):
+    with Http(node.feed("app").address) as http:
+        bundle = {**BUNDLE, "type": "collection"}
+        http.write(request("POST", "/Bundle", json.dumps(bundle).encode()))
+        assert http.answer().status == 422
+        http.write(request("POST", "/Bundle", sign_bundle(bundle, DOCTOR)))
+        assert http.answer().status == 201
+    assert told(newest(node, "app")) == ["valid"]
+
+
+def test_a_feed_that_verifies_takes_all_counts_and_tells(node):
+    with node.mllp() as mllp:
+        for raw in (sign(CDA, DOCTOR), sign(CDA, STRANGER)):
+            mllp.send(raw)
+            assert Reply(mllp.reply()).code == "AA"
+    counts = {"valid": 1, "unknown signer": 1}
+    wait_until("both verified", lambda: node.ask("status")["feeds"]["his"]["signatures"] == counts)
+    seen = newest(node, "his")
+    assert (seen.body, told(seen)) == (raw, [""])
+    done = say(node, "his", 1, 1)
+    assert done.returncode == 0, done.stderr
+    assert "over the document: unknown signer now" in done.stdout
+    assert "مريض" not in done.stdout
+    assert "over the document: valid now" in say(node, "his", 1, 0).stdout
+    assert say(node, "his", 1, 99).returncode == 1
+
+
+def test_a_worker_that_hangs_stops_no_other_feed_and_no_demand_is_met(realm, tmp_path):
+    before = "import node.feeds.fhir_validation as v; v.START_S_MAX = 0.05; v.VALIDATE_S_MAX = 0.05"
+    more = f'[signatures]\nauthorities = "{authorities(tmp_path / "signers", ROOT_CA)}"'
+    feeds = [Feed("his"), Feed("signed", lines='signatures = "required"')]
+    with running(Node(realm, tmp_path, feeds=feeds, more=more), before=before) as node:
+        with node.mllp("signed") as mllp:
+            mllp.send(sign(CDA, DOCTOR))
+            assert Reply(mllp.reply()).code == "AE"
+        assert newest(node, "signed").particulars[8][1] == "not verified in time"
+        assert node.send(message("M-9"))[0].code == "AA"
+
+
+@pytest.mark.parametrize("files", [{}, {"a.txt": ROOT_CA.pem}, {"a.pem": ROOT_CA.pem, "b.pem": b"no certificate"}])
+def test_authorities_that_cannot_be_read_stop_the_start(tmp_path, files):
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(AuthoritiesBad):
+        Checker(tmp_path, SystemClock())
+
+
+def test_the_core_never_holds_the_libraries_that_read_strangers_signatures():
+    code = "import sys, node.app, node.record, node.feeds.soap, node.feeds.fhir; print(sorted({'lxml', 'signxml'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
