@@ -196,27 +196,15 @@ class _Page:
         return "".join(self._parts)
 
 
-class CannotBeWritten(ValueError):
-    """A character that the target's character set lacks. `at`: its place in the text."""
-
-    def __init__(self, at: int, codec: str) -> None:
-        super().__init__(f"character {at + 1} is not in {codec}")
-        self.at = at
-        self.codec = codec
-
-
 def escape_text(
     text: str, separators: Separators, codec: str, *, is_formatted: bool = False, is_seven_bit: bool = False
 ) -> bytes:
-    r"""Write text as one value in a character set. CannotBeWritten where the set lacks a character: nothing is replaced in silence.
+    r"""Write text as one value in a character set. UnicodeEncodeError, with its place, where the set lacks a character: nothing is replaced in silence.
 
     \X..\ stands for control characters, for characters whose bytes hold a separator, and, where the way is `is_seven_bit`, for all beyond ASCII.
     `is_formatted`: a line's end is \.br\. Without a declared escape character, a control or a separator becomes a blank.
     """
-    try:
-        written = text.encode(codec)
-    except UnicodeEncodeError as error:
-        raise CannotBeWritten(error.start, codec) from None
+    written = text.encode(codec)
     if is_formatted:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     elif written.isalnum():
