@@ -77,7 +77,17 @@ def test_every_exception_of_ours_that_can_reach_a_log_has_an_entry():
         )
     # only what never leaves its own function or is told in full (a configuration's problems, a command's result) goes without a code
     without = {each.__name__ for each in our_errors() if not hasattr(each, "code")}
-    assert without <= {"BadSetting", "CannotBeWritten", "CannotConvert", "ConfigError", "LockTaken", "Refused", "Stop", "XmlTrouble", "_Bad"}, without
+    assert without <= {
+        "BadSetting",
+        "CannotBeWritten",
+        "CannotConvert",
+        "ConfigError",
+        "LockTaken",
+        "Refused",
+        "Stop",
+        "XmlTrouble",
+        "_Bad",
+    }, without
 
 
 def test_no_two_classes_share_a_code():
