@@ -40,9 +40,9 @@ def test_lives_meet_all_that_an_outbox_and_a_ledger_can_meet(in_memory):
     assert [what for what in MET if not campaign.counts[what]] == []
 
 
-def in_two_transactions(self, groups):
+def in_two_transactions(self, groups, facts):
     for group in groups:
-        insert(self, [group])
+        insert(self, [group], facts)
         self._next_row += len(group.bodies)
     self._next_row -= sum(len(group.bodies) for group in groups)
 
