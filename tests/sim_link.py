@@ -7,6 +7,7 @@ from random import Random
 
 from sync import batch
 from sync.agreement import Question, Told
+from sync.announced import read_heads
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.context import CONTEXT_BYTES_MAX, before, recall
 from sync.errors import BadBatch, UnknownDictionary
@@ -105,7 +106,7 @@ class Centre:
         heads = tuple(each.head for each in self.logs.values())
         event = SessionAsked(
             node=NODE, request=request, known=self.known, logs=heads, fresh=f"{self.dice.getrandbits(128):032x}", stale=stale,
-            verifiers=(Verifier(NODE, LOG_SIGNER.public),), announced=tuple(self.announced.values()),
+            heads=read_heads(request.heads, (Verifier(NODE, LOG_SIGNER.public),), NODE), announced=tuple(self.announced.values()),
         )  # fmt: skip
         for effect in self.receiver.handle(event, self.now):
             match effect:
