@@ -180,13 +180,15 @@ def is_test(route: Route) -> bool:
 class Facts(NamedTuple):
     """What a message says about itself in its MSH; a batch: its first MSH. `control_id`: MSH-10 as it stands.
 
-    `is_plain`: the usual separators, at most `PLAIN_BYTES_MAX`, and nothing that ends a frame or a segment in it.
+    `is_plain`: the usual separators, at most `PLAIN_BYTES_MAX`, and nothing that ends a frame or a segment in it. `is_usual`: plain, MSH-11 is P,
+    MSH-15 and MSH-16 are empty; known with the route, so that what most messages have no use for is not looked for in each of them.
     NamedTuples, because these are built for every message and a frozen dataclass costs several times as much.
     """
 
     route: Route
     control_id: bytes
     is_plain: bool = False
+    is_usual: bool = False
 
 
 _STANDARD_HEADER: Final = b"MSH|^~\\&|"
@@ -246,19 +248,21 @@ def facts(raw: bytes) -> Facts:
     """Read the routing fields of the header in one pass; raises nothing but NotEr7."""
     found = er7_template(raw, PLAIN_BYTES_MAX)
     if found is not None:
-        return Facts(_route(found[0]), found[1], True)
+        route, is_usual = _route(found[0])
+        return Facts(route, found[1], True, is_usual)
     head = header(raw)
-    *route, control_id = er7_read(head, er7_index(head, read_separators(head).kernel), _ROUTING)
-    return Facts(Route._make([value or b"" for value in route]), control_id or b"")
+    *values, control_id = er7_read(head, er7_index(head, read_separators(head).kernel), _ROUTING)
+    return Facts(Route._make([value or b"" for value in values]), control_id or b"")
 
 
 @lru_cache(maxsize=512)  # one for each sender and type: a hospital has some tens
-def _route(template: bytes) -> Route:
-    """Read a header that the usual separators divide; its MSH-7 and MSH-10 are empty."""
+def _route(template: bytes) -> tuple[Route, bool]:
+    """Read a header that the usual separators divide, and tell whether it is usual; its MSH-7 and MSH-10 are empty."""
     fields = template.split(b"|", 18)  # fields[n] is MSH-(n + 1)
     fields += [b""] * (18 - len(fields))
     message_type = fields[8]
     code, _, event = message_type.partition(b"~")[0].partition(b"^")
-    return Route._make(
+    route = Route._make(
         (*fields[2:6], message_type, code, event.partition(b"^")[0], *fields[10:13], fields[14], fields[15], fields[17])
     )
+    return route, route.processing_id == b"P" and not (route.accept_ack or route.application_ack)

@@ -41,7 +41,7 @@ from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
-from node.quality import Quality
+from node.quality import Inspection
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
 from node.signature_check import Checker
 from node.stick_back import open_epochs, store_receipts, take_inbox
@@ -87,7 +87,7 @@ class Core:
         self._site: Site | None = None
         self._feeds: list[Plug] = []
         self._frames = OpenFrames()
-        self._quality = Quality(self._clock, config.civil_number.rule() if config.civil_number else None)
+        self._quality = Inspection(self._clock, config.civil_number.rule() if config.civil_number else None)
         self._checker = None if config.signatures is None else Checker(config.signatures.authorities, self._clock)
         self._workshop = Workshop(self._frames, self._checker)
         self._writer = Writer(
@@ -243,7 +243,7 @@ class Core:
         if feed.sequence_numbers != "ignored":
             numbers = Numbers(feed.name, self._writer, is_required=feed.sequence_numbers == "required")
         return MllpFeed(
-            feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames, numbers=numbers, quality=self._quality,
+            feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames, numbers=numbers, quality=self._quality.of_feed(),
             checker=self._checker,
         )  # fmt: skip
 
@@ -316,7 +316,6 @@ class Core:
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
             **feed.facts(),
-            "quality": self._quality.document(feed.feed.name),
         }
 
     async def _probe(self) -> str:

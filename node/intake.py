@@ -146,16 +146,6 @@ class Intake:
         common = door.test if is_test else door.message
         self._submit(door, common, message_type, verdict, particulars, body, key, answer, fact, stream)
 
-    def store_request(
-        self, door: Door, *, common: bytes, body: bytes, message_type: str, control_id: str, peer: str, request: Request, verdict: int,
-        refusal: Refusal | None, answer: Answer,
-    ) -> None:  # fmt: skip
-        """Take a complete message that came as an HTTP request; `common` is the header's beginning for its content type."""
-        self.store_typed(
-            door, common=common, body=body, message_type=message_type, control_id=control_id, peer=peer, verdict=verdict, refusal=refusal,
-            answer=answer, request=request,
-        )  # fmt: skip
-
     def store_typed(
         self, door: Door, *, common: bytes, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None,
         answer: Answer, request: Request | None = None, signatures: Sequence[tuple[str, str, str]] = (), stream: str = "",

@@ -5,23 +5,28 @@ A message is looked at after the fact; where more come than can be looked at, th
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import structlog
+
 from hl7.civil_number import CivilNumber
-from hl7.errors import NotEr7
 from hl7.message import Facts
-from hl7.quality import look
+from hl7.quality import Finding, look
 from node.clock import Clock
 
 WAITING_MAX = 64  # messages kept for a look: at most 16 MiB
 BODY_BYTES_MAX = 256 * 1024  # what is longer is a scan, and takes longer to look through than a round has
 ROUND_S, ROUND_MESSAGES_MAX = 0.1, 16  # 160 a second at 0.1 ms each: under two hundredths of a core
+BUSY_MESSAGES_MAX = 2  # where more come than can be looked at, a sample does
 SENDERS_MAX = 64  # of a feed; a site has tens, and MSH-3 may hold anything
 SHOWN_SENDERS, SHOWN_FINDINGS = 8, 6  # the worst, on the page
 NAME_CHARACTERS_MAX = 64
 OTHERS = "…"
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -33,57 +38,36 @@ class Tally:
 
 
 class Quality:
-    """The counts of all feeds since the start. Used from the event loop only."""
+    """The counts of one feed since the start. Used from the event loop only."""
 
-    def __init__(self, clock: Clock, civil: CivilNumber | None) -> None:
-        self._clock = clock
-        self._civil = civil
-        self._waiting: deque[tuple[str, Facts, bytes]] = deque()
-        self._passed_over: Counter[str] = Counter()
-        self._tallies: dict[str, dict[str, Tally]] = {}
+    __slots__ = ("_room", "_tallies", "passed_over")
 
-    def offer(self, feed: str, facts: Facts | None, raw: bytes) -> None:
+    def __init__(self, room: "Inspection") -> None:
+        self._room = room
+        self._tallies: dict[str, Tally] = {}
+        self.passed_over = 0
+
+    def offer(self, facts: Facts, raw: bytes) -> None:
         """A message was taken: look at it when there is time."""
-        if facts is None:
-            return
-        if len(self._waiting) >= WAITING_MAX or len(raw) > BODY_BYTES_MAX:
-            self._passed_over[feed] += 1
-            return
-        self._waiting.append((feed, facts, raw))
+        if len(self._room.waiting) >= WAITING_MAX or len(raw) > BODY_BYTES_MAX:
+            self.passed_over += 1
+        else:
+            self._room.waiting.append((self, facts, raw))
 
-    async def run(self) -> None:
-        """Look, round after round, until cancelled."""
-        while True:
-            await asyncio.sleep(ROUND_S)
-            self.round()
-
-    def round(self) -> None:
-        """Look at what waits, a bounded part of it."""
-        tomorrow = (
-            (datetime.fromtimestamp(self._clock.now_us() / 1e6, UTC) + timedelta(days=2)).strftime("%Y%m%d").encode()
-        )
-        for _ in range(min(len(self._waiting), ROUND_MESSAGES_MAX)):
-            feed, facts, raw = self._waiting.popleft()
-            try:
-                found = look(raw, tomorrow=tomorrow, civil=self._civil)
-            except NotEr7:
-                continue
-            tally = self._tally(feed, _name(facts))
-            tally.looked += 1
-            tally.findings.update((each.place, each.what) for each in found)
-
-    def _tally(self, feed: str, sender: str) -> Tally:
-        tallies = self._tallies.setdefault(feed, {})
-        if sender not in tallies and len(tallies) >= SENDERS_MAX:
+    def count(self, facts: Facts, found: Iterable[Finding]) -> None:
+        """A message was looked at."""
+        sender = _name(facts)
+        if sender not in self._tallies and len(self._tallies) >= SENDERS_MAX:
             sender = OTHERS
-        return tallies.setdefault(sender, Tally())
+        tally = self._tallies.setdefault(sender, Tally())
+        tally.looked += 1
+        tally.findings.update((each.place, each.what) for each in found)
 
-    def document(self, feed: str) -> dict[str, Any]:
-        """One feed's counts, the senders with the most findings first."""
-        tallies = self._tallies.get(feed, {})
-        worst = sorted(tallies.items(), key=lambda item: (-sum(item[1].findings.values()), item[0]))
+    def document(self) -> dict[str, Any]:
+        """The counts, the senders with the most findings first."""
+        worst = sorted(self._tallies.items(), key=lambda item: (-sum(item[1].findings.values()), item[0]))
         return {
-            "looked": sum(tally.looked for tally in tallies.values()), "passed_over": self._passed_over[feed],
+            "looked": sum(tally.looked for tally in self._tallies.values()), "passed_over": self.passed_over,
             "senders": [
                 {
                     "sender": sender, "looked": tally.looked,
@@ -94,6 +78,38 @@ class Quality:
                 for sender, tally in worst[:SHOWN_SENDERS] if tally.findings
             ],
         }  # fmt: skip
+
+
+class Inspection:
+    """What waits for a look, of all feeds. Used from the event loop only."""
+
+    def __init__(self, clock: Clock, civil: CivilNumber | None) -> None:
+        self._clock = clock
+        self._civil = civil
+        self.waiting: deque[tuple[Quality, Facts, bytes]] = deque()
+
+    def of_feed(self) -> Quality:
+        """One more feed's counts."""
+        return Quality(self)
+
+    async def run(self) -> None:
+        """Look, round after round, until cancelled."""
+        while True:
+            await asyncio.sleep(ROUND_S)
+            self.round()
+
+    def round(self) -> None:
+        """Look at what waits, a bounded part of it: less where it is full, as the loop has no time to spare then."""
+        later = datetime.fromtimestamp(self._clock.now_us() / 1e6, UTC) + timedelta(days=2)
+        tomorrow = later.strftime("%Y%m%d").encode()
+        count = BUSY_MESSAGES_MAX if len(self.waiting) >= WAITING_MAX else ROUND_MESSAGES_MAX
+        for _ in range(min(len(self.waiting), count)):
+            quality, facts, raw = self.waiting.popleft()
+            try:
+                quality.count(facts, look(raw, tomorrow=tomorrow, civil=self._civil))
+            except Exception as error:  # noqa: BLE001  # it is taken and answered: what its content does to a count must not stop intake
+                quality.passed_over += 1
+                log.warning("quality.failed", error=type(error).__name__)
 
 
 def _name(facts: Facts) -> str:

@@ -122,6 +122,21 @@ def test_where_no_room_may_not_be_told_the_message_waits_and_nothing_overtakes_i
     assert [seen.control_id for seen in node.records("waits", size)] == [*names, f"END-{accept.decode()}"]
 
 
+def test_what_waits_for_room_is_bounded_and_a_sender_beyond_it_sees_its_connection_break(node, full):
+    size = node.stream("waits").size
+    big = asking("HELD", b"NE", b"NE", more="OBX|1|ED|||" + "A" * 9 * 1024 * 1024)
+    held = [node.mllp("waits") for _ in range(4)]
+    for number, mllp in enumerate(held):
+        mllp.send(big.replace(b"HELD", b"HELD-%d" % number))
+        time.sleep(0.2)
+    assert held[3].is_closed()
+    full.unlink()
+    wait_until("the others stored", lambda: node.stream("waits").size == size + 3)
+    assert {seen.control_id for seen in node.records("waits", size)} == {"HELD-0", "HELD-1", "HELD-2"}
+    for mllp in held:
+        mllp.socket.close()
+
+
 def test_what_a_sender_that_wants_no_reply_left_behind_is_stored_after_it_has_gone(node):
     size = node.stream("waits").size
     names = [f"GONE-{number}" for number in range(50)]

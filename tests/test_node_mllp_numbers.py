@@ -103,6 +103,18 @@ def test_messages_sent_without_waiting_and_over_two_connections_are_judged_one_a
     assert [seen.control_id for seen in node.records()] == [f"M-{number}" for number in range(1, 31)]
 
 
+def test_many_connections_that_wait_for_one_another_are_all_answered(node):
+    crowd = [node.mllp() for _ in range(400)]
+    with node.mllp() as one:
+        one.send(*(numbered(number, more="OBX|1|ED|||" + "A" * 100_000) for number in range(1, 21)))
+        for each in crowd:
+            each.send(numbered(0))
+        assert all(told(Reply(each.reply()))[0] == "AA" for each in crowd)
+        assert [told(Reply(one.reply()))[1] for _ in range(20)] == list(range(1, 21))
+    for each in crowd:
+        each.socket.close()
+
+
 def test_without_room_the_number_stays_and_the_sender_can_send_it_again(node, tmp_path):
     assert say(node, numbered(1)) == [("AA", 1)]
     (tmp_path / "full").touch()

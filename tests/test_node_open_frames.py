@@ -13,6 +13,7 @@ from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_connection import FRAME_BYTES_FREE, TURN_S_MAX, Connection
 from node.feeds.open_frames import OpenFrames
 from node.intake import Intake, make_door
+from node.quality import Inspection
 
 MIB = 1024 * 1024
 LIMIT = 8 * MIB
@@ -60,7 +61,10 @@ class Site:
         door = make_door(facility="F", feed="his", stream="his", content_type=CONTENT_TYPE, rejected_per_hour_max=1000)
         feed = Mllp.model_validate({"name": "his", "kind": "mllp", "stream": "his", "listen": ["127.0.0.1:0"]})
         intake = Intake(clock=self.clock, writer=self.writer, alarms=alarms)
-        self.feed = MllpFeed(feed, door, intake, clock=self.clock, alarms=alarms, prefix="x-", frames=self.frames)
+        self.feed = MllpFeed(
+            feed, door, intake, clock=self.clock, alarms=alarms, prefix="x-", frames=self.frames,
+            quality=Inspection(self.clock, None).of_feed(),
+        )  # fmt: skip
         self._loop = loop
 
     def connect(self):

@@ -6,7 +6,7 @@ import pytest
 
 from hl7.message import facts
 from node import quality as module
-from node.quality import OTHERS, Quality
+from node.quality import OTHERS, Inspection
 from node.tools.hospital import Hospital
 from tests.node_rig import Feed, Node, Realm, message, running, wait_until
 
@@ -22,12 +22,17 @@ class Clock:
 
 
 @pytest.fixture
-def quality():
-    return Quality(Clock(), None)
+def inspection():
+    return Inspection(Clock(), None)
 
 
-def offer(quality, raw, feed="his"):
-    quality.offer(feed, facts(raw), raw)
+@pytest.fixture
+def quality(inspection):
+    return inspection.of_feed()
+
+
+def offer(quality, raw):
+    quality.offer(facts(raw), raw)
 
 
 def test_a_running_node_counts_what_is_poor_by_feed_and_sender(tmp_path):
@@ -50,38 +55,54 @@ def test_a_running_node_counts_what_is_poor_by_feed_and_sender(tmp_path):
     assert by_sender["HIS|TEST"][("PID-7", "missing")] == 1
 
 
-def test_where_more_come_than_can_be_looked_at_the_others_are_counted_as_passed_over(quality):
+def test_where_more_come_than_can_be_looked_at_the_others_are_counted_as_passed_over(inspection, quality):
     for number in range(module.WAITING_MAX + 10):
         offer(quality, message(f"M-{number}"))
     offer(quality, message("BIG", more="OBX|1|ED|||" + "A" * module.BODY_BYTES_MAX))
-    while quality.document("his")["looked"] < module.WAITING_MAX:
-        quality.round()
-    assert quality.document("his")["passed_over"] == 11
+    while quality.document()["looked"] < module.WAITING_MAX:
+        inspection.round()
+    assert quality.document()["passed_over"] == 11
 
 
-def test_a_round_is_bounded(quality):
+def test_where_more_wait_than_can_be_looked_at_a_sample_is(inspection, quality):
+    for number in range(module.WAITING_MAX):
+        offer(quality, message(f"M-{number}"))
+    inspection.round()
+    assert quality.document()["looked"] == module.BUSY_MESSAGES_MAX
+
+
+def test_a_message_whose_look_fails_is_passed_over_and_the_next_one_is_looked_at(inspection, quality, monkeypatch):
+    offer(quality, message("BAD"))
+    offer(quality, message("GOOD"))
+    real = module.look
+    monkeypatch.setattr(module, "look", lambda raw, **options: 1 / 0 if b"BAD" in raw else real(raw, **options))
+    inspection.round()
+    assert (quality.document()["looked"], quality.passed_over) == (1, 1)
+
+
+def test_a_round_is_bounded(inspection, quality):
     for number in range(module.ROUND_MESSAGES_MAX + 5):
         offer(quality, message(f"M-{number}"))
-    quality.round()
-    assert quality.document("his")["looked"] == module.ROUND_MESSAGES_MAX
+    inspection.round()
+    assert quality.document()["looked"] == module.ROUND_MESSAGES_MAX
 
 
-def test_a_feed_has_a_bounded_number_of_senders_and_their_names_cannot_break_a_line(quality):
+def test_a_feed_has_a_bounded_number_of_senders_and_their_names_cannot_break_a_line(inspection, quality):
     for number in range(module.SENDERS_MAX + 20):
         offer(quality, message("M", sender=f"S{number}\x07|{'x' * 200}"))
-        quality.round()
-    senders = quality._tallies["his"]
+        inspection.round()
+    senders = quality._tallies
     assert len(senders) == module.SENDERS_MAX + 1
     assert senders[OTHERS].looked == 20
     assert all(name.isprintable() and len(name) <= module.NAME_CHARACTERS_MAX for name in senders)
 
 
-def test_the_simulated_hospital_writes_good_messages_but_for_what_it_leaves_out_on_purpose(quality):
+def test_the_simulated_hospital_writes_good_messages_but_for_what_it_leaves_out_on_purpose(inspection, quality):
     hospital = Hospital(seed=7)
     for number in range(200):
         sent = hospital.next_message(now=datetime(2030, 1, 1, tzinfo=UTC))
         offer(quality, sent.raw)
         if number % 10 == 9:
-            quality.round()
-    found = {(f["place"], f["what"]) for each in quality.document("his")["senders"] for f in each["findings"]}
+            inspection.round()
+    found = {(f["place"], f["what"]) for each in quality.document()["senders"] for f in each["findings"]}
     assert not {finding for finding in found if finding[1] in {"not-a-date", "unknown-code"}}

@@ -46,8 +46,8 @@ class MllpFeed:
         alarms: Alarms,
         prefix: str,
         frames: OpenFrames,
+        quality: Quality,
         numbers: Numbers | None = None,
-        quality: Quality | None = None,
         checker: Checker | None = None,
     ) -> None:
         self.feed = feed
@@ -61,6 +61,7 @@ class MllpFeed:
         self.numbers = numbers
         self.quality = quality
         self.checker = checker
+        self.held = 0  # bytes of messages that wait for room since their senders may not be told that there is none
         self.signed: Counter[str] = Counter()
         self.demands_signatures = feed.signatures == "required"
         self.connections: set[Connection] = set()
@@ -111,7 +112,7 @@ class MllpFeed:
     def facts(self) -> dict[str, Any]:
         """What only its kind has to tell: its trial ports, and what was found of signatures, where they are looked at."""
         signed = {} if self.feed.signatures == "carried" else {"signatures": dict(self.signed)}
-        return {"trial_addresses": self.trial_addresses(), **signed}
+        return {"trial_addresses": self.trial_addresses(), "quality": self.quality.document(), **signed}
 
     @staticmethod
     def _names(listeners: list[socket.socket]) -> list[str]:

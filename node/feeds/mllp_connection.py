@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from hl7.batch import check_batch, divide, is_single
-from hl7.check import Outcome, check, verdict_of
+from hl7.check import Outcome, Verdict, check, verdict_of
 from hl7.errors import SignatureNotGood
 from hl7.foreign import recognise
 from hl7.mllp import Broken, Decoder, Frame
 from node.config_feeds import Mllp
 from node.feeds.mllp_foreign import take_foreign
-from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, control_id
+from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, PendingUsual, control_id
 from node.feeds.mllp_replies import is_silent_on_error
 from node.feeds.mllp_rules import way_of
 from node.intake import Refusal
@@ -35,8 +35,11 @@ PENDING_BYTES_MAX = (
 )  # and their bytes: a commit group's worth, so that a fast sender of scans fills no memory
 FRAME_BYTES_FREE = 64 * 1024  # an open frame below this is not counted: nearly all messages are
 UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
+HELD_BYTES_MAX = 32 * 1024 * 1024  # of one feed: as much as may wait for the disk over all of them
 HOLD_S = 1.0  # a full disk has room again in seconds at best
 MESSAGE_TYPE = re.compile(rb"[A-Z0-9]{3}(\^[A-Z0-9]{3}(\^[A-Z0-9_]{3,7})?)?")
+
+ACCEPTED = int(Outcome.ACCEPTED)
 
 log = structlog.get_logger()
 
@@ -51,6 +54,7 @@ class Connection(asyncio.Protocol):
         "_heard_at",
         "_idle",
         "_is_trial",
+        "_is_usual",
         "_is_welcome",
         "_later",
         "_loop",
@@ -71,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._is_welcome = is_welcome  # it was looked at before its handshake
         self._is_trial = is_trial
+        self._is_usual = not (is_trial or feed.numbers or feed.rules.routes or feed.always_enhanced)
         self._decoder = Decoder(feed.feed.frame_bytes_max)
         self._pending: deque[Pending | PendingBroken] = deque()
         self._octets = 0
@@ -213,11 +218,13 @@ class Connection(asyncio.Protocol):
     # -- messages ---------------------------------------------------------------------------------------------------
 
     def _take(self, event: Frame | Broken) -> None:
-        if self._later or self._is_blocked():
+        if self._later or self._alone is not None or self.feed.numbers is not None:
             self._later.append(event)
-            self._set_reading()
+            self.go_on_later()
+        elif isinstance(event, Frame):  # most
+            self._take_message(event.payload)
         else:
-            self._begin(event)
+            self._take_broken(event)
 
     def _is_blocked(self) -> bool:
         """Whether the next frame has to wait for the one before: it may have to be stored again, or gives the next number its meaning."""
@@ -241,26 +248,42 @@ class Connection(asyncio.Protocol):
             self._take_broken(event)
 
     def _take_message(self, raw: bytes) -> None:
+        verdict, feed = check(raw, self.feed.rules), self.feed
+        found = verdict.facts
+        if found is None or verdict.code or not (found.is_usual and self._is_usual and is_single(raw)):
+            self._take_unusual(raw, verdict)
+            return
+        # nearly all: one message, nothing wrong, nothing asked for, one stream. Each call on this way is paid by all of them
+        pending = PendingUsual(self, raw, verdict)
+        self._pending.append(pending)
+        self._octets += len(raw)
+        feed.intake.store(
+            feed.door, body=raw, message_type=safe_type(found.route.message_type),
+            control_id=found.control_id.decode("utf-8", "backslashreplace"), peer=self._peer, verdict=ACCEPTED, refusal=None, answer=pending.answer,
+        )  # fmt: skip
+        feed.quality.offer(found, raw)
+
+    def _take_unusual(self, raw: bytes, verdict: Verdict) -> None:
+        """A batch, a number, another language, a reply that is asked for, a warning, a refusal, a test, a route."""
         feed = self.feed
         batch = None if is_single(raw) else divide(raw)
         if batch is not None:
             verdict, verdicts = check_batch(raw, batch, feed.rules)
             pending: Pending = PendingBatch(self, raw, verdict, batch, verdicts)
         else:
-            verdict = check(raw, feed.rules)
             if feed.numbers is not None and feed.numbers.take(self, raw, verdict):
                 return
             if verdict.facts is None:  # never an ER7 message
-                if (found := recognise(raw)) is not None:
-                    take_foreign(self, raw, found, is_trial=self._is_trial)
+                if (foreign := recognise(raw)) is not None:
+                    take_foreign(self, raw, foreign, is_trial=self._is_trial)
                     return
                 verdict = verdict_of(SignatureNotGood, "", None) if feed.demands_signatures else verdict
             pending = Pending(self, raw, verdict)
         if is_silent_on_error(verdict, feed):
             self._alone = pending
         self.store(pending)
-        if feed.quality is not None and batch is None and verdict.outcome is not Outcome.REJECTED:
-            feed.quality.offer(feed.feed.name, verdict.facts, raw)
+        if batch is None and verdict.facts is not None and verdict.outcome is not Outcome.REJECTED:
+            feed.quality.offer(verdict.facts, raw)
 
     def store(self, pending: Pending) -> None:
         """Queue a frame for its reply, and hand it to the doorway."""
@@ -324,12 +347,22 @@ class Connection(asyncio.Protocol):
 
     def hold(self, pending: Pending) -> None:
         """There is no room, and the sender is not to be told so: keep the message, read no further, try again."""
-        if self._transport is None:  # it has gone, and never asked whether its message was taken
-            log.warning("mllp.unstored", feed=self.feed.feed.name, peer=self._peer)
+        feed = self.feed
+        is_gone = self._transport is None  # and never asked whether its message was taken
+        if is_gone or feed.held + pending.octets > HELD_BYTES_MAX:
+            # a break of the connection is all that a sender who wants no reply can be told
+            log.warning("mllp.unstored", feed=feed.feed.name, peer=self._peer)
+            if self._transport is not None:
+                self._transport.abort()
             pending.reply = b""
             self.settle(pending)
             return
-        self._loop.call_later(HOLD_S, pending.submit)
+        feed.held += pending.octets
+        self._loop.call_later(HOLD_S, self._try_again, pending)
+
+    def _try_again(self, pending: Pending) -> None:
+        self.feed.held -= pending.octets
+        pending.submit()
 
     def settle(self, pending: Pending | PendingBroken) -> None:
         """A reply is known: write those that are ready, in the order in which their frames came."""

@@ -41,6 +41,7 @@ class Numbers:
         self._last: Last | None = None
         self._busy: NumberedPending | None = None
         self._waiting: dict[Connection, None] = {}
+        self._going = False
 
     async def load(self) -> None:
         """Read the last number that was stored. Raises SyncError."""
@@ -103,10 +104,16 @@ class Numbers:
 
     def go_on(self) -> None:
         """Let those that waited try, until one of them is busy again."""
+        if (
+            self._going
+        ):  # what is answered at once calls here from within: a chain of calls as long as the connections that wait
+            return
+        self._going = True
         while self._waiting and self._busy is None:
             connection = next(iter(self._waiting))
             del self._waiting[connection]
             connection.go_on_later()
+        self._going = False
 
     @property
     def last(self) -> Last | None:

@@ -23,9 +23,6 @@ def wanted_by(verdict: Verdict, feed: "MllpFeed") -> Asked:
 
 def reply_to(raw: bytes, verdict: Verdict, feed: "MllpFeed", expected: bytes = b"") -> bytes:
     """The replies to one message that is stored, or recorded as refused; b"" where none is wanted. `expected`: MSA-4."""
-    found = verdict.facts
-    if found is None or not (found.route.accept_ack or found.route.application_ack or feed.always_enhanced):  # most
-        return encode(acknowledge(raw, verdict, control_id=feed.reply_id(), now=feed.now(), expected=expected))
     return b"".join(map(encode, _payloads(raw, verdict, feed, expected)))
 
 
@@ -104,8 +101,6 @@ def reply_to_broken(head: bytes, ack_code: str, error_code: str, text: str, feed
 
 def is_silent_on_error(verdict: Verdict, feed: "MllpFeed") -> bool:
     """Whether nothing may be answered where there is no room: then the message waits here, and what follows it with it."""
-    if verdict.facts is None or not (verdict.facts.route.accept_ack or feed.always_enhanced):
-        return False
     return wanted_by(verdict, feed).is_silent_on_error and verdict.outcome is not Outcome.REJECTED
 
 

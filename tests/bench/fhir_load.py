@@ -97,7 +97,7 @@ async def _commits(path: Path, signer: object, bodies: list[bytes]) -> list[floa
     for body in bodies:
         stored = loop.create_future()
         began = time.perf_counter()
-        intake.store_request(
+        intake.store_typed(
             door, common=door.message, body=body, message_type="Bundle^transaction", control_id="", peer="127.0.0.1",
             request=Request("POST", "", ""), verdict=0, refusal=None, answer=stored.set_result,
         )  # fmt: skip
