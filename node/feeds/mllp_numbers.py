@@ -104,9 +104,8 @@ class Numbers:
 
     def go_on(self) -> None:
         """Let those that waited try, until one of them is busy again."""
-        if (
-            self._going
-        ):  # what is answered at once calls here from within: a chain of calls as long as the connections that wait
+        # what is answered at once calls here from within: a chain of calls as long as the connections that wait
+        if self._going:
             return
         self._going = True
         while self._waiting and self._busy is None:
