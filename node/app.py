@@ -29,7 +29,7 @@ from node.config_soap import Soap
 from node.control import ControlServer
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, RepairUnfinished
-from node.feeds.fhir_workshop import Workshop
+from node.feeds.http_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames

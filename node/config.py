@@ -9,9 +9,9 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from node.addresses import Address, parse_listen
 from node.config_civil import Civil
@@ -31,7 +31,7 @@ from node.config_kinds import (
     not_empty,
     whole,
 )
-from node.config_problems import TAG, ConfigError, Problem, Source, problems_of
+from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
 from sync.session import EARLIER_KEYS_MAX
@@ -200,21 +200,10 @@ class OfNoKind(Feed):
     listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
 
 
-def _kind_of(values: Any) -> str:
-    kind = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
-    return f"{TAG}{kind}" if kind in {"mllp", "fhir", "soap"} else f"{TAG}none"
-
-
 if TYPE_CHECKING:
     AnyFeed = Mllp | Fhir | Soap
 else:
-    AnyFeed = Annotated[
-        Annotated[Mllp, Tag(f"{TAG}mllp")]
-        | Annotated[Fhir, Tag(f"{TAG}fhir")]
-        | Annotated[Soap, Tag(f"{TAG}soap")]
-        | Annotated[OfNoKind, Tag(f"{TAG}none")],
-        Discriminator(_kind_of),
-    ]
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap)
 
 
 class Config(Table):

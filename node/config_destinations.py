@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, ConfigDict, Field
 
 from node.addresses import Address
 from node.config_kinds import FilePath, Listen, Name, Table, from_text, not_empty, whole
-from node.config_problems import TAG, Problem, Source
+from node.config_problems import Problem, Source, by_kind
 from node.toml_lines import Place
 
 MIB = 1024 * 1024
@@ -129,21 +129,10 @@ class OfNoKind(Destination):
     kind: Literal["mllp", "folder", "fhir"]
 
 
-def _kind_of(values: Any) -> str:
-    kind = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
-    return f"{TAG}{kind}" if kind in {"mllp", "folder", "fhir"} else f"{TAG}none"
-
-
 if TYPE_CHECKING:
     AnyDestination = MllpOut | FolderOut | FhirOut
 else:
-    AnyDestination = Annotated[
-        Annotated[MllpOut, Tag(f"{TAG}mllp")]
-        | Annotated[FolderOut, Tag(f"{TAG}folder")]
-        | Annotated[FhirOut, Tag(f"{TAG}fhir")]
-        | Annotated[OfNoKind, Tag(f"{TAG}none")],
-        Discriminator(_kind_of),
-    ]
+    AnyDestination = by_kind(OfNoKind, mllp=MllpOut, folder=FolderOut, fhir=FhirOut)
 
 
 def contradictions(destinations: Sequence[AnyDestination], known: set[str], source: Source) -> Iterator[Problem]:

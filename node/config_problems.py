@@ -5,15 +5,26 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Union, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Discriminator, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from node.toml_lines import Lines, Place
 
 TAG = "kind:"  # of a table that may be of several kinds: pydantic puts it into the place of a problem, where the file has nothing
 VALUE_CHARACTERS_MAX = 80  # of a wrong value in a message: enough to find it, and a line stays a line
+
+
+def by_kind(of_no_kind: type[BaseModel], **tables: type[BaseModel]) -> Any:
+    """Give the type of a table that may be of several kinds, by its key `kind`; what is none of them is read as `of_no_kind`, and refused."""
+
+    def tag(values: Any) -> str:
+        kind = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
+        return f"{TAG}{kind}" if kind in tables else f"{TAG}none"
+
+    tagged = [Annotated[table, Tag(f"{TAG}{kind}")] for kind, table in {**tables, "none": of_no_kind}.items()]
+    return Annotated[Union[tuple(tagged)], Discriminator(tag)]  # noqa: UP007  # a tuple's members cannot stand between bars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

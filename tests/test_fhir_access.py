@@ -14,8 +14,8 @@ from hl7.fhir_errors import BadAssertion, NoAccess
 from node.clock import SYNCHRONISED, UNSURE, Trust
 from node.config_fhir import Fhir
 from node.errors import ClientKeysBad
-from node.feeds import fhir_access
-from node.feeds.fhir_access import ASSERTION_S_MAX, ASSERTION_TYPE, TOKEN_S, Access
+from node.feeds import http_access
+from node.feeds.http_access import ASSERTION_S_MAX, ASSERTION_TYPE, TOKEN_S, Access
 from tests.fhir_rig import OBSERVATION, PATIENT, bundle, connect, dumped, fhir_node
 from tests.gateway_rig import Realm
 
@@ -168,8 +168,8 @@ def test_an_assertion_is_good_once(access, clock):
 
 
 def test_memory_of_assertions_and_tokens_is_bounded(access, clock, monkeypatch):
-    monkeypatch.setattr(fhir_access, "USED_MAX", 3)
-    monkeypatch.setattr(fhir_access, "TOKENS_MAX", 2)
+    monkeypatch.setattr(http_access, "USED_MAX", 3)
+    monkeypatch.setattr(http_access, "TOKENS_MAX", 2)
     answers = [access.issue(form()) for _ in range(3)]
     with pytest.raises(NoAccess):
         access.grant(bearer(answers[0]))  # the oldest went

@@ -148,7 +148,7 @@ def test_a_connection_that_closes_inside_a_body_leaves_a_record_of_what_came(nod
 
 
 def test_a_body_that_stops_coming_is_408(realm, tmp_path):
-    before = QUICK.format(module="fhir_body", name="PIECE_S_MAX", value=0.2)
+    before = QUICK.format(module="http_body", name="PIECE_S_MAX", value=0.2)
     with fhir_node(realm, tmp_path, before=before) as node, connect(node) as http:
         http.write(head_of(content_length="1000") + b"{")
         answer = http.answer()
@@ -185,7 +185,7 @@ def test_long_bodies_share_one_allowance_and_all_of_them_arrive(realm, tmp_path)
 def test_one_that_drips_gives_up_its_turn_when_others_have_waited_long_enough(realm, tmp_path):
     before = (
         f"import node.feeds.open_frames as f; f.OpenFrames.__init__.__defaults__ = ({MIB},)\n"
-        "import node.feeds.fhir_body as b; b.TURN_S_MAX = 0.3"
+        "import node.feeds.http_body as b; b.TURN_S_MAX = 0.3"
     )
     with fhir_node(realm, tmp_path, before=before) as node, connect(node) as first, connect(node) as second:
         body = dumped({"resourceType": "Binary", "contentType": "text/plain", "data": "QQ==" * (MIB // 4)})
@@ -220,7 +220,7 @@ def test_what_is_no_http_is_refused_and_closed_and_leaves_no_message(node, raw):
 
 
 def test_a_head_that_does_not_end_and_a_client_that_does_not_read_are_cut_off(realm, tmp_path):
-    before = f"import node.feeds.fhir_http as h; h.HEAD_S_MAX = h.UNREAD_S_MAX = 0.3\n{SOON}"
+    before = f"import node.feeds.http_connection as h; h.HEAD_S_MAX = h.UNREAD_S_MAX = 0.3\n{SOON}"
     body = dumped({"resourceType": "Binary", "contentType": "text/plain", "data": "QQ==" * (3 * MIB)})
     with fhir_node(realm, tmp_path, before=before) as node:
         with connect(node) as http:
@@ -257,7 +257,7 @@ def test_each_head_of_a_connection_has_the_same_limit(node):
 
 
 def test_blank_lines_hold_no_connection_open(realm, tmp_path):
-    before = f"import node.feeds.fhir_http as h; h.HEAD_S_MAX = 0.3\n{SOON}"
+    before = f"import node.feeds.http_connection as h; h.HEAD_S_MAX = 0.3\n{SOON}"
     with fhir_node(realm, tmp_path, before=before) as node, connect(node) as http:
         assert http.call("GET", "/metadata").status == 200
         http.write(b"\r\n")

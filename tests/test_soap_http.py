@@ -193,7 +193,7 @@ def test_a_body_beyond_the_limit_is_refused_unread_and_recorded(node, http):
 
 
 def test_a_body_that_stops_coming_is_408(realm, tmp_path):
-    with soap_node(realm, tmp_path, before="import node.feeds.fhir_body as b; b.PIECE_S_MAX = 0.2") as node:
+    with soap_node(realm, tmp_path, before="import node.feeds.http_body as b; b.PIECE_S_MAX = 0.2") as node:
         with connect(node) as http:
             http.write(head_of(content_length="1000") + b"--")
             answer = http.answer()

@@ -8,11 +8,11 @@ from hl7.fhir import JSON, XML
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config_fhir import BASE_PATH, Fhir
-from node.feeds.fhir_access import Access
 from node.feeds.fhir_app import FhirApp
 from node.feeds.fhir_library import Library
-from node.feeds.fhir_workshop import Workshop
+from node.feeds.http_access import Access
 from node.feeds.http_plug import HttpPlug
+from node.feeds.http_workshop import Workshop
 from node.intake import Door, Intake
 from sync.header import common_start
 from sync.record import Kind

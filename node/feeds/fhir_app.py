@@ -26,10 +26,10 @@ from hl7.fhir_errors import (
 from hl7.fhir_request import PUBLIC, Asked, Wanted, What, conditions, medium, parse, wanted
 from hl7.signatures import in_json, in_xml
 from node.errors import QueueFull
-from node.feeds.fhir_access import FORM_BYTES_MAX, Grant
 from node.feeds.fhir_answer import Answer, kept, no_room, refused, told
-from node.feeds.fhir_body import Body, announced
-from node.feeds.fhir_call import Call
+from node.feeds.http_access import FORM_BYTES_MAX, Grant
+from node.feeds.http_body import Body, announced
+from node.feeds.http_call import Call
 from node.intake import Counted, Refusal, Request
 from node.signature_check import is_good, reason
 from node.signature_check import told as told_of
@@ -198,15 +198,8 @@ class FhirApp:
 
     async def _broken(self, error: FhirError, body: Body, call: Call, want: Wanted) -> Answer | None:
         """Record what never was whole, as far as it came, and refuse it where somebody still waits."""
-        feed = self._feed
         self._tell(error, call)
-        answered: asyncio.Future[Outcome | QueueFull | Counted] = asyncio.get_running_loop().create_future()
-        length = body.octets or min(int(call.headers.get("content-length", "0")[:18] or 0), 2**62)
-        feed.intake.store_broken(
-            feed.door, head=body.head, length=length, sha256=body.sha256(), control_id="", peer=call.peer, code=error.code,
-            answer=lambda outcome: None if answered.done() else answered.set_result(outcome),
-        )  # fmt: skip
-        await answered
+        await self._feed.record_broken(body, call, error.code)
         return None if isinstance(error, ClosedInsideBody) else refused(error, want)
 
     # -- what becomes none ----------------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from hl7.fhir_errors import UnknownPath
 from hl7.fhir_openapi import openapi
 from hl7.fhir_request import Wanted, What
 from node.config_fhir import Fhir
-from node.feeds.fhir_access import SUPPORTED_SCOPES, Access
 from node.feeds.fhir_answer import MEDIA, Answer
-from node.feeds.fhir_call import Call
+from node.feeds.http_access import SUPPORTED_SCOPES, Access
+from node.feeds.http_call import Call
 
 STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}"

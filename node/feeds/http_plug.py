@@ -11,9 +11,11 @@ from uvicorn.server import ServerState
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config_http import Http
-from node.feeds.fhir_doorstep import Doorstep
-from node.feeds.fhir_http import HttpConnection, make_config
-from node.feeds.fhir_workshop import Workshop
+from node.feeds.http_body import Body
+from node.feeds.http_call import Call
+from node.feeds.http_connection import HttpConnection, make_config
+from node.feeds.http_doorstep import Doorstep
+from node.feeds.http_workshop import Workshop
 from node.intake import Door, Intake
 
 CHECK_S = 5.0  # how often connections are looked at for silence
@@ -84,6 +86,16 @@ class HttpPlug:
         for connection in list(self.connections):
             connection.abort()
         await self.workshop.validator.stop()
+
+    async def record_broken(self, body: Body, call: Call, code: str) -> None:
+        """Record a body that never was whole, as far as it came. Returns when the record is durable, or why there is none is known."""
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        length = body.octets or min(int(call.headers.get("content-length", "0")[:18] or 0), 2**62)
+        self.intake.store_broken(
+            self.door, head=body.head, length=length, sha256=body.sha256(), control_id="", peer=call.peer, code=code,
+            answer=lambda _: None if answered.done() else answered.set_result(None),
+        )  # fmt: skip
+        await answered
 
     def _connect(self) -> HttpConnection:
         now = self.clock.monotonic

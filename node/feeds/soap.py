@@ -6,10 +6,10 @@ from typing import Any
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config_soap import Soap
-from node.feeds.fhir_access import Access
-from node.feeds.fhir_http import HttpConnection
-from node.feeds.fhir_workshop import Workshop
+from node.feeds.http_access import Access
+from node.feeds.http_connection import HttpConnection
 from node.feeds.http_plug import HttpPlug
+from node.feeds.http_workshop import Workshop
 from node.feeds.soap_app import SoapApp, fault_before_envelope
 from node.intake import Door, Intake
 

@@ -16,8 +16,8 @@ from hl7.soap_answers import fault, taken
 from hl7.soap_errors import NotAPost, SignatureDemanded, SoapError
 from node.errors import QueueFull
 from node.feeds.fhir_answer import BUSY_S, FULL_S, Answer, Header
-from node.feeds.fhir_body import Body, announced
-from node.feeds.fhir_call import Call
+from node.feeds.http_body import Body, announced
+from node.feeds.http_call import Call
 from node.intake import Counted, Refusal, Request
 from node.signature_check import Finding, is_good, reason, told
 from sync.errors import NoRoom
@@ -145,15 +145,8 @@ class SoapApp:
 
     async def _broken(self, error: FhirError, body: Body, call: Call, heard: Envelope) -> Answer | None:
         """Record what never was whole, as far as it came, and refuse it where somebody still waits."""
-        feed = self._feed
         self._tell(error, call)
-        answered: asyncio.Future[Outcome | QueueFull | Counted] = asyncio.get_running_loop().create_future()
-        length = body.octets or min(int(call.headers.get("content-length", "0")[:18] or 0), 2**62)
-        feed.intake.store_broken(
-            feed.door, head=body.head, length=length, sha256=body.sha256(), control_id="", peer=call.peer, code=error.code,
-            answer=lambda outcome: None if answered.done() else answered.set_result(outcome),
-        )  # fmt: skip
-        await answered
+        await self._feed.record_broken(body, call, error.code)
         return None if isinstance(error, ClosedInsideBody) else _refused(error, heard)
 
 

@@ -1,4 +1,4 @@
-"""One HTTP connection of a FHIR feed: uvicorn's protocol, with bounds on heads, pipelines, silence, and clients that do not read."""
+"""One HTTP connection of a feed: uvicorn's protocol, with bounds on heads, pipelines, silence, and clients that do not read."""
 
 import asyncio
 import re

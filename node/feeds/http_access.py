@@ -1,4 +1,4 @@
-"""Who may send to a FHIR feed: bearer tokens of the configuration, and SMART backend services, whose clients sign for a short-lived one."""
+"""Who may send to a feed over HTTP: bearer tokens of the configuration, and SMART backend services, whose clients sign for a short-lived one."""
 
 import hashlib
 import hmac

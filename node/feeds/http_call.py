@@ -1,4 +1,4 @@
-"""One HTTP request as the FHIR feed sees it, and the writing of its answer."""
+"""One HTTP request as a feed sees it, and the writing of its answer."""
 
 import re
 from typing import Any

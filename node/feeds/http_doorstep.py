@@ -89,7 +89,7 @@ class Doorstep:
             try:
                 sock, name = await loop.sock_accept(listener)
             except OSError as error:  # no file descriptors left, or it is gone again
-                log.warning("fhir.not_accepted", feed=self._feed.name, error=type(error).__name__)
+                log.warning("http.not_accepted", feed=self._feed.name, error=type(error).__name__)
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
             if not self._welcomes(str(name[0])):
@@ -109,7 +109,7 @@ class Doorstep:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.connect_accepted_socket(self._protocol, sock, ssl=context, ssl_handshake_timeout=limit)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            log.info("fhir.no_handshake", feed=self._feed.name, error=type(error).__name__)
+            log.info("http.no_handshake", feed=self._feed.name, error=type(error).__name__)
             sock.close()
         finally:
             self._coming -= 1

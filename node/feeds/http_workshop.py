@@ -1,4 +1,4 @@
-"""What all FHIR feeds of a node share: the memory for bodies that are coming, a thread for long ones, the process that validates."""
+"""What all feeds over HTTP of a node share: the memory for bodies that are coming, a thread for long ones, the process that validates."""
 
 import asyncio
 from collections.abc import Callable
