@@ -1,12 +1,11 @@
 """Which messages of a record are a destination's: clinical ones that were accepted, of its types; a batch is divided, each message goes by itself."""
 
-import re
 from collections.abc import Sequence
-from fnmatch import translate
 from typing import NamedTuple
 
 from hl7.batch import divide, is_single, refused_in
 from hl7.errors import NotEr7, PartOfBatchRefused
+from hl7.globs import compile_globs
 from hl7.message import facts
 from node.destinations.plug import ER7
 from sync.errors import NotARecord
@@ -35,10 +34,7 @@ class Selection:
     """The configured types of one destination; none of them means all."""
 
     def __init__(self, types: Sequence[str]) -> None:
-        pairs = [each.split("^", 1) if "^" in each else (each, "*") for each in types]
-        self._globs: list[tuple[re.Pattern[str], re.Pattern[str]]] = [
-            (re.compile(translate(code)), re.compile(translate(event))) for code, event in pairs
-        ]
+        self._globs = compile_globs(tuple(types), "^")
 
     def header(self, header: bytes) -> Header | None:
         """The header of a record whose body may hold something for this destination; None where it surely does not. Raises NotARecord."""
