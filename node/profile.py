@@ -40,7 +40,7 @@ class ProfileCheck:
         process = self._process or self._start()
         given, answers = process.stdin, process.stdout
         assert given is not None  # noqa: S101  # both are pipes, as _start made them
-        assert answers is not None  # noqa: S101
+        assert answers is not None  # noqa: S101  # as the other
         try:
             given.write(LENGTH.pack(len(raw)) + raw)
             given.flush()

@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from hl7apy.consts import VALIDATION_LEVEL  # type: ignore[import-untyped]
-from hl7apy.exceptions import HL7apyException  # type: ignore[import-untyped]
-from hl7apy.parser import parse_message  # type: ignore[import-untyped]
+from hl7apy.consts import VALIDATION_LEVEL  # type: ignore[import-untyped]  # it brings no types
+from hl7apy.exceptions import HL7apyException  # type: ignore[import-untyped]  # it brings no types
+from hl7apy.parser import parse_message  # type: ignore[import-untyped]  # it brings no types
 
 from node.profile import LENGTH
 

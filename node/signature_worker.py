@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree  # type: ignore[import-untyped]  # it brings no types
 
 from hl7.mtom import XOP, divide, medium
 from hl7.soap_errors import SoapError

@@ -9,7 +9,7 @@ import binascii
 from typing import Any
 
 from cryptography import x509
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree  # type: ignore[import-untyped]  # it brings no types
 from signxml.exceptions import SignXMLException
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 

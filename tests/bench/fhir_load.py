@@ -19,14 +19,14 @@ sys.path.insert(0, str(ROOT))
 import psutil  # noqa: E402  # the line above makes ours importable
 
 from hl7.fhir import JSON  # noqa: E402  # the line above makes it ours
-from node.alarms import Alarms  # noqa: E402
-from node.clock import SystemClock  # noqa: E402
-from node.intake import Intake, Request, make_door  # noqa: E402
-from node.keystore import load as load_keys  # noqa: E402
-from node.writer import Writer  # noqa: E402
-from sync.outbox import Outbox  # noqa: E402
-from tests.fhir_rig import bundle, connect, fhir_node, request  # noqa: E402
-from tests.gateway_rig import Realm  # noqa: E402
+from node.alarms import Alarms  # noqa: E402  # the project is on the path only now
+from node.clock import SystemClock  # noqa: E402  # the project is on the path only now
+from node.intake import Intake, Request, make_door  # noqa: E402  # the project is on the path only now
+from node.keystore import load as load_keys  # noqa: E402  # the project is on the path only now
+from node.writer import Writer  # noqa: E402  # the project is on the path only now
+from sync.outbox import Outbox  # noqa: E402  # the project is on the path only now
+from tests.fhir_rig import bundle, connect, fhir_node, request  # noqa: E402  # the project is on the path only now
+from tests.gateway_rig import Realm  # noqa: E402  # the project is on the path only now
 
 ENTRIES = 100
 WANTED_MS = 30.0
