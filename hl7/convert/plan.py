@@ -22,6 +22,10 @@ TAKEN: Final = "another value fills the element"
 ONE_ONLY: Final = "the element takes one value"
 TYPES: Final[dict[str, Convert]] = PLAIN | PEOPLE
 
+ONE_TOO_MANY: Final = "more repetitions than are converted"
+REPETITIONS_MAX: Final = (
+    500  # of a field that fills a list; 4,128 published messages have 30. Each is compared with all before it
+)
 SHAPES_MAX: Final = 1000  # of one segment's filled fields; 4,128 published messages have 180 of PID
 
 Condition = Callable[[Segment, Context], bool]
@@ -228,10 +232,11 @@ def _mapped(at: int, component: int, steps: tuple[Step, ...], how: tuple[Convert
     if not component and pattern is None and len(steps) == 1:
         return _plain(at, steps[0], convert, argument)
     is_list = any(kind == "*" for _, kind in steps)
+    most, beyond = (REPETITIONS_MAX, ONE_TOO_MANY) if is_list else (1, ONE_ONLY)
 
     def run(segment: Segment, made: Resource, ctx: Context) -> None:
         parts = segment.reps(at)
-        for part in parts if is_list else parts[:1]:
+        for part in parts[:most]:
             if component:
                 if not part.has(component):
                     continue
@@ -239,9 +244,8 @@ def _mapped(at: int, component: int, steps: tuple[Step, ...], how: tuple[Convert
             value = convert(part, ctx, argument)
             if value is not None and not made.put(steps, value, pattern):
                 _unread(part, TAKEN)
-        if not is_list:
-            for part in parts[1:]:
-                part.segment.reasons.setdefault(part.where, ONE_ONLY)
+        for part in parts[most:]:
+            part.segment.reasons.setdefault(part.where, beyond)
 
     return run
 
@@ -259,10 +263,13 @@ def _plain(at: int, step: Step, convert: Convert, argument: str) -> Rule:
             segment.reasons.setdefault(part.where, ONE_ONLY)
 
     def many(segment: Segment, made: Resource, ctx: Context) -> None:
-        for part in segment.reps(at):
+        parts = segment.reps(at)
+        for part in parts[:REPETITIONS_MAX]:
             value = convert(part, ctx, argument)
             if value is not None:
                 add(made.body.setdefault(name, []), value)
+        for part in parts[REPETITIONS_MAX:]:
+            segment.reasons.setdefault(part.where, ONE_TOO_MANY)
 
     return many if kind == "*" else one
 
