@@ -7,11 +7,12 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hl7.convert.building import Resource, Step, add, is_same
 from hl7.convert.codes import code_map, read_table
 from hl7.convert.context import Context
+from hl7.convert.naming import KeyPart, key_part
 from hl7.convert.people import PEOPLE
 from hl7.convert.reading import Segment
 from hl7.convert.result import Json
@@ -32,6 +33,21 @@ Condition = Callable[[Segment, Context], bool]
 Rule = Callable[[Segment, Resource, Context], None]
 
 
+class Terms(NamedTuple):
+    """A condition in two halves: the fields that must hold a value and those that must not, as bits; and what only a message can say."""
+
+    valued: int = 0
+    absent: int = 0
+    rest: Condition | None = None
+
+    def fits(self, valued: int) -> bool:
+        """Tell whether the first half holds."""
+        return valued & self.valued == self.valued and not valued & self.absent
+
+
+ALWAYS: Final = Terms()
+
+
 @dataclass(slots=True)
 class Block:
     """The rules by which one segment fills one resource. `where`: its line in the table."""
@@ -45,21 +61,36 @@ class Block:
     join: str = ""  # the role it adds to unless that has had this segment; else it begins a new one
     ends: tuple[str, ...] = ()
     notes: bool | None = None  # True: an NTE behind it belongs to it; False: to nothing
-    condition: Condition | None = None
-    rows: list[tuple[int, Rule]] = field(default_factory=list)  # (the bit of the field that must hold a value, rule)
+    condition: Terms = ALWAYS
+    rows: list[tuple[Terms, Rule]] = field(default_factory=list)  # (what must hold, rule)
     finals: list[tuple[tuple[Step, ...], Any]] = field(default_factory=list)
-    keys: list[list[str]] = field(default_factory=list)
+    keys: list[list[KeyPart]] = field(default_factory=list)
     targets: list[tuple[str, str]] = field(default_factory=list)  # (path, type), for those who check the table
-    chosen: dict[int, tuple[Rule, ...]] = field(default_factory=dict)  # by the fields that hold values, as found so far
 
     def rules_for(self, valued: int) -> tuple[Rule, ...]:
-        """Return the rules that have something to do; one sender's segments nearly all fill the same fields."""
-        rules = self.chosen.get(valued)
-        if rules is None:
-            if len(self.chosen) >= SHAPES_MAX:
-                self.chosen.clear()
-            rules = self.chosen[valued] = tuple(rule for bit, rule in self.rows if valued & bit)
-        return rules
+        """Return the rules that have something to do where these fields hold values."""
+        return tuple(rule for terms, rule in self.rows if terms.fits(valued))
+
+
+class Plan:
+    """What a segment's blocks have to do among the messages of a family, by the fields that hold values, as found so far."""
+
+    __slots__ = ("_chosen", "blocks")
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        self._chosen: dict[tuple[bool, ...], tuple[tuple[Block, tuple[Rule, ...]], ...]] = {}
+
+    def steps(self, shape: tuple[bool, ...]) -> tuple[tuple[Block, tuple[Rule, ...]], ...]:
+        """Return blocks and rules; one sender's segments nearly all fill the same fields."""
+        found = self._chosen.get(shape)
+        if found is None:
+            if len(self._chosen) >= SHAPES_MAX:
+                self._chosen.clear()
+            valued = sum((1 << at for at, is_valued in enumerate(shape) if is_valued), start=0) | 1
+            fitting = (block for block in self.blocks if block.condition.fits(valued))
+            found = self._chosen[shape] = tuple((block, block.rules_for(valued)) for block in fitting)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +122,16 @@ def _steps(text: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _condition(text: str | None) -> Condition | None:
+def _condition(text: str | None) -> Terms:
     """Compile "8", "!8", "2=NM,SN", "21!=D", "@event=A11,A12", joined by " & "."""
     if not text:
-        return None
-    return _all([_term(each) for each in text.split(" & ")])
+        return ALWAYS
+    terms = [_term(each) for each in text.split(" & ")]
+    rest = [each.rest for each in terms if each.rest is not None]
+    valued, absent = 0, 0
+    for each in terms:
+        valued, absent = valued | each.valued, absent | each.absent
+    return Terms(valued, absent, _all(rest) if rest else None)
 
 
 def _all(terms: list[Condition]) -> Condition:
@@ -104,20 +140,20 @@ def _all(terms: list[Condition]) -> Condition:
     return lambda segment, ctx: all(term(segment, ctx) for term in terms)
 
 
-def _term(text: str) -> Condition:
+def _term(text: str) -> Terms:
     match = _TERM.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"not a condition: {text}")
     absent, name, component, comparison, values = match.groups()
     wanted = frozenset((values or "").split(","))
     if name == "@event":
-        return lambda _, ctx: (ctx.event in wanted) == (comparison == "=")
+        return Terms(rest=lambda _, ctx: (ctx.event in wanted) == (comparison == "="))
     at, part = int(name), int(component or 1)
     if comparison:
-        return lambda segment, _: (segment.peek(at, part) in wanted) == (comparison == "=")
+        return Terms(rest=lambda segment, _: (segment.peek(at, part) in wanted) == (comparison == "="))
     if component:
-        return lambda segment, _: bool(segment.peek(at, part)) != bool(absent)
-    return lambda segment, _: segment.has(at) != bool(absent)
+        return Terms(rest=lambda segment, _: bool(segment.peek(at, part)) != bool(absent))
+    return Terms(absent=1 << at) if absent else Terms(valued=1 << at)
 
 
 def _literal(text: str) -> Any:
@@ -173,19 +209,20 @@ class _Compiler:
         first, _, rest = text.partition(" ")
         rest = rest.strip()
         if first == "key":
-            block.keys = [each.split() for each in rest.split("|")]
+            block.keys = [[key_part(word) for word in each.split()] for each in rest.split("|")]
         elif first == "default":
             target, _, value = rest.partition(" ")
             block.finals.append((_steps(target), _literal(value.strip())))
             block.targets.append((target, "="))
         elif rest.startswith("- "):
-            block.rows.append((1 << int(first), _reason(int(first), rest[2:].strip())))
+            block.rows.append((Terms(1 << int(first)), _reason(int(first), rest[2:].strip())))
         else:
             match = _ROW.fullmatch(text)
             assert match is not None  # noqa: S101  # it matches anything
             pattern = self.patterns[match["pattern"]] if match["pattern"] else None
             at, rule = self._rule(match["body"].split(None, 2), pattern)
-            block.rows.append((1 << at, _when(_condition(match["condition"]), rule)))
+            terms = _condition(match["condition"])
+            block.rows.append((Terms(terms.valued | 1 << at, terms.absent), _when(terms.rest, rule)))
 
     def _rule(self, words: list[str], pattern: Json | None) -> tuple[int, Rule]:
         first, second, third = (*words, "")[:3]
@@ -296,12 +333,7 @@ def _used(at: int) -> Rule:
 
 
 def _special(name: str) -> Rule:
-    special = SPECIAL[name]
-
-    def run(segment: Segment, made: Resource, ctx: Context) -> None:
-        special(segment, made, ctx)
-
-    return run
+    return SPECIAL[name]
 
 
 def _fixed(steps: tuple[Step, ...], value: Any, pattern: Json | None) -> Rule:
@@ -368,6 +400,16 @@ def family_of(code: str, event: str) -> Family | None:
     return TYPES_CONVERTED.get(f"{code}^{event}") or TYPES_CONVERTED.get(code)
 
 
-def blocks_of(segment: str, family: Family) -> list[Block]:
-    """Return a segment's rules among the messages of a family."""
-    return BLOCKS.get((segment, family.variants.get(segment, "")), [])
+_PLANS: Final[dict[tuple[str, str], Plan]] = {}
+_NOTHING: Final = Plan([])
+
+
+def plan_of(segment: str, family: Family) -> Plan:
+    """Return what a segment's rules do among the messages of a family."""
+    plan = _PLANS.get((family.name, segment))
+    if plan is None:
+        blocks = BLOCKS.get((segment, family.variants.get(segment, "")))
+        if not blocks:
+            return _NOTHING  # and nothing is kept of a name that a sender made up
+        plan = _PLANS[family.name, segment] = Plan(blocks)
+    return plan

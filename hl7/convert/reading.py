@@ -102,21 +102,34 @@ class Dialect(NamedTuple):
     component: str
     repetition: str
     subcomponent: str
+    marks: str
     unescape: Unescaper
 
 
 class Part:
     """One repetition, or one component in it: its parts count from 1, and reading one is remembered."""
 
-    __slots__ = ("children", "mark", "parts", "read", "segment", "where")
+    __slots__ = ("above", "at", "children", "mark", "parts", "read", "rep", "segment", "text")
 
-    def __init__(self, parts: list[str], segment: "Segment", where: str) -> None:
+    def __init__(
+        self, text: str, parts: list[str], segment: "Segment", at: int, rep: int = 1, above: "Part | None" = None
+    ) -> None:
+        self.text = text  # as it stands
         self.parts = parts
         self.segment = segment
         self.mark = segment.mark
-        self.where = where
+        self.at = at  # the field's number, or the component's
+        self.rep = rep
+        self.above = above
         self.read = 0  # bit n: part n was read
         self.children: dict[int, Part] | None = None
+
+    @property
+    def where(self) -> str:
+        """Its path."""
+        if self.above is not None:
+            return f"{self.above.where}.{self.at}"
+        return f"{self.segment.where}-{self.at}" + (f"[{self.rep}]" if self.rep > 1 else "")
 
     def get(self, at: int) -> str:
         """Return a part as text and remember that it was read; "" where it is absent, empty or null."""
@@ -127,7 +140,8 @@ class Part:
         if not text or text == NULL:
             return ""
         self.read |= 1 << at
-        return self.segment.dialect.unescape(text).strip() if self.mark in text else text.strip()
+        mark = self.mark
+        return self.segment.dialect.unescape(text).strip() if mark and mark in text else text.strip()
 
     def peek(self, at: int) -> str:
         """Return a part as text, which stays unread."""
@@ -138,7 +152,11 @@ class Part:
 
     def has(self, at: int) -> bool:
         """Tell whether a part holds a value."""
-        return at <= len(self.parts) and self.parts[at - 1] not in {"", NULL}
+        parts = self.parts
+        if at > len(parts):
+            return False
+        text = parts[at - 1]
+        return bool(text) and text != NULL
 
     def sub(self, at: int) -> "Part":
         """Return a part as something with parts of its own."""
@@ -147,7 +165,7 @@ class Part:
         child = self.children.get(at)
         if child is None:
             text = self.parts[at - 1] if at <= len(self.parts) else ""
-            child = Part(text.split(self.segment.dialect.subcomponent), self.segment, f"{self.where}.{at}")
+            child = Part(text, text.split(self.segment.dialect.subcomponent), self.segment, at, 1, self)
             self.children[at] = child
         return child
 
@@ -158,10 +176,10 @@ class Part:
 
     def whole(self) -> str:
         """Return everything in it as it stands, read."""
-        for at in range(1, len(self.parts) + 1):
-            self.read |= 1 << at
+        self.read |= (2 << len(self.parts)) - 2
         dialect = self.segment.dialect
-        return dialect.unescape(dialect.component.join(self.parts))
+        text = dialect.component.join(self.parts)
+        return dialect.unescape(text) if self.mark and self.mark in text else text
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """Yield (path, text) of every value in it that nobody read."""
@@ -180,42 +198,41 @@ class Segment:
 
     __slots__ = ("_reps", "dialect", "fields", "mark", "name", "reasons", "where")
 
-    def __init__(self, name: str, fields: list[str], where: str, dialect: Dialect) -> None:
+    def __init__(self, name: str, fields: list[str], where: str, dialect: Dialect, *, has_escapes: bool = True) -> None:
         self.name = name
         self.fields = fields
         self.where = where
         self.dialect = dialect
-        self.mark = dialect.unescape.mark
+        self.mark = dialect.unescape.mark if has_escapes else ""  # nothing to look for
         self.reasons: dict[str, str] = {}  # of values that could not be used, by path
-        self._reps: dict[int, list[Part]] = {}
+        self._reps: list[list[Part] | None] = [None] * len(fields)
 
     def has(self, field: int) -> bool:
         """Tell whether a field holds anything but null."""
-        return field < len(self.fields) and self.fields[field] not in {"", NULL}
+        fields = self.fields
+        return field < len(fields) and bool(fields[field]) and fields[field] != NULL
 
     @property
-    def valued(self) -> int:
-        """Bit n: field n holds a value; bit 0 is always set."""
-        bits = 1
-        for at, text in enumerate(self.fields):
-            if text and text != NULL:
-                bits |= 1 << at
-        return bits
+    def shape(self) -> tuple[bool, ...]:
+        """Which fields hold anything but null."""
+        fields = self.fields
+        return tuple(self.has(at) for at in range(len(fields))) if NULL in fields else tuple(map(bool, fields))
 
     def reps(self, field: int) -> list[Part]:
         """Return a field's repetitions; an absent field has one, which is empty."""
-        reps = self._reps.get(field)
+        if field >= len(self.fields):
+            return [Part("", [""], self, field)]
+        reps = self._reps[field]
         if reps is None:
-            text = self.fields[field] if field < len(self.fields) else ""
-            where = f"{self.where}-{field}"
+            text = self.fields[field]
             dialect = self.dialect
-            if self.name == "MSH" and field < 3:
-                reps = [Part([text], self, where)]
+            if field < 3 and self.name == "MSH":
+                reps = [Part(text, [text], self, field)]
             elif dialect.repetition not in text:
-                reps = [Part(text.split(dialect.component), self, where)]
+                reps = [Part(text, text.split(dialect.component), self, field)]
             else:
                 reps = [
-                    Part(each.split(dialect.component), self, f"{where}[{at}]" if at > 1 else where)
+                    Part(each, each.split(dialect.component), self, field, at)
                     for at, each in enumerate(text.split(dialect.repetition), start=1)
                 ]
             self._reps[field] = reps
@@ -233,24 +250,30 @@ class Segment:
         """Remember why the value at a path could not be used."""
         self.reasons[where] = reason
 
-    def unread(self) -> Iterator[tuple[str, str]]:
-        """Yield (path, text) of every value in it that nobody read."""
-        marks = self.dialect.component + self.dialect.repetition + self.dialect.subcomponent
-        for field in range(1, len(self.fields)):
-            text = self.fields[field]
-            if not text or (self.name == "MSH" and field < 3):
+    def unread(self) -> list[tuple[str, str]]:
+        """List (path, text) of every value in it that nobody read."""
+        found: list[tuple[str, str]] = []
+        first = 3 if self.name == "MSH" else 1
+        for field, text in enumerate(self.fields[first:], start=first):
+            if not text:
                 continue
-            if field not in self._reps:
-                if text.strip(marks):
-                    yield f"{self.where}-{field}", text
+            reps = self._reps[field]
+            if reps is None:
+                if text.strip(self.dialect.marks):
+                    found.append((f"{self.where}-{field}", text))
                 continue
-            for rep in self._reps[field]:
+            for rep in reps:
                 if rep.read & 2 and len(rep.parts) == 1:
                     continue  # nearly all fields are one value
                 if rep.read or rep.children:
-                    yield from rep.unread()
-                elif dialect_text := self.dialect.component.join(rep.parts).strip(marks):
-                    yield rep.where, dialect_text
+                    found += rep.unread()
+                elif whole := self.dialect.component.join(rep.parts).strip(self.dialect.marks):
+                    found.append((rep.where, whole))
+        return found
+
+    def close(self) -> None:
+        """Let go of the parts, which point back here: memory is then free at once, and not when the collector comes."""
+        self._reps.clear()
 
 
 def segments(decoded: Decoded, separators: Separators) -> list[Segment]:
@@ -260,7 +283,8 @@ def segments(decoded: Decoded, separators: Separators) -> list[Segment]:
         chr(byte) if byte is not None else "\x00"
         for byte in (separators.component, separators.repetition, separators.subcomponent)
     )
-    dialect = Dialect(component, repetition, subcomponent, unescaper(separators, decoded.codec))
+    unescape = unescaper(separators, decoded.codec)
+    dialect = Dialect(component, repetition, subcomponent, component + repetition + subcomponent, unescape)
     counted: dict[str, int] = {}
     found: list[Segment] = []
     for line in _lines(decoded.text, field):
@@ -269,7 +293,8 @@ def segments(decoded: Decoded, separators: Separators) -> list[Segment]:
         counted[name] = number = counted.get(name, 0) + 1
         if name == "MSH":
             fields.insert(1, field)
-        found.append(Segment(name, fields, f"{name}[{number}]" if number > 1 else name, dialect))
+        where = f"{name}[{number}]" if number > 1 else name
+        found.append(Segment(name, fields, where, dialect, has_escapes=unescape.mark in line))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from hl7.convert.building import Draft, Resource
 from hl7.convert.context import Context
 from hl7.convert.naming import key_of
-from hl7.convert.plan import IGNORED, Block, Family, blocks_of, family_of
+from hl7.convert.plan import IGNORED, Block, Family, family_of, plan_of
 from hl7.convert.reading import NULL, Segment, decode, segments
 from hl7.convert.result import (
     VERSION,
@@ -61,6 +61,8 @@ def convert(
     facility = origin.facility if origin else settings.facility
     ctx = Context(settings, Draft(facility, origin.name if origin else position), facility, event)
     ctx.family = family.name
+    if found:
+        ctx.remember(found[0].dialect)
     provenance = _provenance(ctx, origin, position, f"{code}^{event}" if event else code)
     unmapped: list[Unmapped] = []
     for at, segment in enumerate(found):
@@ -72,6 +74,7 @@ def convert(
     _close(ctx, provenance)
     for segment in found:
         unmapped += _left(segment, family)
+        segment.close()
     bundle, mentioned = _bundle(ctx, position)
     return Converted(
         bundle=bundle,
@@ -97,16 +100,17 @@ def _family(code_sent: bytes, event_sent: bytes, type_sent: bytes) -> tuple[Fami
 # ---- the segments in their order ------------------------------------------------------------------------------------
 def _run(segment: Segment, family: Family, ctx: Context) -> None:
     """Let every block of a segment's rules fill its resource."""
-    blocks = blocks_of(segment.name, family)
-    valued = segment.valued if blocks else 0
-    for block in blocks:
-        if block.condition is not None and not block.condition(segment, ctx):
+    plan = plan_of(segment.name, family)
+    if not plan.blocks:
+        return
+    for block, rules in plan.steps(segment.shape):
+        if block.condition.rest is not None and not block.condition.rest(segment, ctx):
             continue
         made = _resource(block, segment, ctx)
         if made is None:
             segment.reasons.setdefault(segment.where, f"no {block.onto} before it")
             continue
-        for rule in block.rules_for(valued):
+        for rule in rules:
             rule(segment, made, ctx)
         if block.keys:
             key = key_of(block.keys, segment, ctx)
@@ -145,10 +149,13 @@ def _left(segment: Segment, family: Family) -> list[Unmapped]:
     """List what of a segment stands in no resource, with the most exact reason there is."""
     reasons = segment.reasons
     whole = reasons.get(segment.where)
-    if whole is None and not blocks_of(segment.name, family):
+    unread = segment.unread()
+    if not unread:
+        return []
+    if whole is None and not plan_of(segment.name, family).blocks:
         whole = IGNORED.get(segment.name, NO_SEGMENT)
     found = []
-    for path, text in segment.unread():
+    for path, text in unread:
         reason = reasons.get(path) or reasons.get(f"{path}.1")
         if reason is None and reasons:
             field = path.partition(".")[0]
