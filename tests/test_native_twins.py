@@ -73,7 +73,9 @@ def test_compiled_kernels_are_built_where_ci_is_set():
 def test_stub_and_compiled_kernels_have_the_signatures_of_the_specification():
     stub = ast.parse((ROOT / "native/_kernels.pyi").read_text())
     declared = {node.name: ast.unparse(node) for node in stub.body if isinstance(node, ast.FunctionDef)}
-    specified = ast.parse("\n".join((ROOT / "native" / name).read_text() for name in ("_pure.py", "_pure_log.py", "_pure_json.py")))
+    specified = ast.parse(
+        "\n".join((ROOT / "native" / name).read_text() for name in ("_pure.py", "_pure_log.py", "_pure_json.py"))
+    )
     expected = {}
     for node in specified.body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):

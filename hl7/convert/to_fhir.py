@@ -75,6 +75,10 @@ def convert(
     for segment in found:
         unmapped += _left(segment, family)
         segment.close()
+    if not decoded.is_whole:
+        unmapped = [
+            each._replace(text=each.text.encode(errors="surrogateescape").decode(errors="replace")) for each in unmapped
+        ]
     bundle, mentioned = _bundle(ctx, position)
     return Converted(
         bundle=bundle,
