@@ -415,3 +415,27 @@ def test_a_value_is_read_by_the_converter_as_by_the_view(declared, name, setting
     (patient,) = of_type(convert(raw, Settings(**settings)), "Patient")
     assert patient["name"][0]["family"] == seen.strip()
     assert Message(raw).get("MSH-18") == declared.encode()
+
+
+def test_validity_rank_and_county_of_names_addresses_and_numbers_are_kept_in_old_and_new_form():
+    person = (
+        "PID|1||1001^^^CLINIC^MR||Test^A^^^^^L^^^20200101&20210101||19900102|F||"
+        "|1&Street^^Riyadh^^^SAU^H^^&North^^^20200102&20210102~2^^Jeddah^^^^^^West^^^^20200103^20210103"
+        "||0551^PRN^PH^^^^^^^^^^20200104^20210104^^^^2~0552^PRN^PH^^^^^^^^^^^^^^^x"
+    )
+    (patient,) = of_type(converted("ADT^A08", person), "Patient")
+    assert patient["name"][0]["period"] == {"start": "2020-01-01", "end": "2021-01-01"}
+    assert [each["period"]["start"] for each in patient["address"]] == ["2020-01-02", "2020-01-03"]
+    assert [each["district"] for each in patient["address"]] == ["North", "West"]
+    assert (patient["telecom"][0]["period"]["end"], patient["telecom"][0]["rank"]) == ("2021-01-04", 2)
+    assert "rank" not in patient["telecom"][1]
+    assert [each.text for each in converted("ADT^A08", person).unmapped if each.path.startswith("PID-13")] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "codes"),
+    [("ara^Arabic^ISO6392", ["ar", "ara"]), ("EN", ["en"]), ("tlh^Klingon^ISO6392", ["tlh"])],
+)
+def test_a_language_has_the_code_that_fhir_prescribes_beside_the_one_sent(sent, codes):
+    (patient,) = of_type(converted("ADT^A08", PID + "|||||||" + sent), "Patient")
+    assert [each["code"] for each in patient["communication"][0]["language"]["coding"]][: len(codes)] == codes
