@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+import hl7.devices.errors
 import hl7.errors
 import hl7.fhir_errors
 import hl7.soap_errors
@@ -47,6 +48,7 @@ def entries() -> Mapping[str, Entry]:
         hl7.errors.Hl7Error,
         hl7.fhir_errors.FhirError,
         hl7.soap_errors.SoapError,
+        hl7.devices.errors.DeviceError,
         sync.errors.SyncError,
         node.errors.NodeError,
     ):

@@ -92,7 +92,7 @@ class Status:
         told = found or {}
         error = told.get("last_error")
         return {
-            "name": feed.name, "kind": feed.kind, "stream": feed.stream, "address": ", ".join(told.get("addresses") or map(str, feed.listen)),
+            "name": feed.name, "kind": feed.kind, "stream": feed.stream, "address": ", ".join(told.get("addresses") or feed.places),
             "running": found is not None, "connections": told.get("connections", 0),
             "last_seen": iso(told["last_seen_us"]) if told.get("last_seen_us") else None,
             "accepted": told.get("accepted", 0), "warned": told.get("warned", 0), "rejected": told.get("rejected", 0),

@@ -215,7 +215,6 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_lines(problems):
     assert [(problem.line, problem.key) for problem in found] == [
         (2, "node.name"),
         (LINES + 1, "feeds[#1].name"),
-        (LINES + 1, "feeds[#1].listen"),
         (LINES + 2, "feeds[#1].kind"),
         (LINES + 4, "log.level"),
     ]
