@@ -187,17 +187,17 @@ def contact_point(part: Part, ctx: Context, arg: str) -> Json | None:
     if not is_mail and part.has(4):
         ctx.lose(part, 4, "an element has one value: the number stands in it")
     if len(part.parts) > 12:
-        if span := _span(part, ctx, 13):
-            made["period"] = span
-        if (
-            part.has(18)
-            and (rank := part.peek(18)).isascii()
-            and rank.isdigit()
-            and 0 < int(rank[:9])
-            and len(rank) < 10
-        ):
-            made["rank"] = int(part.get(18))
+        _reach(part, ctx, made)
     return made
+
+
+def _reach(part: Part, ctx: Context, made: Json) -> None:
+    """XTN.13, 14 and 18: from when to when the number holds, and which comes first."""
+    if span := _span(part, ctx, 13):
+        made["period"] = span
+    rank = part.peek(18)
+    if re.fullmatch(r"[1-9][0-9]{0,8}", rank):
+        made["rank"] = int(part.get(18))
 
 
 def _looks(text: str) -> str:

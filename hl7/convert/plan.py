@@ -7,10 +7,11 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from hl7.convert.building import Resource, Step, add, is_same
 from hl7.convert.codes import code_map, read_table
+from hl7.convert.conditions import ALWAYS, Condition, Terms, condition_of
 from hl7.convert.context import Context
 from hl7.convert.naming import KeyPart, key_part
 from hl7.convert.people import PEOPLE
@@ -29,23 +30,7 @@ REPETITIONS_MAX: Final = (
 )
 SHAPES_MAX: Final = 1000  # of one segment's filled fields; 4,128 published messages have 180 of PID
 
-Condition = Callable[[Segment, Context], bool]
 Rule = Callable[[Segment, Resource, Context], None]
-
-
-class Terms(NamedTuple):
-    """A condition in two halves: the fields that must hold a value and those that must not, as bits; and what only a message can say."""
-
-    valued: int = 0
-    absent: int = 0
-    rest: Condition | None = None
-
-    def fits(self, valued: int) -> bool:
-        """Tell whether the first half holds."""
-        return valued & self.valued == self.valued and not valued & self.absent
-
-
-ALWAYS: Final = Terms()
 
 
 @dataclass(slots=True)
@@ -104,7 +89,6 @@ class Family:
 _STEP: Final = re.compile(r"([A-Za-z_]+)(?:\[(\*|[a-z0-9-]+)\])?")
 _SOURCE: Final = re.compile(r"(\d+)(?:\.(\d+))?")
 _ROW: Final = re.compile(r"(?P<body>.*?)(?:\s+with\s+(?P<pattern>\S+))?(?:\s+if\s+(?P<condition>.+))?")
-_TERM: Final = re.compile(r"(!?)(@event|\d+)(?:\.(\d+))?(?:(!?=)(\S+))?")
 _HEADER: Final = re.compile(
     r"(?P<segment>[A-Z][A-Z0-9]{2})(?::(?P<variant>[a-z]+))? > (?P<resource>[A-Za-z]+)"
     r"(?: as (?P<role>\w+))?(?: onto (?P<onto>\w+))?(?: join (?P<join>\w+))?"
@@ -120,40 +104,6 @@ def _steps(text: str) -> tuple[Step, ...]:
             raise ValueError(f"not a path of elements: {text}")
         steps.append((match[1], match[2] or ""))
     return tuple(steps)
-
-
-def _condition(text: str | None) -> Terms:
-    """Compile "8", "!8", "2=NM,SN", "21!=D", "@event=A11,A12", joined by " & "."""
-    if not text:
-        return ALWAYS
-    terms = [_term(each) for each in text.split(" & ")]
-    rest = [each.rest for each in terms if each.rest is not None]
-    valued, absent = 0, 0
-    for each in terms:
-        valued, absent = valued | each.valued, absent | each.absent
-    return Terms(valued, absent, _all(rest) if rest else None)
-
-
-def _all(terms: list[Condition]) -> Condition:
-    if len(terms) == 1:
-        return terms[0]
-    return lambda segment, ctx: all(term(segment, ctx) for term in terms)
-
-
-def _term(text: str) -> Terms:
-    match = _TERM.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"not a condition: {text}")
-    absent, name, component, comparison, values = match.groups()
-    wanted = frozenset((values or "").split(","))
-    if name == "@event":
-        return Terms(rest=lambda _, ctx: (ctx.event in wanted) == (comparison == "="))
-    at, part = int(name), int(component or 1)
-    if comparison:
-        return Terms(rest=lambda segment, _: (segment.peek(at, part) in wanted) == (comparison == "="))
-    if component:
-        return Terms(rest=lambda segment, _: bool(segment.peek(at, part)) != bool(absent))
-    return Terms(absent=1 << at) if absent else Terms(valued=1 << at)
 
 
 def _literal(text: str) -> Any:
@@ -200,7 +150,7 @@ class _Compiler:
             join=match["join"] or "",
             ends=tuple((match["ends"] or "").split(",")) if match["ends"] else (),
             notes=notes,
-            condition=_condition(match["condition"]),
+            condition=condition_of(match["condition"]),
         )
         self.blocks.setdefault((self.block.segment, self.block.variant), []).append(self.block)
 
@@ -221,7 +171,7 @@ class _Compiler:
             assert match is not None  # noqa: S101  # it matches anything
             pattern = self.patterns[match["pattern"]] if match["pattern"] else None
             at, rule = self._rule(match["body"].split(None, 2), pattern)
-            terms = _condition(match["condition"])
+            terms = condition_of(match["condition"])
             block.rows.append((Terms(terms.valued | 1 << at, terms.absent), _when(terms.rest, rule)))
 
     def _rule(self, words: list[str], pattern: Json | None) -> tuple[int, Rule]:

@@ -11,6 +11,8 @@ from node.alarms import Alarms
 from node.clock import Clock, hl7_time
 from node.config import Config
 from node.config_destinations import AnyDestination
+from node.config_feeds import Mllp
+from node.config_folder import Folder
 from node.destinations.carrier import Carrier
 from node.destinations.conversion import Charsets, Tally, ToFhir
 from node.destinations.desk import Desk
@@ -49,7 +51,8 @@ def holders(config: Config, now_us: int) -> dict[str, int]:
 
 def charsets_of(config: Config) -> Charsets:
     """The character sets of each feed's text, as it was set for its checks."""
-    return {feed.name: (feed.check.charset, feed.check.charset_default) for feed in config.feeds if feed.kind == "mllp"}
+    checks = ((feed.name, feed.check) for feed in config.feeds if isinstance(feed, Mllp | Folder))
+    return {name: (check.charset, check.charset_default) for name, check in checks}
 
 
 def sink_of(
