@@ -125,7 +125,7 @@ def test_unknown_name_refuses_to_start(wanted):
 @pytest.mark.parametrize(("wanted", "starts"), [("auto", True), ("python", True), ("cython", False)])
 def test_missing_compiled_twin_refuses_to_start_only_when_it_is_named(tmp_path, wanted, starts):
     (tmp_path / "native").mkdir()
-    for name in ("__init__.py", "_pure.py", "_pure_log.py"):
+    for name in ("__init__.py", "_pure.py", "_pure_log.py", "_pure_json.py"):
         shutil.copy(ROOT / "native" / name, tmp_path / "native" / name)
     run = start(wanted, tmp_path)
     assert (run.returncode == 0) is starts
