@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from hl7.routing import PLACES_MAX
 from node.addresses import Network
+from node.config_destinations import ClientTls, with_port
 from node.config_kinds import (
     NAME,
     Allowed,
@@ -134,6 +135,10 @@ class Mllp(Feed):
     acknowledgement: Literal["as-asked", "original", "enhanced"] = "as-asked"
     # In enhanced mode, after the accept reply, also the application reply that MSH-16 asks for, on the same connection.
     application_reply: bool = False
+    # Or over a connection of ours to the sender's own listener, later: each is kept, repeated and counted like a message to a destination,
+    # under the name of the feed with "-replies".
+    application_reply_to: Annotated[Listen, AfterValidator(with_port)] | None = None
+    application_reply_tls: ClientTls | None = None
     # MSH-13 (HL7 2.9.1). Where the sender does not follow the protocol it holds constants and texts: never guessed from what comes.
     sequence_numbers: Literal["ignored", "followed", "required"] = "ignored"
 

@@ -46,7 +46,7 @@ class Status:
             "node": node.name, "facility": node.facility, "site": {"en": node.site.en, "ar": node.site.ar}, "version": version("wasl-node"),
             "now": iso(self._clock.now_us()), "core": _core(core), "feeds": self._feeds(core),
             "streams": [self._stream(list(logs), halted) for _, logs in groupby(streams, lambda log: log.origin.stream)],
-            "destinations": [self._destination(each, (core or {}).get("destinations", {}).get(each.name)) for each in self._config.destinations],
+            "destinations": [self._destination(each, (core or {}).get("destinations", {}).get(each.name)) for each in self._config.outlets],
             "link": self._link(core), "last_receipt": _last_receipt(streams),
             "totals": {
                 "accepted": sum(s.size for s in streams), "receipted": sum(s.size - s.waiting for s in streams),

@@ -18,7 +18,7 @@ from node.destinations.errors import DAMAGED, FULL, LOST, STANDING, STOPPED, TRI
 from node.destinations.plug import End, Outcome, Outgoing, Sink
 from node.destinations.reading import Next, Reading
 from node.destinations.replays import Replays
-from node.destinations.selection import Selection
+from node.destinations.replies import selection_of
 from node.destinations.steps import after
 from node.destinations.trouble import Failure, Trouble
 from node.writer import Writer
@@ -109,7 +109,7 @@ class Carrier(threading.Thread):
     def run(self) -> None:
         """Carry until stopped."""
         view = DestinationView(self._store)
-        selection = Selection(self.destination.types)
+        selection = selection_of(self.destination)
         for stream in self.destination.streams:
             self._lanes[stream] = Lane(Reading(view, self._node, stream, selection), self._new_trouble())
         again = Replays(self, view, self._node, self._new_trouble())
