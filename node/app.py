@@ -35,6 +35,7 @@ from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
 from node.proofreader import Proofreader
+from node.profile_sample import Samples
 from node.quality import Inspection
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
 from node.signature_check import Checker
@@ -82,6 +83,7 @@ class Core:
         self._feeds: list[Plug] = []
         self._frames = OpenFrames()
         self._quality = Inspection(self._clock, config.civil_number.rule() if config.civil_number else None)
+        self._samples = Samples(config.feeds, self._clock.monotonic)
         self._checker = None if config.signatures is None else Checker(config.signatures.authorities, self._clock)
         self._workshop = Workshop(self._frames, self._checker)
         self._writer = Writer(
@@ -184,7 +186,8 @@ class Core:
         site.start()
         proofreader.start()
         rounds = [
-            loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run())
+            loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run()),
+            loop.create_task(self._samples.run()),
         ]  # fmt: skip
         for each in rounds:
             each.add_done_callback(_die_with_task)
@@ -201,6 +204,7 @@ class Core:
             intake.summarise(feed.door)
             await feed.stop()
         proofreader.stop()
+        await self._samples.stop()
         if self._checker is not None:
             await self._checker.stop()
         if self._uplink is not None:
@@ -220,7 +224,7 @@ class Core:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
-            boot=self._boot.hex(), frames=self._frames, quality=self._quality, checker=self._checker, workshop=self._workshop, die=os._exit,
+            boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker, workshop=self._workshop, die=os._exit,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

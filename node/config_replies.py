@@ -62,8 +62,10 @@ def contradictions_of_replies(
 
 
 def files_of_feeds(feeds: Sequence[Feed]) -> Iterator[tuple[Place, Path]]:
-    """Every file that they name for their replies, with where it is named."""
+    """Every file that they name for their replies and samples, with where it is named."""
     for position, feed in enumerate(feeds):
+        if isinstance(feed, Mllp) and feed.profile is not None:
+            yield ("feeds", position, "profile"), feed.profile
         if isinstance(feed, Mllp) and (tls := feed.application_reply_tls) is not None:
             for key in ("ca", "certificate", "key"):
                 if file := getattr(tls, key):

@@ -159,7 +159,7 @@ def write_page(rows: list[dict[str, object]]) -> None:
         "- `strict` takes ADT and ORU^R01 of versions 2.3, 2.5 and 2.5.1 with a PID-3; the rest gets AR (type, version) or AE (field missing).\n"
         "- `as-asked` is the default (`acknowledgement`): enhanced mode for messages that ask for it, CA, or no reply where MSH-15 wants none. It gets the\n"
         "  messages from a sender that does not wait, and one more at the end.\n"
-        "- `open` and `strict` answer in original mode whatever MSH-15 says (`acknowledgement = \"original\"`): `mllp_send` waits for a reply to each\n"
+        '- `open` and `strict` answer in original mode whatever MSH-15 says (`acknowledgement = "original"`): `mllp_send` waits for a reply to each\n'
         "  message and stands still for ever where its message asks for none.\n"
         "- `mllp_send` strips VT and CR from both ends of a message before it sends it; compared is what it put on the wire.\n"
         "- `repeats`: byte-identical messages under the same control id within the corpus itself are answered again and stored once.\n"
