@@ -185,10 +185,8 @@ class Core:
             self._uplink.start()
         site.start()
         proofreader.start()
-        rounds = [
-            loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run()),
-            loop.create_task(self._samples.run()),
-        ]  # fmt: skip
+        every = (self._each_minute(intake), self._make_room(), self._quality.run(), self._samples.run())
+        rounds = [loop.create_task(each) for each in every]
         for each in rounds:
             each.add_done_callback(_die_with_task)
         # what is here stays; a message makes some thirty objects and no cycle, so looking for cycles 20 times a second was a third of the work

@@ -107,11 +107,10 @@ def test_every_message_of_a_hospital_and_every_kind_of_reply_is_hl7_to_wireshark
 
 
 def test_what_a_node_sends_to_the_sites_own_systems_is_hl7_to_wireshark(realm, tmp_path):
-    first, second = free_port(), free_port()
-    more = to(first) + to(second, name="counted", more="sequence_numbers = true")
-    with Peer() as peer, recorded(("127.0.0.1", peer.port), port=first) as lis, recorded(("127.0.0.1", peer.port), port=second) as counted:
-        feeds = [Feed("his", lines=f'application_reply_to = "127.0.0.1:{first}"')]
-        with running(Node(realm, tmp_path, feeds=feeds, more=more), before=EAGER) as node:
+    port = free_port()
+    with Peer() as peer, recorded(("127.0.0.1", peer.port), port=port) as lis:
+        feeds = [Feed("his", lines=f'application_reply_to = "127.0.0.1:{port}"')]
+        with running(Node(realm, tmp_path, feeds=feeds, more=to(port)), before=EAGER) as node:
             node.send(*[asking(f"D-{n}", b"AL", b"AL", more="OBX|1|NM|GLU^Glucose||72.50\r" * 40) for n in range(20)])
             for name in ("lis", "his-replies"):
                 wait_until(name, lambda name=name: destination(node, name)["taken"] == 20)
