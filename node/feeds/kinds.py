@@ -34,6 +34,7 @@ class Made(NamedTuple):
 
 # brought when they are needed: a node without a FHIR feed does not pay for its HTTP and JOSE, 4 MB
 KINDS: Final = {
+    "folder": Made("node.feeds.folder", "FolderFeed", "application/octet-stream"),
     "fhir": Made("node.feeds.fhir", "FhirFeed", JSON),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
 }
