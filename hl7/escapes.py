@@ -97,7 +97,9 @@ def local_sequences(data: bytes, separators: Separators) -> Iterator[tuple[int, 
     r"""Yield where each \Z..\ begins and its name, without the escape characters. `data` may be a whole message."""
     mark, _, pattern = _read_with(separators)
     if mark and mark + b"Z" in data:
-        yield from ((match.start(), match[6].decode("ascii", "replace")) for match in pattern.finditer(data) if match[6])
+        yield from (
+            (match.start(), match[6].decode("ascii", "replace")) for match in pattern.finditer(data) if match[6]
+        )
 
 
 def _decoded(data: bytes, writing: Writing) -> tuple[str, Flag]:

@@ -67,7 +67,9 @@ def _declared(declaration: bytes) -> Separators:
         levels.append(byte if usable else None)
         used.append(byte)
     component, repetition, escape, subcomponent, truncation = (*levels, *[None] * 5)[:5]
-    if len(levels) == 3 and escape == _AMPERSAND:  # "^~&": the escape character was lost, in a program's text; decision 0028
+    if (
+        len(levels) == 3 and escape == _AMPERSAND
+    ):  # "^~&": the escape character was lost, in a program's text; decision 0028
         escape, subcomponent = None, escape
     return Separators(
         field=declaration[3],

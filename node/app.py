@@ -34,8 +34,8 @@ from node.key_change import hand_over
 from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
-from node.proofreader import Proofreader
 from node.profile_sample import Samples
+from node.proofreader import Proofreader
 from node.quality import Inspection
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
 from node.signature_check import Checker
@@ -222,7 +222,8 @@ class Core:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
-            boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker, workshop=self._workshop, die=os._exit,
+            boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker,
+            workshop=self._workshop, die=os._exit,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

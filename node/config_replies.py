@@ -49,7 +49,9 @@ def contradictions_of_replies(
         tls = feed.application_reply_tls
         if feed.application_reply_to is None:
             if tls is not None:
-                yield source.problem(("feeds", position, "application_reply_tls"), "is of no use without application_reply_to")
+                yield source.problem(
+                    ("feeds", position, "application_reply_tls"), "is of no use without application_reply_to"
+                )
             continue
         if feed.application_reply:
             yield source.problem(place, "and application_reply cannot both be: one connection or the other")

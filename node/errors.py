@@ -194,7 +194,7 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     ),
     "NOD-52": (
         "node",
-        "The process that checks samples against a message profile gave no answer in time and was started again. Nothing is lost; the status counts what was not checked.",
+        "The process that checks samples by message profile gave no answer in time and was started again. Nothing is lost; `wasl status` counts them.",
     ),
     "NOD-42": (
         "source",

@@ -8,7 +8,6 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hl7.message import Facts
@@ -89,7 +88,7 @@ class Samples:
         self, feeds: Sequence[Feed], monotonic: Callable[[], float], command: tuple[str, ...] = (sys.executable, "-m", "node.profile_worker")
     ) -> None:  # fmt: skip
         chosen = [each for each in feeds if isinstance(each, Mllp) and each.profile_one_in]
-        self._profiles: list[Path] = list(dict.fromkeys(each.profile for each in chosen if each.profile is not None))
+        self._profiles = list(dict.fromkeys(each.profile for each in chosen if each.profile is not None))
         self._worker = Validator(
             (*command, *map(str, self._profiles)), name="profile.worker", code="NOD-52", octets_max=BODY_BYTES_MAX + 1, answer_s_max=CHECK_S_MAX
         )  # fmt: skip
@@ -115,9 +114,11 @@ class Samples:
         """Check one after the other, with a rest after each, until cancelled."""
         while True:
             await self._come.wait()
-            while self._waiting:
-                await asyncio.sleep(REST * await self._check())
-            self._come.clear()
+            if not self._waiting:
+                self._come.clear()
+                continue
+            took_s = await self._check()
+            await asyncio.sleep(REST * took_s)
 
     async def stop(self) -> None:
         """End the worker."""

@@ -95,7 +95,9 @@ def judge(feed: Mllp, data: bytes) -> list[Judged]:
         parts = [raw] if batch is None else [raw[start:end] for start, end in batch.messages]
         for part, verdict in zip(parts, verdicts, strict=True):
             stream, is_test = way_of(part, verdict, feed, rules, is_trial=False)
-            found.append(_judged(verdict, stream or feed.stream, _notes(part, rules, feed.local_escapes), is_test=is_test))
+            found.append(
+                _judged(verdict, stream or feed.stream, _notes(part, rules, feed.local_escapes), is_test=is_test)
+            )
     return found
 
 

@@ -23,7 +23,9 @@ ROOT = Path(__file__).parent.parent
 CORPUS = ROOT.parent / "shared/corpus"
 MLLP_SEND = ROOT / "peers/py/bin/mllp_send"
 HOSPITAL_MESSAGES = 500
-ORIGINAL = 'acknowledgement = "original"'  # mllp_send waits for a reply to each message, also where MSH-15 asks for none
+ORIGINAL = (
+    'acknowledgement = "original"'  # mllp_send waits for a reply to each message, also where MSH-15 asks for none
+)
 STRICT = 'types = ["ADT^*", "ORU^R01"]\nversions = ["2.3", "2.5", "2.5.1"]\nrequired = ["PID-3"]\n'
 
 

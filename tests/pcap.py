@@ -30,7 +30,10 @@ def capture(path: Path, conversations: list[Conversation]) -> None:
     for number, each in enumerate(conversations):
         packets += _packets(each, CLIENT_PORT_FIRST + number)
     head = struct.pack("<IHHiIII", MAGIC, 2, 4, 0, 0, 65535, LINK_RAW_IP)
-    rows = (struct.pack("<IIII", 1_800_000_000 + at // 1000, at % 1000 * 1000, len(packet), len(packet)) + packet for at, packet in enumerate(packets))
+    rows = (
+        struct.pack("<IIII", 1_800_000_000 + at // 1000, at % 1000 * 1000, len(packet), len(packet)) + packet
+        for at, packet in enumerate(packets)
+    )
     path.write_bytes(head + b"".join(rows))
 
 

@@ -51,7 +51,11 @@ def test_an_ampersand_that_comes_third_and_last_divides_subcomponents_and_nothin
     assert roles(separators) == [*b"^~", None, ord("&"), None]
     view, text = Message(raw), Text(raw)
     assert view.read(("MSH-2", "PID-3.4.2", "PID-3[2].4.2", "PID-5")) == [b"^~&", b"2.16.840.1", b"F", b"A&T&B"]
-    assert (text.get("PID-3.4.3").text, text.get("PID-5.1.2").text, text.get("PID-5.1").flags) == ("ISO", "T", Flag.DIVIDED)
+    assert (text.get("PID-3.4.3").text, text.get("PID-5.1.2").text, text.get("PID-5.1").flags) == (
+        "ISO",
+        "T",
+        Flag.DIVIDED,
+    )
     reply = acknowledge(raw, check(raw), control_id=b"R", now=b"20300101")
     assert reply.startswith(b"MSH|^~&|W|H|LAB|C7|")
 

@@ -15,7 +15,9 @@ from tests.node_rig import Feed, Mllp, Node, Reply, free_port, message, running,
 from tests.pcap import HL7_PORT, Conversation, capture, recorded
 from tests.test_node_mllp_modes import asking
 
-RULES = 'types = ["ADT^*", "ORU^*", "ORM^*", "OML^*", "SIU^*", "MDM^*", "VXU^*", "DFT^*", "RDE^*"]\nrequired = ["PID-3"]'
+RULES = (
+    'types = ["ADT^*", "ORU^*", "ORM^*", "OML^*", "SIU^*", "MDM^*", "VXU^*", "DFT^*", "RDE^*"]\nrequired = ["PID-3"]'
+)
 COLUMNS = ("tcp.stream", "tcp.dstport", "hl7.segment", "hl7.field", "hl7.message.type", "hl7.event.type")
 WRONG = "hl7.malformed || _ws.malformed || _ws.expert.severity >= 0x600000"  # a warning or worse
 
@@ -42,7 +44,9 @@ def dissected(path):
     """What tshark reads: by connection and side, the texts of all segments and all fields that hold something."""
     found = {}
     for row in tshark(path, "hl7"):
-        segments, fields = found.setdefault((int(row["tcp.stream"][0]), int(row["tcp.dstport"][0]) == HL7_PORT), ([], []))
+        segments, fields = found.setdefault(
+            (int(row["tcp.stream"][0]), int(row["tcp.dstport"][0]) == HL7_PORT), ([], [])
+        )
         segments += row["hl7.segment"]
         fields += row["hl7.field"]
     return found
@@ -82,20 +86,29 @@ def assert_is_read_as_sent(path, conversations: list[Conversation]) -> int:
 def test_every_message_of_a_hospital_and_every_kind_of_reply_is_hl7_to_wireshark(realm, tmp_path):
     source = Hospital(11)
     plain = [source.next_message(now=datetime(2026, 1, 1, tzinfo=UTC)).raw for _ in range(60)]
-    feeds = [Feed("his", check=RULES, lines="application_reply = true"), Feed("counts", lines='sequence_numbers = "followed"')]
+    feeds = [
+        Feed("his", check=RULES, lines="application_reply = true"),
+        Feed("counts", lines='sequence_numbers = "followed"'),
+    ]
     odd = [
         message("WRONG", kind="QRY^A19"), message("NO-PID", pid=""), message("OLD", kind="QRY^A19", version="2.3"),
         asking("BOTH", b"AL", b"AL"), asking("REFUSED", b"AL", b"AL", kind="QRY^A19"),
         message("OTHERS").replace(b"&", b"@").replace(b"^~", b"~^"), message("BAD-TEXT").replace("مريض".encode(), b"\xff\xfe"),
         message("ESCAPED", more="NTE|1||a \\T\\ b \\.br\\ c\r"),
     ]  # fmt: skip
-    with running(Node(realm, tmp_path, feeds=feeds)) as node, recorded(node.feed("his").address) as his, recorded(node.feed("counts").address) as counts:
+    with (
+        running(Node(realm, tmp_path, feeds=feeds)) as node,
+        recorded(node.feed("his").address) as his,
+        recorded(node.feed("counts").address) as counts,
+    ):
         with Mllp(("127.0.0.1", his.port)) as mllp:
             for raw in plain:
                 assert mllp.exchange(raw).code == "AA"
             for raw in odd:
                 mllp.send(raw)
-            codes = [Reply(mllp.reply()).code for _ in range(len(odd) + 1)]  # one has two replies; tshark knows no batches
+            codes = [
+                Reply(mllp.reply()).code for _ in range(len(odd) + 1)
+            ]  # one has two replies; tshark knows no batches
             mllp.send(*plain[:20])  # repeats, and pipelined
             while (reply := mllp.reply()) and plain[19].split(b"|")[9] not in reply:
                 pass

@@ -54,7 +54,9 @@ class Sender:
 @contextmanager
 def sender(name, port, folder):
     needed(COMMANDS[name][0], MODULES / name if name != "hl7lw" else ROOT / "peers/py")
-    process = subprocess.Popen([*COMMANDS[name], str(port), str(MODULES)], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*COMMANDS[name], str(port), str(MODULES)], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     patience = threading.Timer(WAIT_S_MAX, process.kill)  # a reply that never comes ends the sender, and so the test
     patience.start()
     try:
@@ -115,7 +117,9 @@ def test_a_batch_of_node_hl7_client_is_kept_and_answered_as_one_which_ends_it(no
         peer.give(b"", batch=batch)
         with pytest.raises(AssertionError, match="the sender ended"):
             peer.reply()
-    assert "text must begin with the MSH segment" in capfd.readouterr().err  # of our reply, which begins with BHS as the standard has it
+    assert (
+        "text must begin with the MSH segment" in capfd.readouterr().err
+    )  # of our reply, which begins with BHS as the standard has it
     (record,) = new()
     assert record.body.startswith(b"BHS|")
     assert all(f"|B-{n}|".encode() in record.body for n in range(3))
@@ -123,7 +127,10 @@ def test_a_batch_of_node_hl7_client_is_kept_and_answered_as_one_which_ends_it(no
 
 def test_two_replies_in_one_packet_are_one_reply_to_medplum_and_so_the_application_reply_goes_apart(realm, tmp_path):
     listener = free_port()
-    feeds = [Feed("both", lines="application_reply = true"), Feed("apart", lines=f'application_reply_to = "127.0.0.1:{listener}"')]
+    feeds = [
+        Feed("both", lines="application_reply = true"),
+        Feed("apart", lines=f'application_reply_to = "127.0.0.1:{listener}"'),
+    ]
     with running(Node(realm, tmp_path, feeds=feeds), before=EAGER) as node:
         with sender("@medplum/hl7", node.feed("both").port, tmp_path) as peer:
             assert b"\x1c\r\x0bMSH" in peer.send(asking("P-1", b"AL", b"AL")).raw

@@ -116,7 +116,10 @@ def test_a_reply_that_nobody_confirms_is_sent_again(node):
     held = iter([[], [b"no reply"]])
     with Peer(lambda raw, _: next(held, [ack(raw, "CA")])) as peer:
         node.feeds = [feed(peer)]
-        node.start(before=EAGER + "\nfrom node.config_replies import RepliesOut; RepliesOut.model_fields['answer_s_max'].default = 1; RepliesOut.model_rebuild(force=True)")
+        node.start(
+            before=EAGER
+            + "\nfrom node.config_replies import RepliesOut; RepliesOut.model_fields['answer_s_max'].default = 1; RepliesOut.model_rebuild(force=True)"
+        )
         node.send(asking("UNSURE", b"AL", b"AL"))
         wait_got(peer, 3)
         wait_until("taken", lambda: destination(node, "his-replies")["taken"] == 1)
@@ -127,7 +130,10 @@ def test_a_reply_that_nobody_confirms_is_sent_again(node):
     ("lines", "wrong"),
     [
         ('application_reply_to = "127.0.0.1:2600"\napplication_reply = true', "one connection or the other"),
-        ('application_reply_to = "127.0.0.1:2600"\nacknowledgement = "original"', "original mode has no application reply"),
+        (
+            'application_reply_to = "127.0.0.1:2600"\nacknowledgement = "original"',
+            "original mode has no application reply",
+        ),
         ('application_reply_to = "127.0.0.1:0"', "must name a port"),
         ('application_reply_tls = { ca = "ca.pem" }', "without application_reply_to"),
     ],

@@ -45,7 +45,11 @@ def test_a_running_node_counts_what_the_structure_or_a_profile_lacks_by_feed_and
         Feed("bare"),
     ]
     with running(Node(realm, tmp_path, feeds=feeds), before=RESTLESS) as node:
-        node.send(good("S-1"), message("S-2", kind="ADT^A01^ADT_A01", sender="LIS|X", name="سري"), message("REFUSED", kind="ORU^R01"))
+        node.send(
+            good("S-1"),
+            message("S-2", kind="ADT^A01^ADT_A01", sender="LIS|X", name="سري"),
+            message("REFUSED", kind="ORU^R01"),
+        )
         wait_until("both", lambda: profile_of(node)["checked"] == 2)
         node.send(good("S-1"))  # a repeat is no new message
         with node.mllp() as mllp:
@@ -88,7 +92,9 @@ class Hand:
 
     def __init__(self, script, tmp_path, one_in=1):
         path = tmp_path / "worker.py"
-        path.write_text("import struct, sys, time\nread, write = sys.stdin.buffer.read, sys.stdout.buffer.write\n" + script)
+        path.write_text(
+            "import struct, sys, time\nread, write = sys.stdin.buffer.read, sys.stdout.buffer.write\n" + script
+        )
         feed = feed_of(profile_one_in=one_in)
         self.samples = Samples([feed], lambda: 0.0, (sys.executable, str(path)))
         self.sample = self.samples.of_feed(feed)
@@ -127,7 +133,15 @@ def test_where_more_are_chosen_than_can_wait_or_one_is_too_long_they_are_counted
     asyncio.run(hand.until(lambda document: document["checked"] == module.WAITING_MAX))
 
 
-@pytest.mark.parametrize("script", ["time.sleep(3600)\n", "sys.exit(1)\n", "write(b'\\xff' * 64)\nsys.stdout.flush()\ntime.sleep(3600)\n", ANSWERS.replace('["lack"]', '{"a": 1}')])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "time.sleep(3600)\n",
+        "sys.exit(1)\n",
+        "write(b'\\xff' * 64)\nsys.stdout.flush()\ntime.sleep(3600)\n",
+        ANSWERS.replace('["lack"]', '{"a": 1}'),
+    ],
+)
 def test_a_worker_that_hangs_dies_or_talks_nonsense_is_counted_as_no_answer_and_the_next_message_is_tried(
     tmp_path, monkeypatch, script
 ):
@@ -154,7 +168,9 @@ def test_a_feed_without_a_sample_costs_no_process_and_keeps_the_short_way(realm,
 
 def test_the_page_shows_in_both_languages_what_was_found_and_what_could_not_be_looked_at():
     facts_of_node, found = status(), {"one_in": 50, "checked": 1234, "not_checked": 3, "passed_over": 7}
-    found["senders"] = [{"sender": "LIS|X", "checked": 9, "findings": [{"what": "Error: Missing required child <b>PV1", "count": 8}]}]
+    found["senders"] = [
+        {"sender": "LIS|X", "checked": 9, "findings": [{"what": "Error: Missing required child <b>PV1", "count": 8}]}
+    ]
     facts_of_node["feeds"][0]["profile"] = found
     with served(Page(facts_of_node)) as (url, _), urllib3.PoolManager() as pool:
         english, arabic = (pool.request("GET", f"{url}/?lang={lang}").data.decode() for lang in ("en", "ar"))

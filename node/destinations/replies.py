@@ -107,7 +107,9 @@ def _verdict(header: Header, found: Facts, code: str, location: str, *, is_refus
     """What was said of a message when it came, of its record."""
     if is_refused:  # which rule refused it stood in its accept reply; the record keeps that one did
         error = PartOfBatchRefused
-        return Verdict(Outcome.REJECTED, error.code, RequiredFieldMissing.reply, error.error_code, "", error.text, found)
+        return Verdict(
+            Outcome.REJECTED, error.code, RequiredFieldMissing.reply, error.error_code, "", error.text, found
+        )
     if header.verdict is Said.ACCEPTED or code not in _ERRORS or code == PartOfBatchRefused.code:
         outcome = Outcome.REJECTED if header.verdict is Said.REJECTED else Outcome.ACCEPTED
         return Verdict(outcome, code, "AE" if outcome is Outcome.REJECTED else "AA", "", "", "", found)
