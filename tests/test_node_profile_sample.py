@@ -171,6 +171,7 @@ def test_the_page_shows_in_both_languages_what_was_found_and_what_could_not_be_l
     found["senders"] = [
         {"sender": "LIS|X", "checked": 9, "findings": [{"what": "Error: Missing required child <b>PV1", "count": 8}]}
     ]
+    facts_of_node["feeds"] = [{**feed, "quality": None} for feed in facts_of_node["feeds"]]
     facts_of_node["feeds"][0]["profile"] = found
     with served(Page(facts_of_node)) as (url, _), urllib3.PoolManager() as pool:
         english, arabic = (pool.request("GET", f"{url}/?lang={lang}").data.decode() for lang in ("en", "ar"))
