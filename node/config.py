@@ -31,6 +31,7 @@ from node.config_kinds import (
     Text,
     whole,
 )
+from node.config_poct1a import Poct1a
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_replies import RepliesOut, contradictions_of_replies, files_of_feeds, replies_of
 from node.config_soap import Soap
@@ -197,13 +198,13 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap", "folder"]  # all kinds there are, for the list of what is allowed
+    kind: Literal["mllp", "fhir", "soap", "folder", "poct1a"]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap | Folder
+    AnyFeed = Mllp | Fhir | Soap | Folder | Poct1a
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, folder=Folder)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, folder=Folder, poct1a=Poct1a)
 
 
 class Config(Table):

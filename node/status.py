@@ -23,8 +23,8 @@ from sync.transaction import Pages
 Document = dict[str, Any]
 
 OF_HTTP: Final = ("strictness", "validated", "invalid", "signatures")  # what only such feeds have to tell
-OF_DEVICES: Final = ("waiting", "passed_over")
 OF_MLLP: Final = ("profile",)
+OF_DEVICES: Final = ("waiting", "passed_over", "devices")
 
 
 class Status:

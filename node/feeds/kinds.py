@@ -36,6 +36,7 @@ class Made(NamedTuple):
 KINDS: Final = {
     "folder": Made("node.feeds.folder", "FolderFeed", "application/octet-stream"),
     "fhir": Made("node.feeds.fhir", "FhirFeed", JSON),
+    "poct1a": Made("node.feeds.poct1a", "Poct1aFeed", "application/vnd.clsi.poct1a+xml"),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
 }
 
