@@ -22,7 +22,7 @@ import native
 from hl7.fhir import JSON
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
-from node.config import AnyFeed, Config
+from node.config import AnyFeed, Config, patient_feeds
 from node.config_fhir import Fhir
 from node.config_http import Http
 from node.config_soap import Soap
@@ -78,7 +78,8 @@ class Core:
         self._store = config.node.data_dir / STORE_NAME
         self._ballast = Ballast(config.node.data_dir)
         self._room = Room(
-            store=self._store, limits=config.outbox, ballast=self._ballast, alarms=self._alarms, monotonic=self._clock.monotonic
+            store=self._store, limits=config.outbox, ballast=self._ballast, alarms=self._alarms, monotonic=self._clock.monotonic,
+            patient=patient_feeds(config),
         )  # fmt: skip
         mark = config.node.high_water or config.node.data_dir / MARK_NAME
         self._highwater = HighWater(mark, self._clock.monotonic)
@@ -169,7 +170,7 @@ class Core:
             prefix=self._boot.hex()[:8],
         )  # fmt: skip
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
-        intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
+        intake = self._make_intake()
         self._feeds = [self._make_feed(feed, intake) for feed in self._config.feeds]
         control = ControlServer(
             self._store.parent,
@@ -223,11 +224,15 @@ class Core:
             highwater=self._highwater,
         )  # fmt: skip
 
+    def _make_intake(self) -> Intake:
+        return Intake(clock=self._clock, writer=self._writer, alarms=self._alarms, is_filling=lambda: self._room.paused)
+
     def _make_feed(self, feed: AnyFeed, intake: Intake) -> Plug:
         facility = self._config.node.facility
         content_type = JSON if isinstance(feed, Fhir) else "text/xml" if isinstance(feed, Soap) else CONTENT_TYPE
         door = make_door(
             facility=facility, feed=feed.name, stream=feed.stream, content_type=content_type, rejected_per_hour_max=feed.rejected_per_hour_max,
+            can_wait=feed.name in patient_feeds(self._config),
         )  # fmt: skip
         if isinstance(feed, Http):
             # brought here: a node without such a feed does not pay for its HTTP and JOSE, 4 MB
@@ -312,6 +317,7 @@ class Core:
         counts = asdict(feed.door.counts)
         return {
             **counts,
+            "paused": feed.door.can_wait and self._room.paused,
             "addresses": feed.addresses(),
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
