@@ -42,8 +42,9 @@ KINDS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the core lends its plugs. `folder`: where a feed may keep what is its own. `boot`: in hexadecimal. `die`: ends the process. `patient`: feeds that can wait
-    while the disk fills.
+    """What the core lends its plugs. `folder`: where a feed may keep what is its own. `boot`: in hexadecimal. `die`: ends the process.
+
+    `patient`: the feeds that can wait while the disk fills.
     """
 
     clock: Clock
