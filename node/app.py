@@ -28,7 +28,7 @@ from node.config_http import Http
 from node.config_soap import Soap
 from node.control import ControlServer
 from node.destinations.site import Site, holders, open_cursors
-from node.errors import DataFolderTaken, RepairUnfinished
+from node.errors import DataFolderTaken, NoSuchStream, RepairUnfinished
 from node.feeds.http_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_numbers import Numbers
@@ -178,6 +178,7 @@ class Core:
                 "probe": self._probe,
                 "metrics": self._metrics,
                 "retry": self._retry,
+                "part": self._part,
                 "carried": self._carried,
                 "destination": site.order,
             },
@@ -331,6 +332,15 @@ class Core:
         if self._site is not None:
             self._site.retry()
         return "ok"
+
+    async def _part(self, stream: str) -> int:
+        """Let a stream go on under a further epoch; under which it is now. Raises NoSuchStream."""
+        found = await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.heads.get(stream)))
+        if self._uplink is None or found is None:
+            raise NoSuchStream(stream)
+        log.warning("epoch.ordered", stream=stream, epoch=found.origin.epoch)
+        self._uplink.part(stream)
+        return found.origin.epoch
 
     async def _carried(self) -> int:
         """Take the receipts that `wasl export` left for us; how many."""

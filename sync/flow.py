@@ -1,6 +1,6 @@
 """One stream on its way to the gateway: which of its logs is being sent, how far it is, and what comes next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sync.agreement import Question, Search
 from sync.batch import RECORDS_MAX
@@ -18,6 +18,7 @@ class Flow:
     `first`: where the call under way, or the last one, began; `rewound`: the last answer was a rewind; `forks`: how often in a row the gateway
     has said so. `posting`: the log's statement has not been taken yet. `search`, `question`: what is being compared; `newest`: with what.
     `opening`: a further epoch is being stored. `since`: records before it are no context, the gateway has not the same.
+    `ordered`: a person wants a further epoch; `opened`: how many were opened in a row without a receipt.
     """
 
     logs: tuple[OwnLog, ...]
@@ -37,6 +38,25 @@ class Flow:
     question: Question | None = None
     newest: TheirStream | None = None
     since: int = 0
+    ordered: bool = False
+    opened: int = 0
+
+    def place_of(self, theirs: TheirStream) -> int | None:
+        """Which of the logs this one of the gateway's is; None: none."""
+        named = (theirs.epoch, theirs.tag)
+        return next((n for n, log in enumerate(self.logs) if (log.origin.epoch, log.origin.tag) == named), None)
+
+    def at_another(self) -> "Flow":
+        """Nothing of it is known of another ledger: what the first one confirmed says nothing of it."""
+        return replace(self, theirs=None, logs=tuple(replace(log, receipted=0) for log in self.logs))
+
+    def to_part(self) -> "Flow":
+        """A person wants a further epoch: whoever gives that order has looked at it, and it stands still no longer."""
+        return replace(self, ordered=True, halted="", forks=0, opened=0)
+
+    def carried_on(self, logs: tuple[OwnLog, ...]) -> "Flow":
+        """A further epoch was opened: these are all logs now."""
+        return replace(self, logs=logs, ordered=False, opened=self.opened + 1)
 
     @property
     def origin(self) -> Origin:

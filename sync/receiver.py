@@ -10,6 +10,7 @@ from sync.announced import Announced
 from sync.batch import Batch
 from sync.checkpoint import Note, parse_note
 from sync.errors import NotAName, SyncError, WrongKey
+from sync.key_ring import id_of
 from sync.keys import COSIGNATURE_V1, Signer, Verifier, key_id
 from sync.log import EMPTY_ROOT, Frontier, Leaves, root_at
 from sync.log_keys import Change, LogKeys, check_batch, check_opening
@@ -34,11 +35,12 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLog:
-    """One log as the ledger's head row has it; `note` is the cosigned checkpoint (empty at size 0)."""
+    """One log as the ledger's head row has it; `note` is the cosigned checkpoint (empty at size 0), `key` the id of the key in force (or empty)."""
 
     origin: Origin
     frontier: Frontier
     note: bytes
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,7 +369,7 @@ def _epoch(event: EpochAsked) -> list[Effect]:
         Raise("GWY-17", opened.stream),
         *([] if opener.continues else [Raise("GWY-23", opened.stream)]),
         OpenLog(opened, "" if held else "routine", event.statement, opener.key),
-        Taken(HeldLog(origin=opened, frontier=Frontier(), note=b"")),
+        Taken(HeldLog(origin=opened, frontier=Frontier(), note=b"", key=id_of(opener.key))),
     ]
 
 
@@ -393,4 +395,5 @@ def rewind_members(held: HeldLog | None) -> dict[str, object]:
     if held is None:
         return {"epoch": 0, "tag": "", "size": 0, "root": EMPTY_ROOT.hex()}
     origin, frontier = held.origin, held.frontier
-    return {"epoch": origin.epoch, "tag": origin.tag, "size": frontier.size, "root": frontier.root.hex()}
+    key = {"key": held.key.hex()} if held.key else {}
+    return {"epoch": origin.epoch, "tag": origin.tag, "size": frontier.size, "root": frontier.root.hex(), **key}

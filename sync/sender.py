@@ -13,7 +13,6 @@ A stream whose gateway holds something else than the node (restored, copied, for
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from enum import Enum
 from math import inf
 
 from sync.agreement import Window, find_common
@@ -38,8 +37,10 @@ from sync.sender_events import (
     KeepReceipt,
     OpenEpoch,
     OwnLog,
+    PartOrdered,
     PartSent,
     PathFailed,
+    Phase,
     Put,
     Receipted,
     Refused,
@@ -61,26 +62,18 @@ REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking mo
 KEY_WAIT_S = 300.0  # as long as for a certificate: a key is changed by people too
 
 
-class Phase(Enum):
-    """Where the conversation stands."""
-
-    CLOSED = "closed"
-    ASKING = "asking"
-    OPEN = "open"
-    FENCED = "fenced"
-
-
 class Sender:
     """One uplink's state. `root_at(origin, size)` gives our own root (empty: it cannot be read), `root_of(stream, start, size)` that
-    over rows of a stream's run, `dice` a number from 0 to 1.
+    over rows of a stream's run, `key_at(origin, size)` the id of our key in force there (empty: not known), `dice` a number from 0 to 1.
     """
 
     def __init__(
-        self, *, root_at: Callable[[Origin, int], bytes], root_of: Callable[[str, int, int], bytes], dice: Callable[[], float]
+        self, *, root_at: Callable[[Origin, int], bytes], root_of: Callable[[str, int, int], bytes], key_at: Callable[[Origin, int], bytes],
+        dice: Callable[[], float],
     ) -> None:  # fmt: skip
         self.phase = Phase.CLOSED
         self.flows: dict[str, Flow] = {}
-        self._root_at, self._root_of = root_at, root_of
+        self._root_at, self._root_of, self._key_at_size = root_at, root_of, key_at
         self._backoff = Backoff(dice)
         self._cosigner: Verifier | None = None
         self._ledger = self._fence = ""
@@ -92,7 +85,7 @@ class Sender:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at a monotonic time in seconds; give what to do, in order."""
-        if self.phase is Phase.FENCED and not isinstance(event, Grew) and not self._is_readmitted(event):
+        if self.phase is Phase.FENCED and not isinstance(event, Grew | PartOrdered) and not self._is_readmitted(event):
             return []  # a late answer or a failing link is no reason to compete with the newer start
         return [*self._take(event, now), *self._next(now)]
 
@@ -131,7 +124,10 @@ class Sender:
             case Grew(origin, size):
                 self._grow(origin, size)
             case EpochOpened(stream, logs):
-                self._go_to(replace(self.flows[stream], logs=logs), len(logs) - 1, posting=True)
+                self._go_to(self.flows[stream].carried_on(logs), len(logs) - 1, posting=True)
+            case PartOrdered(stream):
+                self.flows[stream] = self.flows[stream].to_part()
+                self._key_at, self._retry_at = now, min(self._retry_at, now)
             case Retry():
                 self._retry_at = min(self._retry_at, now)
 
@@ -194,12 +190,8 @@ class Sender:
         if answer.held:
             done.append(Alarm("SYN-23"))
         if answer.ledger != self._ledger:
-            # a second site has receipted nothing yet: what the first one confirmed says nothing of it
             self._ledger = answer.ledger
-            self.flows = {
-                name: replace(flow, theirs=None, logs=tuple(replace(log, receipted=0) for log in flow.logs))
-                for name, flow in self.flows.items()
-            }
+            self.flows = {name: flow.at_another() for name, flow in self.flows.items()}
         theirs = {stream.stream: stream for stream in answer.streams}
         for name in self.flows:
             flow, found = self._unlocked(name), theirs.get(name)
@@ -219,10 +211,9 @@ class Sender:
         """Decide from the gateway's newest log where to go on; where it holds something else than we do, find out from where on."""
         if flow.halted:
             return []
-        at = next(
-            (n for n, log in enumerate(flow.logs) if (log.origin.epoch, log.origin.tag) == (theirs.epoch, theirs.tag)),
-            None,
-        )
+        if flow.ordered:
+            return self._search(flow, theirs, "NOD-34")
+        at = flow.place_of(theirs)
         if at is None:
             return self._search(flow, theirs, "SYN-22")
         log = flow.logs[at]
@@ -235,11 +226,19 @@ class Sender:
             return self._halt(flow, "SYN-31")
         elif root != theirs.root:
             return self._search(flow, theirs, "SYN-20")
+        elif self._is_anothers(log.origin, theirs):
+            # who has an earlier key signed there: our own batches would be refused for ever. A row of such is a fault, and a person decides
+            return self._search(flow, theirs, "SYN-33") if flow.opened < FORKS_MAX else self._halt(flow, "SYN-31")
         flow = replace(flow, newest=theirs)
         known = (flow.theirs or 0) if at == flow.at else 0
         behind = at < flow.at or theirs.size < max(log.receipted, known)
         self._go_to(flow, at, theirs=theirs.size)
         return [Alarm("SYN-25", flow.stream)] if behind else []
+
+    def _is_anothers(self, origin: Origin, theirs: TheirStream) -> bool:
+        """Whether the gateway holds the records of this log, but under a key that is not in force where its log ends."""
+        mine = self._key_at_size(origin, theirs.size) if theirs.key else b""
+        return bool(mine) and mine != theirs.key
 
     def _go_to(self, flow: Flow, at: int, *, theirs: int | None = None, posting: bool = False) -> None:
         """Send this log from the gateway's size on; one that it holds whole is followed by the next, whose statement comes first."""
@@ -303,7 +302,7 @@ class Sender:
         self._backoff.succeeded()
         log = replace(flow.logs[flow.at], receipted=max(size, flow.receipted))
         flow = replace(
-            flow, logs=(*flow.logs[: flow.at], log, *flow.logs[flow.at + 1 :]), rewound=False, forks=0, records_max=RECORDS_MAX,
+            flow, logs=(*flow.logs[: flow.at], log, *flow.logs[flow.at + 1 :]), rewound=False, forks=0, opened=0, records_max=RECORDS_MAX,
             octets_max=QUANTUM_BYTES_MAX, bare=False,
         )  # fmt: skip
         self._go_to(flow, flow.at, theirs=size)

@@ -1,11 +1,22 @@
-"""What the sender is told (events), and what it has its driver do (effects)."""
+"""What the sender is told (events), what it has its driver do (effects), and the phases between."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from sync.agreement import Question, Told
 from sync.keys import Verifier
 from sync.names import Origin
 from sync.session import SessionAnswer, TheirStream
+
+
+class Phase(Enum):
+    """Where the conversation stands."""
+
+    CLOSED = "closed"
+    ASKING = "asking"
+    OPEN = "open"
+    FENCED = "fenced"
+
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
@@ -115,9 +126,17 @@ class Retry:
     """Somebody who mended the path says that it is worth trying now: the wait after failures is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class PartOrdered:
+    """A person orders a further epoch of a stream."""
+
+    stream: str
+
+
 Event = (
     Started
     | Grew
+    | PartOrdered
     | SessionOpened
     | Receipted
     | PartSent
