@@ -30,7 +30,8 @@ def open_epoch(
 ) -> list[Head]:  # fmt: skip
     """Open an epoch at a place of the stream's run, within the caller's transaction; all heads of the stream as they are then.
 
-    `heads`: those of the stream, oldest first. `key`: the id of the one that the gateway says is in force there. Raises LogBroken where the place, or leaves before it, are not there.
+    `heads`: those of the stream, oldest first. `key`: the id of the one that the gateway says is in force there.
+    Raises LogBroken where the place, or leaves before it, are not there.
     """
     newest = heads[-1]
     holder = next((head for head in heads if head.start <= own <= head.end), None)

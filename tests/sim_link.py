@@ -48,6 +48,7 @@ from sync.sender_events import (
     OpenEpoch,
     OwnLog,
     PathFailed,
+    Phase,
     PostEpoch,
     Put,
     Receipted,

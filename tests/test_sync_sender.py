@@ -24,6 +24,7 @@ from sync.sender_events import (
     OpenEpoch,
     OwnLog,
     PathFailed,
+    Phase,
     PostEpoch,
     Put,
     Receipted,
@@ -91,6 +92,9 @@ def test_node_with_something_to_send_sends_it_before_it_asks_for_a_session():
 
 
 # --- one event at a time
+
+
+KEY = bytes.fromhex("0badcafe")
 
 
 def made_sender() -> Sender:

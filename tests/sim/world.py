@@ -36,7 +36,7 @@ CONVERGE_S = (
     900.0  # virtual, after the last fault: a dozen of the longest waits (60 s of back-off, 60 s of a full centre)
 )
 HALTS = {"SYN-24", "SYN-28", "SYN-29", "SYN-30", "SYN-31"}  # none of these may come of what a schedule does
-PARTED = ("SYN-20", "SYN-21", "SYN-22", "NOD-31")
+PARTED = ("SYN-20", "SYN-21", "SYN-22", "SYN-33", "NOD-31", "NOD-34")
 LANES = ("critical", "routine", "bulk")
 
 
