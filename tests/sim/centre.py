@@ -229,7 +229,9 @@ class Centre(Machine):
         """A person releases what is held."""
         node, self.signed_at = self.truth.world.node, self.signed_at + 1  # a person's clock, which only goes forward
         logs = tuple(held.origin for held in self.rows.heads(node))
-        word = Release(gateway=self.truth.world.gateway, node=node, at=self.signed_at, logs=logs).text().encode()
+        word = (
+            Release(gateway=self.truth.world.gateway, node=node, at=self.signed_at, logs=logs).text().encode() + b"\n"
+        )
         self.ledger.release(ReleaseCall(node=node, operator="simulated", statement=word, logs=logs, at=self.signed_at))
         if not self.turn_asked:
             self.turn_asked = True
