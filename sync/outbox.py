@@ -273,24 +273,16 @@ class Outbox:
     # -- the other writes -----------------------------------------------------------------------------------------
 
     def open_epoch(
-        self,
-        stream: str,
-        *,
-        epoch: int,
-        tag: str,
-        place: int,
-        theirs: End | None,
-        own: int | None = None,
-        key: bytes = b"",
+        self, stream: str, *, epoch: int, tag: str, place: int, theirs: End | None, own: int | None = None
     ) -> list[Head]:
         """Let a stream go on under a further epoch from `place` of its run of rows on; all its heads, oldest first. Raises LogBroken.
 
-        `own`: see `sync.agreement.Agreed`; None where all before `place` is agreed in logs that we have. `key`: of the one in force there, its id.
+        `own`: see `sync.agreement.Agreed`; None where all before `place` is agreed in logs that we have.
         """
         heads = self.logs(stream)
         with self.transaction():
             heads = open_epoch(
-                self._connection, heads, epoch=epoch, tag=tag, place=place, own=place if own is None else own, theirs=theirs, signer=self._ring, key=key,
+                self._connection, heads, epoch=epoch, tag=tag, place=place, own=place if own is None else own, theirs=theirs, signer=self._ring,
             )  # fmt: skip
         self.older[stream], self.heads[stream] = heads[:-1], heads[-1]
         return heads

@@ -25,13 +25,11 @@ LEAVES_MAX = 64 * TILE_LEAVES  # hashed together: 2 MiB of memory, and whole til
 
 
 def open_epoch(
-    connection: apsw.Connection, heads: Sequence[Head], *, epoch: int, tag: str, place: int, own: int, theirs: End | None, signer: KeyRing,
-    key: bytes = b"",
+    connection: apsw.Connection, heads: Sequence[Head], *, epoch: int, tag: str, place: int, own: int, theirs: End | None, signer: KeyRing
 ) -> list[Head]:  # fmt: skip
     """Open an epoch at a place of the stream's run, within the caller's transaction; all heads of the stream as they are then.
 
-    `heads`: those of the stream, oldest first. `key`: the id of the one that the gateway says is in force there.
-    Raises LogBroken where the place, or leaves before it, are not there.
+    `heads`: those of the stream, oldest first. Raises LogBroken where the place, or leaves before it, are not there.
     """
     newest = heads[-1]
     holder = next((head for head in heads if head.start <= own <= head.end), None)
@@ -44,19 +42,17 @@ def open_epoch(
         own=End(newest.origin, newest.frontier.size, newest.frontier.root),
         common=End(holder.origin, common, holder.table(connection).frontier(common).root), carried=newest.end - place,
     )  # fmt: skip
-    carried = _carry(connection, heads, opening, place, signer, key)
+    carried = _carry(connection, heads, opening, place, signer)
     cut = [_cut(connection, head, max(0, place - head.start), signer) for head in heads]
     return [*cut, carried]
 
 
-def _carry(
-    connection: apsw.Connection, heads: Sequence[Head], opening: Opening, place: int, signer: KeyRing, key: bytes
-) -> Head:
+def _carry(connection: apsw.Connection, heads: Sequence[Head], opening: Opening, place: int, signer: KeyRing) -> Head:
     """Make the new log over the rows from `place` on. The present key signs it from its first record: its statement hands over, if need be."""
     newest, size = heads[-1], opening.carried
     made = insert_head(
         connection, origin=opening.opened, lane=newest.lane, checkpoint=_sign(opening.opened, Frontier(), signer), run=newest.run, start=place,
-        opening=sign_opening(opening, *_openers(connection, heads, opening.common, signer, key)),
+        opening=sign_opening(opening, *_openers(connection, heads, opening.common, signer)),
     )  # fmt: skip
     frontier = _rehash(made.table(connection), size)
     trimmed = max(head.start + head.trimmed for head in heads) - place
@@ -68,17 +64,14 @@ def _carry(
     return head
 
 
-def _openers(
-    connection: apsw.Connection, heads: Sequence[Head], common: End, ring: KeyRing, told: bytes
-) -> list[Signer]:
-    """Each key that the gateway may know as the one in force, as far as the two agree and after it, and the one it told; the present one last.
+def _openers(connection: apsw.Connection, heads: Sequence[Head], common: End, ring: KeyRing) -> list[Signer]:
+    """Each key that the gateway may know as the one in force, as far as the two agree and after it; the present one last.
 
     One that is gone cannot sign: then a person at the centre decides, as about every further epoch.
     """
     holder = next(head for head in heads if head.origin == common.origin)
     keys = keys_of(connection, ring, holder.log, holder.checkpoint)
-    # of a thief's the word is worth most: it says itself that another follows
-    wanted = dict.fromkeys((told, *keys.for_batch(common.size, holder.frontier.size)))
+    wanted = dict.fromkeys(keys.for_batch(common.size, holder.frontier.size))
     return [*ring.held(each for each in wanted if each != id_of(ring)), ring.now]
 
 

@@ -257,7 +257,8 @@ class Truth:
         self.keys.alarm(code)
         if code in {"SYN-20", "SYN-21", "SYN-22", "NOD-31", "NOD-34"} and not world.copied:
             broken(f"a false alarm at the node: {code}")
-        if code in {"SYN-23", "SYN-27"} and not (world.copied or world.centre_rolled_back):
+        is_held_for_a_thief = code == "SYN-23" and self.keys.stolen
+        if code in {"SYN-23", "SYN-27"} and not (world.copied or world.centre_rolled_back or is_held_for_a_thief):
             broken(f"a false alarm at the node: {code}")
 
     def centre_alarm(self, code: str, stream: str) -> None:
