@@ -338,7 +338,6 @@ class Core:
         found = await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.heads.get(stream)))
         if self._uplink is None or found is None:
             raise NoSuchStream(stream)
-        log.warning("epoch.ordered", stream=stream, epoch=found.origin.epoch)
         self._uplink.part(stream)
         return found.origin.epoch
 

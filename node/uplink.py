@@ -63,13 +63,8 @@ from sync.store import damage
 EXIT_THREAD = 70  # EX_SOFTWARE of sysexits.h
 WAIT_S_MAX = 60.0  # even with nothing to do the loop turns, so that a lost wake-up costs a minute at most
 LOG_EVERY = 10  # of equal failures in a row one in ten is logged: a link may be down for weeks
-PARTED = (
-    "SYN-20",
-    "SYN-21",
-    "SYN-22",
-    "SYN-33",
-    "NOD-34",
-)  # the gateway held something else: alarms until the centre releases what came after
+# the gateway held something else, or a person ordered a further epoch: alarms until the centre releases what came after
+PARTED = ("SYN-20", "SYN-21", "SYN-22", "SYN-33", "NOD-34")
 HEADER_OCTETS = 256  # counted for each record beside its body, so that empty ones fill a quantum too
 
 log = structlog.get_logger()
@@ -289,13 +284,7 @@ class Uplink(threading.Thread):
         try:
             self._writer.order(
                 lambda outbox: outbox.open_epoch(
-                    order.stream,
-                    epoch=order.epoch,
-                    tag=tag,
-                    place=order.place,
-                    own=order.own,
-                    theirs=theirs,
-                    key=found.key,
+                    order.stream, epoch=order.epoch, tag=tag, place=order.place, own=order.own, theirs=theirs
                 )
             ).result()
         except NoRoom as error:

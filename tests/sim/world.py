@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from gateway.ledger_keys import LOG
 from native import frontier_append
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.log import HASH_BYTES, Frontier, root_at
@@ -150,9 +151,11 @@ class World:
             box.outbox.keep_receipt(
                 ledger=centre.ledger.id, origin=head.origin, size=past.size, receipt=receipt, at=sim_realm.NOW_S
             )
+            certificate = centre.rows.keys.keep_certificate(self.node, LOG, box.log.der, 0)
             centre.connection.execute(
-                "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at) VALUES (?, ?, 1, ?, ?, '', ?, ?, 0, ?, 0)",
-                (self.node, stream, head.origin.tag, head.lane, past.size, past.peaks, receipt),
+                "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at, certificate)"
+                " VALUES (?, ?, 1, ?, ?, '', ?, ?, 0, ?, 0, ?)",
+                (self.node, stream, head.origin.tag, head.lane, past.size, past.peaks, receipt, certificate),
             )
             origin = str(Origin(self.node, stream, 1, head.origin.tag))
             self.truth.heads.add((origin, past.size, past.root))
