@@ -233,3 +233,58 @@ def test_certificate_that_is_not_current_may_go_on_but_not_begin(tmp_path, realm
         keys.use(name, [], 1)
         assert keys.of_log(name, 1).lapsed is True
         assert keys.of_log(name, 1, carried=[Brought(given, current=True)]).lapsed is False
+
+
+def test_no_statement_takes_a_key_out_but_a_change_record_and_a_release_do(tmp_path, realm):
+    """Whoever has an earlier key may leave lines of a statement out, or add his: of several claims a person decides."""
+    name, folders = "clinic-claims", [tmp_path / str(n) for n in range(3)]
+    with closing(create(tmp_path / "ledger.sqlite", SCHEMA)) as opened:
+        connection, found = opened.raw(), []
+        keys = KeyRows(connection)
+        for folder in folders:
+            issue_log_key(realm.folder / "ca", folder, name)
+            given = der(read((folder / "log.pem").read_bytes()))
+            found.append((keys.keep_certificate(name, LOG, given, 1), verifier_of(read(given), name).public))
+        (first, public), (thief, theirs), (other, _) = found
+
+        def log(epoch: int, row: int) -> None:
+            connection.execute(
+                "INSERT INTO log (id, node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at, certificate, opening)"
+                " VALUES (?, ?, 'his', ?, '0badcafe', 'bulk', 'f', 5, x'', 0, x'', 0, ?, x'01')",
+                (epoch, name, epoch, row),
+            )
+
+        def release(epoch: int, at: int) -> None:
+            said = Release(gateway="ministry", node=name, at=at, logs=(Origin(name, "his", epoch, "0badcafe"),))
+            connection.execute("INSERT INTO release VALUES (NULL, ?, 'amal', ?, ?, 1)", (name, sign_release(said, FileSigner("amal", Ed25519PrivateKey.generate())), at))  # fmt: skip
+
+        def retired(epoch: int) -> frozenset[bytes]:
+            return keys.for_statement(name, "his", epoch, ()).retired
+
+        log(1, first)
+        log(2, thief)
+        assert retired(2) == frozenset(), "the node's own key may open the next"
+        log(3, first)
+        release(2, 100)
+        assert retired(3) == frozenset(), "in force is the one that a person let go on afterwards"
+        release(3, 200)
+        assert retired(3) == {theirs}, "a person's release says who the node is"
+        log(4, other)
+        assert retired(4) == {theirs}, "another claim after it is nobody's word yet"
+        connection.execute("INSERT INTO key_change VALUES (3, 4, ?, ?)", (first, other))
+        assert retired(4) == {public, theirs}, "a change record is the key's own word"
+
+
+def test_statement_of_which_a_line_was_left_out_is_answered_with_the_key_it_made(gateway, node, tmp_path):
+    node.change(tmp_path / "new")
+    assert node.session(log_certificate=node.new_pem).status == 200
+    told = json.loads(node.session(log_certificate=node.new_pem).data)["streams"]
+    assert "key" not in told[0], "nothing was signed yet"
+    statement = node.outbox.open_epoch("his", epoch=2, tag=node.boot[:8], place=0, theirs=None)[-1].opening
+    note = parse_note(statement)
+    assert [line.key_id for line in note.signatures] == [id_of(node.old), id_of(node.new)]
+    assert node.session_of_both().status == 200
+    left = Note(note.text, note.signatures[:1]).encode()
+    answer = node.pool.request("POST", f"{node.url}/v1/streams/his/epochs", body=left, headers={"Wasl-Fence": node.fence})
+    assert answer.status == 200
+    assert json.loads(answer.data)["key"] == id_of(node.old).hex(), "so the node sees that it is not its own"
