@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import apsw
 
 from sync.certificates import der, read, verifier_of
-from sync.checkpoint import parse_note
 from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
 from sync.log_keys import Change, LogKeys
 from sync.release import read_release
@@ -95,26 +93,21 @@ class KeyRows:
         return replace(keys, kept=self._kept(node), retired=self._followed(node, stream) - in_force)
 
     def _followed(self, node: str, stream: str) -> frozenset[bytes]:
-        """The public keys that another has followed in a stream by their own word, or by that of a person who released what came after.
+        """The public keys that another has followed in a stream: a record says so, which both sign, or a person's release of what came after.
 
-        A statement that the key in force did not sign may be of a thief who has an earlier one: it takes the node's own key out only when it is released.
+        No statement by itself says so: its text names no key, and lines can be left out or added on the way by whoever has an earlier key.
         """
         rows = self._all(
             "SELECT before FROM key_change JOIN log ON log.id = key_change.log WHERE node = ? AND stream = ?",
             (node, stream),
         )
-        found = {self._verifier(node, row).public for (row,) in rows}
+        by_record = {self._verifier(node, row).public for (row,) in rows}
         logs = self._all(
-            "SELECT epoch, certificate, opening FROM log WHERE node = ? AND stream = ? AND certificate <> 0 ORDER BY epoch",
-            (node, stream),
+            "SELECT certificate FROM log WHERE node = ? AND stream = ? AND epoch <= ? AND certificate <> 0 ORDER BY epoch",
+            (node, stream, self._released(node, stream)),
         )
-        released = self._released(node, stream)
-        for (_, before, _), (epoch, _, opening) in pairwise(logs):
-            key = self._verifier(node, before)
-            signed = {line.key_id for line in parse_note(opening).signatures}
-            if epoch <= released or key_id(node, ED25519, key.public) in signed:
-                found.add(key.public)
-        return frozenset(found)
+        *before, last = [self._verifier(node, row).public for (row,) in logs] or [b""]
+        return frozenset(by_record | {*before} - {last})
 
     def _released(self, node: str, stream: str) -> int:
         """The newest epoch of a stream that a person has released; 0: none. The newest release names the newest log of every stream."""

@@ -2,7 +2,6 @@
 
 import json
 from base64 import b64decode
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from gateway.ledger import EpochCall, PutCall
@@ -168,7 +167,7 @@ class KeyTruth:
             broken(f"{origin} was opened without the word of key {now}, and nobody was told")
 
     def _gone(self, origin: str, logs: dict[str, Ends], centre: Any) -> set[int]:
-        """The keys that said themselves, in this stream before this log, that another follows; or of which a person's release says it."""
+        """The keys that another has followed in this stream before this log: a change record says so, or a person's release of a later log."""
         older = sorted(
             (name for name in logs if _stream(name) == _stream(origin) and _epoch(name) < _epoch(origin)), key=_epoch
         )
@@ -177,13 +176,8 @@ class KeyTruth:
         for (word,) in centre.connection.execute("SELECT statement FROM release ORDER BY signed_at").fetchall():
             named = [line for line in word.decode().split("\n")[4:] if line and _stream(line) == _stream(origin)]
             released = max(map(_epoch, named), default=0)
-        for before, after in pairwise(older):
-            opening = centre.connection.execute(
-                "SELECT opening FROM log WHERE epoch = ? AND stream = ?", (_epoch(after), _stream(after))
-            ).get
-            if _epoch(after) <= released or logs[before].last in self._signers(opening):
-                found.add(logs[before].last)
-        return found
+        seen = [logs[name].last for name in older if _epoch(name) <= released]
+        return found | {key for key in seen if key != seen[-1]}
 
     def _check_good(self, origin: str, seq: int, key: int, centre: Any) -> None:
         if not self._is_good(key, centre):
