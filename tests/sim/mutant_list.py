@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 
 class Mutant(NamedTuple):
-    """In the function `at` (module:name), `old` becomes `new`."""
+    """In the function `at` (module:name), `old` becomes `new`. `thief`: looked for in worlds with a thief all along."""
 
     name: str
     at: str
     old: str
     new: str
+    thief: bool = False
 
 
 MUTANTS = (
@@ -110,4 +111,8 @@ MUTANTS = (
     Mutant("the certificates of earlier keys are not told", "node.conversation:Conversation.session", "KeyRing.of(self._keystore.signer).earlier_certificates", "()"),
     Mutant("repeat a statement under a key of before for ever", "sync.sender:Sender._lacks_key", "flow.logs[flow.at].outdated", "False"),
     Mutant("an earlier key may go too early", "node.key_status:_needed", "{*log.keys.for_batch(log.receipted, log.size), log.keys.last}", "{log.keys.last}"),
+    Mutant("overlook that the gateway's log is under another's key", "sync.sender:Sender._is_anothers", "bool(mine) and mine != theirs.key", "False", thief=True),
+    Mutant("do not say under which key a log is", "gateway.ledger_rows:_held_log", "key=key)", 'key=b"")', thief=True),
+    Mutant("compare with the key at the log's end", "node.own_logs:OwnLogs.key_at", "self.keys(origin).at(size)", "self.keys(origin).last", thief=True),
+    Mutant("a thief's statement takes the node's key out", "gateway.ledger_keys:KeyRows.for_statement", "self._followed(node, stream) - in_force", "keys.retired", thief=True),
 )  # fmt: skip
