@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import gc
-import importlib
 import os
 import random
 import resource
@@ -19,23 +18,18 @@ import structlog
 import uvloop
 
 import native
-from hl7.fhir import JSON
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
-from node.config import AnyFeed, Config
-from node.config_fhir import Fhir
-from node.config_http import Http
-from node.config_soap import Soap
+from node.config import Config
 from node.control import ControlServer
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, NoSuchStream, RepairUnfinished
 from node.feeds.http_workshop import Workshop
-from node.feeds.mllp import CONTENT_TYPE, MllpFeed
-from node.feeds.mllp_numbers import Numbers
+from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
 from node.feeds.plug import Plug
 from node.highwater import HighWater
-from node.intake import Intake, make_door
+from node.intake import Intake
 from node.key_change import hand_over
 from node.keystore import Keystore, load
 from node.lanes import Lanes
@@ -170,7 +164,7 @@ class Core:
         )  # fmt: skip
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
         intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
-        self._feeds = [self._make_feed(feed, intake) for feed in self._config.feeds]
+        self._feeds = [make_plug(feed, intake, self._surroundings()) for feed in self._config.feeds]
         control = ControlServer(
             self._store.parent,
             {
@@ -224,28 +218,10 @@ class Core:
             highwater=self._highwater,
         )  # fmt: skip
 
-    def _make_feed(self, feed: AnyFeed, intake: Intake) -> Plug:
-        facility = self._config.node.facility
-        content_type = JSON if isinstance(feed, Fhir) else "text/xml" if isinstance(feed, Soap) else CONTENT_TYPE
-        door = make_door(
-            facility=facility, feed=feed.name, stream=feed.stream, content_type=content_type, rejected_per_hour_max=feed.rejected_per_hour_max,
-        )  # fmt: skip
-        if isinstance(feed, Http):
-            # brought here: a node without such a feed does not pay for its HTTP and JOSE, 4 MB
-            module, name = (
-                ("node.feeds.fhir", "FhirFeed") if isinstance(feed, Fhir) else ("node.feeds.soap", "SoapFeed")
-            )
-            made: Plug = getattr(importlib.import_module(module), name)(
-                feed, door, intake, clock=self._clock, alarms=self._alarms, facility=facility, workshop=self._workshop
-            )
-            return made
-        prefix = f"{self._boot.hex()[:8]}-{feed.name[:8]}-"
-        numbers = None
-        if feed.sequence_numbers != "ignored":
-            numbers = Numbers(feed.name, self._writer, is_required=feed.sequence_numbers == "required")
-        return MllpFeed(
-            feed, door, intake, clock=self._clock, alarms=self._alarms, prefix=prefix, frames=self._frames, numbers=numbers, quality=self._quality.of_feed(),
-            checker=self._checker,
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
+            boot=self._boot.hex(), frames=self._frames, quality=self._quality, checker=self._checker, workshop=self._workshop, die=os._exit,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

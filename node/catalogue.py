@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+import hl7.devices.errors
+import hl7.devices.folder_errors
+import hl7.devices.poct1a_errors
 import hl7.errors
 import hl7.fhir_errors
 import hl7.soap_errors
@@ -47,6 +50,7 @@ def entries() -> Mapping[str, Entry]:
         hl7.errors.Hl7Error,
         hl7.fhir_errors.FhirError,
         hl7.soap_errors.SoapError,
+        hl7.devices.errors.DeviceError,
         sync.errors.SyncError,
         node.errors.NodeError,
     ):
@@ -55,7 +59,12 @@ def entries() -> Mapping[str, Entry]:
                 found,
                 Entry(code=each.code, fault=each.fault, reply=each.reply, hint=each.hint, retryable=each.retryable),
             )
-    for alarms in (sync.errors.ALARMS, node.errors.ALARMS, node.destinations.errors.ALARMS):
+    for alarms in (
+        sync.errors.ALARMS,
+        node.errors.ALARMS,
+        node.destinations.errors.ALARMS,
+        hl7.devices.folder_errors.ALARMS,
+    ):
         for code, (fault, hint) in alarms.items():
             _add(found, Entry(code=code, fault=fault, reply="none", hint=hint, retryable=False))
     return dict(sorted(found.items()))

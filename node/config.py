@@ -16,8 +16,9 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 from node.addresses import Address, parse_listen
 from node.config_civil import Civil
 from node.config_destinations import AnyDestination, contradictions, files_of
-from node.config_feeds import MIB, Feed, Mllp, Signatures, Tls
+from node.config_feeds import MIB, Feed, Mllp, Signatures
 from node.config_fhir import Fhir
+from node.config_folder import Folder
 from node.config_kinds import (
     DscpClass,
     FilePath,
@@ -28,9 +29,9 @@ from node.config_kinds import (
     SourceAddress,
     Table,
     Text,
-    not_empty,
     whole,
 )
+from node.config_poct1a import Poct1a
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
@@ -196,14 +197,13 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap"]
-    listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
+    kind: Literal["mllp", "fhir", "soap", "folder", "poct1a"]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap
+    AnyFeed = Mllp | Fhir | Soap | Folder | Poct1a
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, folder=Folder, poct1a=Poct1a)
 
 
 class Config(Table):
@@ -367,9 +367,6 @@ def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
     if config.gateway is not None and config.gateway.seal_certificate is not None:
         yield ("gateway", "seal_certificate"), config.gateway.seal_certificate
     for position, feed in enumerate(config.feeds):
-        for key in Tls.model_fields if feed.tls else ():
-            if file := getattr(feed.tls, key):
-                yield ("feeds", position, "tls", key), file
-        for place, client in enumerate(feed.clients if isinstance(feed, Fhir) else ()):
-            yield ("feeds", position, "clients", place, "jwks"), client.jwks
+        for place, file in feed.files():
+            yield ("feeds", position, *place), file
     yield from files_of(config.destinations)

@@ -1,6 +1,8 @@
 """The feeds of the configuration: what a source may be told to be, and the limits of each."""
 
 import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -24,6 +26,7 @@ from node.config_kinds import (
     not_empty,
     whole,
 )
+from node.toml_lines import Place
 
 MIB = 1024 * 1024
 LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
@@ -77,6 +80,7 @@ class Feed(Table):
 
     name: Name
     stream: Name
+    listen: tuple[Listen, ...] = ()
     allow: tuple[Allowed, ...] = LOOPBACK
     tls: Tls | None = None
     # A record each, then one summary: a sender that repeats a refused message for ever shall not fill the log.
@@ -92,6 +96,17 @@ class Feed(Table):
             return values
         name = values.get("name")  # a wrong name is told once, not again as a wrong stream
         return {"stream": name if isinstance(name, str) and NAME.fullmatch(name) else "unnamed", **values}
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where its messages come in, as the page names it."""
+        return tuple(map(str, self.listen))
+
+    def files(self) -> Iterator[tuple[Place, Path]]:
+        """Give each file that it names, with its place below the feed's table."""
+        for key in Tls.model_fields if self.tls else ():
+            if file := getattr(self.tls, key):
+                yield ("tls", key), file
 
 
 class Mllp(Feed):

@@ -1,6 +1,8 @@
 """A FHIR feed of the configuration: who may send, how strictly it is read, and its limits."""
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -9,6 +11,7 @@ from hl7.fhir_types import TYPES
 from node.config_feeds import MIB
 from node.config_http import Http
 from node.config_kinds import FilePath, Table, Text, from_text, whole
+from node.toml_lines import Place
 
 BASE_PATH = "/fhir"
 
@@ -54,6 +57,12 @@ class Fhir(Http):
     clients: tuple[Client, ...] = ()
     # 0 = none. Of what is taken, one in so many is validated afterwards, for the counts in `wasl status`: it costs a process of 50 MB.
     validate_one_in: Annotated[int, whole(0, MIB)] = 0
+
+    def files(self) -> Iterator[tuple[Place, Path]]:
+        """Give each file that it names: clients' keys too."""
+        yield from super().files()
+        for position, client in enumerate(self.clients):
+            yield ("clients", position, "jwks"), client.jwks
 
     @property
     def needs_secrets(self) -> bool:

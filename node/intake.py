@@ -149,8 +149,12 @@ class Intake:
     def store_typed(
         self, door: Door, *, common: bytes, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None,
         answer: Answer, request: Request | None = None, signatures: Sequence[tuple[str, str, str]] = (), stream: str = "",
+        source: Sequence[tuple[int, object]] = (), fact: tuple[str, bytes] | None = None,
     ) -> None:  # fmt: skip
-        """Take a complete message of another content type than the feed's own. `signatures`: kind, place, and what was found before the commit."""
+        """Take a complete message of another content type than the feed's own. `signatures`: kind, place, and what was found before the commit.
+
+        `source`: further particulars by their number, such as a topic or a file name. `fact`: see Draft.
+        """
         if verdict == REJECTED and not self._may_record(door):
             answer(Counted())
             return
@@ -160,22 +164,24 @@ class Intake:
             pairs += [(METHOD, request.method), (PATH, request.path)]
             if request.conditions:
                 pairs.append((CONDITIONS, request.conditions))
+        pairs += source
         if refusal is not None:
             pairs.append((REFUSAL, (refusal.code, refusal.location)))
         if signatures:
             pairs.append((SIGNATURES, tuple(signatures)))
         key = repeat_key(door.feed, control_id)
-        self._submit(door, common, message_type, verdict, encode_particulars(pairs), body, key, answer, None, stream)
+        self._submit(door, common, message_type, verdict, encode_particulars(pairs), body, key, answer, fact, stream)
 
     def store_broken(
-        self, door: Door, *, head: bytes, length: int, sha256: bytes, control_id: str, peer: str, code: str, answer: Answer
+        self, door: Door, *, head: bytes, length: int, sha256: bytes, control_id: str, peer: str, code: str, answer: Answer,
+        source: Sequence[tuple[int, object]] = (),
     ) -> None:  # fmt: skip
         """Record a frame that is not complete: its first bytes, whole length and hash. Counts against the quota of refusals."""
         if not self._may_record(door):
             answer(Counted())
             return
         particulars = encode_particulars(
-            [(CONTROL_ID, control_id[:CONTROL_ID_CHARACTERS_MAX]), (PEER, peer), (REFUSAL, (code, "")), (FRAME_BYTES, length), (FRAME_SHA256, sha256)]
+            [(CONTROL_ID, control_id[:CONTROL_ID_CHARACTERS_MAX]), (PEER, peer), *source, (REFUSAL, (code, "")), (FRAME_BYTES, length), (FRAME_SHA256, sha256)]
         )  # fmt: skip
         self._submit(door, door.incomplete, "", Verdict.REJECTED, particulars, head, b"", answer)
 

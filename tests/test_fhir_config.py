@@ -67,7 +67,7 @@ def test_the_example_shows_every_key_of_a_fhir_feed():
 @pytest.mark.parametrize(
     ("more", "key", "says"),
     [
-        ("body_mb = 3\n", "feeds[app].body_mb", "unknown key; allowed: name, stream, allow, tls"),
+        ("body_mb = 3\n", "feeds[app].body_mb", "unknown key; allowed: name, stream, listen, allow, tls"),
         ("frame_mb_max = 3\n", "feeds[app].frame_mb_max", "unknown key"),
         ('strictness = "very"\n', "feeds[app].strictness", 'does not take "very"; allowed: lenient, normal, strict'),
         ('types = ["Patent"]\n', "feeds[app].types[#1]", "resource type of FHIR R4"),

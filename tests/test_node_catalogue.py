@@ -14,7 +14,7 @@ from node.catalogue import Entry, entries, hint, page
 from node.web.verdict import STATE_OF
 
 ROOT = Path(__file__).parents[1]
-CODE = re.compile(r"(HL7|MLP|FHR|SOP|SYN|NOD|LNK|DST|GWY|VRD|WEB)-\d\d")
+CODE = re.compile(r"(HL7|MLP|FHR|SOP|SYN|NOD|LNK|DST|DEV|AST|SER|MQT|MOD|POC|FOL|LIN|PRF|GWY|VRD|WEB)-\d\d")
 SOURCES = [file for room in ("hl7", "sync", "node") for file in sorted((ROOT / room).rglob("*.py"))]
 
 
@@ -106,7 +106,7 @@ def test_every_entry_says_whose_fault_it_is_what_is_answered_and_what_to_do(code
     entry = entries()[code]
     assert CODE.fullmatch(entry.code)
     assert entry.fault in {"source", "site", "node", "centre", "link"}
-    assert entry.reply in {"none", "AA", "AE", "AR"} or entry.reply in HTTP_STATUSES
+    assert entry.reply in {"none", "AA", "AE", "AR", "NAK", "no PUBACK"} or entry.reply in HTTP_STATUSES
     assert entry.hint[0].isupper()
     assert entry.hint.endswith((".", "?", "`"))
     assert len(entry.hint) > 20
