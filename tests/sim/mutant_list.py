@@ -114,5 +114,4 @@ MUTANTS = (
     Mutant("overlook that the gateway's log is under another's key", "sync.sender:Sender._is_anothers", "bool(mine) and mine != theirs.key", "False", thief=True),
     Mutant("do not say under which key a log is", "gateway.ledger_rows:_held_log", "key=key)", 'key=b"")', thief=True),
     Mutant("compare with the key at the log's end", "node.own_logs:OwnLogs.key_at", "self.keys(origin).at(size)", "self.keys(origin).last", thief=True),
-    Mutant("a thief's statement takes the node's key out", "gateway.ledger_keys:KeyRows.for_statement", "self._followed(node, stream) - in_force", "keys.retired", thief=True),
 )  # fmt: skip
