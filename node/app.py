@@ -21,7 +21,7 @@ import native
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config import Config
-from node.control import ControlServer
+from node.control import ControlServer, Order
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, NoSuchStream, RepairUnfinished
 from node.feeds.http_workshop import Workshop
@@ -165,18 +165,7 @@ class Core:
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
         intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
         self._feeds = [make_plug(feed, intake, self._surroundings()) for feed in self._config.feeds]
-        control = ControlServer(
-            self._store.parent,
-            {
-                "status": self._status,
-                "probe": self._probe,
-                "metrics": self._metrics,
-                "retry": self._retry,
-                "part": self._part,
-                "carried": self._carried,
-                "destination": site.order,
-            },
-        )
+        control = ControlServer(self._store.parent, self._orders(site))
         await control.start()
         for feed in self._feeds:
             await feed.start()
@@ -275,6 +264,12 @@ class Core:
         return await asyncio.wrap_future(self._writer.order(step))
 
     # -- orders of the control socket -------------------------------------------------------------------------------
+
+    def _orders(self, site: Site) -> dict[str, Order]:
+        return {
+            "status": self._status, "probe": self._probe, "metrics": self._metrics, "retry": self._retry, "part": self._part,
+            "carried": self._carried, "destination": site.order,
+        }  # fmt: skip
 
     async def _status(self) -> dict[str, Any]:
         link = None if self._uplink is None else self._uplink.document()

@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant("take a change to a key of which no certificate is good", "sync.log_keys:_follower", 'raise WrongKey("the certificate of a key change is not good")',
            'import sync.certificates as certificates\nreturn verifier_of(read(change.certificate), certificates.node_of(read(change.certificate), "log"))'),
     Mutant("take the old key after its change", "sync.log_keys:_in_force_at", "return keys.in_force or _find(note.signatures[0], keys.certified)",
-           "return _find(note.signatures[0], (*keys.certified, *(change.before for change in keys.changes)))"),
+           "return _find(note.signatures[0], (*keys.certified, *(change.before for change in keys.changes)))", thief=True),
     Mutant("take a change without the new key's word", "sync.log_keys:check_batch", "_check_lines(note, chain.signers)", "_check_lines(note, chain.signers[: len(note.signatures)])"),
     Mutant("take a statement under a key that another has followed", "sync.log_keys:check_opening", "_check_fresh(key, keys.retired)", "pass"),
     Mutant("a further epoch without the old key's word is no alarm", "sync.receiver:_epoch", '*([] if opener.continues else [Raise("GWY-23", opened.stream)])', "*[]"),
