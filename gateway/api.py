@@ -141,7 +141,9 @@ class SyncApi:
             fence=opened.fence, ledger=self._centre.ledger.id, cosign_certificate=self._centre.cosign_pem, held=opened.held,
             context=CONTEXT_BYTES_MAX,
             streams=tuple(
-                TheirStream(stream=held.origin.stream, epoch=held.origin.epoch, tag=held.origin.tag, size=held.frontier.size, root=held.frontier.root)
+                TheirStream(
+                    stream=held.origin.stream, epoch=held.origin.epoch, tag=held.origin.tag, size=held.frontier.size, root=held.frontier.root, key=held.key
+                )
                 for held in opened.logs
             ),
         )  # fmt: skip

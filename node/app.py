@@ -21,9 +21,9 @@ import native
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config import Config, patient_feeds
-from node.control import ControlServer
+from node.control import ControlServer, Order
 from node.destinations.site import Site, holders, open_cursors
-from node.errors import DataFolderTaken, RepairUnfinished
+from node.errors import DataFolderTaken, NoSuchStream, RepairUnfinished
 from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
@@ -168,17 +168,7 @@ class Core:
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
         intake = self._make_intake()
         self._feeds = [make_plug(feed, intake, self._surroundings()) for feed in self._config.feeds]
-        control = ControlServer(
-            self._store.parent,
-            {
-                "status": self._status,
-                "probe": self._probe,
-                "metrics": self._metrics,
-                "retry": self._retry,
-                "carried": self._carried,
-                "destination": site.order,
-            },
-        )
+        control = ControlServer(self._store.parent, self._orders(site))
         await control.start()
         for feed in self._feeds:
             await feed.start()
@@ -282,6 +272,12 @@ class Core:
 
     # -- orders of the control socket -------------------------------------------------------------------------------
 
+    def _orders(self, site: Site) -> dict[str, Order]:
+        return {
+            "status": self._status, "probe": self._probe, "metrics": self._metrics, "retry": self._retry, "part": self._part,
+            "carried": self._carried, "destination": site.order,
+        }  # fmt: skip
+
     async def _status(self) -> dict[str, Any]:
         link = None if self._uplink is None else self._uplink.document()
         return {
@@ -315,6 +311,14 @@ class Core:
         if self._site is not None:
             self._site.retry()
         return "ok"
+
+    async def _part(self, stream: str) -> int:
+        """Let a stream go on under a further epoch; under which it is now. Raises NoSuchStream."""
+        found = await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.heads.get(stream)))
+        if self._uplink is None or found is None:
+            raise NoSuchStream(stream)
+        self._uplink.part(stream)
+        return found.origin.epoch
 
     async def _carried(self) -> int:
         """Take the receipts that `wasl export` left for us; how many."""

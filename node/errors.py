@@ -78,6 +78,14 @@ class DataFolderTaken(NodeError):
     hint = "Another core of this node is running on the same data folder. Stop it first."
 
 
+class NoSuchStream(NodeError):
+    """An order names a stream that this node does not send."""
+
+    code = "NOD-35"
+    fault = "site"
+    hint = "No stream of this name is sent to a gateway here. `wasl status --json` names those that there are."
+
+
 class RepairUnfinished(NodeError):
     """A repair was interrupted while it put its outbox in place."""
 
@@ -219,6 +227,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     "NOD-33": (
         "site",
         "The change of the log key is receipted in every stream. Take the old key out of [[keys.previous]] and lock its file away.",
+    ),
+    "NOD-36": (
+        "site",
+        "A person ordered that this stream goes on under a further epoch. Nothing is lost; the centre holds it until a person releases it.",
     ),
     "NOD-30": ("site", "The disk is filling. Restore the link so that the queue drains, before messages are refused."),
     "LNK-11": (

@@ -11,6 +11,8 @@ from sync.names import Origin
 from sync.sender_events import AskRoot, Call, OwnLog, PostEpoch, Put
 from sync.session import TheirStream
 
+FORKS_MAX = 3  # in a row, with a session before each: then it is no copy but a fault, and a person decides
+CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
 QUANTUM_BYTES_MAX = 256 * 1024  # body bytes of a batch before compression: about a second of a 256 kbit/s link
 
 
@@ -21,6 +23,7 @@ class Flow:
     `first`: where the call under way, or the last one, began; `rewound`: the last answer was a rewind; `forks`: how often in a row the gateway
     has said so. `posting`: the log's statement has not been taken yet. `search`, `question`: what is being compared; `newest`: with what.
     `opening`: a further epoch is being stored. `since`: records before it are no context, the gateway has not the same.
+    `ordered`: a person wants a further epoch; `opened`: how many were opened in a row without a receipt.
     """
 
     logs: tuple[OwnLog, ...]
@@ -40,6 +43,25 @@ class Flow:
     question: Question | None = None
     newest: TheirStream | None = None
     since: int = 0
+    ordered: bool = False
+    opened: int = 0
+
+    def place_of(self, theirs: TheirStream) -> int | None:
+        """Which of the logs this one of the gateway's is; None: none."""
+        named = (theirs.epoch, theirs.tag)
+        return next((n for n, log in enumerate(self.logs) if (log.origin.epoch, log.origin.tag) == named), None)
+
+    def at_another(self) -> "Flow":
+        """Nothing of it is known of another ledger: what the first one confirmed says nothing of it."""
+        return replace(self, theirs=None, logs=tuple(replace(log, receipted=0) for log in self.logs))
+
+    def to_part(self) -> "Flow":
+        """A person wants a further epoch: whoever gives that order has looked at it, and it stands still no longer."""
+        return replace(self, ordered=True, halted="", forks=0, opened=0)
+
+    def carried_on(self, logs: tuple[OwnLog, ...]) -> "Flow":
+        """A further epoch was opened: these are all logs now."""
+        return replace(self, logs=logs, ordered=False, opened=self.opened + 1)
 
     @property
     def origin(self) -> Origin:

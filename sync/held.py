@@ -8,11 +8,12 @@ from sync.names import Origin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLog:
-    """One log as the ledger's head row has it; `note` is the cosigned checkpoint (empty at size 0)."""
+    """One log as the ledger's head row has it; `note` is the cosigned checkpoint (empty at size 0), `key` the id of the key in force (or empty)."""
 
     origin: Origin
     frontier: Frontier
     note: bytes
+    key: bytes = b""
 
 
 def rewind_members(held: HeldLog | None) -> dict[str, object]:
@@ -20,4 +21,5 @@ def rewind_members(held: HeldLog | None) -> dict[str, object]:
     if held is None:
         return {"epoch": 0, "tag": "", "size": 0, "root": EMPTY_ROOT.hex()}
     origin, frontier = held.origin, held.frontier
-    return {"epoch": origin.epoch, "tag": origin.tag, "size": frontier.size, "root": frontier.root.hex()}
+    key = {"key": held.key.hex()} if held.key else {}
+    return {"epoch": origin.epoch, "tag": origin.tag, "size": frontier.size, "root": frontier.root.hex(), **key}

@@ -11,6 +11,7 @@ from sync.batch import Batch
 from sync.checkpoint import Checkpoint, Note, parse_note
 from sync.errors import NotAName, SyncError, WrongKey
 from sync.held import HeldLog
+from sync.key_ring import id_of
 from sync.keys import COSIGNATURE_V1, Signer, Verifier, key_id
 from sync.log import Frontier, Leaves, root_at
 from sync.log_keys import Change, LogKeys, check_batch, check_opening
@@ -360,7 +361,10 @@ def _epoch(event: EpochAsked, cosigned: Callable[[str], bytes]) -> list[Effect]:
         Raise("GWY-17", opened.stream),
         *([] if opener.continues else [Raise("GWY-23", opened.stream)]),
         OpenLog(opened, "" if held else "routine", event.statement, opener.key),
-        Taken(HeldLog(origin=opened, frontier=Frontier(), note=b""), _of_common(event, opening, cosigned)),
+        Taken(
+            HeldLog(origin=opened, frontier=Frontier(), note=b"", key=id_of(opener.key)),
+            _of_common(event, opening, cosigned),
+        ),
     ]
 
 

@@ -127,9 +127,17 @@ class Retry:
     """Somebody who mended the path says that it is worth trying now: the wait after failures is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class PartOrdered:
+    """A person orders a further epoch of a stream."""
+
+    stream: str
+
+
 Event = (
     Started
     | Grew
+    | PartOrdered
     | SessionOpened
     | Receipted
     | PartSent

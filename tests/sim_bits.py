@@ -340,7 +340,7 @@ class Campaign:
             return True  # the process ends with it, and the start that follows judges the file
         with closing(view):
             uplink._fence = "fence"
-            sender = Sender(root_at=logs.root_at, root_of=logs.root_of, dice=lambda: 0.5)
+            sender = Sender(root_at=logs.root_at, root_of=logs.root_of, key_at=logs.key_at, dice=lambda: 0.5)
             sender.handle(Started(tuple(ours)), 0.0)
             theirs = tuple(
                 TheirStream(stream=name, epoch=1, tag=TAG, size=0, root=sync.log.EMPTY_ROOT) for name in self.truth

@@ -11,7 +11,7 @@ from sync.flow import QUANTUM_BYTES_MAX
 from sync.keys import FileSigner, Verifier
 from sync.pace import WAIT_S_MAX, WAIT_S_MIN, Backoff
 from sync.receipt import cosign
-from sync.sender import FORKS_MAX, KEY_WAIT_S, REVOKED_WAIT_S, SESSION_S_MAX, Phase, Sender
+from sync.sender import FORKS_MAX, KEY_WAIT_S, REVOKED_WAIT_S, SESSION_S_MAX, Sender
 from sync.sender_events import (
     Alarm,
     AskRoot,
@@ -24,6 +24,7 @@ from sync.sender_events import (
     OpenEpoch,
     OwnLog,
     PathFailed,
+    Phase,
     PostEpoch,
     Put,
     Receipted,
@@ -93,10 +94,14 @@ def test_node_with_something_to_send_sends_it_before_it_asks_for_a_session():
 # --- one event at a time
 
 
+KEY = bytes.fromhex("0badcafe")
+
+
 def made_sender() -> Sender:
     return Sender(
         root_at=lambda _, upto: frontier_of(HELD[:upto]).root,
         root_of=lambda _, start, size: frontier_of(HELD[start : start + size]).root,
+        key_at=lambda *_: KEY,
         dice=lambda: 0.0,
     )
 
@@ -338,7 +343,7 @@ def test_no_call_asks_for_more_records_than_one_batch_holds_or_the_log_is_known_
 
 def test_leaves_that_cannot_be_read_stop_the_stream_and_open_no_epoch():
     for root_at, root_of in ((lambda *_: b"", lambda *_: b"x"), (lambda *_: bytes(32), lambda *_: b"")):
-        made = Sender(root_at=root_at, root_of=root_of, dice=lambda: 0.0)
+        made = Sender(root_at=root_at, root_of=root_of, key_at=lambda *_: b"", dice=lambda: 0.0)
         made.handle(Started((OwnLog(ORIGIN, 40),), "ledger-1"), 0.0)
         told = made.handle(opened(10), 0.0)
         told += made.handle(RootTold("his", Told(TAG, 40, bytes(32))), 0.0)

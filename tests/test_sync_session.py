@@ -131,6 +131,7 @@ def test_own_stream_out_of_range_is_refused(key, value):
 
 THEIR_FAULTS: list[tuple[str, Any]] = [
     *STREAM_FAULTS, ("size", -1), ("size", 2**63), ("size", "7"), ("size", 7.0), ("size", float("inf")), ("size", float("nan")), ("size", True),
+    ("key", "00" * 3), ("key", "00" * 5), ("key", "zz" * 4), ("key", None), ("key", 5),
     ("root", "00" * 31), ("root", "00" * 33), ("root", "zz" * 32), ("root", None), ("root", 5),
 ]  # fmt: skip
 

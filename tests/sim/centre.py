@@ -24,6 +24,7 @@ from sync.held import rewind_members
 from sync.names import Origin
 from sync.receipt import SHORT_QUERY
 from sync.receiver import Receipt, Receiver, Refuse, Taken
+from sync.release import Release
 from sync.session import SessionAnswer, TheirStream, read_request
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
@@ -229,9 +230,10 @@ class Centre(Machine):
         """A person releases what is held."""
         node, self.signed_at = self.truth.world.node, self.signed_at + 1  # a person's clock, which only goes forward
         logs = tuple(held.origin for held in self.rows.heads(node))
-        self.ledger.release(
-            ReleaseCall(node=node, operator="simulated", statement=b"released", logs=logs, at=self.signed_at)
+        word = (
+            Release(gateway=self.truth.world.gateway, node=node, at=self.signed_at, logs=logs).text().encode() + b"\n"
         )
+        self.ledger.release(ReleaseCall(node=node, operator="simulated", statement=word, logs=logs, at=self.signed_at))
         if not self.turn_asked:
             self.turn_asked = True
             self.after(COMMIT_S, self._turn)
@@ -286,7 +288,7 @@ class Centre(Machine):
         return SessionAnswer(
             fence=found.fence, ledger=self.ledger.id, cosign_certificate=self.cosign.pem, held=found.held,
             streams=tuple(
-                TheirStream(stream=log.origin.stream, epoch=log.origin.epoch, tag=log.origin.tag, size=log.frontier.size, root=log.frontier.root)
+                TheirStream(stream=log.origin.stream, epoch=log.origin.epoch, tag=log.origin.tag, size=log.frontier.size, root=log.frontier.root, key=log.key)
                 for log in found.logs
             ),
             context=CONTEXT_BYTES_MAX if decode.__module__ == "sync.batch" else 0,

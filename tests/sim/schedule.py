@@ -117,6 +117,21 @@ def _with_full(plain: Schedule, dice: Random) -> Schedule:
     )  # fmt: skip
 
 
+def with_thief(plain: Schedule) -> Schedule:
+    """The same world, cut off while its log key changes twice, once more perhaps later, and with a thief on its way from the beginning on."""
+    dice = Random(f"a thief {plain.seed}")
+    changes = [Op(kind="change-key", at=dice.uniform(0.0, 6.0), span=0.0, much=dice.random()) for _ in range(2)]
+    until = max(op.at for op in changes) + dice.uniform(0.0, 6.0)
+    # on either of two ways: which it is comes of the number's thousandths
+    numbers = (0.9, 0.901)
+    cut = [Op(kind="cut-up", at=0.0, span=until, much=much) for much in numbers]
+    thief = [Op(kind="resign", at=0.0, span=FAULTS_S, much=much) for much in numbers]
+    # not all of its own: a node holds four earlier keys at most
+    later = [op for op in plain.ops if op.kind == "change-key" and op.at > until][:1]
+    others = [op for op in plain.ops if op.kind != "change-key"]
+    return replace(plain, ops=tuple(sorted((*others, *later, *changes, *cut, *thief), key=lambda op: op.at)))
+
+
 def _with_keys(plain: Schedule, dice: Random) -> Schedule:
     """A fifth of the worlds changes its log key, often between a copy or backup and its use, often with a queue; the others are as they are without."""
     if dice.random() >= KEYS_SHARE:
