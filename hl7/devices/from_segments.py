@@ -1,0 +1,302 @@
+"""ASTM records and HL7 v2 segments to readings: both are lines of fields, and a table says which field holds what.
+
+What nobody takes is listed with its place, as the conversion of messages does it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from hl7.convert.reading import Dialect, Part, Segment, decode, segments, unescaper
+from hl7.convert.result import Unmapped
+from hl7.devices.astm_records import Records
+from hl7.devices.astm_records import read as read_records
+from hl7.devices.places import ASTM, HL7, QUALITY, Places
+from hl7.devices.profile import Profile
+from hl7.devices.readings import NOBODY, NoReadings, Person, Reading, Readings, Sample
+from hl7.errors import NotEr7
+from hl7.separators import Separators, read_separators
+
+BYTES_MAX: Final = 16 * 1024 * 1024  # what the feeds take at most
+LINES_MAX: Final = 20_000  # a day's worklist of an analyzer sent at once has some 3,000
+NOT_MAPPED: Final = "no field of the profile takes it"
+NOT_RESULT: Final = "not a record of results"
+OF_QUALITY: Final = "a quality control has no patient"
+IGNORED: Final = "the profile says that it is no result"
+ATTACHED: Final = "pictures and files are not converted"
+PART_OF_DEVICE: Final = "names a part of the device, and no value"
+
+_USED: Final = {"H": (1, 2), "P": (1, 2), "O": (1, 2), "R": (1, 2), "C": (1, 2), "L": (1, 2, 3)}
+_RESULT: Final = {"R", "OBX"}
+_ATTACHED: Final = {"ED", "RP"}
+_CODED: Final = {"CE", "CWE", "CNE", "CF"}
+
+
+def from_astm(body: bytes, profile: Profile) -> Readings:
+    """Read the records of one or several ASTM messages. Raises NoReadings."""
+    records = read_records(body)
+    if not records.of("R"):
+        raise NoReadings(_why_not(records))
+    lines, is_whole = _astm_lines(records, profile.charset)
+    found = _Walk(profile, "astm", ASTM, {"H": "head", "P": "person", "O": "sample"}).run(lines)
+    if not is_whole:
+        found.notes.append(f"bytes that are no text in {profile.charset} were replaced by U+FFFD")
+    return found
+
+
+def _why_not(records: Records) -> str:
+    letters = records.letters
+    if "Q" in letters:
+        return "a query of the instrument, and no result (records " + letters[:20] + ")"
+    return "no result record (R) in it" + (f": records {letters[:20]}" if letters.isalnum() else "")
+
+
+def _astm_lines(records: Records, charset: str) -> tuple[list[Segment], bool]:
+    if len(records) > LINES_MAX:
+        raise NoReadings(f"{len(records)} records, {LINES_MAX} at most")
+    marks = records.delimiters
+    field, repeat, component, escape = (mark.decode("latin-1") for mark in marks)
+    separators = Separators(field=marks.field[0], component=marks.component[0], repetition=marks.repeat[0], escape=marks.escape[0])
+    dialect = Dialect(component, repeat, "\x00", unescaper(separators, charset))
+    counted: dict[str, int] = {}
+    found = []
+    is_whole = True
+    for record in records:
+        text = record.raw.decode(charset, "replace")
+        is_whole &= "\ufffd" not in text
+        fields = text.strip("\x00").split(field)
+        name = record.letter
+        counted[name] = number = counted.get(name, 0) + 1
+        line = Segment(name, [name, *fields], f"{name}[{number}]" if number > 1 else name, dialect)
+        if name == "H":
+            line.fields[2:3] = [""]  # LIS2-A2 6.2: the delimiters, which do not divide themselves
+        found.append(line)
+    return found, is_whole
+
+
+def from_hl7(body: bytes, profile: Profile, charset: str = "") -> Readings:
+    """Read a device's ORU or OUL. Raises NoReadings. `charset`: the feed's, whatever MSH-18 says."""
+    try:
+        decoded = decode(body, charset, profile.charset)
+        lines = segments(decoded, read_separators(body))
+    except NotEr7 as error:
+        raise NoReadings(str(error)) from None
+    if len(lines) > LINES_MAX:
+        raise NoReadings(f"{len(lines)} segments, {LINES_MAX} at most")
+    if not any(line.name == "OBX" for line in lines):
+        raise NoReadings("no result segment (OBX) in it")
+    found = _Walk(profile, "hl7", HL7, {"MSH": "head", "PID": "person", "OBR": "sample"}).run(lines)
+    if not decoded.is_whole:
+        found.notes.append(f"bytes that are no text in {decoded.codec} were replaced by U+FFFD")
+    return found
+
+
+class _Walk:
+    """The records under way: the last one of each name is where the fields of its level are looked for."""
+
+    def __init__(self, profile: Profile, language: str, standard: Places, opening: Mapping[str, str]) -> None:
+        self._profile = profile
+        self._places: Places = {**standard, **profile.fields}
+        self._quality = QUALITY[language]
+        self._opening = opening
+        self._open: dict[str, Segment] = {}
+        self._found = Readings()
+        self._person = NOBODY
+        self._sample: Sample | None = None
+        self._last: Sample | Reading | None = None
+
+    def run(self, lines: Iterable[Segment]) -> Readings:
+        """Take every line in its order; what a sample's later lines say of it is asked when they end."""
+        kept = list(lines)
+        for line in kept:
+            self._take(line)
+        self._close()
+        for line in kept:
+            self._found.left += _left(line)
+        return self._found
+
+    def _take(self, line: Segment) -> None:
+        level = self._opening.get(line.name)
+        if level == "head":
+            self._close()
+            self._open = {line.name: line}
+            self._head()
+        elif level == "person":
+            self._close()
+            self._keep(line, *self._opening)
+            self._person = self._read_person()
+        elif level == "sample":
+            self._close()
+            self._keep(line, *self._opening)
+            self._begin(line)
+        else:
+            self._open[line.name] = line
+            if line.name in _RESULT:
+                self._result(line)
+            elif line.name in {"C", "NTE"}:
+                self._comment()
+        for at in _USED.get(line.name, (1,)):
+            line.get(at)
+
+    def _keep(self, line: Segment, *names: str) -> None:
+        """Forget what stood below a level that begins anew: a sample's fields are not looked for in the one before."""
+        upper = list(names)[: list(names).index(line.name)]
+        self._open = {name: self._open[name] for name in upper if name in self._open} | {line.name: line}
+        if line.name in {"P", "PID"}:
+            self._person = NOBODY
+
+    # ---- levels -------------------------------------------------------------------------------------------------------
+    def _head(self) -> None:
+        found = self._found
+        self._person = NOBODY
+        found.sender = found.sender or self._text("sender")
+        found.serial_number = found.serial_number or self._text("serial_number")
+        found.software = found.software or self._text("software")
+        found.sent_at = self._text("sent_at") or found.sent_at
+
+    def _read_person(self) -> Person:
+        number, place = self._placed("patient_id")
+        part = self._part("patient_name")
+        name = tuple(part.get(at) for at in range(1, min(len(part.parts), 5) + 1)) if part else ()
+        authority = ""
+        if place == "PID-3.1" and (cx := self._part("patient_id")) is not None:
+            authority = cx.get(4).split(cx.segment.dialect.subcomponent)[0]
+            cx.get(5)
+        return Person(
+            place=place, number=number, authority=authority, name=name if any(name) else (),
+            birth_date=self._text("birth_date"), sex=self._text("sex"),
+        )  # fmt: skip
+
+    def _begin(self, line: Segment) -> None:
+        self._sample = self._last = Sample(place=line.where, person=self._person)
+
+    def _close(self) -> None:
+        """Ask what a sample's own lines say, now that all of them are there."""
+        sample, self._sample = self._sample, None
+        if sample is None:
+            return
+        sample.number = self._text("sample")
+        sample.order = self._text("order")
+        sample.panel, sample.panel_text = self._text("panel"), self._text("panel_text")
+        sample.panel_system = self._text("panel_system")
+        sample.specimen = self._text("specimen")
+        sample.collected_at, sample.received_at = self._text("collected_at"), self._text("received_at")
+        sample.status = self._text("report_status")
+        sample.requester = self._text("requester")
+        sample.quality = self._why_quality(sample)
+        self._found.samples.append(sample)
+
+    def _result(self, line: Segment) -> None:
+        if self._sample is None:  # a result without an order: legal in both languages
+            self._begin(line)
+        assert self._sample is not None
+        kind = self._text("value_type")
+        code = self._text("code")
+        if kind in _ATTACHED:
+            line.note(line.where, ATTACHED)
+            return
+        if any(self._holds(rule.where, rule.holds, {"code": code}) for rule in self._profile.ignored):
+            line.note(line.where, IGNORED)
+            return
+        if line.name == "OBX" and not line.has(5) and not kind and line.peek(4).endswith(".0"):
+            line.note(line.where, PART_OF_DEVICE)  # IEEE 11073-10101 containment, IHE DEV TF-2 B.8
+            return
+        unit = self._part("unit")
+        parts = [unit.get(at) for at in range(1, min(len(unit.parts), 3) + 1)] if unit else []
+        parts += [""] * (3 - len(parts))
+        reading = Reading(
+            place=line.where, code=code, text=self._text("code_text"), system=self._text("code_system"), sub_id=self._text("sub_id"),
+            unit=parts[0] or parts[1], unit_system=parts[2], range=self._text("range"), flags=self._each("flags"), status=self._text("status"),
+            at=self._text("at"), operator=self._text("operator"), instrument=self._text("instrument"),
+        )  # fmt: skip
+        self._value(reading, kind)
+        self._sample.readings.append(reading)
+        self._last = reading
+
+    def _value(self, reading: Reading, kind: str) -> None:
+        part = self._part("value")
+        if part is None:
+            return
+        if kind in _CODED:
+            reading.coded = (part.get(1), part.get(2), part.get(3))
+        elif kind == "SN":  # comparator, number, separator, number
+            reading.value = part.whole().replace(part.segment.dialect.component, "")
+        else:
+            rest = part.segment.reps(_field_of(self._where("value")))[1:]
+            reading.value = "\n".join([self._text("value"), *(each.whole() for each in rest)]).strip()
+
+    def _comment(self) -> None:
+        text = self._text("comment")
+        if text and self._last is not None:
+            self._last.notes.append(text.replace(self._open[next(iter(self._open))].dialect.component, " ").strip())
+        elif text:
+            self._found.notes.append("a comment stands before any sample")
+
+    def _why_quality(self, sample: Sample) -> str:
+        for place, texts in self._quality.items():
+            text = self._read(place)
+            if text in texts:
+                return f"{place} is {text}"
+        known = {"sample": sample.number}
+        for rule in self._profile.quality:
+            if self._holds(rule.where, rule.holds, known):
+                return f"the profile's rule on {rule.where}"
+        return ""
+
+    # ---- places -------------------------------------------------------------------------------------------------------
+    def _holds(self, where: str, holds: object, known: Mapping[str, str]) -> bool:
+        assert callable(holds)
+        text = known[where] if where in known else self._text(where) if where in self._places else self._read(where)
+        return bool(holds(text))
+
+    def _where(self, word: str) -> str:
+        """Return the first of a word's places that holds something."""
+        for place in self._places.get(word, ()):
+            if self._read(place, peek=True):
+                return place
+        return ""
+
+    def _placed(self, word: str) -> tuple[str, str]:
+        place = self._where(word)
+        return (self._read(place), place) if place else ("", "")
+
+    def _text(self, word: str) -> str:
+        return self._placed(word)[0]
+
+    def _part(self, word: str) -> Part | None:
+        place = self._where(word)
+        line = self._open.get(place.partition("-")[0]) if place else None
+        return line.reps(_field_of(place))[0] if line is not None else None
+
+    def _each(self, word: str) -> tuple[str, ...]:
+        place = self._where(word)
+        line = self._open.get(place.partition("-")[0]) if place else None
+        if line is None:
+            return ()
+        texts = (rep.whole() for rep in line.reps(_field_of(place)))
+        return tuple(text for text in texts if text)
+
+    def _read(self, place: str, *, peek: bool = False) -> str:
+        name, _, rest = place.partition("-")
+        line = self._open.get(name)
+        if line is None or not rest:
+            return ""
+        field, _, component = rest.partition(".")
+        if not line.has(int(field)):
+            return ""
+        part = line.reps(int(field))[0]
+        before = part.read
+        text = part.get(int(component)) if component else part.whole().strip(" " + line.dialect.component)
+        if peek:
+            part.read = before
+        return text
+
+
+def _field_of(place: str) -> int:
+    return int(place.partition("-")[2].partition(".")[0])
+
+
+def _left(line: Segment) -> list[Unmapped]:
+    whole = line.reasons.get(line.where)
+    if whole is None and line.name not in {*_USED, "MSH", "PID", "OBR", "OBX", "NTE", "SPM", "SAC", "ORC"}:
+        whole = NOT_RESULT
+    return [Unmapped(path, whole or NOT_MAPPED, text) for path, text in line.unread() if path != f"{line.where}-1"]
