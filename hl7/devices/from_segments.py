@@ -103,6 +103,7 @@ class _Walk:
         self._person = NOBODY
         self._sample: Sample | None = None
         self._last: Sample | Reading | None = None
+        self._waiting: list[str] = []  # comments on a person or a message, which stand before its samples
 
     def run(self, lines: Iterable[Segment]) -> Readings:
         """Take every line in its order; what a sample's later lines say of it is asked when they end."""
@@ -116,6 +117,8 @@ class _Walk:
 
     def _take(self, line: Segment) -> None:
         level = self._opening.get(line.name)
+        if level in {"head", "person"}:
+            self._last, self._waiting = None, []
         if level == "head":
             self._close()
             self._open = {line.name: line}
@@ -167,7 +170,7 @@ class _Walk:
         )  # fmt: skip
 
     def _begin(self, line: Segment) -> None:
-        self._sample = self._last = Sample(place=line.where, person=self._person)
+        self._sample = self._last = Sample(place=line.where, person=self._person, notes=[*self._waiting])
 
     def _close(self) -> None:
         """Ask what a sample's own lines say, now that all of them are there."""
@@ -176,7 +179,7 @@ class _Walk:
             return
         sample.number = self._text("sample")
         sample.order = self._text("order")
-        sample.panel, sample.panel_text = self._text("panel"), self._text("panel_text")
+        sample.panel, sample.panel_text = self._panel()
         sample.panel_system = self._text("panel_system")
         sample.specimen = self._text("specimen")
         sample.collected_at, sample.received_at = self._text("collected_at"), self._text("received_at")
@@ -184,6 +187,14 @@ class _Walk:
         sample.requester = self._text("requester")
         sample.quality = self._why_quality(sample)
         self._found.samples.append(sample)
+
+    def _panel(self) -> tuple[str, str]:
+        """Return what was ordered; several tests of one sample are a text."""
+        place = self._where("panel")
+        codes = self._each("panel", whole=False)
+        if len(codes) > 1:
+            return "", ", ".join(codes)
+        return (self._read(place) if place else ""), self._text("panel_text")
 
     def _result(self, line: Segment) -> None:
         if self._sample is None:  # a result without an order: legal in both languages
@@ -200,17 +211,24 @@ class _Walk:
         if line.name == "OBX" and not line.has(5) and not kind and line.peek(4).endswith(".0"):
             line.note(line.where, PART_OF_DEVICE)  # IEEE 11073-10101 containment, IHE DEV TF-2 B.8
             return
-        unit = self._part("unit")
-        parts = [unit.get(at) for at in range(1, min(len(unit.parts), 3) + 1)] if unit else []
-        parts += [""] * (3 - len(parts))
+        unit, unit_system = self._unit()
         reading = Reading(
             place=line.where, code=code, text=self._text("code_text"), system=self._text("code_system"), sub_id=self._text("sub_id"),
-            unit=parts[0] or parts[1], unit_system=parts[2], range=self._text("range"), flags=self._each("flags"), status=self._text("status"),
+            unit=unit, unit_system=unit_system, range=self._text("range"), flags=self._each("flags"), status=self._text("status"),
             at=self._text("at"), operator=self._text("operator"), instrument=self._text("instrument"),
         )  # fmt: skip
         self._value(reading, kind)
         self._sample.readings.append(reading)
         self._last = reading
+
+    def _unit(self) -> tuple[str, str]:
+        part = self._part("unit")
+        if part is None:
+            return "", ""
+        if not part.has(3):  # 10^9/L, where ^ is the component delimiter and nobody escaped it
+            return part.whole().strip(), ""
+        code, text, system = (part.get(at) for at in (1, 2, 3))
+        return (text or code if system == "MDC" else code or text), system
 
     def _value(self, reading: Reading, kind: str) -> None:
         part = self._part("value")
@@ -227,9 +245,9 @@ class _Walk:
     def _comment(self) -> None:
         text = self._text("comment")
         if text and self._last is not None:
-            self._last.notes.append(text.replace(self._open[next(iter(self._open))].dialect.component, " ").strip())
+            self._last.notes.append(text)
         elif text:
-            self._found.notes.append("a comment stands before any sample")
+            self._waiting.append(text)
 
     def _why_quality(self, sample: Sample) -> str:
         for place, texts in self._quality.items():
@@ -267,12 +285,13 @@ class _Walk:
         line = self._open.get(place.partition("-")[0]) if place else None
         return line.reps(_field_of(place))[0] if line is not None else None
 
-    def _each(self, word: str) -> tuple[str, ...]:
+    def _each(self, word: str, *, whole: bool = True) -> tuple[str, ...]:
         place = self._where(word)
         line = self._open.get(place.partition("-")[0]) if place else None
         if line is None:
             return ()
-        texts = (rep.whole() for rep in line.reps(_field_of(place)))
+        component = int(place.partition(".")[2] or 0)
+        texts = (rep.whole() if whole or not component else rep.get(component) for rep in line.reps(_field_of(place)))
         return tuple(text for text in texts if text)
 
     def _read(self, place: str, *, peek: bool = False) -> str:
