@@ -23,8 +23,8 @@ _NUMBERED: Final = re.compile(r"/dev/tty(USB|ACM|XRUSB|CH343USB)\d+")
 RATES: Final = (300, 600, 1200, 2400, 4800, 9600, 14400, 19200, 28800, 38400, 57600, 115200, 230400, 460800, 921600)
 
 Parity = Literal["none", "even", "odd", "mark", "space"]
-# xon-xoff takes 0x11 and 0x13 out of what the device sends: right for plain text alone, never for binary or checked frames.
-Flow = Literal["none", "rts-cts", "dtr-dsr", "xon-xoff"]
+# xonxoff takes 0x11 and 0x13 out of what the device sends: right for plain text alone, never for binary or checked frames.
+Flow = Literal["none", "rtscts", "dsrdtr", "xonxoff"]
 
 
 def present_names() -> tuple[str, ...]:
@@ -67,6 +67,12 @@ def _rate(value: object) -> object:
     return value
 
 
+def _stop(value: object) -> object:
+    if value is not None and (isinstance(value, bool) or value not in {1, 1.5, 2}):
+        raise ValueError("must be 1, 1.5 or 2")
+    return value
+
+
 Port = Annotated[str, from_text(str, _port)]
 
 
@@ -78,13 +84,13 @@ class Line:
     baud: int = 9600
     bits: int = 8
     parity: Parity = "none"
-    stop: int = 1
+    stop: float = 1
     flow: Flow = "none"
 
     @property
     def shorthand(self) -> str:
         """As devices' manuals write it: 9600 8N1."""
-        return f"{self.baud} {self.bits}{self.parity[0].upper()}{self.stop}"
+        return f"{self.baud} {self.bits}{self.parity[0].upper()}{self.stop:g}"
 
 
 class Serial(Table):
@@ -92,9 +98,9 @@ class Serial(Table):
 
     port: Port
     baud: Annotated[int | None, BeforeValidator(_rate)] = None
-    bits: Literal[7, 8] | None = None
+    bits: Literal[5, 6, 7, 8] | None = None
     parity: Parity | None = None
-    stop: Literal[1, 2] | None = None
+    stop: Annotated[float | None, BeforeValidator(_stop)] = None
     flow: Flow | None = None
 
     def line(self, profile: Mapping[str, Any] | None = None) -> Line:

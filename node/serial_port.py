@@ -104,7 +104,7 @@ class Tty:
         try:
             self._port = serial.Serial(
                 line.port, line.baud, bytesize=line.bits, parity=PARITIES[line.parity], stopbits=line.stop, timeout=0,
-                xonxoff=line.flow == "xon-xoff", rtscts=line.flow == "rts-cts", dsrdtr=line.flow == "dtr-dsr", exclusive=True,
+                xonxoff=line.flow == "xonxoff", rtscts=line.flow == "rtscts", dsrdtr=line.flow == "dsrdtr", exclusive=True,
             )  # fmt: skip
         except serial.SerialException as error:
             taken = isinstance(error.__context__, BlockingIOError) or error.errno in {
@@ -182,7 +182,7 @@ def is_pty(descriptor: int) -> bool:
 def is_as_asked(descriptor: int, line: Line) -> bool:
     """Whether the port has the bits and parity that it was told: some adapters' drivers leave out what they cannot do, and say nothing."""
     flags = termios.tcgetattr(descriptor)[2]
-    has_parity, bits = line.parity != "none", termios.CS7 if line.bits == 7 else termios.CS8
+    has_parity, bits = line.parity != "none", getattr(termios, f"CS{line.bits}")
     is_odd = line.parity in {"odd", "mark"}  # mark parity is odd parity with CMSPAR
     return bool(
         flags & termios.CSIZE == bits
