@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 import hl7.devices.errors
+import hl7.devices.profile_errors
 import hl7.errors
 import hl7.fhir_errors
 import hl7.soap_errors
