@@ -149,11 +149,12 @@ class Intake:
     def store_typed(
         self, door: Door, *, common: bytes, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None,
         answer: Answer, request: Request | None = None, signatures: Sequence[tuple[str, str, str]] = (), stream: str = "",
-        source: Sequence[tuple[int, object]] = (), fact: tuple[str, bytes] | None = None,
+        source: Sequence[tuple[int, object]] = (), fact: tuple[str, bytes] | None = None, repeats: bool = True,
     ) -> None:  # fmt: skip
         """Take a complete message of another content type than the feed's own. `signatures`: kind, place, and what was found before the commit.
 
         `source`: further particulars by their number, such as a topic or a file name. `fact`: see Draft.
+        `repeats`: the same control id and bytes are the same message; not so where the feed itself knows its repeats.
         """
         if verdict == REJECTED and not self._may_record(door):
             answer(Counted())
@@ -169,7 +170,7 @@ class Intake:
             pairs.append((REFUSAL, (refusal.code, refusal.location)))
         if signatures:
             pairs.append((SIGNATURES, tuple(signatures)))
-        key = repeat_key(door.feed, control_id)
+        key = repeat_key(door.feed, control_id) if repeats else b""
         self._submit(door, common, message_type, verdict, encode_particulars(pairs), body, key, answer, fact, stream)
 
     def store_broken(

@@ -15,9 +15,7 @@ class BadFrame(AstmError):
 
     code = "AST-01"
     reply = "NAK"
-    hint = (
-        "A frame came damaged or out of turn and was refused; the instrument sends it again. Where this repeats, look at cable, baud rate and parity."
-    )
+    hint = "A frame came damaged or out of turn and was refused; the instrument sends it again. Where this repeats, look at cable, baud rate and parity."
     retryable = True
 
 

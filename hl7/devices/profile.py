@@ -224,7 +224,9 @@ def _charset(keys: Keys) -> str:
     except (LookupError, UnicodeError):
         is_good = False
     if not is_good:
-        raise ProfileProblem("charset", f"{name!r} is no character set that keeps ASCII as it is; such as utf-8, latin-1, cp1256")
+        raise ProfileProblem(
+            "charset", f"{name!r} is no character set that keeps ASCII as it is; such as utf-8, latin-1, cp1256"
+        )
     return name
 
 
@@ -273,10 +275,10 @@ def _identity(keys: Keys) -> Identity:
 
 # ---- what codes mean --------------------------------------------------------------------------------------------------
 _LOINC: Final = re.compile(r"\d{1,7}-\d")
-_TARGET: Final = re.compile(r"(?P<codes>\d{1,7}-\d(?: \+ \d{1,7}-\d)*)(?: \((?P<units>[^()]+)\))? +(?P<display>[^(\s].*)")
-_TARGET_FORM: Final = (
-    'write "718-7 Hemoglobin [Mass/volume] in Blood", or "2345-7 (mg/dL) Glucose ..." where the code holds in that UCUM unit only'
+_TARGET: Final = re.compile(
+    r"(?P<codes>\d{1,7}-\d(?: \+ \d{1,7}-\d)*)(?: \((?P<units>[^()]+)\))? +(?P<display>[^(\s].*)"
 )
+_TARGET_FORM: Final = 'write "718-7 Hemoglobin [Mass/volume] in Blood", or "2345-7 (mg/dL) Glucose ..." where the code holds in that UCUM unit only'
 
 
 def _codes(keys: Keys) -> tuple[dict[str, Target], dict[str, tuple[Target, ...]]]:

@@ -118,7 +118,9 @@ class Keys:
         """Take everything: switches whose names and values the feed's kind checks."""
         for name, value in self._values.items():
             if not _KEY.fullmatch(name) or not isinstance(value, str | int | float | bool):
-                raise ProfileProblem(self._at(name), "a switch: small letters and _, and a text, a number, true or false")
+                raise ProfileProblem(
+                    self._at(name), "a switch: small letters and _, and a text, a number, true or false"
+                )
         taken, self._values = self._values, {}
         return taken
 
