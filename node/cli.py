@@ -12,6 +12,7 @@ import structlog
 from node.cli_feed import feed, record
 from node.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, load_config
 from node.destinations.commands import destination_group
+from node.devices_commands import FOLDER, devices_group
 
 EXIT_OF_STATE = {"ok": 0, "unproven": 0, "waiting": 0, "attention": 1, "failed": 2}
 
@@ -231,15 +232,23 @@ def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
 )
 @click.option("--charset", default="", help="Of the text, whatever MSH-18 says, such as cp1256.")
 @click.option("--facility", default="", help="Whose identifiers these are; ids of resources depend on it.")
-def convert(file: Path, target: str, zone: str, charset: str, facility: str) -> None:
-    """Show what becomes of HL7 v2 messages in FHIR R4 (or of a Bundle in v2), and what does not."""
+@click.option("--profile", default="", help="The device that sent it, by its profile's name or file: `wasl devices list`.")
+@FOLDER
+def convert(file: Path, target: str, zone: str, charset: str, facility: str, profile: str, folder: Path | None) -> None:
+    """Show what becomes of HL7 v2 messages, or of what a device sent, in FHIR R4 (or of a Bundle in v2), and what does not."""
+    from hl7.devices.profile_errors import ProfileProblem
+    from node import devices_convert
     from node.convert import BadSetting, settings_of, to_fhir, to_v2
+    from node.device_profiles import chosen
 
     try:
         settings = settings_of(zone=zone, charset=charset, facility=facility)
-    except BadSetting as error:
+        if profile:
+            shown, left, is_whole = devices_convert.to_fhir(file.read_bytes(), chosen(profile, folder), settings)
+        else:
+            shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(file.read_bytes(), settings)
+    except (BadSetting, ProfileProblem) as error:
         raise click.UsageError(str(error)) from error
-    shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(file.read_bytes(), settings)
     for text in shown:
         click.echo(text)
     for line in left:
@@ -289,7 +298,7 @@ def _add_tools() -> None:
 
 
 _add_tools()
-for _command in (destination_group, feed, record):
+for _command in (destination_group, devices_group, feed, record):
     main.add_command(_command)
 
 if __name__ == "__main__":

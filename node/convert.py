@@ -23,10 +23,11 @@ def settings_of(*, zone: str, charset: str, facility: str) -> Settings:
         b"MSH".decode(charset or "utf-8")
     except (LookupError, UnicodeError) as error:
         raise BadSetting(f"not a character set: {charset}") from error
-    return Settings(zone=_zone(zone), charset=charset, facility=facility)
+    return Settings(zone=zone_of(zone), charset=charset, facility=facility)
 
 
-def _zone(text: str) -> tzinfo | None:
+def zone_of(text: str) -> tzinfo | None:
+    """Return the zone that a text names; None for an empty one. Raises BadSetting."""
     match = re.fullmatch(r"([+-])(\d\d):?([0-5]\d)", text)
     if match:
         minutes = int(match[2]) * 60 + int(match[3])

@@ -295,6 +295,8 @@ class _Walk:
         return tuple(text for text in texts if text)
 
     def _read(self, place: str, *, peek: bool = False) -> str:
+        if "+" in place:  # several places that are one name
+            return "/".join(text for each in place.split("+") if (text := self._read(each, peek=peek)))
         name, _, rest = place.partition("-")
         line = self._open.get(name)
         if line is None or not rest:

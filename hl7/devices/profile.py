@@ -43,7 +43,7 @@ FIELDS: Final = frozenset(
     | {"results", "sequence"}
 )
 
-_PLACE: Final = re.compile(r"[A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?")
+_PLACE: Final = re.compile(r"([A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?)(\+[A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?){0,3}")
 _BODY_TEMPERATURE: Final = "8310-5"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ZONE: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d|[A-Za-z_]+(/[A-Za-z0-9_+-]+){1,2}|UTC")
@@ -176,7 +176,7 @@ def _check(profile: Profile) -> None:
         places += [(f"{key}.where", rule.where) for key in ("quality", "ignored") for rule in getattr(profile, key)]
         for key, place in places:
             if not _PLACE.fullmatch(place) and (key.startswith("fields") or place not in FIELDS):
-                raise ProfileProblem(key, f"{place!r} is no place: write R-4 or R-3.4, record, field and component")
+                raise ProfileProblem(key, f"{place!r} is no place: write R-4 or R-3.4, record, field and component; several as one: R-3.2+R-3.7")
     if profile.device.subject != "patient":
         for name in {*profile.codes, *profile.by_unit}:
             if any(_BODY_TEMPERATURE in each.codes for each in profile.targets(name)):
@@ -289,7 +289,7 @@ def _codes(keys: Keys) -> tuple[dict[str, Target], dict[str, tuple[Target, ...]]
     several: dict[str, tuple[Target, ...]] = {}
     for name in names:
         found = tuple(_target(f"codes.{name}", text) for text in keys.texts_of(name, 8))
-        if len(found) == 1:
+        if len(found) == 1 and not found[0].units:
             single[name] = found[0]
         elif found and all(each.units for each in found):
             several[name] = found
