@@ -97,7 +97,8 @@ def _reading(reading: Reading, profile: Profile) -> str:
     value = reading.coded[1] or reading.coded[0] if reading.coded else reading.value or f"({reading.none or 'no value'})"
     unit = reading.unit or (f"{profile.implied_units[reading.code]} (profile)" if reading.code in profile.implied_units else "")
     targets = profile.targets(reading.code)
-    meaning = " | ".join(" + ".join(each.codes) for each in targets) or "no LOINC"
+    own = f"{reading.code}, as sent" if reading.system in {"LN", "LOINC"} else "no LOINC"
+    meaning = " | ".join(" + ".join(each.codes) for each in targets) or own
     extras = [text for text in (" ".join(reading.flags), reading.status, reading.at) if text]
     return f"{reading.place}: {reading.code} = {value} {unit}".rstrip() + f"  [{meaning}]" + (f"  {', '.join(extras)}" if extras else "")
 

@@ -3,6 +3,7 @@
 What nobody takes is listed with its place, as the conversion of messages does it.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -19,13 +20,15 @@ from hl7.separators import Separators, read_separators
 BYTES_MAX: Final = 16 * 1024 * 1024  # what the feeds take at most
 LINES_MAX: Final = 20_000  # a day's worklist of an analyzer sent at once has some 3,000
 NOT_MAPPED: Final = "no field of the profile takes it"
+OF_MESSAGE: Final = "of the message, not of its results"
 NOT_RESULT: Final = "not a record of results"
-OF_QUALITY: Final = "a quality control has no patient"
 IGNORED: Final = "the profile says that it is no result"
 ATTACHED: Final = "pictures and files are not converted"
 PART_OF_DEVICE: Final = "names a part of the device, and no value"
 
-_USED: Final = {"H": (1, 2), "P": (1, 2), "O": (1, 2), "R": (1, 2), "C": (1, 2), "L": (1, 2, 3)}
+_USED: Final = {"H": (1, 2, 4), "P": (1, 2), "O": (1, 2), "R": (1, 2), "C": (1, 2), "L": (1, 2, 3)}
+# H-4 is a password (LIS2-A2 6.4): taken, and never shown
+_ENVELOPE: Final = re.compile(r"H-(3|10|11|13)|MSH-(3\.3|4|5|6|8|9|10|12|15|16|17|18|19|20|21)(\.\d+)?")
 _RESULT: Final = {"R", "OBX"}
 _ATTACHED: Final = {"ED", "RP"}
 _CODED: Final = {"CE", "CWE", "CNE", "CF"}
@@ -320,4 +323,5 @@ def _left(line: Segment) -> list[Unmapped]:
     whole = line.reasons.get(line.where)
     if whole is None and line.name not in {*_USED, "MSH", "PID", "OBR", "OBX", "NTE", "SPM", "SAC", "ORC"}:
         whole = NOT_RESULT
-    return [Unmapped(path, whole or NOT_MAPPED, text) for path, text in line.unread() if path != f"{line.where}-1"]
+    found = ((path, text) for path, text in line.unread() if path != f"{line.where}-1")
+    return [Unmapped(path, whole or (OF_MESSAGE if _ENVELOPE.fullmatch(path) else NOT_MAPPED), text) for path, text in found]

@@ -110,7 +110,8 @@ class Observations:
         for trouble in value.notes:
             self._lose(reading, trouble, reading.unit if trouble == UNKNOWN_UNIT else reading.value)
         targets = self._profile.targets(reading.code)
-        if not targets and self._code_system(reading) != LOINC:
+        is_clinical = self._profile.device.category in {"laboratory", "vital-signs"}
+        if not targets and is_clinical and self._code_system(reading) != LOINC:
             self._lose(reading, NO_MEANING, reading.code)
         elif targets and not self._fitting(reading, targets):
             self._lose(reading, OTHER_UNIT, reading.unit or "(no unit)")

@@ -11,8 +11,6 @@ Places = Mapping[str, tuple[str, ...]]
 # LIS2-A2: 6 (H), 7 (P), 8 (O), 9 (R), 10 (C); fields count from the record's letter
 ASTM: Final[Places] = {
     "sender": ("H-5.1",),
-    "serial_number": ("H-5.3",),
-    "software": ("H-5.2",),
     "sent_at": ("H-14",),
     "patient_id": ("P-4", "P-3", "P-5"),
     "patient_name": ("P-6",),

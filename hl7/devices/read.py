@@ -1,6 +1,7 @@
 """A body in whatever language its device speaks, as readings."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from hl7.devices.from_json import from_json, from_senml, from_sparkplug
@@ -29,4 +30,6 @@ def read(body: bytes, profile: Profile, *, charset: str = "") -> Readings:
     """Read a body as the profile's language says. Raises NoReadings. `charset`: the feed's, where it names one."""
     if profile.language == "hl7":
         return from_hl7(body, profile, charset)
+    if charset:
+        profile = replace(profile, charset=charset)
     return READ[profile.language](body, profile)

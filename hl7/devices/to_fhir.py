@@ -22,7 +22,8 @@ READINGS_MAX: Final = 50_000  # a logger's year of one value every ten minutes; 
 
 NO_PATIENT: Final = "no patient is named: the results have no subject"
 INVENTED: Final = "the profile says that the instrument invents such numbers: it names nobody"
-OF_QUALITY: Final = "the sample is a quality control: it has no patient"
+OF_QUALITY: Final = "the sample is a quality control: it has no patient, no report"
+NO_REPORT: Final = "a monitor's or a fridge's values make no report"
 NO_SYSTEM: Final = "the number's authority is not known: set patient_system in the profile"
 _QUALITY_TAG: Final = {"system": "urn:wasl:device", "code": "quality-control", "display": "Quality control: about no patient"}
 _SEX: Final = code_map("gender").codes
@@ -63,9 +64,9 @@ class _Conversion:
 
     def run(self) -> Converted:
         """Make every resource."""
-        sent = self._time("sent_at", self._found.sent_at)
         if self._profile.language == "hl7":
             self._ctx.take_zone(self._found.sent_at)
+        sent = self._time("sent_at", self._found.sent_at)
         provenance = provenance_of(self._ctx, self._origin, f"results of {self._profile.title}", sent)
         device = self._device()
         for sample in self._found.samples:
@@ -104,14 +105,15 @@ class _Conversion:
 
     def _sample(self, sample: Sample, device: Resource) -> None:
         if not sample.readings:
-            self._lose(sample.place, "an order without results", sample.panel or sample.number)
+            self._lose(sample.place, "an order without results", sample.panel or sample.panel_text or sample.number)
             return
         subject = self._subject(sample, device)
-        specimen = None
-        if self._profile.device.category == "laboratory" and not sample.quality:
-            specimen = self._specimen(sample, subject)
+        if sample.quality:
+            self._notes.append(f"{sample.place}: quality control ({sample.quality}): about the device, no report, no patient")
+        is_report = self._profile.device.category == "laboratory" and not sample.quality
+        specimen = self._specimen(sample, subject) if is_report else None
+        order = self._order(sample, subject) if is_report else None
         maker = Observations(self._profile, self._ctx, self._found, self._unmapped)
-        order = self._order(sample, subject)
         made = maker.of_sample(sample, subject, device, specimen)
         for each in made:
             if order is not None:
@@ -120,10 +122,26 @@ class _Conversion:
                 each.body["meta"] = {"tag": [_QUALITY_TAG]}
             elif self._origin:
                 each.body.setdefault("issued", self._origin.received_at)
-        if self._profile.device.category == "laboratory" and not sample.quality:
+        if is_report:
             self._report(sample, subject, specimen, order, made)
-        if sample.quality:
-            self._notes.append(f"{sample.place}: quality control ({sample.quality}): about the device, no report, no patient")
+        self._list_rest(sample, is_report=is_report, has_specimen=specimen is not None, has_order=order is not None)
+
+    def _list_rest(self, sample: Sample, *, is_report: bool, has_specimen: bool, has_order: bool) -> None:
+        """List what was read of a sample and has no resource to stand in."""
+        rest = []
+        if not is_report:
+            reason = OF_QUALITY if sample.quality else NO_REPORT
+            rest = [(reason, each) for each in (sample.panel, sample.panel_text, sample.status, *sample.notes, sample.order)]
+            rest += [(reason, each) for each in (sample.number, sample.specimen)]
+        elif sample.status not in {"", *_REPORT_STATUS}:
+            rest.append(("status is not in the table", sample.status))
+        if not has_specimen:
+            rest += [("no specimen is named", each) for each in (sample.collected_at, sample.received_at)]
+        if not has_order:
+            rest.append(("no order is named", sample.requester))
+        for reason, text in rest:
+            if text:
+                self._lose(sample.place, reason, text)
 
     # ---- whose ----------------------------------------------------------------------------------------------------------
     def _subject(self, sample: Sample, device: Resource) -> Resource | None:
@@ -157,6 +175,7 @@ class _Conversion:
             made, _ = self._draft.entity("Patient", f"{system}|{number}")
         else:
             made = self._draft.begin("Patient")  # a name alone says of nobody who it is: a Patient of this message only
+            made.owned = False
         self._fill(made, person, number, system)
         return made
 
@@ -217,7 +236,7 @@ class _Conversion:
         """Begin the order, where the device names it; it is only mentioned: the HIS knows it."""
         holds = self._profile.identity.sample_holds
         number = sample.order or (sample.number if holds == "order" else "")
-        if not number or sample.quality:
+        if not number:
             return None
         system = self._ctx.authority("", "", "")
         made, is_new = self._draft.entity("ServiceRequest", f"{system}|{number}")

@@ -49,15 +49,15 @@ def value_of(reading: Reading, profile: Profile) -> Value:
     if reading.coded is not None and any(reading.coded):
         return Value(_coded(reading.coded), "", ())
     text = reading.value.strip()
-    reason = profile.no_value.get(text) or ("" if text else "unknown") or NO_VALUE.get(text, "")
+    reason = profile.no_value.get(text) or NO_VALUE.get(text, "")
+    if not text:
+        reason = "not-performed" if reading.status == "X" else "unknown"
     if reason:
         return Value(absent(reason, text), "", ())
     found, sign, trouble = read_number(text, profile.decimal_mark)
     if found is None:
-        notes = (trouble,) if trouble else ()
-        if reading.unit:
-            notes = (*notes, f"{NOT_NUMBER}; its unit is kept in a note")
-        return Value({"valueString": reading.value}, "", notes)
+        trouble = trouble or (f"{NOT_NUMBER}; its unit is kept in a note" if reading.unit else "")
+        return Value({"valueString": reading.value}, "", (trouble,) if trouble else ())
     unit = reading.unit or profile.implied_units.get(reading.code, "")
     quantity: Json = {"value": found} | ({"comparator": sign} if sign else {})
     ucum = ucum_of(unit, reading.unit_system, profile.units) if unit else ""
