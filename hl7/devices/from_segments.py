@@ -4,7 +4,7 @@ What nobody takes is listed with its place, as the conversion of messages does i
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from hl7.convert.reading import Dialect, Part, Segment, decode, segments, unescaper
@@ -228,10 +228,13 @@ class _Walk:
         part = self._part("unit")
         if part is None:
             return "", ""
-        if not part.has(3):  # 10^9/L, where ^ is the component delimiter and nobody escaped it
-            return part.whole().strip(), ""
-        code, text, system = (part.get(at) for at in (1, 2, 3))
-        return (text or code if system == "MDC" else code or text), system
+        system = part.peek(3).upper()
+        if system == "MDC":  # number and name of one unit
+            code, text = part.get(1), part.get(2)
+            return text or code, part.get(3)
+        if system == "UCUM":
+            return part.get(1), part.get(3).upper()
+        return part.whole().strip(), ""  # 10^9/L too, where ^ is the component delimiter and nobody escaped it
 
     def _value(self, reading: Reading, kind: str) -> None:
         part = self._part("value")
@@ -254,8 +257,9 @@ class _Walk:
 
     def _why_quality(self, sample: Sample) -> str:
         for place, texts in self._quality.items():
-            text = self._read(place)
+            text = self._read(place, peek=True)
             if text in texts:
+                self._read(place)
                 return f"{place} is {text}"
         known = {"sample": sample.number}
         for rule in self._profile.quality:
@@ -264,10 +268,13 @@ class _Walk:
         return ""
 
     # ---- places -------------------------------------------------------------------------------------------------------
-    def _holds(self, where: str, holds: object, known: Mapping[str, str]) -> bool:
-        assert callable(holds)
-        text = known[where] if where in known else self._text(where) if where in self._places else self._read(where)
-        return bool(holds(text))
+    def _holds(self, where: str, holds: Callable[[str], bool], known: Mapping[str, str]) -> bool:
+        place = self._where(where) if where in self._places else where
+        text = known[where] if where in known else self._read(place, peek=True)
+        if text and holds(text):
+            self._read(place)  # only what a rule decides on is used
+            return True
+        return False
 
     def _where(self, word: str) -> str:
         """Return the first of a word's places that holds something."""
