@@ -9,10 +9,10 @@ from typing import NoReturn
 import click
 import structlog
 
+from node.cli_devices import FOLDER, devices_group
 from node.cli_feed import feed, record
 from node.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, load_config
 from node.destinations.commands import destination_group
-from node.devices_commands import FOLDER, devices_group
 
 EXIT_OF_STATE = {"ok": 0, "unproven": 0, "waiting": 0, "attention": 1, "failed": 2}
 
@@ -232,7 +232,9 @@ def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
 )
 @click.option("--charset", default="", help="Of the text, whatever MSH-18 says, such as cp1256.")
 @click.option("--facility", default="", help="Whose identifiers these are; ids of resources depend on it.")
-@click.option("--profile", default="", help="The device that sent it, by its profile's name or file: `wasl devices list`.")
+@click.option(
+    "--profile", default="", help="The device that sent it, by its profile's name or file: `wasl devices list`."
+)
 @FOLDER
 def convert(file: Path, target: str, zone: str, charset: str, facility: str, profile: str, folder: Path | None) -> None:
     """Show what becomes of HL7 v2 messages, or of what a device sent, in FHIR R4 (or of a Bundle in v2), and what does not."""

@@ -35,7 +35,9 @@ def to_fhir(data: bytes, profile: Profile, settings: Settings) -> Shown:
             is_whole = False
             continue
         shown.append(dumps(found.bundle, indent=2))
-        left.append(f"message {number}: {len(found.bundle['entry'])} resources; {len(found.unmapped)} values stand in none, or not as they could")
+        left.append(
+            f"message {number}: {len(found.bundle['entry'])} resources; {len(found.unmapped)} values stand in none, or not as they could"
+        )
         left += _said(found)
     return shown, left, is_whole
 
@@ -76,7 +78,12 @@ def _message(body: bytes, profile: Profile, settings: Settings, *, with_fhir: bo
 
 
 def _device(found: Readings) -> Iterator[str]:
-    facts = (("sender", found.sender), ("serial number", found.serial_number), ("software", found.software), ("sent at", found.sent_at))
+    facts = (
+        ("sender", found.sender),
+        ("serial number", found.serial_number),
+        ("software", found.software),
+        ("sent at", found.sent_at),
+    )
     said = ", ".join(f"{name} {text}" for name, text in facts if text)
     if said:
         yield f"  device: {said}"
@@ -84,7 +91,13 @@ def _device(found: Readings) -> Iterator[str]:
 
 def _sample(sample: Sample, profile: Profile) -> Iterator[str]:
     who = " ".join(part for part in (sample.person.number, *sample.person.name) if part)
-    about = "QUALITY CONTROL, no patient: " + sample.quality if sample.quality else f"patient {who}" if who else profile.device.subject
+    about = (
+        "QUALITY CONTROL, no patient: " + sample.quality
+        if sample.quality
+        else f"patient {who}"
+        if who
+        else profile.device.subject
+    )
     if not sample.quality and not who and profile.device.subject == "patient":
         about = "no patient is named"
     number = f" {sample.number}" if sample.number else ""
@@ -94,13 +107,21 @@ def _sample(sample: Sample, profile: Profile) -> Iterator[str]:
 
 
 def _reading(reading: Reading, profile: Profile) -> str:
-    value = reading.coded[1] or reading.coded[0] if reading.coded else reading.value or f"({reading.none or 'no value'})"
-    unit = reading.unit or (f"{profile.implied_units[reading.code]} (profile)" if reading.code in profile.implied_units else "")
+    value = (
+        reading.coded[1] or reading.coded[0] if reading.coded else reading.value or f"({reading.none or 'no value'})"
+    )
+    unit = reading.unit or (
+        f"{profile.implied_units[reading.code]} (profile)" if reading.code in profile.implied_units else ""
+    )
     targets = profile.targets(reading.code)
     own = f"{reading.code}, as sent" if reading.system in {"LN", "LOINC"} else "no LOINC"
     meaning = " | ".join(" + ".join(each.codes) for each in targets) or own
     extras = [text for text in (" ".join(reading.flags), reading.status, reading.at) if text]
-    return f"{reading.place}: {reading.code} = {value} {unit}".rstrip() + f"  [{meaning}]" + (f"  {', '.join(extras)}" if extras else "")
+    return (
+        f"{reading.place}: {reading.code} = {value} {unit}".rstrip()
+        + f"  [{meaning}]"
+        + (f"  {', '.join(extras)}" if extras else "")
+    )
 
 
 def _said(found: Converted) -> Iterator[str]:

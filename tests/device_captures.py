@@ -80,7 +80,7 @@ XPERT = astm(
     "C|1|I|Notes^^probe check passed|N",
     "L|1|N",
 )
-ISTAT = f"""<?xml version="1.0" encoding="utf-8"?>
+ISTAT = """<?xml version="1.0" encoding="utf-8"?>
 <OBS.R01><HDR><HDR.control_id V="12"/><HDR.version_id V="POCT1"/><HDR.creation_dttm V="2026-11-22T10:15:30+03:00"/></HDR>
 <SVC><SVC.role_cd V="OBS"/><SVC.observation_dttm V="2026-11-22T10:12:00+03:00"/><SVC.reason_cd V="NEW"/>
 <PT><PT.patient_id V="1005"/><PT.name><GIV V="مريم"/><FAM V="الحربي"/></PT.name><PT.gender_cd V="F"/>
@@ -145,9 +145,7 @@ FRIDGE = json.dumps(
         "wall_us": 1795342530500000, "monotonic_us": 5, "took_us": 900, "late_us": 0, "quality": "good",
     }
 ).encode()  # fmt: skip
-LOGGER = (
-    b"Time,Serial,Temperature (C),Humidity (%),Alarm\r\n2026-11-22 10:00:00,L-5,4.20,55,\r\n2026-11-22 10:10:00,L-5,--.-,56,door\r\n"
-)
+LOGGER = b"Time,Serial,Temperature (C),Humidity (%),Alarm\r\n2026-11-22 10:00:00,L-5,4.20,55,\r\n2026-11-22 10:10:00,L-5,--.-,56,door\r\n"
 
 BODIES: dict[str, bytes] = {
     "abbott-istat": ISTAT, "beckman-access": ACCESS, "cepheid-genexpert": XPERT, "fridge-logger-csv": LOGGER, "fridge-modbus": FRIDGE,

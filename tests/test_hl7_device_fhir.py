@@ -23,7 +23,9 @@ def xn(*results: str, order: str = "O|1||^^S-1^M|^^^^CBC|||||||N", person: str =
     return converted("sysmex-xn", astm(HEADER, person, order, *results, "L|1|N"), **settings)
 
 
-def one(value: str, unit: str = "g/dL", rest: str = "||N||F||||20261122101530", code: str = "HGB", **settings: object) -> dict:
+def one(
+    value: str, unit: str = "g/dL", rest: str = "||N||F||||20261122101530", code: str = "HGB", **settings: object
+) -> dict:
     return observations(xn(f"R|1|^^^^{code}^1|{value}|{unit}{rest}", **settings))[code]
 
 
@@ -36,7 +38,15 @@ def test_digits_stand_as_they_were_sent():
 
 @pytest.mark.parametrize(
     ("text", "comparator", "digits"),
-    [("<0.01", "<", 0.01), (">100", ">", 100), (">= 5", ">=", 5), ("=<3", "<=", 3), ("≤3", "<=", 3), ("-4", None, -4), (".5", None, 0.5)],
+    [
+        ("<0.01", "<", 0.01),
+        (">100", ">", 100),
+        (">= 5", ">=", 5),
+        ("=<3", "<=", 3),
+        ("≤3", "<=", 3),
+        ("-4", None, -4),
+        (".5", None, 0.5),
+    ],
 )
 def test_a_comparison_is_a_number_with_its_comparator(text, comparator, digits):
     value = one(text)["valueQuantity"]
@@ -100,11 +110,19 @@ def test_the_devices_own_code_and_unit_stand_beside_loinc_and_ucum():
     found = one("6.8", "K/uL", code="WBC")
     assert found["valueQuantity"]["unit"] == "K/uL"
     assert found["valueQuantity"]["code"] == "10*3/uL"
-    assert [(each["system"], each["code"]) for each in found["code"]["coding"]] == [(LOINC, "6690-2"), ("urn:wasl:device:sysmex-xn", "WBC")]
+    assert [(each["system"], each["code"]) for each in found["code"]["coding"]] == [
+        (LOINC, "6690-2"),
+        ("urn:wasl:device:sysmex-xn", "WBC"),
+    ]
 
 
 def test_a_unit_is_never_converted():
-    assert one("132", "g/L")["valueQuantity"] == {"value": 132, "unit": "g/L", "system": "http://unitsofmeasure.org", "code": "g/L"}
+    assert one("132", "g/L")["valueQuantity"] == {
+        "value": 132,
+        "unit": "g/L",
+        "system": "http://unitsofmeasure.org",
+        "code": "g/L",
+    }
 
 
 def test_loinc_is_left_out_where_the_unit_is_another():
@@ -123,7 +141,8 @@ def test_an_unknown_code_is_kept_and_listed():
 
 # ---- status, repeats, corrections --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("sent", "status"), [("F", "final"), ("C", "corrected"), ("P", "preliminary"), ("X", "cancelled"), ("", "unknown"), ("?", "unknown")]
+    ("sent", "status"),
+    [("F", "final"), ("C", "corrected"), ("P", "preliminary"), ("X", "cancelled"), ("", "unknown"), ("?", "unknown")],
 )
 def test_a_results_status_is_the_devices(sent, status):
     assert one("1", rest=f"||N||{sent}")["status"] == status
@@ -133,7 +152,11 @@ def test_a_correction_replaces_its_result_and_a_rerun_does_not():
     def sent(value: str, status: str, time: str) -> dict:
         return observations(xn(f"R|1|^^^^HGB^1|{value}|g/dL||N||{status}||||{time}"))["HGB"]
 
-    first, corrected, rerun = sent("13.2", "F", "20261122101530"), sent("12.9", "C", "20261122101530"), sent("13.0", "F", "20261122104500")
+    first, corrected, rerun = (
+        sent("13.2", "F", "20261122101530"),
+        sent("12.9", "C", "20261122101530"),
+        sent("13.0", "F", "20261122104500"),
+    )
     assert first["id"] == corrected["id"]
     assert corrected["status"] == "corrected"
     assert rerun["id"] != first["id"]
@@ -183,7 +206,10 @@ def test_the_time_of_arrival_is_kept_beside_the_devices():
 def test_the_patient_is_the_one_whom_the_hospital_system_has_announced():
     from hl7.convert.to_fhir import convert as convert_message
 
-    adt = convert_message(message("ADT^A01", "PID|1||1001^^^CLINIC^MR||الحربي^مريم||19900102|F"), Settings(zone=RIYADH, facility="clinic-7"))
+    adt = convert_message(
+        message("ADT^A01", "PID|1||1001^^^CLINIC^MR||الحربي^مريم||19900102|F"),
+        Settings(zone=RIYADH, facility="clinic-7"),
+    )
     known = [each["resource"]["id"] for each in adt.bundle["entry"] if each["resource"]["resourceType"] == "Patient"]
     found = converted("mindray-bc")
     patient = resources(found, "Patient")[0]
@@ -199,7 +225,9 @@ QUALITY = {
     "roche-cobas-c111": BODIES["roche-cobas-c111"].replace(b"||N||||||||||||||F\r", b"||Q||||||||||||||F\r"),
     "abbott-istat": BODIES["abbott-istat"].replace(b'role_cd V="OBS"', b'role_cd V="EQC"'),
     "beckman-access": BODIES["beckman-access"].replace(b"|||||||||||Serum", b"|||||||Q||||Serum"),
-    "snibe-maglumi": BODIES["snibe-maglumi"].replace(b"S-4716", b"Control 2").replace(b"P|1\r", b"P|1||1009||Al Harbi^Salem\r"),
+    "snibe-maglumi": BODIES["snibe-maglumi"]
+    .replace(b"S-4716", b"Control 2")
+    .replace(b"P|1\r", b"P|1||1009||Al Harbi^Salem\r"),
     "urine-strip-lines": BODIES["urine-strip-lines"].replace(b"U-17", b"CTRL-1"),
 }
 
@@ -232,7 +260,16 @@ def test_results_without_a_patient_have_no_subject_and_it_is_said():
 
 
 def test_a_person_never_leaks_into_the_results_of_the_next():
-    body = astm(HEADER, "P|1||1001||Al Harbi^Salem", "O|1||^^S-1^M", "R|1|^^^^HGB|1|g/dL||N||F", "P|2", "O|1||^^S-2^M", "R|1|^^^^WBC|2|%||N||F", "L|1|N")
+    body = astm(
+        HEADER,
+        "P|1||1001||Al Harbi^Salem",
+        "O|1||^^S-1^M",
+        "R|1|^^^^HGB|1|g/dL||N||F",
+        "P|2",
+        "O|1||^^S-2^M",
+        "R|1|^^^^WBC|2|%||N||F",
+        "L|1|N",
+    )
     found = observations(converted("sysmex-xn", body))
     assert "subject" in found["HGB"]
     assert "subject" not in found["WBC"]
@@ -267,7 +304,11 @@ def test_oxygen_saturation_has_both_codes_that_the_profile_of_vital_signs_asks_f
 # ---- the whole --------------------------------------------------------------------------------------------------------
 def test_every_resource_of_every_profile_passes_the_independent_validator():
     fhir_oracle.need()
-    found = [converted(name, body, origin=origin) for name, body in [*BODIES.items(), *QUALITY.items()] for origin in (ORIGIN, None)]
+    found = [
+        converted(name, body, origin=origin)
+        for name, body in [*BODIES.items(), *QUALITY.items()]
+        for origin in (ORIGIN, None)
+    ]
     texts = [json.dumps(entry["resource"]) for each in found for entry in json.loads(each.json())["entry"]]
     errors = [(text[:200], said) for text, said in zip(texts, fhir_oracle.errors_of(texts), strict=True) if said]
     assert errors == []
@@ -294,7 +335,9 @@ def _filled(name: str, letters: str, fields: int) -> tuple[bytes, list[str]]:
     for letter in letters:
         record = [letter, "1", *(f"{word()}^{word()}^{word()}\\{word()}" for _ in range(fields))]
         records.append("|".join(record))
-    return astm("H|\\^&|" + "|".join(["", "", f"{word()}^{word()}^{word()}", *(word() for _ in range(9))]), *records, "L|1|N"), words
+    return astm(
+        "H|\\^&|" + "|".join(["", "", f"{word()}^{word()}^{word()}", *(word() for _ in range(9))]), *records, "L|1|N"
+    ), words
 
 
 @pytest.mark.parametrize("name", ["sysmex-xn", "roche-cobas-c111", "snibe-maglumi", "cepheid-genexpert"])
@@ -316,8 +359,19 @@ def test_no_value_of_a_devices_message_is_lost_without_being_listed(name):
         return words[-1]
 
     lines = ["MSH|^~\\&|" + "|".join(word() for _ in range(4)) + "|20261122101530||ORU^R01|1|P|2.5.1"]
-    for segment, count in (("PID", 30), ("PV1", 10), ("ORC", 12), ("OBR", 40), ("NTE", 3), ("OBX", 18), ("NTE", 3), ("OBX", 18), ("SPM", 20), ("ZZZ", 4)):
-        fields = [f"{word()}^{word()}^{word()}^{word()}~{word()}" for _ in range(count)]
+    for segment, count in (
+        ("PID", 30),
+        ("PV1", 10),
+        ("ORC", 12),
+        ("OBR", 40),
+        ("NTE", 3),
+        ("OBX", 18),
+        ("NTE", 3),
+        ("OBX", 18),
+        ("SPM", 20),
+        ("ZZZ", 4),
+    ):
+        fields = ["1", *(f"{word()}^{word()}^{word()}^{word()}~{word()}" for _ in range(count))]
         if segment == "OBX":
             fields[1] = "ST"
         lines.append(f"{segment}|" + "|".join(fields))
@@ -342,7 +396,9 @@ def test_damaged_bodies_are_converted_or_refused_and_nothing_else(name):
                 case 1:
                     del spoilt[at : at + rng.randrange(1, 30)]
                 case 2:
-                    spoilt[at:at] = rng.choice((b"|", b"^", b"\\", b"\r", b"{", b"[", b'"', b"<", b"\x00", b"-", b"9" * 30, b"\xff"))
+                    spoilt[at:at] = rng.choice(
+                        (b"|", b"^", b"\\", b"\r", b"{", b"[", b'"', b"<", b"\x00", b"-", b"9" * 30, b"\xff")
+                    )
                 case 3:
                     spoilt[at:at] = spoilt[at : at + rng.randrange(1, 60)]
             if not spoilt:

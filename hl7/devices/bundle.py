@@ -24,7 +24,10 @@ def provenance_of(ctx: Context, origin: Origin | None, what: str, sent: str) -> 
         "recorded": recorded,
         "activity": {"text": what},
         "agent": [
-            {"type": {"coding": [{"system": _PARTICIPANT, "code": "assembler"}]}, "who": {"display": f"Wasl converter {VERSION}"}}
+            {
+                "type": {"coding": [{"system": _PARTICIPANT, "code": "assembler"}]},
+                "who": {"display": f"Wasl converter {VERSION}"},
+            }
         ],
         "entity": [{"role": "source", "what": source}],
     }

@@ -20,6 +20,7 @@ _NAMED: Final = {
 _NAME: Final = re.compile(rb"[<\[](" + b"|".join(_NAMED) + rb")[>\]]")
 _MESSAGE: Final = re.compile(rb"[\r\n]+(?=MSH.)")
 _HEADER: Final = re.compile(rb"[\r\n]+(?=H[^A-Za-z0-9\s][^A-Za-z0-9\s])")
+_JSON: Final = re.compile(rb"[\[{]")
 _ROOT_END: Final = re.compile(rb"</([A-Z]{3}\.R\d\d)\s*>")
 
 
@@ -75,14 +76,17 @@ def _astm(data: bytes, profile: Profile, frames: list[str]) -> Iterator[bytes]:
             frames.append(f"records without frames, {len(body)} bytes")
             yield body.replace(b"\r\n", b"\r").replace(b"\n", b"\r")
         return
-    reader = FrameReader(int(profile.link.get("frame_text_bytes_max", TEXT_LIS01)), has_lf=profile.link.get("frame_end", "crlf") == "crlf")
+    reader = FrameReader(
+        int(profile.link.get("frame_text_bytes_max", TEXT_LIS01)),
+        has_lf=profile.link.get("frame_end", "crlf") == "crlf",
+    )
     for transfer in re.split(rb"[\x04\x05]", data):
-        yield from _transfer(transfer, reader, profile, frames)
+        yield from _transfer(transfer, reader, frames)
     if not data.rstrip(b"\r\n\x06").endswith(bytes([EOT])):
         frames.append("the capture does not end with EOT")
 
 
-def _transfer(data: bytes, reader: FrameReader, profile: Profile, frames: list[str]) -> Iterator[bytes]:
+def _transfer(data: bytes, reader: FrameReader, frames: list[str]) -> Iterator[bytes]:
     """Yield the messages of the frames between ENQ and EOT."""
     buffer = bytearray(data)
     assembly = Assembly(message_bytes_max=BYTES_MAX, needs_terminator=False)
@@ -101,7 +105,9 @@ def _transfer(data: bytes, reader: FrameReader, profile: Profile, frames: list[s
             frames.append(f"frame {frame.number} once more: left out")
         else:
             last = raw
-            frames.append(f"frame {frame.number}, {len(frame.text)} bytes, sum right" + ("" if frame.is_end else ", goes on"))
+            frames.append(
+                f"frame {frame.number}, {len(frame.text)} bytes, sum right" + ("" if frame.is_end else ", goes on")
+            )
             yield from _taken(assembly, frame.text, frames, is_end=frame.is_end)
     left = assembly.finish(is_over=True)
     if left is not None:
@@ -120,7 +126,10 @@ def _taken(assembly: Assembly, text: bytes, frames: list[str], *, is_end: bool) 
 
 def _whole(parts: list[Part], frames: list[str]) -> Iterator[bytes]:
     for part in parts:
-        frames.append(f"a message of {len(part.body)} bytes" + ("" if part.is_whole else ", cut off: a feed keeps it as incomplete"))
+        frames.append(
+            f"a message of {len(part.body)} bytes"
+            + ("" if part.is_whole else ", cut off: a feed keeps it as incomplete")
+        )
         yield part.body
 
 
@@ -133,7 +142,7 @@ def _hl7(data: bytes, frames: list[str]) -> Iterator[bytes]:
         bare = bare.replace(b"\n", b"\r")
     for body in _MESSAGE.split(bare.lstrip(b"\r\n \t")):
         if body.startswith(b"MSH") and b"MSA|" not in body[:400]:  # what the host answered is no result
-            yield body
+            yield body.rstrip(b"\r\n") + b"\r"
 
 
 def _xml(data: bytes, frames: list[str]) -> Iterator[bytes]:
@@ -142,7 +151,9 @@ def _xml(data: bytes, frames: list[str]) -> Iterator[bytes]:
         body = data[start : match.end()].lstrip()
         start = match.end()
         name = match[1].decode("ascii")
-        frames.append(f"{name}, {len(body)} bytes" + ("" if name.startswith("OBS") else ": part of the conversation, no result"))
+        frames.append(
+            f"{name}, {len(body)} bytes" + ("" if name.startswith("OBS") else ": part of the conversation, no result")
+        )
         if name.startswith("OBS"):
             yield body
     if data[start:].strip():
@@ -152,11 +163,13 @@ def _xml(data: bytes, frames: list[str]) -> Iterator[bytes]:
 def _json(data: bytes, frames: list[str]) -> Iterator[bytes]:
     """One document, or one in each line, as `mosquitto_sub` writes them; a topic before it (-v) is left away."""
     lines = [line for line in data.splitlines() if line.strip()]
-    starts = [min((at for mark in b"{[" if (at := line.find(mark)) >= 0), default=-1) for line in lines]
-    if len(lines) > 1 and all(at >= 0 and line.rstrip().endswith((b"}", b"]")) for line, at in zip(lines, starts, strict=True)):
+    starts = [found.start() if (found := _JSON.search(line)) else -1 for line in lines]
+    if len(lines) > 1 and all(
+        at >= 0 and line.rstrip().endswith((b"}", b"]")) for line, at in zip(lines, starts, strict=True)
+    ):
         frames.append(f"{len(lines)} payloads, one a line")
         yield from (line[at:] for line, at in zip(lines, starts, strict=True))
     else:
         frames.append(f"a payload of {len(data)} bytes")
-        at = starts[0] if lines and 0 < starts[0] else 0
+        at = starts[0] if lines and starts[0] > 0 else 0
         yield data.lstrip()[at:]

@@ -19,8 +19,28 @@ RELATIVE: Final = "time is relative to the arrival: the result has no time of it
 RELATIVE_S_MAX: Final = 1 << 28  # RFC 8428 4.5.3: below it, relative to now
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO: Final = {"s": 1_000_000, "ms": 1000, "us": 1}
-_WORDS: Final = ("code", "code_text", "code_system", "value", "unit", "range", "flags", "status", "at", "operator", "instrument", "comment")
-_ITEM: Final = {"code": ("code", "name"), "value": ("value",), "unit": ("unit",), "at": ("time", "at"), "status": ("status",), "flags": ("flags",)}
+_WORDS: Final = (
+    "code",
+    "code_text",
+    "code_system",
+    "value",
+    "unit",
+    "range",
+    "flags",
+    "status",
+    "at",
+    "operator",
+    "instrument",
+    "comment",
+)
+_ITEM: Final = {
+    "code": ("code", "name"),
+    "value": ("value",),
+    "unit": ("unit",),
+    "at": ("time", "at"),
+    "status": ("status",),
+    "flags": ("flags",),
+}
 
 
 def from_json(body: bytes, profile: Profile) -> Readings:
@@ -185,7 +205,9 @@ def instant_of(text: str, unit: str) -> str:
     micro = int(whole) * scale + int((fraction + "0" * 6)[:6]) * scale // 1_000_000
     if not 0 <= micro < 1 << 53:
         return text
-    made = (_FIRST + timedelta(microseconds=micro)).isoformat(timespec="milliseconds" if micro % 1_000_000 else "seconds")
+    made = (_FIRST + timedelta(microseconds=micro)).isoformat(
+        timespec="milliseconds" if micro % 1_000_000 else "seconds"
+    )
     return made.replace("+00:00", "Z")
 
 
@@ -202,14 +224,23 @@ def from_senml(body: bytes, profile: Profile) -> Readings:
     found, sample = Readings(), Sample(place="pack")
     for at, record in enumerate(pack):
         base |= {name: value for name, value in record.items() if name.startswith("b")}
-        found.left += [Unmapped(f"/{at}/{name}", NOT_MAPPED, text_of(record[name])) for name in record if name not in _SENML or name in {"vd", "s", "bs", "bv", "ut"}]
+        found.left += [
+            Unmapped(f"/{at}/{name}", NOT_MAPPED, text_of(record[name]))
+            for name in record
+            if name not in _SENML or name in {"vd", "s", "bs", "bv", "ut"}
+        ]
         if not {"v", "vs", "vb"} & record.keys():
             continue
         prefix, name = text_of(base.get("bn")), text_of(record.get("n"))
         when, note = _senml_time(base.get("bt"), record.get("t"))
         value = next(text_of(record[each]) for each in ("v", "vs", "vb") if each in record)
         made = Reading(
-            place=f"/{at}", code=name or prefix, value=value, unit=text_of(record.get("u")) or text_of(base.get("bu")), at=when, status=profile.status_default
+            place=f"/{at}",
+            code=name or prefix,
+            value=value,
+            unit=text_of(record.get("u")) or text_of(base.get("bu")),
+            at=when,
+            status=profile.status_default,
         )
         made.notes += [note] if note else []
         found.sender = found.sender or prefix
@@ -243,7 +274,9 @@ def from_sparkplug(body: bytes, profile: Profile) -> Readings:
         if not isinstance(metric, dict) or not text_of(metric.get("name")):
             found.left.append(Unmapped(place, "a metric without a name (an alias of an earlier birth)", ""))
             continue
-        made = Reading(place=place, code=text_of(metric["name"]), value=text_of(metric.get("value")), status=profile.status_default)
+        made = Reading(
+            place=place, code=text_of(metric["name"]), value=text_of(metric.get("value")), status=profile.status_default
+        )
         made.at = instant_of(text_of(metric.get("timestamp")), "ms")
         if metric.get("is_null") is True or metric.get("isNull") is True:
             made.none = "unknown"

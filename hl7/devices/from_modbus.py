@@ -8,15 +8,18 @@ from typing import Any, Final
 
 from hl7.convert.json_text import Number
 from hl7.convert.result import Unmapped
-from hl7.devices.json_body import whole_number
 from hl7.devices.json_body import load as load_json
+from hl7.devices.json_body import whole_number
 from hl7.devices.profile import Point, Profile
 from hl7.devices.readings import NoReadings, Reading, Readings, Sample
 from hl7.devices.values import sfloat, shifted
 
 NO_POINT: Final = "no point of the profile reads it"
 HALF: Final = "the poll holds only a part of this point's registers"
-_USED: Final = {"v", "point", "unit", "function", "address", "registers", "boot", "sequence", "wall_us", "monotonic_us", "took_us", "late_us", "quality", "profile", "as", "stepped_us"}  # fmt: skip
+_USED: Final = frozenset(
+    ("v", "point", "unit", "function", "address", "registers", "boot", "sequence", "wall_us", "monotonic_us", "took_us")
+    + ("late_us", "stepped_us", "quality", "profile", "as")
+)
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SIGNED: Final = {"int16": 16, "int32": 32}
 
@@ -46,7 +49,9 @@ def from_modbus(body: bytes, profile: Profile) -> Readings:
             sample.readings.append(_reading(point, taken, place, document))
         read |= set(range(first, first + len(taken)))
     found.left += [
-        Unmapped(f"registers[{address + at}]", NO_POINT, str(each)) for at, each in enumerate(registers) if at not in read
+        Unmapped(f"registers[{address + at}]", NO_POINT, str(each))
+        for at, each in enumerate(registers)
+        if at not in read
     ]
     found.left += [Unmapped(name, "not known in a poll", str(document[name])) for name in document if name not in _USED]
     if not sample.readings:
@@ -85,7 +90,11 @@ def _float(raw: int) -> tuple[str, str]:
         return "", "not-a-number"
     if math.isinf(value):
         return "", "negative-infinity" if value < 0 else "positive-infinity"
-    short = next(text for digits in range(6, 10) if struct.pack(">f", float(text := f"{value:.{digits}g}")) == struct.pack(">I", raw))
+    short = next(
+        text
+        for digits in range(6, 10)
+        if struct.pack(">f", float(text := f"{value:.{digits}g}")) == struct.pack(">I", raw)
+    )
     return short, ""
 
 

@@ -15,6 +15,8 @@ _ROLES: Final = {  # POCT1-A2 table of SVC.role_cd: what is no patient's
     "PRF": "proficiency test",
 }  # fmt: skip
 _STATUS: Final = {"A": "F", "R": "X", "D": "X"}  # OBS.status_cd: accepted, rejected, discarded
+_NULL: Final = {"NA": "not-applicable"}  # HL7 v3's null flavours, of which only this says more than "no value"
+_PERSON: Final = frozenset(("PT.patient_id", "PT.name", "PT.birth_date", "PT.gender_cd"))
 _SAMPLE: Final = {
     "SVC.observation_dttm": "at", "ORD.order_id": "order", "ORD.sample_id": "number", "ORD.universal_service_id": "panel",
     "SPC.specimen_dttm": "collected_at", "SPC.type_cd": "specimen", "SPC.source_cd": "specimen",
@@ -23,7 +25,15 @@ _SAMPLE: Final = {
 _HEAD: Final = {
     "HDR.creation_dttm": "sent_at", "DEV.device_id": "sender", "DEV.serial_id": "serial_number", "DEV.sw_version": "software",
 }  # fmt: skip
-_USED: Final = {"HDR.control_id", "HDR.version_id", "HDR.message_type", "SVC.sequence_nbr", "SVC.reason_cd", "SVC.role_cd", "OBS.status_cd"}
+_USED: Final = {
+    "HDR.control_id",
+    "HDR.version_id",
+    "HDR.message_type",
+    "SVC.sequence_nbr",
+    "SVC.reason_cd",
+    "SVC.role_cd",
+    "OBS.status_cd",
+}
 
 
 def from_poct1a(body: bytes, profile: Profile) -> Readings:
@@ -97,50 +107,54 @@ class _Follower:
         value = attributes.get("V", "")
         if name in _HEAD:
             setattr(self._found, _HEAD[name], value)
-        elif name.startswith("PT.") and name in {"PT.patient_id", "PT.name", "PT.birth_date", "PT.gender_cd"}:
-            if value:
-                self._person[name] = value
         elif name == "OPR.operator_id":
             self._operator = value
-        elif name == "SVC.role_cd" and self._sample is not None:
-            self._sample.quality = _ROLES.get(value, "" if value == "OBS" else f"role {value}")
-        elif name in _SAMPLE and self._sample is not None:
-            if value and getattr(self._sample, _SAMPLE[name]):
-                self._left(name, value)
-            elif value:
-                setattr(self._sample, _SAMPLE[name], value)
         elif name == "NTE.text":
             notes = self._reading.notes if self._reading else self._sample.notes if self._sample else self._found.notes
             notes.append(value)
-        elif not self._of_reading(name, attributes) and name not in _USED and value:
+        elif value and name in _PERSON:
+            self._person[name] = value
+        elif (
+            not self._of_sample(name, value) and not self._of_reading(name, attributes) and name not in _USED and value
+        ):
             self._left(name, value)
+
+    def _of_sample(self, name: str, value: str) -> bool:
+        """Take what is said of a sample; False where it is nothing that is known, or is said twice."""
+        made = self._sample
+        if made is None:
+            return False
+        if name == "SVC.role_cd":
+            made.quality = _ROLES.get(value, "" if value == "OBS" else f"role {value}")
+        elif name in _SAMPLE and not getattr(made, _SAMPLE[name]):
+            setattr(made, _SAMPLE[name], value)
+        else:
+            return False
+        return True
 
     def _of_reading(self, name: str, attributes: Mapping[str, str]) -> bool:
         """Take what an observation says of itself; False where it is nothing that is known."""
         made, value = self._reading, attributes.get("V", "")
-        if made is None or not name.startswith("OBS."):
+        if made is None:
             return False
-        if name == "OBS.observation_id":
-            made.code, made.system, made.text = value, attributes.get("SN", ""), attributes.get("DN", "")
-        elif name == "OBS.value":
-            made.value, made.unit = value, attributes.get("U", "")
-            if nul := attributes.get("NULL", ""):
-                made.none = {"NA": "not-applicable", "NASK": "unknown"}.get(nul, "unknown")
-        elif name == "OBS.qualitative_value":
-            if made.value:
-                self._left(name, value)
-            else:
+        match name:
+            case "OBS.observation_id":
+                made.code, made.system, made.text = value, attributes.get("SN", ""), attributes.get("DN", "")
+            case "OBS.value":
+                made.value, made.unit = value, attributes.get("U", "")
+                made.none = _NULL.get(attributes["NULL"], "unknown") if attributes.get("NULL") else ""
+            case "OBS.qualitative_value" if not made.value:
                 made.value = attributes.get("DN") or value
-        elif name == "OBS.status_cd":
-            made.status = _STATUS.get(value, value)
-        elif name == "OBS.interpretation_cd":
-            made.flags = (*made.flags, *value.split())
-        elif name == "OBS.normal_lo-hi_limit":
-            made.range = _limits(value)
-        elif name == "OBS.observation_dttm":
-            made.at = value
-        else:
-            return False
+            case "OBS.status_cd":
+                made.status = _STATUS.get(value, value)
+            case "OBS.interpretation_cd":
+                made.flags = (*made.flags, *value.split())
+            case "OBS.normal_lo-hi_limit":
+                made.range = _limits(value)
+            case "OBS.observation_dttm":
+                made.at = value
+            case _:
+                return False
         return True
 
     def _end(self) -> None:
@@ -149,7 +163,13 @@ class _Follower:
         if sample is None:
             return
         person, self._person = self._person, {}
-        name: tuple[str, ...] = (person.get("FAM", ""), person.get("GIV", ""), person.get("MID", ""), person.get("SFX", ""), person.get("PFX", ""))
+        name: tuple[str, ...] = (
+            person.get("FAM", ""),
+            person.get("GIV", ""),
+            person.get("MID", ""),
+            person.get("SFX", ""),
+            person.get("PFX", ""),
+        )
         if not any(name) and person.get("PT.name"):
             name = (person["PT.name"],)
         if person:

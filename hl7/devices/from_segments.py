@@ -57,8 +57,10 @@ def _astm_lines(records: Records, charset: str) -> tuple[list[Segment], bool]:
     if len(records) > LINES_MAX:
         raise NoReadings(f"{len(records)} records, {LINES_MAX} at most")
     marks = records.delimiters
-    field, repeat, component, escape = (mark.decode("latin-1") for mark in marks)
-    separators = Separators(field=marks.field[0], component=marks.component[0], repetition=marks.repeat[0], escape=marks.escape[0])
+    field, repeat, component, _ = (mark.decode("latin-1") for mark in marks)
+    separators = Separators(
+        field=marks.field[0], component=marks.component[0], repetition=marks.repeat[0], escape=marks.escape[0]
+    )
     dialect = Dialect(component, repeat, "\x00", unescaper(separators, charset))
     counted: dict[str, int] = {}
     found = []
@@ -172,8 +174,9 @@ class _Walk:
             birth_date=self._text("birth_date"), sex=self._text("sex"),
         )  # fmt: skip
 
-    def _begin(self, line: Segment) -> None:
-        self._sample = self._last = Sample(place=line.where, person=self._person, notes=[*self._waiting])
+    def _begin(self, line: Segment) -> Sample:
+        made = self._sample = self._last = Sample(place=line.where, person=self._person, notes=[*self._waiting])
+        return made
 
     def _close(self) -> None:
         """Ask what a sample's own lines say, now that all of them are there."""
@@ -183,7 +186,7 @@ class _Walk:
         sample.number = self._text("sample")
         sample.order = self._text("order")
         sample.panel, sample.panel_text = self._panel()
-        sample.panel_system = self._text("panel_system")
+        sample.panel_system = self._text("panel_system") if sample.panel else ""
         sample.specimen = self._text("specimen")
         sample.collected_at, sample.received_at = self._text("collected_at"), self._text("received_at")
         sample.status = self._text("report_status")
@@ -200,9 +203,7 @@ class _Walk:
         return (self._read(place) if place else ""), self._text("panel_text")
 
     def _result(self, line: Segment) -> None:
-        if self._sample is None:  # a result without an order: legal in both languages
-            self._begin(line)
-        assert self._sample is not None
+        sample = self._sample or self._begin(line)  # a result without an order is legal in both languages
         kind = self._text("value_type")
         code = self._text("code")
         if kind in _ATTACHED:
@@ -221,7 +222,7 @@ class _Walk:
             at=self._text("at"), operator=self._text("operator"), instrument=self._text("instrument"),
         )  # fmt: skip
         self._value(reading, kind)
-        self._sample.readings.append(reading)
+        sample.readings.append(reading)
         self._last = reading
 
     def _unit(self) -> tuple[str, str]:
@@ -331,4 +332,6 @@ def _left(line: Segment) -> list[Unmapped]:
     if whole is None and line.name not in {*_USED, "MSH", "PID", "OBR", "OBX", "NTE", "SPM", "SAC", "ORC"}:
         whole = NOT_RESULT
     found = ((path, text) for path, text in line.unread() if path != f"{line.where}-1")
-    return [Unmapped(path, whole or (OF_MESSAGE if _ENVELOPE.fullmatch(path) else NOT_MAPPED), text) for path, text in found]
+    return [
+        Unmapped(path, whole or (OF_MESSAGE if _ENVELOPE.fullmatch(path) else NOT_MAPPED), text) for path, text in found
+    ]

@@ -11,13 +11,17 @@ from hl7.devices.profile import Profile
 from hl7.devices.readings import NOBODY, NoReadings, Person, Reading, Readings, Sample
 
 LINES_MAX: Final = 50_000  # a logger's year of one value every ten minutes
-LINE_CHARACTERS_MAX: Final = 2000  # a printed line has 80, a row of a plate reader 1,500; a pattern's time grows with it
+LINE_CHARACTERS_MAX: Final = (
+    2000  # a printed line has 80, a row of a plate reader 1,500; a pattern's time grows with it
+)
 NO_PATTERN: Final = "no pattern of the profile matches the line"
 NO_COLUMN: Final = "no field of the profile names this column"
 NO_NUMBER_OF_FIELDS: Final = "the row has other columns than the heading"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
 _HEAD: Final = ("sender", "serial_number", "software", "sent_at")
-_SAMPLE: Final = {"sample": "number", "order": "order", "panel": "panel", "specimen": "specimen", "collected_at": "collected_at", "received_at": "received_at", "at": "at"}  # fmt: skip
+_SAMPLE: Final = {"sample": "number"} | {
+    word: word for word in ("order", "panel", "specimen", "collected_at", "received_at", "at")
+}
 _PERSON: Final = ("patient_id", "patient_name", "birth_date", "sex")
 _RESULT: Final = ("code", "code_text", "value", "unit", "range", "flags", "status", "operator", "instrument", "comment")
 
@@ -128,8 +132,12 @@ def from_csv(body: bytes, profile: Profile) -> Readings:
         raise NoReadings(f"{len(table)} rows, {LINES_MAX} at most")
     heading = [each.strip() for each in (profile.columns or (table[0][1] if table else ()))]
     word_of = {column: word for word, columns in profile.fields.items() for column in columns}
-    if not any(profile.targets(name) or name in profile.implied_units or word_of.get(name) == "value" for name in heading):
-        raise NoReadings("no column is a result: name them in [codes] or fields.value; the columns are " + ", ".join(heading)[:300])
+    if not any(
+        profile.targets(name) or name in profile.implied_units or word_of.get(name) == "value" for name in heading
+    ):
+        raise NoReadings(
+            "no column is a result: name them in [codes] or fields.value; the columns are " + ", ".join(heading)[:300]
+        )
     samples: dict[tuple[str, ...], Sample] = {}
     for number, row in table if profile.columns else table[1:]:
         place = f"row {number}"
@@ -145,7 +153,12 @@ def from_csv(body: bytes, profile: Profile) -> Readings:
 
 
 def _row(
-    place: str, cells: Mapping[str, str], word_of: Mapping[str, str], profile: Profile, found: Readings, samples: dict[tuple[str, ...], Sample]
+    place: str,
+    cells: Mapping[str, str],
+    word_of: Mapping[str, str],
+    profile: Profile,
+    found: Readings,
+    samples: dict[tuple[str, ...], Sample],
 ) -> None:
     facts = {word_of[column]: text for column, text in cells.items() if column in word_of and text}
     rest = {word: text for word, text in facts.items() if word not in _RESULT}

@@ -16,7 +16,9 @@ def load(body: bytes) -> Any:
     if body.count(b",") + body.count(b"[") + body.count(b"{") > VALUES_MAX:
         raise NoReadings(f"more than {VALUES_MAX} values")
     try:
-        value = json.loads(body.removeprefix(b"\xef\xbb\xbf").decode(), parse_float=Number, parse_int=Number, parse_constant=str)
+        value = json.loads(
+            body.removeprefix(b"\xef\xbb\xbf").decode(), parse_float=Number, parse_int=Number, parse_constant=str
+        )
     except UnicodeDecodeError as error:
         raise NoReadings(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:

@@ -98,8 +98,7 @@ class Observations:
             body["interpretation"] = found
         if reading.range:
             body["referenceRange"] = [reference_range(reading.range, value.ucum, reading.unit)]
-        if reading.instrument:
-            body["extension"] = [{"url": "urn:wasl:device:part", "valueString": reading.instrument}]
+        _extend(body, reading)
         if "valueQuantity" not in value.elements and reading.unit:
             notes.append(f"unit: {reading.unit}")
         if notes:
@@ -189,6 +188,7 @@ class Observations:
                 made["interpretation"] = found
             if reading.range:
                 made["referenceRange"] = [reference_range(reading.range, value.ucum, reading.unit)]
+            _extend(made, reading)
             components.append(made)
             notes += reading.notes
         body["status"] = _least({self._status(each) for each in panel})
@@ -198,6 +198,14 @@ class Observations:
 
     def _lose(self, reading: Reading, reason: str, text: str) -> None:
         self._unmapped.append(Unmapped(reading.place, reason, text))
+
+
+def _extend(body: Json, reading: Reading) -> None:
+    """Add which part of the device measured, as it names it, and the reading's place in its own order (OBX-4)."""
+    parts = [("part", reading.instrument), ("sub-id", reading.sub_id)]
+    found = [{"url": f"urn:wasl:device:{name}", "valueString": text} for name, text in parts if text]
+    if found:
+        body["extension"] = found
 
 
 def _least(states: set[str]) -> str:

@@ -43,7 +43,9 @@ FIELDS: Final = frozenset(
     | {"results", "sequence"}
 )
 
-_PLACE: Final = re.compile(r"([A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?)(\+[A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?){0,3}")
+_PLACE: Final = re.compile(
+    r"([A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?)(\+[A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?){0,3}"
+)
 _BODY_TEMPERATURE: Final = "8310-5"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ZONE: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d|[A-Za-z_]+(/[A-Za-z0-9_+-]+){1,2}|UTC")
@@ -176,11 +178,16 @@ def _check(profile: Profile) -> None:
         places += [(f"{key}.where", rule.where) for key in ("quality", "ignored") for rule in getattr(profile, key)]
         for key, place in places:
             if not _PLACE.fullmatch(place) and (key.startswith("fields") or place not in FIELDS):
-                raise ProfileProblem(key, f"{place!r} is no place: write R-4 or R-3.4, record, field and component; several as one: R-3.2+R-3.7")
+                raise ProfileProblem(
+                    key,
+                    f"{place!r} is no place: write R-4 or R-3.4, record, field and component; several as one: R-3.2+R-3.7",
+                )
     if profile.device.subject != "patient":
         for name in {*profile.codes, *profile.by_unit}:
             if any(_BODY_TEMPERATURE in each.codes for each in profile.targets(name)):
-                raise ProfileProblem(f"codes.{name}", f"{_BODY_TEMPERATURE} is a body's temperature, and the subject is no patient")
+                raise ProfileProblem(
+                    f"codes.{name}", f"{_BODY_TEMPERATURE} is a body's temperature, and the subject is no patient"
+                )
 
 
 def _profile(name: str, keys: Keys) -> Profile:
@@ -321,7 +328,10 @@ def is_loinc(code: str) -> bool:
     return total % 10 == 0
 
 
-REASONS: Final = ("unknown", "not-performed", "not-applicable", "error", "unsupported", "not-a-number", "negative-infinity", "positive-infinity", "temp-unknown")  # fmt: skip
+REASONS: Final = (
+    *("unknown", "temp-unknown", "not-performed", "not-applicable", "unsupported", "error"),
+    *("not-a-number", "negative-infinity", "positive-infinity"),
+)  # of FHIR's data-absent-reason, what a device can mean
 
 
 def _no_value(keys: Keys) -> Mapping[str, str]:

@@ -25,16 +25,21 @@ INVENTED: Final = "the profile says that the instrument invents such numbers: it
 OF_QUALITY: Final = "the sample is a quality control: it has no patient, no report"
 NO_REPORT: Final = "a monitor's or a fridge's values make no report"
 NO_SYSTEM: Final = "the number's authority is not known: set patient_system in the profile"
-_QUALITY_TAG: Final = {"system": "urn:wasl:device", "code": "quality-control", "display": "Quality control: about no patient"}
+_QUALITY_TAG: Final = {
+    "system": "urn:wasl:device",
+    "code": "quality-control",
+    "display": "Quality control: about no patient",
+}
 _SEX: Final = code_map("gender").codes
 _PLACER: Final = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "PLAC"}]}
-_REPORT_STATUS: Final = {"F": "final", "P": "preliminary", "C": "corrected", "X": "cancelled", "I": "registered", "S": "partial", "R": "partial", "A": "partial", "O": "registered"}  # fmt: skip
+_REPORT_STATUS: Final = {
+    "F": "final", "P": "preliminary", "C": "corrected", "X": "cancelled", "I": "registered", "O": "registered", "S": "partial", "R": "partial",
+    "A": "partial",
+}  # fmt: skip
 _LABORATORY: Final = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "LAB"}]}
 
 
-def convert(
-    body: bytes, profile: Profile, settings: Settings | None = None, origin: Origin | None = None
-) -> Converted:
+def convert(body: bytes, profile: Profile, settings: Settings | None = None, origin: Origin | None = None) -> Converted:
     """Convert what a device sent; CannotConvert where no result can be read in it."""
     settings = settings or Settings()
     if len(body) > BYTES_MAX:
@@ -109,7 +114,9 @@ class _Conversion:
             return
         subject = self._subject(sample, device)
         if sample.quality:
-            self._notes.append(f"{sample.place}: quality control ({sample.quality}): about the device, no report, no patient")
+            self._notes.append(
+                f"{sample.place}: quality control ({sample.quality}): about the device, no report, no patient"
+            )
         is_report = self._profile.device.category == "laboratory" and not sample.quality
         specimen = self._specimen(sample, subject) if is_report else None
         order = self._order(sample, subject) if is_report else None
@@ -131,7 +138,17 @@ class _Conversion:
         rest = []
         if not is_report:
             reason = OF_QUALITY if sample.quality else NO_REPORT
-            rest = [(reason, each) for each in (sample.panel, sample.panel_text, sample.status, *sample.notes, sample.order)]
+            rest = [
+                (reason, each)
+                for each in (
+                    sample.panel,
+                    sample.panel_text,
+                    sample.panel_system,
+                    sample.status,
+                    *sample.notes,
+                    sample.order,
+                )
+            ]
             rest += [(reason, each) for each in (sample.number, sample.specimen)]
         elif sample.status not in {"", *_REPORT_STATUS}:
             rest.append(("status is not in the table", sample.status))
@@ -252,14 +269,21 @@ class _Conversion:
         return made
 
     def _report(
-        self, sample: Sample, subject: Resource | None, specimen: Resource | None, order: Resource | None, made: list[Resource]
+        self,
+        sample: Sample,
+        subject: Resource | None,
+        specimen: Resource | None,
+        order: Resource | None,
+        made: list[Resource],
     ) -> None:
         report = self._draft.begin("DiagnosticReport")
         report.body |= {"status": _report_status(sample, made), "category": [_LABORATORY]}
         code: Json = {"code": sample.panel} if sample.panel else {}
         if sample.panel_system and code:
             code["system"] = self._ctx.coding_system(sample.panel_system)
-        report.body["code"] = ({"coding": [code]} if code else {}) | {"text": sample.panel_text or sample.panel or self._profile.title}
+        report.body["code"] = ({"coding": [code]} if code else {}) | {
+            "text": sample.panel_text or sample.panel or self._profile.title
+        }
         if subject is not None:
             report.body["subject"] = subject.reference
         if order is not None:

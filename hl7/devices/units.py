@@ -11,8 +11,10 @@ UCUM: Final = "http://unitsofmeasure.org"
 
 _TABLE: Final = """
 %               % percent PERCENT MDC_DIM_PERCENT
-10*3/uL         10*3/uL 10^3/uL 10^3/µL 10^3/μL 10*3/µL 10E3/uL x10^3/uL X10^3/uL x10(3)/uL 10³/uL 10³/µL K/uL K/µL K/UL k/uL 10e3/µL 10^3/mm3 10^3/mm³ 10*3/mm3 x10^3/µL
-10*6/uL         10*6/uL 10^6/uL 10^6/µL 10^6/μL 10*6/µL 10E6/uL x10^6/uL X10^6/uL x10(6)/uL 10⁶/uL 10⁶/µL M/uL M/µL M/UL 10e6/µL 10^6/mm3 10^6/mm³ 10*6/mm3 x10^6/µL
+10*3/uL         10*3/uL 10^3/uL 10^3/µL 10^3/μL 10*3/µL 10E3/uL x10^3/uL X10^3/uL x10(3)/uL 10³/uL
+10*3/uL         10³/µL K/uL K/µL K/UL k/uL 10e3/µL 10^3/mm3 10^3/mm³ 10*3/mm3 x10^3/µL
+10*6/uL         10*6/uL 10^6/uL 10^6/µL 10^6/μL 10*6/µL 10E6/uL x10^6/uL X10^6/uL x10(6)/uL
+10*6/uL         10⁶/uL 10⁶/µL M/uL M/µL M/UL 10e6/µL 10^6/mm3 10^6/mm³ 10*6/mm3 x10^6/µL
 10*9/L          10*9/L 10^9/L 10E9/L x10^9/L X10^9/L 10⁹/L x10⁹/L x10*9/L x10(9)/L 10e9/L
 10*12/L         10*12/L 10^12/L 10E12/L x10^12/L X10^12/L 10¹²/L x10*12/L x10(12)/L 10e12/L
 g/dL            g/dL g/dl G/DL gm/dL g%

@@ -26,7 +26,13 @@ NO_VALUE: Final = {
 }  # fmt: skip
 
 # IEEE 11073-20601 SFLOAT: mantissas that are no numbers; 0x0801 is reserved
-SFLOAT: Final = {0x07FF: "not-a-number", 0x0800: "unknown", 0x07FE: "positive-infinity", 0x0802: "negative-infinity", 0x0801: "unsupported"}
+SFLOAT: Final = {
+    0x07FF: "not-a-number",
+    0x0800: "unknown",
+    0x07FE: "positive-infinity",
+    0x0802: "negative-infinity",
+    0x0801: "unsupported",
+}
 
 _SIGN: Final = re.compile(r"(<=|>=|=<|=>|<|>|≤|≥)\s*(?=[0-9.,+-])")
 _SAME: Final = {"=<": "<=", "=>": ">=", "≤": "<=", "≥": ">="}
@@ -91,7 +97,9 @@ def absent(reason: str, text: str) -> Json:
 
 def _coded(coded: tuple[str, str, str]) -> Json:
     code, text, system = coded
-    coding: Json = ({"system": system} if system else {}) | ({"code": code} if code else {}) | ({"display": text} if text else {})
+    coding: Json = (
+        ({"system": system} if system else {}) | ({"code": code} if code else {}) | ({"display": text} if text else {})
+    )
     return {"valueCodeableConcept": {"coding": [coding]} | ({"text": text or code})}
 
 

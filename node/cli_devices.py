@@ -53,8 +53,15 @@ def show_profile(folder: Path | None, name: str) -> None:
 @devices_group.command("test")
 @FOLDER
 @click.argument("name", metavar="PROFILE")
-@click.option("--capture", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True, help="Bytes of the device's line, or a file of its own.")
-@click.option("--zone", default="", help="Of times that name none, where the profile says nothing: +03:00 or Asia/Riyadh.")
+@click.option(
+    "--capture",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="Bytes of the device's line, or a file of its own.",
+)
+@click.option(
+    "--zone", default="", help="Of times that name none, where the profile says nothing: +03:00 or Asia/Riyadh."
+)
 @click.option("--facility", default="", help="Whose identifiers these are.")
 @click.option("--fhir", "with_fhir", is_flag=True, help="Also print the Bundles.")
 def test_profile(folder: Path | None, name: str, capture: Path, zone: str, facility: str, *, with_fhir: bool) -> None:
