@@ -24,6 +24,7 @@ from node.config import Config
 from node.control import ControlServer
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, RepairUnfinished
+from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
@@ -92,6 +93,7 @@ class Core:
             relieve=self._room.relieve,
             grown=self._grown,
         )
+        self._frame_store = FrameStore(self._writer, self._alarms)
 
     # -- storage ----------------------------------------------------------------------------------------------------
 
@@ -221,6 +223,7 @@ class Core:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
             boot=self._boot.hex(), frames=self._frames, quality=self._quality, checker=self._checker, workshop=self._workshop, die=os._exit,
+            frame_store=self._frame_store, desk=lambda _: None, profiles=None,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

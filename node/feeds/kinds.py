@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hl7.fhir import JSON
 from node.alarms import Alarms
@@ -12,6 +12,7 @@ from node.clock import Clock
 from node.config import AnyFeed
 from node.config_feeds import Mllp
 from node.config_http import Http
+from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_numbers import Numbers
@@ -33,6 +34,7 @@ class Made(NamedTuple):
 
 # brought when they are needed: a node without a FHIR feed does not pay for its HTTP and JOSE, 4 MB
 KINDS: Final = {
+    "astm": Made("node.feeds.astm", "AstmFeed", "application/astm-e1394"),
     "fhir": Made("node.feeds.fhir", "FhirFeed", JSON),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
 }
@@ -52,6 +54,9 @@ class Surroundings:
     quality: Inspection
     checker: Checker | None
     workshop: Workshop
+    frame_store: FrameStore
+    desk: Callable[[Any], Any]
+    profiles: Path | None
     die: Callable[[int], object]
 
 
