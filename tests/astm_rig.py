@@ -16,11 +16,21 @@ class AstmFeed(Feed):
     """An ASTM feed; without addresses `lines` says where it is."""
 
     def text(self) -> str:
-        listen = "listen = [" + ", ".join(f'"{host}:{self.port}"' for host in self.listen) + "]\n" if self.listen else ""
+        listen = (
+            "listen = [" + ", ".join(f'"{host}:{self.port}"' for host in self.listen) + "]\n" if self.listen else ""
+        )
         return f'[[feeds]]\nname = "{self.name}"\nkind = "astm"\n{listen}{self.lines}\n{self.more}\n'
 
 
-def result(number: int = 1, *, value: str = "5.4", name: str = "فاطمة^تجريبية", at: str = "20300101080000", end: str = "L|1|N\r", tests: int = 2) -> bytes:
+def result(
+    number: int = 1,
+    *,
+    value: str = "5.4",
+    name: str = "فاطمة^تجريبية",
+    at: str = "20300101080000",
+    end: str = "L|1|N\r",
+    tests: int = 2,
+) -> bytes:
     """A haematology result that looks synthetic."""
     rows = "".join(f"R|{n}|^^^WBC{n}|{value}|10*3/uL||N||F||||{at}\r" for n in range(1, tests + 1))
     return f"H|\\^&|||XN-550^00-21^TEST|||||||P|E1394-97|{at}\rP|1||T{number:06}||{name}\rO|1|S{number:06}||^^^CBC|R\r{rows}{end}".encode()
