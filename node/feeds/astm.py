@@ -49,7 +49,7 @@ class AstmFeed:
         self._has_leftovers = False
         self._watch: asyncio.Task[None] | None = None
         self._way: Listeners | Caller | PortLine = self._make_way()
-        self._desk = around.desk(self.feed) if self.feed.orders != "none" else None
+        self._desk = around.desk(self.feed, self.profile)
 
     def _make_way(self) -> Listeners | Caller | PortLine:
         if self.feed.serial is not None:

@@ -4,14 +4,17 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from hl7.devices.profile import Profile
 from hl7.fhir import JSON
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config import AnyFeed
+from node.config_astm import Astm
 from node.config_feeds import Mllp
 from node.config_http import Http
+from node.feeds.astm_desk import Desk
 from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
@@ -55,7 +58,7 @@ class Surroundings:
     checker: Checker | None
     workshop: Workshop
     frame_store: FrameStore
-    desk: Callable[[Any], Any]
+    desk: Callable[[Astm, Profile | None], Desk | None]
     profiles: Path | None
     die: Callable[[int], object]
 
