@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hl7.devices.astm_records import Record, read, write, write_header
+from hl7.devices.astm_records import Field, Record, read, write, write_header
 from hl7.message import Message, facts
 from hl7.text import Text
 
