@@ -19,6 +19,7 @@ from node.config_civil import Civil
 from node.config_destinations import AnyDestination, contradictions, files_of
 from node.config_feeds import MIB, Feed, Mllp, Signatures
 from node.config_fhir import Fhir
+from node.config_folder import Folder
 from node.config_kinds import (
     DscpClass,
     FilePath,
@@ -31,6 +32,7 @@ from node.config_kinds import (
     Text,
     whole,
 )
+from node.config_poct1a import Poct1a
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
@@ -196,13 +198,13 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap", "astm"]  # all kinds there are, for the list of what is allowed
+    kind: Literal["mllp", "fhir", "soap", "astm", "folder", "poct1a"]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap | Astm
+    AnyFeed = Mllp | Fhir | Soap | Astm | Folder | Poct1a
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, astm=Astm)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, astm=Astm, folder=Folder, poct1a=Poct1a)
 
 
 class Config(Table):
