@@ -24,6 +24,7 @@ from node.config import Config
 from node.control import ControlServer
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, RepairUnfinished
+from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
@@ -34,6 +35,7 @@ from node.key_change import hand_over
 from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
+from node.orders import Orders
 from node.proofreader import Proofreader
 from node.quality import Inspection
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
@@ -92,6 +94,8 @@ class Core:
             relieve=self._room.relieve,
             grown=self._grown,
         )
+        self._frame_store = FrameStore(self._writer, self._alarms)
+        self._orders = Orders(config, self._store, self._clock)
 
     # -- storage ----------------------------------------------------------------------------------------------------
 
@@ -146,6 +150,7 @@ class Core:
             self._uplink.grown(origin, size)
         if self._site is not None:
             self._site.grown(origin.stream)
+        self._orders.grown()
 
     # -- start and stop ---------------------------------------------------------------------------------------------
 
@@ -182,6 +187,7 @@ class Core:
         if self._uplink is not None:
             self._uplink.start()
         site.start()
+        self._orders.start()
         proofreader.start()
         rounds = [
             loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run())
@@ -206,6 +212,7 @@ class Core:
         if self._uplink is not None:
             self._uplink.stop()
         await asyncio.to_thread(site.stop)
+        await asyncio.to_thread(self._orders.stop)
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         self._highwater.save(now=True)
@@ -221,6 +228,7 @@ class Core:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
             boot=self._boot.hex(), frames=self._frames, quality=self._quality, checker=self._checker, workshop=self._workshop, die=os._exit,
+            frame_store=self._frame_store, desk=self._orders.desk, profiles=None,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

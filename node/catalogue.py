@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+import hl7.devices.astm_errors
 import hl7.devices.errors
 import hl7.devices.folder_errors
 import hl7.devices.poct1a_errors

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from node.addresses import Address, parse_listen
+from node.config_astm import Astm
 from node.config_civil import Civil
 from node.config_destinations import AnyDestination, contradictions, files_of
 from node.config_feeds import MIB, Feed, Mllp, Signatures
@@ -197,13 +198,13 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap", "folder", "poct1a"]  # all kinds there are, for the list of what is allowed
+    kind: Literal["mllp", "fhir", "soap", "astm", "folder", "poct1a"]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap | Folder | Poct1a
+    AnyFeed = Mllp | Fhir | Soap | Astm | Folder | Poct1a
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, folder=Folder, poct1a=Poct1a)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, astm=Astm, folder=Folder, poct1a=Poct1a)
 
 
 class Config(Table):

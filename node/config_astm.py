@@ -39,9 +39,8 @@ class Astm(Feed):
     without_enq: bool = False
     # "optional": a message may end with EOT alone, without an L record; else that is a transfer cut off.
     terminator: Literal["required", "optional"] = "required"
-    # Whether the instrument may ask for its orders, or is sent them as they come; from messages of these feeds, or, without, of all.
+    # Whether the instrument may ask for its orders, or is sent them as they come: those of OML and ORM messages on this node's MLLP feeds.
     orders: Literal["none", "query", "download"] = "none"
-    orders_from: tuple[Name, ...] = ()
     # A day's results of a large analyzer in one message are below 2 MB; curves come in M records of some 100 kB.
     message_mb_max: Annotated[int, whole(1, 512)] = 16
     # One analyzer has one or two; a terminal server of a laboratory 16 or 32.

@@ -12,7 +12,8 @@ import apsw
 
 from native import cbor_map
 
-_COLUMNS = "transfer, place, feed, peer, at_us, text, digest"
+_INSERT = "INSERT OR REPLACE INTO frame (transfer, place, feed, peer, at_us, text, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_SELECT = "SELECT transfer, place, feed, peer, at_us, text, digest FROM frame WHERE feed = ? ORDER BY transfer, place"
 
 
 class Frame(NamedTuple):
@@ -45,7 +46,7 @@ class Frames:
         run = self._connection.execute
         with self._transaction(grows=bool(kept)):
             for frame in kept:
-                run(f"INSERT OR REPLACE INTO frame ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", (*frame[:6], frame.digest))  # noqa: S608  # constants
+                run(_INSERT, (*frame[:6], frame.digest))
             for transfer in dropped:
                 run("DELETE FROM frame WHERE transfer = ?", (transfer,))
             for name, value in facts:
@@ -60,13 +61,13 @@ class Frames:
 
     def facts(self, start: str) -> dict[str, bytes]:
         """The facts whose names begin so."""
-        found: Any = self._connection.execute("SELECT name, value FROM fact WHERE substr(name, 1, ?) = ?", (len(start), start))
+        found: Any = self._connection.execute(
+            "SELECT name, value FROM fact WHERE substr(name, 1, ?) = ?", (len(start), start)
+        )
         return {name: bytes(value) for name, value in found}
 
     def _read(self, feed: str) -> Iterator[Frame]:
-        rows: Any = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM frame WHERE feed = ? ORDER BY transfer, place", (feed,)  # noqa: S608  # constants
-        )
+        rows: Any = self._connection.execute(_SELECT, (feed,))
         for *values, digest in rows:
             frame = Frame(*values)
             yield frame if frame.digest == digest else frame._replace(is_good=False)

@@ -44,7 +44,7 @@ from hl7.devices.astm_events import (
     Tick,
     Write,
 )
-from hl7.devices.astm_frames import ACK, CR, ENQ, EOT, LF, NAK, NUMBERS, STX, FrameReader, encode_all
+from hl7.devices.astm_frames import ACK, CR, ENQ, EOT, LF, NAK, NUMBERS, STX, Frame, FrameReader, encode_all
 
 _FILL: Final = frozenset((0, CR, LF))
 

@@ -76,7 +76,9 @@ class Assembly:
         while (end := text.find(CR, self._looked)) >= 0:
             record = bytes(text[self._looked : end]).lstrip(_BLANK)
             if _is_header(record) and text[start : self._looked].strip(_BLANK):
-                parts.append(Part(bytes(text[start : self._looked]), self._before + self._looked, not self._needs_terminator))
+                parts.append(
+                    Part(bytes(text[start : self._looked]), self._before + self._looked, not self._needs_terminator)
+                )
                 start = self._looked
             self._looked = end + 1
             if record[:1] in {b"L", b"l"} and not record[1:2].isalnum():

@@ -183,20 +183,30 @@ def _resolved(match: re.Match[bytes], delimiters: Delimiters) -> bytes:
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------------
-def write(letter: str, *fields: bytes | Sequence[bytes], delimiters: Delimiters = STANDARD) -> bytes:
-    """One record with its CR: the fields after the letter, a sequence being components. Empty ones at the end are left out."""
+Component = bytes
+Repeat = Component | Sequence[Component]
+Field = Component | Sequence[Repeat]
+
+
+def write(letter: str, *fields: Field, delimiters: Delimiters = STANDARD) -> bytes:
+    """One record with its CR: the fields after the letter. A field is bytes, or components, or repeats of components. Empty ones at the end are left out."""
     if not _LETTER.fullmatch(letter.encode("latin-1")):
         raise ValueError("a record begins with one letter")
-    texts = [letter.encode("latin-1")]
-    for each in fields:
-        values = [each] if isinstance(each, bytes) else list(each)
-        texts.append(delimiters.component.join(escape(value, delimiters) for value in values))
+    texts = [letter.encode("latin-1"), *(_written(each, delimiters) for each in fields)]
     while len(texts) > 1 and not texts[-1]:
         texts.pop()
     return delimiters.field.join(texts) + CR
 
 
-def write_header(*fields: bytes | Sequence[bytes], delimiters: Delimiters = STANDARD) -> bytes:
+def _written(field: Field, delimiters: Delimiters) -> bytes:
+    if isinstance(field, bytes):
+        return escape(field, delimiters)
+    if any(not isinstance(each, bytes) for each in field):
+        return delimiters.repeat.join(_written(each, delimiters) for each in field)
+    return delimiters.component.join(escape(each, delimiters) for each in field if isinstance(each, bytes))
+
+
+def write_header(*fields: Field, delimiters: Delimiters = STANDARD) -> bytes:
     """A header record with its CR: the fields from the third on."""
     rest = write("H", *fields, delimiters=delimiters)[1:]
     return delimiters.declared + rest

@@ -6,18 +6,34 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hl7.devices.astm_errors import MessageTooLong
-from hl7.devices.astm_events import Arrived, Begun, Closed, Effect, End, Ended, Event, Kept, NotSent, Received, Send, Sent, State, Tick, Write
+from hl7.devices.astm_events import (
+    Arrived,
+    Begun,
+    Closed,
+    Effect,
+    End,
+    Ended,
+    Event,
+    Kept,
+    NotSent,
+    Received,
+    Send,
+    Sent,
+    State,
+    Tick,
+    Write,
+)
 from hl7.devices.astm_link import Link
 from hl7.devices.astm_messages import Assembly, Part
 from node.feeds.astm_sessions import Transfer, fingerprint
-from node.intake import Counted
-from node.writer import Outcome
 from sync.outbox import Stored
 from sync.outbox_frames import Frame
 
 if TYPE_CHECKING:
     from node.errors import QueueFull
     from node.feeds.astm import AstmFeed
+    from node.intake import Counted
+    from node.writer import Outcome
 
 
 class Line:
@@ -191,7 +207,13 @@ class Line:
             self.feed.door.counts.repeated += 1
             self.feed.store.write(self.feed.door.stream, stored, facts=[(self.session.name, self.session.encode())])
             return
-        self.feed.take(part.body, peer=self.peer, is_cut=is_cut, fact=(self.session.name, self.session.encode() or b""), answer=answer)
+        self.feed.take(
+            part.body,
+            peer=self.peer,
+            is_cut=is_cut,
+            fact=(self.session.name, self.session.encode() or b""),
+            answer=answer,
+        )
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
@@ -212,6 +234,7 @@ class Line:
                 self._close(is_heard=is_heard and left is not None and left.is_whole)
                 return
             # no room even for this: its frames stay, and are recorded when there is
+            self._name = ""
             self.session.leave()
             self.feed.leave_over()
             self._finish()
@@ -226,7 +249,9 @@ class Line:
         if not self._has_frames and after == before:  # ENQ and EOT, to see whether we live
             self._closed(True)
             return
-        self.feed.store.write(self.feed.door.stream, self._closed, dropped=(self._name,), facts=[(self.session.name, after)])
+        self.feed.store.write(
+            self.feed.door.stream, self._closed, dropped=(self._name,), facts=[(self.session.name, after)]
+        )
 
     def _closed(self, _: bool) -> None:
         # a crash here: nothing is open
@@ -240,6 +265,11 @@ class Line:
         self._go_on()
 
     # -- for the status -----------------------------------------------------------------------------------------------
+
+    @property
+    def transfer(self) -> str:
+        """The transfer that it works on, or worked on last."""
+        return self._name
 
     @property
     def is_idle(self) -> bool:

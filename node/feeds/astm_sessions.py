@@ -10,7 +10,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-HASHES_MAX = 1024  # messages of one line whose senders may not know that we have them: more than an analyzer keeps to send
+HASHES_MAX = (
+    1024  # messages of one line whose senders may not know that we have them: more than an analyzer keeps to send
+)
 HASH_BYTES = 16
 
 
@@ -46,7 +48,8 @@ class Session:
             unsettled, transfers = json.loads(value)
             session.unsettled = [str(each) for each in unsettled]
             session.transfers = {
-                str(key): Transfer(int(end), [str(each) for each in brought]) for key, (end, brought) in transfers.items()
+                str(key): Transfer(int(end), [str(each) for each in brought])
+                for key, (end, brought) in transfers.items()
             }
         except (ValueError, TypeError, AttributeError):
             return Session(name)

@@ -33,7 +33,9 @@ class FrameStore:
         self._waiting: list[_Work] = []
         self._is_busy = False
 
-    def write(self, stream: str, done: Done, *, kept: Sequence[Frame] = (), dropped: Sequence[str] = (), facts: Facts = ()) -> None:
+    def write(
+        self, stream: str, done: Done, *, kept: Sequence[Frame] = (), dropped: Sequence[str] = (), facts: Facts = ()
+    ) -> None:
         """Keep frames, forget transfers, set or forget facts: all of it or nothing."""
         self._waiting.append(_Work(stream, kept, dropped, facts, done))
         self._go_on()
@@ -61,7 +63,9 @@ class FrameStore:
 def _write(outbox: Outbox, writer: Writer, works: list[_Work]) -> list[bool]:
     """In the writer's thread. Where there is no room for frames, what makes room or adds nothing is written all the same."""
     sizes = [sum(len(frame.text) for frame in work.kept) for work in works]
-    outcome = [not (work.kept and writer.refuses(outbox, work.stream, size)) for work, size in zip(works, sizes, strict=True)]
+    outcome = [
+        not (work.kept and writer.refuses(outbox, work.stream, size)) for work, size in zip(works, sizes, strict=True)
+    ]
     try:
         _write_those(outbox, works, outcome)
     except NoRoom:
