@@ -228,7 +228,7 @@ class Core:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
             boot=self._boot.hex(), frames=self._frames, quality=self._quality, checker=self._checker, workshop=self._workshop, die=os._exit,
-            frame_store=self._frame_store, desk=self._orders.desk, profiles=None,
+            frame_store=self._frame_store, desk=self._orders.desk, profiles=self._config.devices.profiles,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

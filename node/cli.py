@@ -27,6 +27,7 @@ def main() -> None:
 @CONFIG
 def node(config_path: Path) -> None:
     """Run the node's core: take messages, store, send."""
+    from hl7.devices.errors import DeviceError
     from node.app import run
     from node.errors import NodeError
     from node.selfcheck import check_owners
@@ -36,7 +37,7 @@ def node(config_path: Path) -> None:
     try:
         check_owners()
         run(config)
-    except (NodeError, SyncError) as error:
+    except (NodeError, SyncError, DeviceError) as error:
         structlog.get_logger().critical("core.cannot_start", code=error.code, detail=str(error), hint=error.hint)
         sys.exit(1)
 

@@ -17,6 +17,7 @@ from node.addresses import Address, parse_listen
 from node.config_astm import Astm
 from node.config_civil import Civil
 from node.config_destinations import AnyDestination, contradictions, files_of
+from node.config_devices import Devices, profile_problems
 from node.config_feeds import MIB, Feed, Mllp, Signatures
 from node.config_fhir import Fhir
 from node.config_folder import Folder
@@ -221,6 +222,7 @@ class Config(Table):
     streams: tuple[Stream, ...] = ()
     feeds: tuple[AnyFeed, ...] = ()
     destinations: tuple[AnyDestination, ...] = ()
+    devices: Devices = Devices()
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------------
@@ -236,11 +238,12 @@ def check(path: Path) -> list[Problem]:
         config, source = _read(path)
     except ConfigError as refusal:
         return refusal.problems
-    return [
+    unread = [
         source.problem(place, f'"{file}" cannot be read')
         for place, file in _named_files(config)
         if not (file.is_file() and os.access(file, os.R_OK))
     ]
+    return [*unread, *profile_problems(config.devices, config.feeds, source)]
 
 
 def _read(path: Path) -> tuple[Config, Source]:
