@@ -148,6 +148,7 @@ FRIDGE = json.dumps(
 LOGGER = b"Time,Serial,Temperature (C),Humidity (%),Alarm\r\n2026-11-22 10:00:00,L-5,4.20,55,\r\n2026-11-22 10:10:00,L-5,--.-,56,door\r\n"
 
 BODIES: dict[str, bytes] = {
+    "astm-analyzer": MAGLUMI, "hl7-analyzer": MINDRAY,
     "abbott-istat": ISTAT, "beckman-access": ACCESS, "cepheid-genexpert": XPERT, "fridge-logger-csv": LOGGER, "fridge-modbus": FRIDGE,
     "horiba-micros60": MICROS, "mindray-bc": MINDRAY, "monitor-pcd01": PCD01, "qpcr-csv": QPCR, "roche-cobas-c111": COBAS,
     "snibe-maglumi": MAGLUMI, "sysmex-xn": XN, "urine-strip-lines": STRIP, "vitals-mqtt": VITALS,

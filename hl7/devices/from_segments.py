@@ -11,7 +11,7 @@ from hl7.convert.reading import Dialect, Part, Segment, decode, segments, unesca
 from hl7.convert.result import Unmapped
 from hl7.devices.astm_records import Records
 from hl7.devices.astm_records import read as read_records
-from hl7.devices.places import ASTM, HL7, QUALITY, Places
+from hl7.devices.places import ASTM, HL7, ORDINARY, QUALITY, Places
 from hl7.devices.profile import Profile
 from hl7.devices.readings import NOBODY, NoReadings, Person, Reading, Readings, Sample
 from hl7.errors import NotEr7
@@ -262,6 +262,8 @@ class _Walk:
             if text in texts:
                 self._read(place)
                 return f"{place} is {text}"
+            if text in ORDINARY[place]:
+                self._read(place)
         known = {"sample": sample.number}
         for rule in self._profile.quality:
             if self._holds(rule.where, rule.holds, known):

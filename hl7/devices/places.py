@@ -72,6 +72,11 @@ HL7: Final[Places] = {
     "comment": ("NTE-3",),
 }
 
+# What says in the same places that a sample is a patient's, so that nothing of it is left to list
+ORDINARY: Final[Mapping[str, frozenset[str]]] = {
+    "O-12": frozenset("NACP"), "H-12": frozenset("P"), "SPM-11": frozenset("P"), "MSH-11": frozenset("P"),
+}  # fmt: skip
+
 # What says that a sample is no patient's, in the standards' own words; a profile's [[quality]] rules come on top.
 QUALITY: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "astm": {"O-12": frozenset("Q"), "H-12": frozenset("QTD")},  # LIS2-A2 8.4.12, 6.12

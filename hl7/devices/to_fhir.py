@@ -127,6 +127,9 @@ class _Conversion:
                 each.body["basedOn"] = [order.reference]
             if sample.quality:
                 each.body["meta"] = {"tag": [_QUALITY_TAG]}
+                if sample.number:
+                    control = {"url": "urn:wasl:device:control", "valueString": sample.number}
+                    each.body.setdefault("extension", []).append(control)
             elif self._origin:
                 each.body.setdefault("issued", self._origin.received_at)
         if is_report:
@@ -149,7 +152,7 @@ class _Conversion:
                     sample.order,
                 )
             ]
-            rest += [(reason, each) for each in (sample.number, sample.specimen)]
+            rest += [(reason, each) for each in ("" if sample.quality else sample.number, sample.specimen)]
         elif sample.status not in {"", *_REPORT_STATUS}:
             rest.append(("status is not in the table", sample.status))
         if not has_specimen:
