@@ -7,8 +7,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl7.devices.astm_events import (
-    AGAIN_S, ANSWER_S, FRAME_S, HOST_YIELDS_S, INSTRUMENT_YIELDS_S, LINES_S, PART_S, QUIET_S, REPLY_S, SENDS_MAX,
-    Arrived, Closed, End, Ended, Kept, NotSent, Received, Send, Sent, Switches, Tick, Write,
+    AGAIN_S,
+    ANSWER_S,
+    FRAME_S,
+    HOST_YIELDS_S,
+    INSTRUMENT_YIELDS_S,
+    LINES_S,
+    PART_S,
+    QUIET_S,
+    REPLY_S,
+    SENDS_MAX,
+    Arrived,
+    Closed,
+    End,
+    Ended,
+    Kept,
+    NotSent,
+    Received,
+    Send,
+    Sent,
+    Switches,
+    Tick,
+    Write,
 )  # fmt: skip
 from hl7.devices.astm_frames import TEXT_LIS01, checksum, encode, encode_all
 from hl7.devices.astm_link import Link
@@ -347,7 +367,7 @@ PIECES = st.lists(
 
 
 @given(PIECES, st.randoms(use_true_random=False), st.booleans(), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_chunking_of_the_bytes_is_the_whole_input(pieces, dice, has_lf, without_enq):
     data = b"".join(pieces)
     whole, parts = Bench(has_lf=has_lf, without_enq=without_enq), Bench(has_lf=has_lf, without_enq=without_enq)
@@ -372,7 +392,7 @@ def _spoil_answer(answer, dice, rate):
     return spoiled if set(spoiled) & {4, 6} <= set(answer) else b""
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(60))
 def test_what_a_sender_over_a_lossy_line_believes_sent_is_stored_once_and_unaltered(seed):
     dice = random.Random(seed)
     host, instrument = Bench(), Bench(is_instrument=True)
@@ -395,5 +415,6 @@ def test_what_a_sender_over_a_lossy_line_believes_sent_is_stored_once_and_unalte
             out = instrument.feed(_spoil_answer(back, dice, rate)) if back else b""
         if Sent(token) in instrument.others:
             stored = b"".join(host.texts[mark:])
-            assert stored.endswith(b"".join(texts)) and stored.count(b"".join(texts)) == 1, seed
+            assert stored.endswith(b"".join(texts)), seed
+            assert stored.count(b"".join(texts)) == 1, seed
         host.wait(60), instrument.wait(60)

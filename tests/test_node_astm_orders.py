@@ -16,7 +16,9 @@ ORDERS = 'orders = "query"'
 
 
 def oml(number, *tests, sample="S000007", control="NW"):
-    rows = "".join(f"ORC|{control}|P{number}\rOBR|{n}|P{number}||{test}\rSPM|{n}|{sample}||WB\r" for n, test in enumerate(tests, 1))
+    rows = "".join(
+        f"ORC|{control}|P{number}\rOBR|{n}|P{number}||{test}\rSPM|{n}|{sample}||WB\r" for n, test in enumerate(tests, 1)
+    )
     return (
         f"MSH|^~\\&|LIS|TEST|WASL|HUB|20300101080000||OML^O21|O{number}|P|2.5.1||||||UNICODE UTF-8\r"
         f"PID|1||T000007^^^TEST||تجريبية^فاطمة||19800101|F\r{rows}"
@@ -60,7 +62,10 @@ def test_a_query_is_answered_with_the_samples_orders_without_a_link(node):
         answer = receive(instrument)
     assert answer.letters == "HPOL"
     (order,) = answer.of("O")
-    assert (order.get(3), [each[3] for each in (order.components(5, 1), order.components(5, 2))]) == (b"S000007", [b"WBC", b"RBC"])
+    assert (order.get(3), [each[3] for each in (order.components(5, 1), order.components(5, 2))]) == (
+        b"S000007",
+        [b"WBC", b"RBC"],
+    )
     assert answer.of("P")[0].get(6).decode() == "تجريبية"
 
 
@@ -104,7 +109,12 @@ def test_orders_are_kept_over_a_kill_and_a_lost_cache_is_made_again(node):
 
 
 def test_more_tests_of_a_sample_are_added_and_cancelled_ones_taken_away(node):
-    node.send(oml(11, "WBC", sample="S11"), oml(12, "PLT", sample="S11"), oml(13, "WBC", sample="S11", control="CA"), oml(14, "HGB", sample="S12"))
+    node.send(
+        oml(11, "WBC", sample="S11"),
+        oml(12, "PLT", sample="S11"),
+        oml(13, "WBC", sample="S11", control="CA"),
+        oml(14, "HGB", sample="S12"),
+    )
     wait_until("orders", known(node, 4))
     with Instrument(node.feed(STREAM).address) as instrument:
         instrument.send(query("S11"))
@@ -113,18 +123,19 @@ def test_more_tests_of_a_sample_are_added_and_cancelled_ones_taken_away(node):
 
 def test_orders_go_out_unasked_where_the_feed_says_so_and_once(realm, tmp_path):
     feeds = [Feed("his"), AstmFeed(STREAM, lines='orders = "download"')]
-    with running(Node(realm, tmp_path, feeds=feeds)) as node:
-        with Instrument(node.feed(STREAM).address) as instrument:
-            node.send(oml(1, "WBC"))
-            assert receive(instrument).of("O")[0].get(3) == b"S000007"
-            node.send(oml(2, "GLU", sample="S9"))
-            assert [order.get(3) for order in receive(instrument).of("O")] == [b"S9"]
-            wait_until("handed out", lambda: node.ask("status")["feeds"][STREAM]["orders"]["handed_out"] == 2)
+    with running(Node(realm, tmp_path, feeds=feeds)) as node, Instrument(node.feed(STREAM).address) as instrument:
+        node.send(oml(1, "WBC"))
+        assert receive(instrument).of("O")[0].get(3) == b"S000007"
+        node.send(oml(2, "GLU", sample="S9"))
+        assert [order.get(3) for order in receive(instrument).of("O")] == [b"S9"]
+        wait_until("handed out", lambda: node.ask("status")["feeds"][STREAM]["orders"]["handed_out"] == 2)
 
 
 def test_an_instrument_that_listens_is_called_again_after_it_was_switched_off(realm, tmp_path):
     port = free_port()
-    with running(Node(realm, tmp_path, feeds=[AstmFeed(STREAM, listen=(), lines=f'connect = "127.0.0.1:{port}"')])) as node:
+    with running(
+        Node(realm, tmp_path, feeds=[AstmFeed(STREAM, listen=(), lines=f'connect = "127.0.0.1:{port}"')])
+    ) as node:
         for number in (1, 2):
             with socket.create_server(("127.0.0.1", port)) as server:
                 instrument = Instrument.__new__(Instrument)
@@ -185,7 +196,10 @@ def test_over_a_serial_line_a_transfer_cut_off_by_unplugging_is_incomplete_and_t
             with Wire(ends[1]) as instrument:
                 instrument.send(result(1))
                 wait_until("records", lambda: len(node.records(STREAM)) == 2)
-    assert [(seen.header.kind.word, seen.body) for seen in node.records(STREAM)] == [("incomplete", records(result(1))[0]), ("message", result(1))]
+    assert [(seen.header.kind.word, seen.body) for seen in node.records(STREAM)] == [
+        ("incomplete", records(result(1))[0]),
+        ("message", result(1)),
+    ]
 
 
 def test_sixteen_instruments_at_once_lose_nothing(realm, tmp_path):

@@ -184,7 +184,7 @@ def order_records(
         )
         for place, order in enumerate(theirs, 1):
             tests = [[b"", b"", b"", out(local(test))] for test in order.tests]
-            fields = [
+            fields: list[Field] = [
                 b"%d" % place,
                 out(order.sample),
                 b"",
