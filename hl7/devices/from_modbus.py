@@ -17,7 +17,19 @@ from hl7.devices.values import sfloat, shifted
 NO_POINT: Final = "no point of the profile reads it"
 HALF: Final = "the poll holds only a part of this point's registers"
 _USED: Final = {
-    *("v", "point", "unit", "function", "address", "registers", "boot", "sequence", "wall_us", "monotonic_us", "took_us"),
+    *(
+        "v",
+        "point",
+        "unit",
+        "function",
+        "address",
+        "registers",
+        "boot",
+        "sequence",
+        "wall_us",
+        "monotonic_us",
+        "took_us",
+    ),
     *("late_us", "stepped_us", "quality", "profile", "as"),
 }
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
