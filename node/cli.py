@@ -250,7 +250,7 @@ def convert(file: Path, target: str, zone: str, charset: str, facility: str, pro
             shown, left, is_whole = devices_convert.to_fhir(file.read_bytes(), chosen(profile, folder), settings)
         else:
             shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(file.read_bytes(), settings)
-    except (BadSetting, ProfileProblem) as error:
+    except (BadSetting, ProfileProblem, ValueError) as error:
         raise click.UsageError(str(error)) from error
     for text in shown:
         click.echo(text)

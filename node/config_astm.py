@@ -68,7 +68,7 @@ class Astm(Feed):
 
     def with_profile(self, link: Mapping[str, Any]) -> "Astm":
         """The feed with a profile's switches where it has none of its own. Raises ValueError for a bad value."""
-        own = {name: getattr(self, name) for name in self.model_fields_set}
+        own = {key: getattr(self, key) for key in self.model_fields_set}
         known = {key: value for key, value in link.items() if key in OF_PROFILE}
         return Astm.model_validate({**known, **own})
 

@@ -11,7 +11,8 @@ from hl7.devices.profile import Profile
 from hl7.devices.read import read
 from hl7.devices.readings import NoReadings, Reading, Readings, Sample
 from hl7.devices.to_fhir import convert
-from node.convert import Shown, zone_of
+from node.convert import Shown
+from node.zones import zone_of
 
 FRAMES_SHOWN = 40  # a screen
 

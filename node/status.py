@@ -116,6 +116,7 @@ class Status:
         return {
             **stands, "name": destination.name, "kind": destination.kind, "address": address_of(destination), "state": told.get("state", "off"),
             "since": iso(told["since_us"]) if told else None, "taken": told.get("taken", 0),
+            "conversion": told.get("conversion") or {"converted": 0, "unmapped": 0, "paths": []},
             "last_error": None if error is None else {"code": error["code"], "at": iso(error["at_us"]), "detail": error["detail"]},
         }  # fmt: skip
 

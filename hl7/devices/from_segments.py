@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from hl7.convert.reading import Dialect, Part, Segment, decode, segments, unescaper
+from hl7.charsets import Charset, Source
+from hl7.convert.reading import Decoded, Dialect, Part, Segment, Unescaper, decode, segments
 from hl7.convert.result import Unmapped
 from hl7.devices.astm_records import Records
 from hl7.devices.astm_records import read as read_records
@@ -15,6 +16,7 @@ from hl7.devices.places import ASTM, HL7, ORDINARY, QUALITY, Places
 from hl7.devices.profile import Profile
 from hl7.devices.readings import NOBODY, NoReadings, Person, Reading, Readings, Sample
 from hl7.errors import NotEr7
+from hl7.escapes import Writing
 from hl7.separators import Separators, read_separators
 
 BYTES_MAX: Final = 16 * 1024 * 1024  # what the feeds take at most
@@ -61,7 +63,8 @@ def _astm_lines(records: Records, charset: str) -> tuple[list[Segment], bool]:
     separators = Separators(
         field=marks.field[0], component=marks.component[0], repetition=marks.repeat[0], escape=marks.escape[0]
     )
-    dialect = Dialect(component, repeat, "\x00", unescaper(separators, charset))
+    unescape = Unescaper(Decoded("", Writing(separators, Charset(charset, Source.FEED), charset), charset, True))
+    dialect = Dialect(component, repeat, "\x00", component + repeat, unescape)
     counted: dict[str, int] = {}
     found = []
     is_whole = True
@@ -118,6 +121,7 @@ class _Walk:
         self._close()
         for line in kept:
             self._found.left += _left(line)
+            line.close()
         return self._found
 
     def _take(self, line: Segment) -> None:

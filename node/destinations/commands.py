@@ -63,6 +63,21 @@ def parked_command(config_path: Path, name: str, as_json: bool) -> None:
         click.echo(f"{code}: {hint(code)}")
 
 
+@destination_group.command("unmapped")
+@CONFIG
+@NAME
+@click.option("--json", "as_json", is_flag=True)
+def unmapped_command(config_path: Path, name: str, as_json: bool) -> None:
+    """Say what of the converted messages has no place in their new form: paths and counts since the core started, no values."""
+    found = _order(config_path, "unmapped", name)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    click.echo(f"{found['converted']} converted, {found['unmapped']} values have no place")
+    for row in found["paths"]:
+        click.echo(f"{row['count']:8} {row['path']}{': ' if row['reason'] else ''}{row['reason']}")
+
+
 @destination_group.command("replay")
 @CONFIG
 @NAME

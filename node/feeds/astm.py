@@ -11,8 +11,10 @@ from hl7.devices import astm_records
 from hl7.devices.astm_errors import AstmError, NoHeaderRecord, NotReadable, SenderNotRegistered, TransferCutOff
 from hl7.devices.astm_events import End
 from hl7.devices.astm_records import Records
+from hl7.devices.profile_errors import ProfileProblem
 from node.config_astm import Astm
 from node.device_profiles import find
+from node.errors import CannotListen
 from node.feeds.astm_leftovers import LOOK_S, recover
 from node.feeds.astm_line import Line
 from node.feeds.astm_port import PortLine
@@ -34,8 +36,11 @@ class AstmFeed:
     """One configured instrument, or several that call the same port."""
 
     def __init__(self, feed: Astm, door: Door, intake: Intake, around: Surroundings) -> None:
-        self.profile: Profile | None = find(feed.profile, around.profiles) if feed.profile else None
-        self.feed = feed.with_profile(self.profile.link) if self.profile else feed
+        try:
+            self.profile: Profile | None = find(feed.profile, around.profiles) if feed.profile else None
+            self.feed = feed.with_profile(self.profile.link) if self.profile else feed
+        except (ProfileProblem, ValueError) as error:
+            raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
         self.door, self.intake, self.around = door, intake, around
         self.clock, self.alarms, self.store = around.clock, around.alarms, around.frame_store
         self.switches = self.feed.switches
