@@ -43,6 +43,8 @@ def read_text(file: Path) -> str:
 def names(folder: Path | None = None) -> Iterator[tuple[str, bool]]:
     """Yield the names of all profiles there are, and whether each is the site's own."""
     own = {file.name for file in folder.glob(f"*{SUFFIX}")} if folder is not None and folder.is_dir() else set()
-    shipped = {file.name for file in (resources.files("hl7.devices") / "profiles").iterdir() if file.name.endswith(SUFFIX)}
+    shipped = {
+        file.name for file in (resources.files("hl7.devices") / "profiles").iterdir() if file.name.endswith(SUFFIX)
+    }
     for name in sorted(own | shipped):
         yield name.removesuffix(SUFFIX), name in own
