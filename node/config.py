@@ -30,6 +30,7 @@ from node.config_kinds import (
     Text,
     whole,
 )
+from node.config_line import Lines
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
@@ -195,13 +196,13 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap"]  # all kinds there are, for the list of what is allowed
+    kind: Literal["mllp", "fhir", "soap", "line"]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap
+    AnyFeed = Mllp | Fhir | Soap | Lines
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, line=Lines)
 
 
 class Config(Table):

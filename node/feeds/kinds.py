@@ -35,6 +35,7 @@ class Made(NamedTuple):
 KINDS: Final = {
     "fhir": Made("node.feeds.fhir", "FhirFeed", JSON),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
+    "line": Made("node.feeds.line", "LineFeed", "text/plain"),
 }
 
 
