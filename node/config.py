@@ -175,6 +175,8 @@ class Web(Table):
     """The technician's page. Loopback until the page has accounts."""
 
     listen: Listen = Address("127.0.0.1", 8480)
+    # The line monitor's letters and digits: of patients. The page has no accounts, so who reaches it sees what is shown there.
+    line_values: Literal["hidden", "on-request"] = "hidden"
 
 
 class Log(Table):
