@@ -7,7 +7,9 @@ from functools import cache
 from typing import Any, Final
 
 import hl7.devices.errors
+import hl7.devices.folder_errors
 import hl7.devices.line_errors
+import hl7.devices.poct1a_errors
 import hl7.devices.profile_errors
 import hl7.errors
 import hl7.fhir_errors
@@ -60,7 +62,13 @@ def entries() -> Mapping[str, Entry]:
                 found,
                 Entry(code=each.code, fault=each.fault, reply=each.reply, hint=each.hint, retryable=each.retryable),
             )
-    for alarms in (sync.errors.ALARMS, node.errors.ALARMS, node.destinations.errors.ALARMS, node.serial_errors.ALARMS):
+    for alarms in (
+        sync.errors.ALARMS,
+        node.errors.ALARMS,
+        node.destinations.errors.ALARMS,
+        hl7.devices.folder_errors.ALARMS,
+        node.serial_errors.ALARMS,
+    ):
         for code, (fault, hint) in alarms.items():
             _add(found, Entry(code=code, fault=fault, reply="none", hint=hint, retryable=False))
     return dict(sorted(found.items()))

@@ -18,6 +18,7 @@ from node.config_civil import Civil
 from node.config_destinations import AnyDestination, contradictions, files_of
 from node.config_feeds import MIB, Feed, Mllp, Signatures
 from node.config_fhir import Fhir
+from node.config_folder import Folder
 from node.config_kinds import (
     DscpClass,
     FilePath,
@@ -31,6 +32,7 @@ from node.config_kinds import (
     whole,
 )
 from node.config_line import Lines
+from node.config_poct1a import Poct1a
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
@@ -198,13 +200,15 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap", "line"]  # all kinds there are, for the list of what is allowed
+    kind: Literal[
+        "mllp", "fhir", "soap", "folder", "poct1a", "line"
+    ]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap | Lines
+    AnyFeed = Mllp | Fhir | Soap | Folder | Poct1a | Lines
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, line=Lines)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, folder=Folder, poct1a=Poct1a, line=Lines)
 
 
 class Config(Table):
