@@ -10,6 +10,7 @@ import click
 import structlog
 
 from node.cli_feed import feed, record
+from node.cli_line import line_command
 from node.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, load_config
 from node.destinations.commands import destination_group
 
@@ -294,6 +295,14 @@ def _add_tools() -> None:
 _add_tools()
 for _command in (destination_group, feed, record):
     main.add_command(_command)
+
+
+@main.group()
+def devices() -> None:
+    """Analyzers, monitors, fridges."""
+
+
+devices.add_command(line_command)
 
 if __name__ == "__main__":
     main()

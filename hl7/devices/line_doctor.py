@@ -13,6 +13,7 @@ NOISE_SHARE_MAX: Final = (
     0.25  # 0x00, 0xFF and their kin: what long bits look like to a fast receiver, and short ones to a slow one
 )
 PRINTABLE_SHARE: Final = 0.85
+TEXT_SHARE: Final = 0.95  # of marked bytes, were only their parity wrong
 
 PLAIN: Final = bytes(range(0x20, 0x7F)) + b"\t\n\f\r"
 FRAMING: Final = (
@@ -74,7 +75,7 @@ class Heard:
         if self.total < ENOUGH:
             return "silent"
         if self.share(self.marks) > MARKS_SHARE_MAX:
-            return "wrong-parity" if self.share(self.readable_7) > PRINTABLE_SHARE else "wrong-rate"
+            return "wrong-parity" if self.share(self.readable_7) > TEXT_SHARE else "wrong-rate"
         if self.has_parity_as_data:
             return "wrong-parity"
         if self.share(self.readable) > PRINTABLE_SHARE:
