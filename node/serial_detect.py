@@ -28,6 +28,10 @@ def detect(
             heard, sample = listen(line, seconds=seconds, now=now, opener=opener)
         except CannotSet:
             continue
+        except OSError:
+            if not trials:
+                raise
+            break  # unplugged meanwhile: what was heard still speaks
         trials.append(Trial(baud=baud, bits=bits, parity=parity, heard=heard, sample=sample))
         told(trials[-1])
         if judge(trials[-1]).sureness == "sure":

@@ -102,6 +102,12 @@ def test_the_settings_of_a_device_that_prints_are_found(baud, bits, parity):
     assert found(PRINT[:200], baud, bits, parity) == f"{baud} {bits}{parity[0].upper()}1 sure"
 
 
+def test_text_of_another_alphabet_is_text():
+    data = "الاسم: مريض تجريبي  GLU 5.4 mmol/L\r\n".encode() * 8
+    assert found(data[:300], 9600, 8, "none") == "9600 8N1 sure"
+    assert found(data.decode().encode("cp1256")[:300], 9600, 8, "none") in {"9600 8N1 likely", "9600 8N1 perhaps"}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_binary_device_is_never_called_sure(seed):
     data = random.Random(seed).randbytes(300)

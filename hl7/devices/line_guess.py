@@ -52,8 +52,22 @@ def judge(trial: Trial) -> Guess:
     heard, bits, parity = trial.heard, trial.bits, trial.parity
     if bits == 8 and parity == "none" and heard.share(heard.marks) <= MARKS_SHARE_MAX and heard.has_parity_as_data:
         bits, parity = 7, "even" if heard.even else "odd"
-    readable = heard.readable_7 if bits == 7 else heard.readable
+    readable = heard.readable_7 if bits == 7 else heard.readable + heard.high * _is_utf8(trial.sample)
     return Guess(baud=trial.baud, bits=bits, parity=parity, sureness=_sureness(heard, readable), trial=trial)
+
+
+def _is_utf8(sample: bytes) -> bool:
+    """Whether it is text of any alphabet; the first and the last character may be cut."""
+    middle = sample.lstrip(bytes(range(0x80, 0xC0)))
+    return len(sample) - len(middle) < 4 and any(_decodes(middle[: len(middle) - cut]) for cut in range(4))
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _sureness(heard: Heard, readable: int) -> Sureness:

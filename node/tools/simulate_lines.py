@@ -17,6 +17,7 @@ NAMES: Final = ("مريم تجريبية", "سالم تجريبي", "Zoë Probe"
 FAULTS: Final = ("noise", "cut", "check", "jabber", "unplug")
 BAUD: Final = 9600  # a real device is no faster, and a pause is only one at its pace
 AWAY_S: Final = 1.0
+SEEN_S: Final = 2.5  # a node looks for its port every two seconds
 JABBER_BYTES: Final = 20_000
 
 
@@ -161,7 +162,7 @@ def simulate(
                 line.pull()
                 time.sleep(AWAY_S)
                 line.plug()
-                time.sleep(AWAY_S)  # until the node has seen it
+                time.sleep(SEEN_S)
             line.send(report.data)
             sent += 1
             told(report)
