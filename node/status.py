@@ -23,7 +23,7 @@ from sync.transaction import Pages
 Document = dict[str, Any]
 
 OF_HTTP: Final = ("strictness", "validated", "invalid", "signatures")  # what only such feeds have to tell
-OF_DEVICES: Final = ("waiting", "passed_over", "devices")
+OF_DEVICES: Final = ("line", "monitor", "waiting", "passed_over", "devices")
 
 
 class Status:
