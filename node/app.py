@@ -28,7 +28,7 @@ from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
-from node.feeds.plug import Plug
+from node.feeds.plug import Plug, Traced
 from node.highwater import HighWater
 from node.intake import Intake
 from node.key_change import hand_over
@@ -181,6 +181,7 @@ class Core:
                 "retry": self._retry,
                 "carried": self._carried,
                 "destination": site.order,
+                "line": self._line,
             },
         )
         await control.start()
@@ -302,8 +303,18 @@ class Core:
             "addresses": feed.addresses(),
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
+            "monitor": isinstance(feed, Traced),
             **feed.facts(),
         }
+
+    async def _line(self, name: str, wish: str = "") -> dict[str, Any]:
+        """The line monitor of a feed; values only where the configuration permits it. LookupError for a feed without one."""
+        trace = next((feed.trace for feed in self._feeds if feed.feed.name == name and isinstance(feed, Traced)), None)
+        if trace is None:
+            raise LookupError(name)
+        may_show = self._config.web.line_values == "on-request"
+        is_shown = may_show and wish == "shown"
+        return {"feed": name, "may_show": may_show, "is_shown": is_shown, "rows": trace.document(is_shown=is_shown)}
 
     async def _probe(self) -> str:
         await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.probe()))

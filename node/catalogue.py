@@ -9,6 +9,7 @@ from typing import Any, Final
 import hl7.devices.astm_errors
 import hl7.devices.errors
 import hl7.devices.folder_errors
+import hl7.devices.line_errors
 import hl7.devices.poct1a_errors
 import hl7.devices.profile_errors
 import hl7.errors
@@ -16,6 +17,7 @@ import hl7.fhir_errors
 import hl7.soap_errors
 import node.destinations.errors
 import node.errors
+import node.serial_errors
 import sync.errors
 
 SPEECHES: Final = ("en", "ar")
@@ -66,6 +68,7 @@ def entries() -> Mapping[str, Entry]:
         node.errors.ALARMS,
         node.destinations.errors.ALARMS,
         hl7.devices.folder_errors.ALARMS,
+        node.serial_errors.ALARMS,
     ):
         for code, (fault, hint) in alarms.items():
             _add(found, Entry(code=code, fault=fault, reply="none", hint=hint, retryable=False))

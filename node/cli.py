@@ -10,6 +10,7 @@ import click
 import structlog
 
 from node.cli_feed import feed, record
+from node.cli_line import line_command
 from node.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, load_config
 from node.destinations.commands import destination_group
 
@@ -276,6 +277,45 @@ def simulate_hl7(address: str, rate: float, count: int | None, seed: int, kinds:
     click.echo(", ".join(f"{code} {number}" for code, number in sorted(answers.items())))
 
 
+@simulate.command("serial-lines")
+@click.option("--to", "address", default="", help="host:port of a line feed that listens.")
+@click.option(
+    "--link",
+    type=click.Path(path_type=Path),
+    help="Make a pseudo-terminal of this name, for a feed with [feeds.serial].",
+)
+@click.option(
+    "--device", type=click.Choice(["urine", "counter", "scale", "thermometer"]), default="urine", show_default=True
+)
+@click.option("--every", "every_s", type=float, default=2.0, show_default=True, help="Seconds between two reports.")
+@click.option("--count", type=int, default=None, help="Stop after so many; without it, never.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--fault", "faults", multiple=True, type=click.Choice(["noise", "cut", "check", "jabber", "unplug"]))
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Of the reports, how many have a fault.",
+)
+def simulate_lines(
+    address: str, link: Path | None, device: str, every_s: float, count: int | None, seed: int, faults: tuple[str, ...], share: float
+) -> None:  # fmt: skip
+    """A device that just prints, with invented people."""
+    from node.tools.simulate_lines import Call, Pty
+    from node.tools.simulate_lines import simulate as send
+
+    if bool(address) == (link is not None):
+        raise click.UsageError("give one of --to and --link")
+    line = Pty(link) if link is not None else Call(address)
+    sent = send(
+        line, device, count=count, every_s=every_s, seed=seed, faults=faults, share=share,
+        told=lambda report: click.echo(f"{len(report.data)} bytes{f', fault: {report.fault}' if report.fault else ''}"),
+    )  # fmt: skip
+    line.close()
+    click.echo(f"{sent} reports")
+
+
 def _add_tools() -> None:
     """The image has no tools; there `wasl pki` and `wasl release` are simply no commands."""
     try:
@@ -294,6 +334,14 @@ def _add_tools() -> None:
 _add_tools()
 for _command in (destination_group, feed, record):
     main.add_command(_command)
+
+
+@main.group()
+def devices() -> None:
+    """Analyzers, monitors, fridges."""
+
+
+devices.add_command(line_command)
 
 if __name__ == "__main__":
     main()

@@ -32,6 +32,7 @@ from node.config_kinds import (
     Text,
     whole,
 )
+from node.config_line import Lines
 from node.config_poct1a import Poct1a
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_replies import RepliesOut, contradictions_of_replies, files_of_feeds, replies_of
@@ -178,6 +179,8 @@ class Web(Table):
     """The technician's page. Loopback until the page has accounts."""
 
     listen: Listen = Address("127.0.0.1", 8480)
+    # The line monitor's letters and digits: of patients. The page has no accounts, so who reaches it sees what is shown there.
+    line_values: Literal["hidden", "on-request"] = "hidden"
 
 
 class Log(Table):
@@ -199,13 +202,13 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap", "astm", "folder", "poct1a"]  # all kinds there are, for the list of what is allowed
+    kind: Literal["mllp", "fhir", "soap", "astm", "folder", "poct1a", "line"]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap | Astm | Folder | Poct1a
+    AnyFeed = Mllp | Fhir | Soap | Astm | Folder | Poct1a | Lines
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, astm=Astm, folder=Folder, poct1a=Poct1a)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, astm=Astm, folder=Folder, poct1a=Poct1a, line=Lines)
 
 
 class Config(Table):

@@ -48,3 +48,11 @@ def names(folder: Path | None = None) -> Iterator[tuple[str, bool]]:
     }
     for name in sorted(own | shipped):
         yield name.removesuffix(SUFFIX), name in own
+
+
+def chosen(name: str, folder: Path | None = None) -> Profile:
+    """Return a profile by its name, or by its file: one that is being written need not lie in a folder."""
+    if name.endswith(SUFFIX):
+        file = Path(name)
+        return read_profile(file.name.removesuffix(SUFFIX), read_text(file))
+    return find(name, folder)

@@ -51,16 +51,16 @@ log = structlog.get_logger()
 class Owner(Protocol):
     """Who is told, always on the event loop and in order. `at` is monotonic seconds."""
 
-    def opened(self, at: float) -> None:
+    def opened(self, _at: float, /) -> None:
         """The port is there and ours."""
 
-    def gone(self, at: float, error: OSError) -> None:
+    def gone(self, _at: float, error: OSError, /) -> None:
         """It cannot be opened, or was unplugged; told once until it is back. PortTaken: another program has it."""
 
-    def received(self, data: bytes, at: float, marks: int) -> None:
+    def received(self, data: bytes, at: float, marks: int, /) -> None:
         """Bytes came, of which `marks` with a wrong parity or stop bit, or as a break."""
 
-    def stalled(self, at: float) -> None:
+    def stalled(self, _at: float, /) -> None:
         """What was written is not taken, for STALL_S."""
 
 

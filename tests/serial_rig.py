@@ -4,10 +4,11 @@ import os
 import select
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.node_rig import WAIT_S_MAX, wait_until
+from tests.node_rig import WAIT_S_MAX, Feed, wait_until
 
 
 class Cable:
@@ -57,3 +58,15 @@ class Cable:
     def __exit__(self, *_: object) -> None:
         if self._socat is not None:
             self.pull()
+
+
+@dataclass
+class Printer(Feed):
+    """A line feed of the configuration: over the port `device`, or listening where there is none."""
+
+    device: str = ""
+
+    def text(self) -> str:
+        listen = "" if self.device else f'listen = ["127.0.0.1:{self.port}"]\n'
+        port = f'[feeds.serial]\nport = "{self.device}"\n' if self.device else ""
+        return f'[[feeds]]\nname = "{self.name}"\nkind = "line"\n{listen}{self.lines}\n{port}{self.more}'

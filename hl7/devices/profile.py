@@ -43,6 +43,10 @@ FIELDS: Final = frozenset(
     | {"results", "sequence"}
 )
 
+_PLACE: Final = re.compile(
+    r"([A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?)(\+[A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?){0,3}"
+)
+_BODY_TEMPERATURE: Final = "8310-5"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ZONE: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d|[A-Za-z_]+(/[A-Za-z0-9_+-]+){1,2}|UTC")
 _SERIAL: Final[Mapping[str, tuple[Simple, ...] | type[int]]] = {
@@ -109,7 +113,7 @@ class Identity:
     sample_holds: str  # what operators type in as the sample's number
     patient_system: str
     sample_system: str
-    order_system: str
+    sample_unique: str  # for how long a sample's number names that sample only: "day" or "ever"
     nobody: re.Pattern[str] | None  # numbers that the instrument invents
 
 
@@ -141,6 +145,9 @@ class Profile:
     columns: tuple[str, ...] = ()
     delimiter: str = ""
     points: tuple[Point, ...] = ()
+    status_default: str = ""  # of results that bring none
+    decimal_mark: str = "."
+    time_unit: str = "text"  # of times that are numbers: since 1970, in these
 
     def targets(self, code: str) -> tuple[Target, ...]:
         """Return what a native code may mean; several where that depends on the unit."""
@@ -160,7 +167,27 @@ def read_profile(name: str, text: str) -> Profile:
         raise ProfileProblem("", f"not TOML: {error}") from None
     profile = _profile(name, keys)
     keys.close()
+    _check(profile)
     return profile
+
+
+def _check(profile: Profile) -> None:
+    """Refuse what contradicts itself."""
+    if profile.language in {"astm", "hl7"}:
+        places = [(f"fields.{name}", place) for name, found in profile.fields.items() for place in found]
+        places += [(f"{key}.where", rule.where) for key in ("quality", "ignored") for rule in getattr(profile, key)]
+        for key, place in places:
+            if not _PLACE.fullmatch(place) and (key.startswith("fields") or place not in FIELDS):
+                raise ProfileProblem(
+                    key,
+                    f"{place!r} is no place: write R-4 or R-3.4, record, field and component; several as one: R-3.2+R-3.7",
+                )
+    if profile.device.subject != "patient":
+        for name in {*profile.codes, *profile.by_unit}:
+            if any(_BODY_TEMPERATURE in each.codes for each in profile.targets(name)):
+                raise ProfileProblem(
+                    f"codes.{name}", f"{_BODY_TEMPERATURE} is a body's temperature, and the subject is no patient"
+                )
 
 
 def _profile(name: str, keys: Keys) -> Profile:
@@ -191,6 +218,9 @@ def _profile(name: str, keys: Keys) -> Profile:
         columns=keys.texts_of("columns", CODES_MAX),
         delimiter=keys.text("delimiter", ""),
         points=tuple(_point(each) for each in keys.tables("point", POINTS_MAX)),
+        status_default=keys.one_of("status_default", ("", "F", "P"), ""),
+        decimal_mark=keys.one_of("decimal_mark", (".", ","), "."),
+        time_unit=keys.one_of("time_unit", ("text", "s", "ms", "us"), "text"),
     )
 
 
@@ -243,7 +273,7 @@ def _identity(keys: Keys) -> Identity:
         sample_holds=keys.one_of("sample_holds", SAMPLE_HOLDS, "sample"),
         patient_system=keys.text("patient_system", ""),
         sample_system=keys.text("sample_system", ""),
-        order_system=keys.text("order_system", ""),
+        sample_unique=keys.one_of("sample_unique", ("day", "ever"), "day"),
         nobody=keys.pattern("nobody"),
     )
     keys.close()
@@ -266,7 +296,7 @@ def _codes(keys: Keys) -> tuple[dict[str, Target], dict[str, tuple[Target, ...]]
     several: dict[str, tuple[Target, ...]] = {}
     for name in names:
         found = tuple(_target(f"codes.{name}", text) for text in keys.texts_of(name, 8))
-        if len(found) == 1:
+        if len(found) == 1 and not found[0].units:
             single[name] = found[0]
         elif found and all(each.units for each in found):
             several[name] = found
@@ -298,7 +328,10 @@ def is_loinc(code: str) -> bool:
     return total % 10 == 0
 
 
-REASONS: Final = ("unknown", "not-performed", "not-applicable", "error", "unsupported", "not-a-number", "negative-infinity", "positive-infinity", "temp-unknown")  # fmt: skip
+REASONS: Final = (
+    *("unknown", "temp-unknown", "not-performed", "not-applicable", "unsupported", "error"),
+    *("not-a-number", "negative-infinity", "positive-infinity"),
+)  # of FHIR's data-absent-reason, what a device can mean
 
 
 def _no_value(keys: Keys) -> Mapping[str, str]:

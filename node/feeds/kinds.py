@@ -43,6 +43,7 @@ KINDS: Final = {
     "fhir": Made("node.feeds.fhir", "FhirFeed", JSON),
     "poct1a": Made("node.feeds.poct1a", "Poct1aFeed", "application/vnd.clsi.poct1a+xml"),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
+    "line": Made("node.feeds.line", "LineFeed", "text/plain"),
 }
 
 
