@@ -202,7 +202,9 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap", "astm", "folder", "poct1a", "line"]  # all kinds there are, for the list of what is allowed
+    kind: Literal[
+        "mllp", "fhir", "soap", "astm", "folder", "poct1a", "line"
+    ]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
