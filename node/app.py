@@ -205,9 +205,7 @@ class Core:
         log.info("core.stopping")
         for each in rounds:
             each.cancel()
-        for feed in self._feeds:
-            intake.summarise(feed.door)
-            await feed.stop()
+        await self._stop_feeds(intake)
         proofreader.stop()
         await self._samples.stop()
         if self._checker is not None:
@@ -215,11 +213,16 @@ class Core:
         if self._uplink is not None:
             self._uplink.stop()
         await asyncio.to_thread(site.stop)
-        await asyncio.to_thread(self._orders.stop)
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         self._highwater.save(now=True)
         await control.stop()
+
+    async def _stop_feeds(self, intake: Intake) -> None:
+        for feed in self._feeds:
+            intake.summarise(feed.door)
+            await feed.stop()
+        await asyncio.to_thread(self._orders.stop)
 
     def _make_uplink(self) -> Lanes | None:
         return make_lanes(
