@@ -5,7 +5,7 @@ character set to the value's end; \Z..\ is looked up in the feed's table; format
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import lru_cache
@@ -91,6 +91,15 @@ def plain(data: bytes, writing: Writing, *, is_formatted: bool = False) -> tuple
         flags |= page.add(decode(hexadecimal, writing.charset.codec))
     flags |= _between(data[at:], shift, writing, page)
     return page.text(), flags | _cut(data, writing)
+
+
+def local_sequences(data: bytes, separators: Separators) -> Iterator[tuple[int, str]]:
+    r"""Yield where each \Z..\ begins and its name, without the escape characters. `data` may be a whole message."""
+    mark, _, pattern = _read_with(separators)
+    if mark and mark + b"Z" in data:
+        yield from (
+            (match.start(), match[6].decode("ascii", "replace")) for match in pattern.finditer(data) if match[6]
+        )
 
 
 def decoded(data: bytes, writing: Writing) -> tuple[str, Flag]:

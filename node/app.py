@@ -36,6 +36,7 @@ from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
 from node.orders import Orders
+from node.profile_sample import Samples
 from node.proofreader import Proofreader
 from node.quality import Inspection
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
@@ -84,6 +85,7 @@ class Core:
         self._feeds: list[Plug] = []
         self._frames = OpenFrames()
         self._quality = Inspection(self._clock, config.civil_number.rule() if config.civil_number else None)
+        self._samples = Samples(config.feeds, self._clock.monotonic)
         self._checker = None if config.signatures is None else Checker(config.signatures.authorities, self._clock)
         self._workshop = Workshop(self._frames, self._checker)
         self._writer = Writer(
@@ -170,18 +172,7 @@ class Core:
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
         intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
         self._feeds = [make_plug(feed, intake, self._surroundings()) for feed in self._config.feeds]
-        control = ControlServer(
-            self._store.parent,
-            {
-                "status": self._status,
-                "probe": self._probe,
-                "metrics": self._metrics,
-                "retry": self._retry,
-                "carried": self._carried,
-                "destination": site.order,
-                "line": self._line,
-            },
-        )
+        control = self._make_control(site)
         await control.start()
         for feed in self._feeds:
             await feed.start()
@@ -190,9 +181,8 @@ class Core:
         site.start()
         self._orders.start()
         proofreader.start()
-        rounds = [
-            loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run())
-        ]  # fmt: skip
+        every = (self._each_minute(intake), self._make_room(), self._quality.run(), self._samples.run())
+        rounds = [loop.create_task(each) for each in every]
         for each in rounds:
             each.add_done_callback(_die_with_task)
         # what is here stays; a message makes some thirty objects and no cycle, so looking for cycles 20 times a second was a third of the work
@@ -204,20 +194,39 @@ class Core:
         log.info("core.stopping")
         for each in rounds:
             each.cancel()
-        for feed in self._feeds:
-            intake.summarise(feed.door)
-            await feed.stop()
+        await self._stop_feeds(intake)
         proofreader.stop()
+        await self._samples.stop()
         if self._checker is not None:
             await self._checker.stop()
         if self._uplink is not None:
             self._uplink.stop()
         await asyncio.to_thread(site.stop)
-        await asyncio.to_thread(self._orders.stop)
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         self._highwater.save(now=True)
         await control.stop()
+
+    async def _stop_feeds(self, intake: Intake) -> None:
+        for feed in self._feeds:
+            intake.summarise(feed.door)
+            await feed.stop()
+        await asyncio.to_thread(self._orders.stop)
+
+    def _make_control(self, site: Site) -> ControlServer:
+        """Make the socket by which the page and the commands ask the core."""
+        return ControlServer(
+            self._store.parent,
+            {
+                "status": self._status,
+                "probe": self._probe,
+                "metrics": self._metrics,
+                "retry": self._retry,
+                "carried": self._carried,
+                "destination": site.order,
+                "line": self._line,
+            },
+        )
 
     def _make_uplink(self) -> Lanes | None:
         return make_lanes(
@@ -228,7 +237,8 @@ class Core:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
-            boot=self._boot.hex(), frames=self._frames, quality=self._quality, checker=self._checker, workshop=self._workshop, die=os._exit,
+            boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker,
+            workshop=self._workshop, die=os._exit,
             frame_store=self._frame_store, desk=self._orders.desk, profiles=self._config.devices.profiles,
         )  # fmt: skip
 

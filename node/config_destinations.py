@@ -42,7 +42,8 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _to(address: Address) -> Address:
+def with_port(address: Address) -> Address:
+    """Refuse an address to which nobody can connect."""
     if not address.port:
         raise ValueError("must name a port")
     return address
@@ -108,7 +109,7 @@ class MllpOut(Destination):
     """HL7 v2 messages in MLLP frames, to a listener."""
 
     kind: Literal["mllp"]
-    address: Annotated[Listen, AfterValidator(_to)]
+    address: Annotated[Listen, AfterValidator(with_port)]
     tls: ClientTls | None = None
     # Whether a reply comes to every message, or under the condition of its MSH-15.
     acknowledgement: Literal["always", "as-asked"] = "always"

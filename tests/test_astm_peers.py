@@ -58,6 +58,7 @@ def test_labmcp_as_receiver_takes_our_frames():
     finally:
         peer.kill()
         peer.wait(10)
+        peer.stdout.close()
     assert out == ("".join(record.decode("latin-1").strip() + "\n" for record in records) + "end True\n") * 4
 
 
@@ -72,7 +73,7 @@ def test_each_fault_of_the_simulator_leaves_one_result_for_each_that_was_sent(no
         "--each",
         "0",
         "--count",
-        "2",
+        count,
         "--seed",
         str(len(fault)),
     ]
@@ -91,6 +92,7 @@ def test_the_simulator_asks_for_orders_over_a_serial_line(realm, tmp_path):
     with running(Node(realm, tmp_path, feeds=[Feed("his"), feed])) as node, cable(tmp_path) as ends:
         node.send(oml(1, "WBC"))
         wait_until("orders", known(node))
+        wait_until("port", lambda: node.ask("status")["feeds"][STREAM]["port"]["open"])
         outcome = CliRunner().invoke(
             main, ["simulate", "astm", "--to", str(ends[1]), "--each", "0", "--count", "1", "--query", "S000007"]
         )

@@ -21,7 +21,7 @@ from node.destinations import conversion, fhir_known
 from node.destinations.conversion import Tally, ToFhir
 from node.destinations.fhir import FhirSink
 from node.destinations.plug import ER7, FHIR_JSON, End, Outgoing
-from node.destinations.selection import selection_of
+from node.destinations.wanted import selection_of
 from tests import fhir_oracle
 from tests.convert_rig import PID, corpus, hospital, message
 from tests.destination_rig import EAGER, destination, parked, to

@@ -19,9 +19,9 @@ from node.destinations.errors import DAMAGED, FULL, LOST, STANDING, STOPPED, TRI
 from node.destinations.plug import End, Outcome, Outgoing, Sink
 from node.destinations.reading import Next, Reading
 from node.destinations.replays import Replays
-from node.destinations.selection import selection_of
 from node.destinations.steps import after
 from node.destinations.trouble import Failure, Trouble
+from node.destinations.wanted import selection_of
 from node.writer import Writer
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
 from sync.outbox_destinations import Cursor, Parked

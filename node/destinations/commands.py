@@ -157,6 +157,6 @@ def _alone(config: Any, words: tuple[str, ...]) -> Any:
         raise NoSuchDestination("there is no outbox yet")
     with closing(Outbox(store, signer=load_keys(config).signer, random=os.urandom, recent_max=0)) as outbox:
         desk = Desk(
-            config.destinations, node=config.node.name, store=store, order=lambda work: work(outbox), now_us=SystemClock().now_us
+            config.outlets, node=config.node.name, store=store, order=lambda work: work(outbox), now_us=SystemClock().now_us
         )  # fmt: skip
         return carry_out(desk, words[0], words[1:])

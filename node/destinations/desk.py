@@ -14,8 +14,8 @@ from node.config_destinations import AnyDestination
 from node.destinations.errors import SKIPPED, TRIMMED, NoSuchDestination
 from node.destinations.plug import TAKEN, Outgoing
 from node.destinations.reading import Next, Reading
-from node.destinations.selection import selection_of
 from node.destinations.steps import after
+from node.destinations.wanted import selection_of
 from sync.errors import CursorLost
 from sync.outbox import Outbox
 from sync.outbox_destinations import Cursor, Parked

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from node.destinations.plug import End, Outcome, Outgoing
 from node.destinations.reading import Reading
-from node.destinations.selection import selection_of
 from node.destinations.steps import behind, counted
+from node.destinations.wanted import selection_of
 from sync.outbox_destinations import Cursor, Parked
 from sync.outbox_destinations_view import DestinationView, Run
 

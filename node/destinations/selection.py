@@ -8,8 +8,7 @@ from hl7.convert.result import CannotConvert, Origin
 from hl7.errors import NotEr7, PartOfBatchRefused
 from hl7.globs import compile_globs
 from hl7.message import facts
-from node.config_destinations import AnyDestination
-from node.destinations.conversion import Tally, ToV2
+from node.destinations.conversion import ToV2
 from node.destinations.plug import ER7, FHIR_JSON
 from sync.errors import NotARecord
 from sync.header import CONDITIONS, CONTROL_ID, METHOD, PATH, REFUSAL, Header, decode, decode_particulars
@@ -90,14 +89,6 @@ class Selection:
             return [_part(number, raw) for number, raw in enumerate(back(body, origin))]
         except CannotConvert as error:
             return [Part(0, body, "", "", FHIR_JSON, error.code)]
-
-
-def selection_of(destination: AnyDestination, tally: Tally | None = None, *, of_any_type: bool = False) -> Selection:
-    """What a destination selects. `of_any_type`: as if it took every type. `tally` counts what becomes of FHIR."""
-    back = None
-    if destination.kind == "mllp" and destination.convert == "v2":
-        back = ToV2(destination, tally or Tally())
-    return Selection(() if of_any_type else destination.types, back)
 
 
 def request_of(record: Record) -> Request:

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 def open_cursors(outbox: Outbox, config: Config) -> None:
     """Give each new destination its beginning, before anything can be stored or trimmed. In the writer's thread."""
-    for each in config.destinations:
+    for each in config.outlets:
         for stream in each.streams:
             logs = outbox.logs(stream)
             begin = logs[-1].end if each.begin == "end" else max(head.start + head.trimmed for head in logs)
@@ -46,7 +46,7 @@ def open_cursors(outbox: Outbox, config: Config) -> None:
 
 def holders(config: Config, now_us: int) -> dict[str, int]:
     """Whom bodies are kept for (see Destinations.held_at). A destination that is not configured any more holds nothing."""
-    return {each.name: now_us - each.parked_days * DAY_US for each in config.destinations}
+    return {each.name: now_us - each.parked_days * DAY_US for each in config.outlets}
 
 
 def charsets_of(config: Config) -> Charsets:
@@ -85,9 +85,9 @@ class Site:
                 each, sink, node=node, store=store, writer=writer, clock=clock, alarms=alarms, dice=dice, tally=tally
             )
 
-        self._carriers = {each.name: carrier(each) for each in config.destinations}
+        self._carriers = {each.name: carrier(each) for each in config.outlets}
         self._desk = Desk(
-            config.destinations, node=node, store=store, order=lambda work: writer.order(work).result(), now_us=clock.now_us
+            config.outlets, node=node, store=store, order=lambda work: writer.order(work).result(), now_us=clock.now_us
         )  # fmt: skip
 
     def start(self) -> None:

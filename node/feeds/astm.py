@@ -90,7 +90,7 @@ class AstmFeed:
         for line in self.lines:
             counts.update(_counts(line))
         orders = {} if self._desk is None else {"orders": self._desk.document()}
-        return {"line": dict(counts), "transfers": dict(self.ends), **self._way.facts(), **orders}
+        return {"link": dict(counts), "transfers": dict(self.ends), **self._way.facts(), **orders}
 
     async def _look_after(self) -> None:
         while True:
