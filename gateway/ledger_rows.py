@@ -10,9 +10,10 @@ from gateway.ledger import ReleaseCall
 from gateway.ledger_keys import KeyRows
 from sync.agreement import Told
 from sync.announced import Announced
+from sync.held import HeldLog
 from sync.log import Frontier, root_at
 from sync.names import Origin
-from sync.receiver import Admit, Admitted, Append, Fill, HeldLog, OpenLog, Refuse
+from sync.receiver import Admit, Admitted, Append, Fill, OpenLog, Refuse
 from sync.record import BodyState
 from sync.session import STREAMS_MAX
 from sync.store import LogTable

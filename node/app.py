@@ -20,7 +20,7 @@ import uvloop
 import native
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
-from node.config import Config
+from node.config import Config, patient_feeds
 from node.control import ControlServer
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, RepairUnfinished
@@ -75,7 +75,8 @@ class Core:
         self._store = config.node.data_dir / STORE_NAME
         self._ballast = Ballast(config.node.data_dir)
         self._room = Room(
-            store=self._store, limits=config.outbox, ballast=self._ballast, alarms=self._alarms, monotonic=self._clock.monotonic
+            store=self._store, limits=config.outbox, ballast=self._ballast, alarms=self._alarms, monotonic=self._clock.monotonic,
+            patient=patient_feeds(config),
         )  # fmt: skip
         mark = config.node.high_water or config.node.data_dir / MARK_NAME
         self._highwater = HighWater(mark, self._clock.monotonic)
@@ -170,7 +171,7 @@ class Core:
             prefix=self._boot.hex()[:8],
         )  # fmt: skip
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
-        intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
+        intake = self._make_intake()
         self._feeds = [make_plug(feed, intake, self._surroundings()) for feed in self._config.feeds]
         control = self._make_control(site)
         await control.start()
@@ -234,11 +235,14 @@ class Core:
             highwater=self._highwater,
         )  # fmt: skip
 
+    def _make_intake(self) -> Intake:
+        return Intake(clock=self._clock, writer=self._writer, alarms=self._alarms, is_filling=lambda: self._room.paused)
+
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
             boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker,
-            workshop=self._workshop, die=os._exit,
+            workshop=self._workshop, die=os._exit, patient=patient_feeds(self._config),
             frame_store=self._frame_store, desk=self._orders.desk, profiles=self._config.devices.profiles,
         )  # fmt: skip
 
@@ -307,6 +311,7 @@ class Core:
         counts = asdict(feed.door.counts)
         return {
             **counts,
+            "paused": feed.door.can_wait and self._room.paused,
             "addresses": feed.addresses(),
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,

@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Final, Literal
 
+from sync.errors import NoRoom
+
 Fault = Literal["source", "site", "node", "centre", "link"]
 
 
@@ -21,6 +23,16 @@ class QueueFull(NodeError):
     code = "NOD-01"
     reply = "AR"
     hint = "Messages arrive faster than the disk can store them. The senders repeat by themselves; if it goes on, look at the disk."
+    retryable = True
+
+
+class FeedPaused(NoRoom):
+    """The disk is filling, and this feed can wait: it takes nothing until there is room. Also an alarm."""
+
+    code = "NOD-34"
+    fault = "site"
+    reply = "AR"
+    hint = "The disk is filling, so bulk feeds are paused: their sources keep what is not taken and send it again. Restore the link so that the queue drains."
     retryable = True
 
 

@@ -33,7 +33,7 @@ from sync.outbox_view import OutboxView
 from sync.proven import proven
 from sync.receipt import lengthen
 from sync.record import BodyState, Record
-from sync.sender import Phase, Sender
+from sync.sender import Sender
 from sync.sender_events import (
     Alarm,
     AskRoot,
@@ -47,6 +47,7 @@ from sync.sender_events import (
     OpenEpoch,
     PartSent,
     PathFailed,
+    Phase,
     PostEpoch,
     Put,
     Receipted,

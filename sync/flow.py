@@ -1,9 +1,12 @@
 """One stream on its way to the gateway: which of its logs is being sent, how far it is, and what comes next."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from sync.agreement import Question, Search
 from sync.batch import RECORDS_MAX
+from sync.checkpoint import Checkpoint
+from sync.errors import SyncError
 from sync.names import Origin
 from sync.sender_events import AskRoot, Call, OwnLog, PostEpoch, Put
 from sync.session import TheirStream
@@ -85,6 +88,28 @@ class Flow:
         if self.question is not None or self.posting:
             return True
         return self.theirs is not None and (self.theirs < self.size or self.receipted < self.theirs <= self.size)
+
+    @property
+    def lacks_common(self) -> bool:
+        """Whether the answer to its statement, with the receipt of what is common, may have been lost, and nothing else would bring one.
+
+        Asked once a session: a gateway of before such receipts gives none.
+        """
+        log, older = self.logs[self.at], self.logs[: self.at]
+        is_idle = not self.halted and self.search is None and self.theirs == log.size == 0
+        return is_idle and bool(log.opening) and not log.outdated and any(o.receipted < o.size for o in older)
+
+    def with_receipt(self, at: int, size: int) -> "Flow":
+        """The stream with a receipt of so much of the log at `at`; never of less than before."""
+        log = replace(self.logs[at], receipted=max(size, self.logs[at].receipted))
+        return replace(self, logs=(*self.logs[:at], log, *self.logs[at + 1 :]))
+
+    def confirmed(self, said: Checkpoint, root_at: Callable[[Origin, int], bytes]) -> "Flow":
+        """The stream with this receipt of one of its logs; itself where that is no news. Raises SyncError where we hold something else."""
+        at = next((n for n, log in enumerate(self.logs) if log.origin == said.origin), None)
+        if at is None or said.size > self.logs[at].size or said.root != root_at(said.origin, said.size):
+            raise SyncError("a receipt of what is not here")
+        return self if said.size <= self.logs[at].receipted else self.with_receipt(at, said.size)
 
     def call(self) -> Call:
         """The next call. Where only a receipt is missing, the last record is sent again: the same range gives the same receipt."""

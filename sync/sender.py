@@ -13,7 +13,6 @@ A stream whose gateway holds something else than the node (restored, copied, for
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from enum import Enum
 from math import inf
 
 from sync.agreement import Window, find_common
@@ -23,7 +22,7 @@ from sync.errors import LogBroken, SyncError
 from sync.flow import QUANTUM_BYTES_MAX, Flow
 from sync.keys import Verifier
 from sync.names import Origin
-from sync.pace import WAIT_S_MAX, Backoff, pause_s
+from sync.pace import KEY_WAIT_S, REVOKED_WAIT_S, SESSION_S_MAX, WAIT_S_MAX, Backoff, pause_s
 from sync.receipt import open_receipt
 from sync.sender_events import (
     Alarm,
@@ -40,6 +39,7 @@ from sync.sender_events import (
     OwnLog,
     PartSent,
     PathFailed,
+    Phase,
     Put,
     Receipted,
     Refused,
@@ -52,22 +52,7 @@ from sync.sender_events import (
 from sync.session import SessionAnswer, TheirStream
 
 FORKS_MAX = 3  # in a row, with a session before each: then it is no copy but a fault, and a person decides
-# with nothing to send and no session for so long, one is asked for: a gateway that was set back, a copy that was admitted, a line that is
-# dead would else be noticed with the next message only, and the centre would not hear what waits in lanes that may not use the path.
-# A hundred calls a day, some 2 kB each
-SESSION_S_MAX = 900.0
 CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
-REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
-KEY_WAIT_S = 300.0  # as long as for a certificate: a key is changed by people too
-
-
-class Phase(Enum):
-    """Where the conversation stands."""
-
-    CLOSED = "closed"
-    ASKING = "asking"
-    OPEN = "open"
-    FENCED = "fenced"
 
 
 class Sender:
@@ -111,9 +96,8 @@ class Sender:
             case RootTold(stream):
                 self._busy = False
                 return self._search_on(self.flows[stream], event)
-            case EpochTaken(stream, theirs):
-                self._busy = False
-                return self._compare(replace(self.flows[stream], posting=False), theirs)
+            case EpochTaken():
+                return self._epoch_taken(event)
             case Refused():
                 return self._refused(event, now)
             case PathFailed():
@@ -207,6 +191,8 @@ class Sender:
                 done += self._halt(flow, "SYN-24")
             else:
                 done += self._compare(flow, found)
+                if self.flows[name].lacks_common:
+                    self.flows[name] = replace(self.flows[name], posting=True)
         return done
 
     def _unlocked(self, name: str) -> Flow:
@@ -284,6 +270,18 @@ class Sender:
         self.flows[flow.stream] = replace(flow, question=question)
         return []
 
+    def _epoch_taken(self, event: EpochTaken) -> list[Effect]:
+        """What the statement calls common is receipted with it: where nothing is carried over and no room is left, no other receipt can come."""
+        self._busy = False
+        flow, done = replace(self.flows[event.stream], posting=False), list[Effect]()
+        try:
+            receipt = open_receipt(event.note, self._cosigner) if event.note and self._cosigner else None
+            if receipt is not None and (after := flow.confirmed(said := receipt.checkpoint, self._root_at)) is not flow:
+                flow, done = after, [KeepReceipt(said.origin, said.size, event.note, receipt.time)]
+        except SyncError:
+            done = [Alarm("SYN-26", flow.stream)]
+        return [*done, *self._compare(flow, event.theirs)]
+
     def _receipted(self, stream: str, note: bytes, now: float) -> list[Effect]:
         flow = self.flows[stream]
         try:
@@ -301,10 +299,8 @@ class Sender:
             return [Alarm("SYN-26", stream), *self._fail(now)]
         self._busy = False
         self._backoff.succeeded()
-        log = replace(flow.logs[flow.at], receipted=max(size, flow.receipted))
         flow = replace(
-            flow, logs=(*flow.logs[: flow.at], log, *flow.logs[flow.at + 1 :]), rewound=False, forks=0, records_max=RECORDS_MAX,
-            octets_max=QUANTUM_BYTES_MAX, bare=False,
+            flow.with_receipt(flow.at, size), rewound=False, forks=0, records_max=RECORDS_MAX, octets_max=QUANTUM_BYTES_MAX, bare=False,
         )  # fmt: skip
         self._go_to(flow, flow.at, theirs=size)
         return [KeepReceipt(flow.origin, size, note, receipt.time)]

@@ -170,6 +170,12 @@ def read_taken(data: bytes, stream: str) -> TheirStream:
     return read_their({**_object(data), "stream": stream})
 
 
+def read_receipt(data: bytes) -> bytes:
+    """The receipt in the answer to an opening statement; empty where a gateway gives none. Nothing of it is believed before it verifies."""
+    found = _object(data).get("receipt", "")
+    return found.encode("utf-8", "replace") if isinstance(found, str) else b""
+
+
 def read_their(found: Mapping[str, Any]) -> TheirStream:
     """Read where a log ends, of a session's answer or (with the stream's name added) of a rewind. Raises BadBatch."""
     try:

@@ -40,6 +40,7 @@ from sync import batch
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadBatch, CommitUnknown, KeyAbsent, LogBroken
 from sync.header import CONTROL_ID, PEER, encode_particulars
+from sync.held import HeldLog, rewind_members
 from sync.key_ring import KeyRing
 from sync.keys import Verifier
 from sync.log import Frontier
@@ -48,7 +49,7 @@ from sync.outbox import Outbox
 from sync.outbox_arrivals import repeat_key
 from sync.outbox_view import OutboxView
 from sync.receipt import cosign
-from sync.receiver import Admitted, Append, HeldLog, PutAsked, Receipt, Receiver, Refuse, rewind_members
+from sync.receiver import Admitted, Append, PutAsked, Receipt, Receiver, Refuse
 from sync.record import BodyState
 from sync.sender import Sender
 from sync.sender_events import Alarm, AskRoot, OpenEpoch, Put, SessionOpened, Started

@@ -11,6 +11,7 @@ from sync.announced import read_heads
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.context import CONTEXT_BYTES_MAX, before, recall
 from sync.errors import BadBatch, UnknownDictionary
+from sync.held import HeldLog
 from sync.keys import FileSigner, Verifier
 from sync.log import Frontier, root_at
 from sync.log_keys import LogKeys
@@ -22,7 +23,6 @@ from sync.receiver import (
     Announce,
     Append,
     EpochAsked,
-    HeldLog,
     Opened,
     OpenLog,
     PutAsked,

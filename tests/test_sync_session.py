@@ -23,6 +23,7 @@ from sync.session import (
     SessionRequest,
     TheirStream,
     read_answer,
+    read_receipt,
     read_request,
     read_their,
 )
@@ -261,3 +262,11 @@ def test_longest_request_fits_what_a_gateway_reads():
         boot="0" * 32, boots=("1" * 32,) * (BOOTS_MAX - 1), fence="f" * 128, log_certificate=LOG_PEM, streams=own, heads=(note,) * HEADS_MAX
     )  # fmt: skip
     assert len(longest.encode()) <= SESSION_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("answer", "note"),
+    [(b'{"receipt": "a note"}', b"a note"), (b"{}", b""), (b'{"receipt": 7}', b""), (b'{"receipt": null}', b""), (b'{"receipt": "\\ud800"}', b"?")],
+)  # fmt: skip
+def test_the_receipt_of_what_is_common_is_the_answers_text_or_nothing(answer, note):
+    assert read_receipt(answer) == note

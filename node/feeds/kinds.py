@@ -49,7 +49,10 @@ KINDS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the core lends its plugs. `folder`: where a feed may keep what is its own. `boot`: in hexadecimal. `die`: ends the process."""
+    """What the core lends its plugs. `folder`: where a feed may keep what is its own. `boot`: in hexadecimal. `die`: ends the process.
+
+    `patient`: the feeds that can wait while the disk fills.
+    """
 
     clock: Clock
     alarms: Alarms
@@ -66,6 +69,7 @@ class Surroundings:
     desk: Callable[[Astm, Profile | None], Desk | None]
     profiles: Path | None
     die: Callable[[int], object]
+    patient: frozenset[str] = frozenset()
 
 
 def make_plug(feed: AnyFeed, intake: Intake, around: Surroundings) -> Plug:
@@ -86,6 +90,7 @@ def make_plug(feed: AnyFeed, intake: Intake, around: Surroundings) -> Plug:
 def _door(feed: AnyFeed, content_type: str, around: Surroundings) -> Door:
     return make_door(
         facility=around.facility, feed=feed.name, stream=feed.stream, content_type=content_type, rejected_per_hour_max=feed.rejected_per_hour_max,
+        can_wait=feed.name in around.patient,
     )  # fmt: skip
 
 

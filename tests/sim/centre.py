@@ -20,9 +20,10 @@ from sync.batch import decode
 from sync.context import CONTEXT_BYTES_MAX, recall
 from sync.dictionary import EMPTY
 from sync.errors import BadBatch, BadCertificate, BadUpload, UnknownDictionary
+from sync.held import rewind_members
 from sync.names import Origin
 from sync.receipt import SHORT_QUERY
-from sync.receiver import Receipt, Receiver, Refuse, Taken, rewind_members
+from sync.receiver import Receipt, Receiver, Refuse, Taken
 from sync.session import SessionAnswer, TheirStream, read_request
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
@@ -276,7 +277,9 @@ class Centre(Machine):
             members = rewind_members(found.held) if found.code == "rewind" else {}
             return Problem(found.code, json.loads(json.dumps(members)), 0.0)
         if isinstance(found, Taken):
-            return json.dumps(rewind_members(found.held)).encode()
+            if found.receipt:
+                self.truth.receipted(self, found.receipt)
+            return json.dumps({**rewind_members(found.held), "receipt": found.receipt.decode()}).encode()
         if isinstance(found, Told):
             return json.dumps({"tag": found.tag, "size": found.size, "root": found.root.hex()}).encode()
         self.truth.admitted(self, asked, found)

@@ -99,6 +99,7 @@ MUTANTS = (
            "return _find(note.signatures[0], (*keys.certified, *(change.before for change in keys.changes)))"),
     Mutant("take a change without the new key's word", "sync.log_keys:check_batch", "_check_lines(note, chain.signers)", "_check_lines(note, chain.signers[: len(note.signatures)])"),
     Mutant("take a statement under a key that another has followed", "sync.log_keys:check_opening", "_check_fresh(key, keys.retired)", "pass"),
+    Mutant("no receipt of what is common", "sync.receiver:_of_common", "return cosigned(", 'return b"" and cosigned('),
     Mutant("a further epoch without the old key's word is no alarm", "sync.receiver:_epoch", '*([] if opener.continues else [Raise("GWY-23", opened.stream)])', "*[]"),
     Mutant("the centre forgets where the key changed", "gateway.ledger_keys:KeyRows.sign_from", "for change in changes:", "for change in ():"),
     Mutant("forget at a restart where the key changed", "sync.outbox_keys:read_changes", "return found", "return {}"),
