@@ -216,18 +216,10 @@ class Core:
 
     def _make_control(self, site: Site) -> ControlServer:
         """Make the socket by which the page and the commands ask the core."""
-        return ControlServer(
-            self._store.parent,
-            {
-                "status": self._status,
-                "probe": self._probe,
-                "metrics": self._metrics,
-                "retry": self._retry,
-                "carried": self._carried,
-                "destination": site.order,
-                "line": self._line,
-            },
-        )
+        return ControlServer(self._store.parent, {
+            "status": self._status, "probe": self._probe, "metrics": self._metrics, "retry": self._retry, "carried": self._carried,
+            "destination": site.order, "line": self._line,
+        })  # fmt: skip
 
     def _make_uplink(self) -> Lanes | None:
         return make_lanes(
@@ -242,8 +234,8 @@ class Core:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
             boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker,
-            workshop=self._workshop, die=os._exit, patient=patient_feeds(self._config),
-            frame_store=self._frame_store, desk=self._orders.desk, profiles=self._config.devices.profiles,
+            workshop=self._workshop, die=os._exit, patient=patient_feeds(self._config), frame_store=self._frame_store, desk=self._orders.desk,
+            profiles=self._config.devices.profiles,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:
