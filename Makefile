@@ -25,6 +25,8 @@ check:  ## lint, format, types, import arrows, sizes
 sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and its planted faults, mutated messages (hours)
 	@.ci/setup test
 	$(PYTHON) tests/sim_kill.py --kills 2000
+	$(PYTHON) tests/sim_astm_kill.py --kills 1000
+	$(PYTHON) tests/sim_unplug.py --turns 1000 --kills 100
 	$(PYTHON) tests/sim_power.py --states 1000000
 	$(PYTHON) tests/sim_bits.py --flips 100000
 	$(PYTHON) tests/sim_destinations.py --flips 50000
@@ -32,6 +34,7 @@ sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and 
 	$(PYTHON) tests/sim_order.py --thief --seeds 5000
 	$(PYTHON) -m tests.sim.mutants
 	$(PYTHON) tests/fuzz_hl7.py --messages 10000000
+	$(PYTHON) tests/fuzz_astm.py --inputs 10000000
 
 hosts:  ## two hosts over a line that is thin, long, lossy and cut, each killed once; what a drain uses of it (half an hour)
 	@.ci/setup test

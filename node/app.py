@@ -21,19 +21,21 @@ import native
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config import Config, patient_feeds
-from node.control import ControlServer, Order
+from node.control import ControlServer
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, NoSuchStream, RepairUnfinished
+from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
-from node.feeds.plug import Plug
+from node.feeds.plug import Plug, Traced
 from node.highwater import HighWater
 from node.intake import Intake
 from node.key_change import hand_over
 from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
+from node.orders import Orders
 from node.profile_sample import Samples
 from node.proofreader import Proofreader
 from node.quality import Inspection
@@ -95,6 +97,8 @@ class Core:
             relieve=self._room.relieve,
             grown=self._grown,
         )
+        self._frame_store = FrameStore(self._writer, self._alarms)
+        self._orders = Orders(config, self._store, self._clock)
 
     # -- storage ----------------------------------------------------------------------------------------------------
 
@@ -149,6 +153,7 @@ class Core:
             self._uplink.grown(origin, size)
         if self._site is not None:
             self._site.grown(origin.stream)
+        self._orders.grown()
 
     # -- start and stop ---------------------------------------------------------------------------------------------
 
@@ -168,13 +173,14 @@ class Core:
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
         intake = self._make_intake()
         self._feeds = [make_plug(feed, intake, self._surroundings()) for feed in self._config.feeds]
-        control = ControlServer(self._store.parent, self._orders(site))
+        control = self._make_control(site)
         await control.start()
         for feed in self._feeds:
             await feed.start()
         if self._uplink is not None:
             self._uplink.start()
         site.start()
+        self._orders.start()
         proofreader.start()
         every = (self._each_minute(intake), self._make_room(), self._quality.run(), self._samples.run())
         rounds = [loop.create_task(each) for each in every]
@@ -189,9 +195,7 @@ class Core:
         log.info("core.stopping")
         for each in rounds:
             each.cancel()
-        for feed in self._feeds:
-            intake.summarise(feed.door)
-            await feed.stop()
+        await self._stop_feeds(intake)
         proofreader.stop()
         await self._samples.stop()
         if self._checker is not None:
@@ -203,6 +207,19 @@ class Core:
         await asyncio.to_thread(self._writer.join)
         self._highwater.save(now=True)
         await control.stop()
+
+    async def _stop_feeds(self, intake: Intake) -> None:
+        for feed in self._feeds:
+            intake.summarise(feed.door)
+            await feed.stop()
+        await asyncio.to_thread(self._orders.stop)
+
+    def _make_control(self, site: Site) -> ControlServer:
+        """Make the socket by which the page and the commands ask the core."""
+        return ControlServer(self._store.parent, {
+            "status": self._status, "probe": self._probe, "metrics": self._metrics, "retry": self._retry, "part": self._part,
+            "carried": self._carried, "destination": site.order, "line": self._line,
+        })  # fmt: skip
 
     def _make_uplink(self) -> Lanes | None:
         return make_lanes(
@@ -217,7 +234,8 @@ class Core:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
             boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker,
-            workshop=self._workshop, die=os._exit, patient=patient_feeds(self._config),
+            workshop=self._workshop, die=os._exit, patient=patient_feeds(self._config), frame_store=self._frame_store, desk=self._orders.desk,
+            profiles=self._config.devices.profiles,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:
@@ -272,12 +290,6 @@ class Core:
 
     # -- orders of the control socket -------------------------------------------------------------------------------
 
-    def _orders(self, site: Site) -> dict[str, Order]:
-        return {
-            "status": self._status, "probe": self._probe, "metrics": self._metrics, "retry": self._retry, "part": self._part,
-            "carried": self._carried, "destination": site.order,
-        }  # fmt: skip
-
     async def _status(self) -> dict[str, Any]:
         link = None if self._uplink is None else self._uplink.document()
         return {
@@ -295,8 +307,18 @@ class Core:
             "addresses": feed.addresses(),
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
+            "monitor": isinstance(feed, Traced),
             **feed.facts(),
         }
+
+    async def _line(self, name: str, wish: str = "") -> dict[str, Any]:
+        """The line monitor of a feed; values only where the configuration permits it. LookupError for a feed without one."""
+        trace = next((feed.trace for feed in self._feeds if feed.feed.name == name and isinstance(feed, Traced)), None)
+        if trace is None:
+            raise LookupError(name)
+        may_show = self._config.web.line_values == "on-request"
+        is_shown = may_show and wish == "shown"
+        return {"feed": name, "may_show": may_show, "is_shown": is_shown, "rows": trace.document(is_shown=is_shown)}
 
     async def _probe(self) -> str:
         await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.probe()))

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+import hl7.devices.astm_errors
 import hl7.devices.errors
 import hl7.devices.folder_errors
+import hl7.devices.line_errors
 import hl7.devices.poct1a_errors
+import hl7.devices.profile_errors
 import hl7.errors
 import hl7.fhir_errors
 import hl7.soap_errors
 import node.destinations.errors
 import node.errors
+import node.serial_errors
 import sync.errors
 
 SPEECHES: Final = ("en", "ar")
@@ -64,6 +68,7 @@ def entries() -> Mapping[str, Entry]:
         node.errors.ALARMS,
         node.destinations.errors.ALARMS,
         hl7.devices.folder_errors.ALARMS,
+        node.serial_errors.ALARMS,
     ):
         for code, (fault, hint) in alarms.items():
             _add(found, Entry(code=code, fault=fault, reply="none", hint=hint, retryable=False))

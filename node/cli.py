@@ -9,8 +9,10 @@ from typing import NoReturn
 import click
 import structlog
 
+from node.cli_devices import FOLDER, devices_group
 from node.cli_epoch import epoch
 from node.cli_feed import feed, record
+from node.cli_line import line_command
 from node.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, load_config
 from node.destinations.commands import destination_group
 
@@ -27,6 +29,7 @@ def main() -> None:
 @CONFIG
 def node(config_path: Path) -> None:
     """Run the node's core: take messages, store, send."""
+    from hl7.devices.errors import DeviceError
     from node.app import run
     from node.errors import NodeError
     from node.selfcheck import check_owners
@@ -36,7 +39,7 @@ def node(config_path: Path) -> None:
     try:
         check_owners()
         run(config)
-    except (NodeError, SyncError) as error:
+    except (NodeError, SyncError, DeviceError) as error:
         structlog.get_logger().critical("core.cannot_start", code=error.code, detail=str(error), hint=error.hint)
         sys.exit(1)
 
@@ -232,15 +235,25 @@ def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
 )
 @click.option("--charset", default="", help="Of the text, whatever MSH-18 says, such as cp1256.")
 @click.option("--facility", default="", help="Whose identifiers these are; ids of resources depend on it.")
-def convert(file: Path, target: str, zone: str, charset: str, facility: str) -> None:
-    """Show what becomes of HL7 v2 messages in FHIR R4 (or of a Bundle in v2), and what does not."""
+@click.option(
+    "--profile", default="", help="The device that sent it, by its profile's name or file: `wasl devices list`."
+)
+@FOLDER
+def convert(file: Path, target: str, zone: str, charset: str, facility: str, profile: str, folder: Path | None) -> None:
+    """Show what becomes of HL7 v2 messages, or of what a device sent, in FHIR R4 (or of a Bundle in v2), and what does not."""
+    from hl7.devices.profile_errors import ProfileProblem
+    from node import devices_convert
     from node.convert import BadSetting, settings_of, to_fhir, to_v2
+    from node.device_profiles import chosen
 
     try:
         settings = settings_of(zone=zone, charset=charset, facility=facility)
-    except BadSetting as error:
+        if profile:
+            shown, left, is_whole = devices_convert.to_fhir(file.read_bytes(), chosen(profile, folder), settings)
+        else:
+            shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(file.read_bytes(), settings)
+    except (BadSetting, ProfileProblem, ValueError) as error:
         raise click.UsageError(str(error)) from error
-    shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(file.read_bytes(), settings)
     for text in shown:
         click.echo(text)
     for line in left:
@@ -277,6 +290,45 @@ def simulate_hl7(address: str, rate: float, count: int | None, seed: int, kinds:
     click.echo(", ".join(f"{code} {number}" for code, number in sorted(answers.items())))
 
 
+@simulate.command("serial-lines")
+@click.option("--to", "address", default="", help="host:port of a line feed that listens.")
+@click.option(
+    "--link",
+    type=click.Path(path_type=Path),
+    help="Make a pseudo-terminal of this name, for a feed with [feeds.serial].",
+)
+@click.option(
+    "--device", type=click.Choice(["urine", "counter", "scale", "thermometer"]), default="urine", show_default=True
+)
+@click.option("--every", "every_s", type=float, default=2.0, show_default=True, help="Seconds between two reports.")
+@click.option("--count", type=int, default=None, help="Stop after so many; without it, never.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--fault", "faults", multiple=True, type=click.Choice(["noise", "cut", "check", "jabber", "unplug"]))
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Of the reports, how many have a fault.",
+)
+def simulate_lines(
+    address: str, link: Path | None, device: str, every_s: float, count: int | None, seed: int, faults: tuple[str, ...], share: float
+) -> None:  # fmt: skip
+    """A device that just prints, with invented people."""
+    from node.tools.simulate_lines import Call, Pty
+    from node.tools.simulate_lines import simulate as send
+
+    if bool(address) == (link is not None):
+        raise click.UsageError("give one of --to and --link")
+    line = Pty(link) if link is not None else Call(address)
+    sent = send(
+        line, device, count=count, every_s=every_s, seed=seed, faults=faults, share=share,
+        told=lambda report: click.echo(f"{len(report.data)} bytes{f', fault: {report.fault}' if report.fault else ''}"),
+    )  # fmt: skip
+    line.close()
+    click.echo(f"{sent} reports")
+
+
 def _add_tools() -> None:
     """The image has no tools; there `wasl pki` and `wasl release` are simply no commands."""
     try:
@@ -293,8 +345,9 @@ def _add_tools() -> None:
 
 
 _add_tools()
-for _command in (destination_group, epoch, feed, record):
+for _command in (destination_group, devices_group, epoch, feed, record):
     main.add_command(_command)
+devices_group.add_command(line_command)
 
 if __name__ == "__main__":
     main()

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from node.addresses import Address, parse_listen
+from node.config_astm import Astm
 from node.config_civil import Civil
 from node.config_destinations import AnyDestination, contradictions, files_of
+from node.config_devices import Devices, profile_problems
 from node.config_feeds import MIB, Feed, Mllp, Signatures
 from node.config_fhir import Fhir
 from node.config_folder import Folder
@@ -31,6 +33,7 @@ from node.config_kinds import (
     Text,
     whole,
 )
+from node.config_line import Lines
 from node.config_poct1a import Poct1a
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_replies import RepliesOut, contradictions_of_replies, files_of_feeds, replies_of
@@ -177,6 +180,8 @@ class Web(Table):
     """The technician's page. Loopback until the page has accounts."""
 
     listen: Listen = Address("127.0.0.1", 8480)
+    # The line monitor's letters and digits: of patients. The page has no accounts, so who reaches it sees what is shown there.
+    line_values: Literal["hidden", "on-request"] = "hidden"
 
 
 class Log(Table):
@@ -198,13 +203,15 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap", "folder", "poct1a"]  # all kinds there are, for the list of what is allowed
+    kind: Literal[
+        "mllp", "fhir", "soap", "astm", "folder", "poct1a", "line"
+    ]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap | Folder | Poct1a
+    AnyFeed = Mllp | Fhir | Soap | Astm | Folder | Poct1a | Lines
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, folder=Folder, poct1a=Poct1a)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, astm=Astm, folder=Folder, poct1a=Poct1a, line=Lines)
 
 
 class Config(Table):
@@ -221,6 +228,7 @@ class Config(Table):
     streams: tuple[Stream, ...] = ()
     feeds: tuple[AnyFeed, ...] = ()
     destinations: tuple[AnyDestination, ...] = ()
+    devices: Devices = Devices()
 
     @property
     def outlets(self) -> tuple[AnyDestination | RepliesOut, ...]:
@@ -241,11 +249,12 @@ def check(path: Path) -> list[Problem]:
         config, source = _read(path)
     except ConfigError as refusal:
         return refusal.problems
-    return [
+    unread = [
         source.problem(place, f'"{file}" cannot be read')
         for place, file in _named_files(config)
         if not (file.is_file() and os.access(file, os.R_OK))
     ]
+    return [*unread, *profile_problems(config.devices, config.feeds, source)]
 
 
 def _read(path: Path) -> tuple[Config, Source]:

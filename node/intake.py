@@ -158,11 +158,12 @@ class Intake:
     def store_typed(
         self, door: Door, *, common: bytes, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None,
         answer: Answer, request: Request | None = None, signatures: Sequence[tuple[str, str, str]] = (), stream: str = "",
-        source: Sequence[tuple[int, object]] = (), fact: tuple[str, bytes] | None = None,
+        source: Sequence[tuple[int, object]] = (), fact: tuple[str, bytes] | None = None, repeats: bool = True,
     ) -> None:  # fmt: skip
         """Take a complete message of another content type than the feed's own. `signatures`: kind, place, and what was found before the commit.
 
         `source`: further particulars by their number, such as a topic or a file name. `fact`: see Draft.
+        `repeats`: the same control id and bytes are the same message; not so where the feed itself knows its repeats.
         """
         if verdict == REJECTED and not self._may_record(door):
             answer(Counted())
@@ -178,7 +179,7 @@ class Intake:
             pairs.append((REFUSAL, (refusal.code, refusal.location)))
         if signatures:
             pairs.append((SIGNATURES, tuple(signatures)))
-        key = repeat_key(door.feed, control_id)
+        key = repeat_key(door.feed, control_id) if repeats else b""
         self._submit(door, common, message_type, verdict, encode_particulars(pairs), body, key, answer, fact, stream)
 
     def store_broken(
@@ -193,6 +194,14 @@ class Intake:
             [(CONTROL_ID, control_id[:CONTROL_ID_CHARACTERS_MAX]), (PEER, peer), *source, (REFUSAL, (code, "")), (FRAME_BYTES, length), (FRAME_SHA256, sha256)]
         )  # fmt: skip
         self._submit(door, door.incomplete, "", Verdict.REJECTED, particulars, head, b"", answer)
+
+    def store_gap(self, door: Door, *, body: bytes, content_type: str, code: str, peer: str, answer: Answer) -> None:
+        """Record a time in which the source gave nothing; `code`: why. It is no sign of life."""
+        seen_us = door.counts.last_seen_us
+        particulars = encode_particulars([(PEER, peer), (REFUSAL, (code, ""))])
+        common = door.common(Kind.GAP, content_type)
+        self._submit(door, common, "", Verdict.ACCEPTED_WITH_WARNING, particulars, body, b"", answer)
+        door.counts.last_seen_us = seen_us
 
     def summarise(self, door: Door) -> None:
         """Record how many refusals went uncounted since the last summary; called once a minute, so a crash loses a minute of counts."""

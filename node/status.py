@@ -24,7 +24,18 @@ Document = dict[str, Any]
 
 OF_HTTP: Final = ("strictness", "validated", "invalid", "signatures")  # what only such feeds have to tell
 OF_MLLP: Final = ("profile",)
-OF_DEVICES: Final = ("waiting", "passed_over", "devices")
+OF_DEVICES: Final = (
+    "line",
+    "monitor",
+    "waiting",
+    "passed_over",
+    "devices",
+    "link",
+    "transfers",
+    "orders",
+    "port",
+    "calls",
+)
 
 
 class Status:

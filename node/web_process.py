@@ -1,6 +1,7 @@
 """The page's process: wires the web app to the outbox and to the core's control socket. Another process, so a crash here stops no intake."""
 
 import asyncio
+from typing import Any
 
 import uvicorn
 
@@ -33,8 +34,19 @@ def run(config: Config, clock: Clock | None = None) -> None:
         except CoreSilent:
             return b"# HELP wasl_core_up 1 while the core answers\n# TYPE wasl_core_up gauge\nwasl_core_up 0\n"
 
+    def look(feed: str, is_shown: bool) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = ask(folder, f"line {feed} {'shown' if is_shown else ''}")
+        except CoreSilent:
+            return {"feed": feed, "may_show": False, "is_shown": False, "rows": None}
+        return found
+
     app = make_app(
-        status.document, probe=probe, metrics=metrics, describe=lambda code, lang: speech(lang).say(hint(code))
+        status.document,
+        probe=probe,
+        metrics=metrics,
+        look=look,
+        describe=lambda code, lang: speech(lang).say(hint(code)),
     )
     server = uvicorn.Server(
         uvicorn.Config(

@@ -108,6 +108,11 @@ class Writer(threading.Thread):
             self._wake.notify()
         return future
 
+    def refuses(self, outbox: Outbox, stream: str, octets: int) -> bool:
+        """Within an order: whether a body of this length would be refused in this stream for want of room."""
+        head = outbox.heads.get(stream)
+        return head is not None and head.lane in self._refused(outbox, [octets])
+
     def queued(self) -> int:
         """How many drafts wait for the disk."""
         return len(self._queue)

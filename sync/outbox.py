@@ -25,6 +25,7 @@ from sync.outbox_arrivals import arrivals, is_same, keep_arrivals, place_of_same
 from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
 from sync.outbox_destinations import Destinations
 from sync.outbox_epochs import open_epoch
+from sync.outbox_frames import Frames
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.outbox_keys import check_followed, keep_change, old_keys, to_hand_over
 from sync.recent import RECENT_MAX, Recent
@@ -66,6 +67,7 @@ class Outbox:
             prepare(self._connection)
             self._transactions = Transactions(self._connection, quota_bytes)
             self.destinations = Destinations(self._connection, self.transaction)
+            self.frames = Frames(self._connection, self.transaction)
             self.heads: dict[str, Head] = {}
             self.older: dict[str, list[Head]] = {}
             for head in read_heads(self._connection, signer.name):

@@ -211,7 +211,7 @@ def test_an_absent_file_is_one_problem_without_a_line(tmp_path):
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_lines(problems):
-    found = problems(SMALLEST.replace("clinic-7", "C 7") + "[[feeds]]\nkind = 'line'\n[log]\nlevel = 'loud'\n")
+    found = problems(SMALLEST.replace("clinic-7", "C 7") + "[[feeds]]\nkind = 'telex'\n[log]\nlevel = 'loud'\n")
     assert [(problem.line, problem.key) for problem in found] == [
         (2, "node.name"),
         (LINES + 1, "feeds[#1].name"),

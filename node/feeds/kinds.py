@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from hl7.devices.profile import Profile
 from hl7.fhir import JSON
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config import AnyFeed
+from node.config_astm import Astm
 from node.config_feeds import Mllp
 from node.config_http import Http
+from node.feeds.astm_desk import Desk
+from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_numbers import Numbers
@@ -34,10 +38,12 @@ class Made(NamedTuple):
 
 # brought when they are needed: a node without a FHIR feed does not pay for its HTTP and JOSE, 4 MB
 KINDS: Final = {
+    "astm": Made("node.feeds.astm", "AstmFeed", "application/astm-e1394"),
     "folder": Made("node.feeds.folder", "FolderFeed", "application/octet-stream"),
     "fhir": Made("node.feeds.fhir", "FhirFeed", JSON),
     "poct1a": Made("node.feeds.poct1a", "Poct1aFeed", "application/vnd.clsi.poct1a+xml"),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
+    "line": Made("node.feeds.line", "LineFeed", "text/plain"),
 }
 
 
@@ -59,6 +65,9 @@ class Surroundings:
     samples: Samples
     checker: Checker | None
     workshop: Workshop
+    frame_store: FrameStore
+    desk: Callable[[Astm, Profile | None], Desk | None]
+    profiles: Path | None
     die: Callable[[int], object]
     patient: frozenset[str] = frozenset()
 

@@ -1,10 +1,11 @@
 """What the core asks of a feed, of whatever kind."""
 
 from collections.abc import Sized
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from node.config_feeds import Feed
 from node.intake import Door
+from node.line_trace import LineTrace
 
 
 class Plug(Protocol):
@@ -32,3 +33,10 @@ class Plug(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """What only its kind has to tell, for the status document."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A feed whose line can be watched on the page."""
+
+    trace: LineTrace

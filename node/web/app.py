@@ -13,8 +13,9 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from node.web import assets
 from node.web.headers import HEADERS, SecurityHeaders
+from node.web.lines import Lines, Look, Seat, serve_lines
 from node.web.live import Live
-from node.web.page import STALE_SECONDS, Describe, Page
+from node.web.page import LINE_PANELS, STALE_SECONDS, Describe, Page
 from node.web.source import Source
 from node.web.speech import DIRECTION, choose
 
@@ -33,11 +34,16 @@ def code_only(code: str, _lang: str) -> str:
     return code
 
 
+def _no_line(_feed: str, _is_shown: bool) -> dict[str, Any]:
+    raise LookupError
+
+
 def make_app(
     status: Callable[[], Status],
     *,
     probe: Callable[[], Probe],
     metrics: Callable[[], bytes],
+    look: Look = _no_line,
     describe: Describe = code_only,
     zone: tzinfo = UTC,
     now: Callable[[], float] = time.monotonic,
@@ -45,7 +51,7 @@ def make_app(
     """The page as an ASGI application. `status`, `probe` and `metrics` may block and may raise; each runs in a thread.
 
     status: the status document; probe: (core can commit and sign, reason); metrics: Prometheus text; describe: catalogue
-    code and language -> sentence; zone: the site's time zone; now: monotonic seconds.
+    code and language -> sentence; look: a feed's line monitor, with values shown where permitted; zone: the site's time zone; now: monotonic seconds.
     """
     app = FastAPI(title="Wasl node", docs_url=None, redoc_url=None)  # FastAPI's documentation page loads from outside
     app.add_middleware(GZipMiddleware, minimum_size=500, compresslevel=6)
@@ -55,8 +61,13 @@ def make_app(
     tags = {name: f"/static/{name}?v={asset.tag}" for name, asset in files.items()}
     page = Page(describe=describe, zone=zone, edition=assets.edition(files), tags=tags)
     live = Live(Source("status", status, now), page, now)
+    seat = _seats()
     _serve_page(app, live, page)
-    _serve_events(app, live)
+    _serve_events(app, live, seat)
+    of_line = Page(
+        describe=describe, zone=zone, edition=assets.edition(files), tags=tags, names=LINE_PANELS, whole="line.html"
+    )
+    serve_lines(app, Lines(status, look, of_line, now), seat)
     _serve_machines(app, live, Source("probe", probe, now), Source("metrics", metrics, now))
     _serve_assets(app, files)
     return app
@@ -75,8 +86,8 @@ def _serve_page(app: FastAPI, live: Live, page: Page) -> None:
         return answer
 
 
-def _serve_events(app: FastAPI, live: Live) -> None:
-    """GET /events: changed panels as server-sent events. FastAPI adds a comment after 15 s of silence."""
+def _seats() -> Seat:
+    """Places for open streams, of whichever page."""
     seats = asyncio.Semaphore(VIEWERS_MAX)
 
     async def seat() -> AsyncIterator[None]:
@@ -84,6 +95,12 @@ def _serve_events(app: FastAPI, live: Live) -> None:
             raise HTTPException(503, "too many viewers", {"Retry-After": "30"})
         async with seats:
             yield
+
+    return seat
+
+
+def _serve_events(app: FastAPI, live: Live, seat: Seat) -> None:
+    """GET /events: changed panels as server-sent events. FastAPI adds a comment after 15 s of silence."""
 
     @app.get("/events", response_class=EventSourceResponse, include_in_schema=False, dependencies=[Depends(seat)])
     async def events(

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi.sse import ServerSentEvent
 
-from node.web.page import PANELS, Page, Shown, digest
+from node.web.page import Page, Shown, digest
 from node.web.source import Reading, Source
 
 TICK_SECONDS = 1.0  # changes are merged for this long
@@ -37,13 +37,13 @@ class Live:
 
     async def events(self, lang: str, last_event_id: str) -> AsyncIterator[ServerSentEvent]:
         """Messages for one viewer until the stream's time is over. While the source is silent, so is the stream."""
-        seen, sent = _digests_seen(last_event_id), None
+        seen, sent = _digests_seen(last_event_id, self._page.names), None
         pulse_at, ends_at = float("-inf"), self._now() + STREAM_SECONDS
         while self._now() < ends_at:
             reading = await self._board.latest()
             if reading is not None and reading is not sent:
                 sent, fresh = reading, self._render(reading, lang)
-                changed = [name for name in PANELS if seen.get(name) != fresh.digests[name]]
+                changed = [name for name in self._page.names if seen.get(name) != fresh.digests[name]]
                 if changed or self._now() - pulse_at >= PULSE_SECONDS:
                     seen, pulse_at = fresh.digests, self._now()
                     yield _message(fresh, changed, self._page.pulse(self._shown(reading), lang))
@@ -69,10 +69,10 @@ def _message(fresh: Rendered, changed: list[str], pulse: str) -> ServerSentEvent
     partials = (
         f'<hx-partial hx-target="#panel-{name}" hx-swap="outerMorph">{html}</hx-partial>' for name, html in fragments
     )
-    return ServerSentEvent(raw_data="\n".join(partials), id="-".join(fresh.digests[name] for name in PANELS))
+    return ServerSentEvent(raw_data="\n".join(partials), id="-".join(fresh.digests.values()))
 
 
-def _digests_seen(last_event_id: str) -> Mapping[str, str]:
+def _digests_seen(last_event_id: str, names: tuple[str, ...]) -> Mapping[str, str]:
     """What a returning viewer has; an id that is not ours means that nothing is known."""
     digests = last_event_id.split("-")
-    return dict(zip(PANELS, digests, strict=True)) if len(digests) == len(PANELS) else {}
+    return dict(zip(names, digests, strict=True)) if len(digests) == len(names) else {}

@@ -30,6 +30,7 @@ PANELS: Final = (
     "destinations",
     "quality",
 )
+LINE_PANELS: Final = ("state", "line")
 STALE_SECONDS = 10  # operations, section 3: data older than this gets a banner; page.js holds the same figure
 ATTENTION_MAX = 5  # more than this is not a list to work off but a wall
 TEXT_CHARS_MAX = 160  # a peer's error text is shown, not dumped
@@ -54,14 +55,17 @@ class Shown:
 class Page:
     """The templates of both languages. `describe` turns the catalogue's codes into a sentence; `zone` is the site's."""
 
-    def __init__(self, *, describe: Describe, zone: tzinfo, edition: str, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, describe: Describe, zone: tzinfo, edition: str, tags: Mapping[str, str], names: tuple[str, ...] = PANELS, whole: str = "page.html"
+    ) -> None:  # fmt: skip
+        self.names, self._whole = names, whole
         self._describe, self._zone = describe, zone
         self._edition, self._tags = edition, tags
         self._environments = {lang: self._environment(speech(lang)) for lang in DIRECTION}
 
     def whole(self, shown: Shown, lang: str) -> str:
         """The complete document, usable without script."""
-        template = self._environments[lang].get_template("page.html")
+        template = self._environments[lang].get_template(self._whole)
         panels = {name: Markup(html) for name, html in self.panels(shown, lang).items()}  # noqa: S704 - our own rendering
         pulse = Markup(self.pulse(shown, lang))  # noqa: S704 - our own rendering
         return template.render(self._context(shown, lang), panels=panels, pulse=pulse, tags=self._tags)
@@ -69,7 +73,7 @@ class Page:
     def panels(self, shown: Shown, lang: str) -> dict[str, str]:
         """Each panel's HTML by name."""
         context = self._context(shown, lang)
-        return {name: self._panel(name, context, lang) for name in PANELS}
+        return {name: self._panel(name, context, lang) for name in self.names}
 
     def pulse(self, shown: Shown, lang: str) -> str:
         """The small element that says how old the data is."""
@@ -120,10 +124,13 @@ class Page:
             "attention_max": ATTENTION_MAX,
             "describe": lambda code: self.describe(code, voice.lang),
             "explain": explain,
+            "condition_word": lambda name: words.condition(name, voice),
+            "instant": lambda at_us: words.instant(at_us, self._zone),
             "lane_word": lambda name: words.lane(name, voice),
             "destination_look": lambda name: words.DESTINATION_LOOKS.get(name, "attention"),
             "destination_word": lambda name: words.destination(name, voice),
             "link_word": lambda name: words.link(name, voice),
+            "line_word": lambda name: words.line(name, voice),
             "moment": lambda iso, now: voice.moment(iso, now, self._zone),
             "quality_word": lambda what: words.quality(what, voice),
             "room_bytes": room_bytes,

@@ -1,6 +1,7 @@
 """What a code means to a technician: one sentence, and one line on what to do. Every VRD code of `verdict` stands here."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, tzinfo
 from typing import Any, Final
 
 from node.web.speech import Speech
@@ -52,6 +53,40 @@ def lane(name: str, voice: Speech) -> str:
     """The word for a lane."""
     say = voice.say
     return {"critical": say("critical"), "routine": say("routine"), "bulk": say("bulk")}.get(name, name)
+
+
+def line(name: str, voice: Speech) -> str:
+    """The word for what happened to a feed's line, or for which way bytes went."""
+    say = voice.say
+    words = {
+        "in": say("from the device"),
+        "out": say("to the device"),
+        "opened": say("The line is open."),
+        "away": say("The line is gone."),
+        "taken": say("Another program has the port."),
+        "stalled": say("The device does not take what is sent to it."),
+        "good": say("check value good"),
+        "wrong": say("check value wrong"),
+    }
+    return words.get(name, name)
+
+
+def condition(name: str, voice: Speech) -> str:
+    """What a line's bytes say of its settings."""
+    say = voice.say
+    words = {
+        "silent": say("Too little was heard to judge the settings."),
+        "clear": say("What comes reads well."),
+        "binary": say("What comes is no text: a binary device, or wrong settings."),
+        "wrong-rate": say("What comes looks like a wrong baud rate."),
+        "wrong-parity": say("What comes looks like a wrong parity."),
+    }
+    return words.get(name, name)
+
+
+def instant(at_us: int, zone: tzinfo) -> str:
+    """A time of day to the millisecond: lines of a device are compared with its print-out."""
+    return datetime.fromtimestamp(at_us / 1e6, zone).strftime("%H:%M:%S.%f")[:-3]
 
 
 def quality(what: str, voice: Speech) -> str:

@@ -1,0 +1,105 @@
+"""ASTM E1381-95 / LIS01-A2 frames: bytes and values. A frame is STX FN text ETB|ETX C1 C2 CR LF; the sum runs from FN to ETB or ETX."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+STX, ETX, EOT, ENQ, ACK, LF, CR, NAK, ETB = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0A, 0x0D, 0x15, 0x17
+TEXT_E1381: Final = 240  # E1381-95 6.3.1.2
+TEXT_LIS01: Final = 63_993  # LIS01-A2 6.3.1.2: 64,000 with its seven characters of overhead
+NUMBERS: Final = 8  # 1 to 7, then 0
+
+_END: Final = re.compile(rb"[\x03\x17]")
+_SUM: Final = re.compile(rb"[0-9A-Fa-f]{2}\r")
+
+
+class Frame(NamedTuple):
+    """A frame whose sum was right. `is_end`: ETX, so a record ends with it."""
+
+    number: int
+    text: bytes
+    is_end: bool
+
+
+class Taken(NamedTuple):
+    """What stood at the buffer's beginning: a frame, or None where it was damaged, and how many bytes it took."""
+
+    frame: Frame | None
+    size: int
+    is_long: bool = False
+
+
+def checksum(data: bytes | bytearray) -> int:
+    """The sum of what stands between STX and C1, modulo 256."""
+    return sum(data) & 0xFF
+
+
+def encode(number: int, text: bytes, *, is_end: bool, line_end: bytes = b"\r\n") -> bytes:
+    """One frame."""
+    body = b"%d%b%c" % (number % NUMBERS, text, ETX if is_end else ETB)
+    return b"%c%b%02X%b" % (STX, body, checksum(body), line_end)
+
+
+def encode_all(records: Iterable[bytes], *, text_bytes_max: int, line_end: bytes = b"\r\n") -> list[bytes]:
+    """The frames of one transfer: each record, with its CR, begins a frame of its own."""
+    frames: list[bytes] = []
+    for record in records:
+        parts = list(_parts(record, text_bytes_max))
+        for part in parts:
+            frames.append(encode(len(frames) + 1, part, is_end=part is parts[-1], line_end=line_end))
+    return frames
+
+
+def _parts(record: bytes, size: int) -> Iterator[bytes]:
+    for at in range(0, max(1, len(record)), size):
+        yield record[at : at + size]
+
+
+class FrameReader:
+    """Takes frames from a buffer that begins with STX. It remembers what it has looked at, so a slow drip stays linear."""
+
+    def __init__(self, text_bytes_max: int, *, has_lf: bool) -> None:
+        self._most = text_bytes_max
+        self._has_lf = has_lf
+        self._looked = 1
+        self._is_long = False
+
+    def reset(self) -> None:
+        """Begin anew: the buffer has changed at its beginning."""
+        self._looked, self._is_long = 1, False
+
+    def take(self, buffer: bytearray, *, is_quiet: bool = False) -> Taken | None:
+        """What stands there; None while it is not whole. `is_quiet`: nothing more comes, so a LF is not waited for."""
+        found = _END.search(buffer, self._looked)
+        if found is None:
+            self._looked = len(buffer)
+            if len(buffer) > self._most + 2:  # STX, FN, text
+                self._is_long = True
+                del buffer[1:]
+                self._looked = 1
+            return None
+        end = found.start()
+        self._looked = end  # it stands, whatever follows
+        if len(buffer) < end + 4:
+            return self._settle(Taken(None, len(buffer))) if is_quiet else None
+        if not _SUM.match(buffer, end + 1):
+            return self._settle(Taken(None, end + 1))
+        if self._has_lf and len(buffer) == end + 4 and not is_quiet:
+            return None
+        size = end + 4
+        # whatever stands in the place of LF is not believed: a damaged LF that looks like ENQ would be answered with a stray ACK
+        if self._has_lf and len(buffer) > size and buffer[size] != STX:
+            size += 1
+        return self._settle(Taken(self._frame(buffer, end), size, self._is_long or end - 2 > self._most))
+
+    def _frame(self, buffer: bytearray, end: int) -> Frame | None:
+        body = bytes(buffer[1 : end + 1])
+        if self._is_long or len(body) < 2 or not 0x30 <= body[0] <= 0x37 or end - 2 > self._most:
+            return None
+        if checksum(body) != int(buffer[end + 1 : end + 3], 16):
+            return None
+        return Frame(body[0] - 0x30, body[1:-1], body[-1] == ETX)
+
+    def _settle(self, taken: Taken) -> Taken:
+        self.reset()
+        return taken

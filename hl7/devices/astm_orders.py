@@ -1,0 +1,210 @@
+"""Orders: out of HL7 OML and ORM messages, and as the records that answer an instrument's query (LIS2-A2 6.5, 10)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hl7.devices.astm_records import Field, Record, read, write, write_header
+from hl7.message import Message, facts
+from hl7.text import Text
+
+TYPES: Final = ("OML^", "ORM^")
+SPECIMEN_FIRST: Final = frozenset(
+    {b"O33", b"O35"}
+)  # HL7 2.9 4.4.8, 4.4.10: SPM stands before its orders; elsewhere behind them
+CANCELLED: Final = frozenset({"CA", "DC", "OC", "OD", "CR", "DR"})  # HL7 table 0119
+TESTS_MAX: Final = 200  # of one sample: a chemistry line offers some 400, no sample is asked for half of them
+PRIORITIES: Final = {"S": b"S", "A": b"A", "STAT": b"S", "ASAP": b"A", "T": b"S"}
+EVERYTHING: Final = b"ALL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first."""
+
+    keys: tuple[str, ...]
+    placer: str = ""
+    patient: str = ""
+    family: str = ""
+    given: str = ""
+    birth: str = ""
+    sex: str = ""
+    tests: tuple[str, ...] = ()
+    priority: str = ""
+    collected: str = ""
+    specimen: str = ""
+    is_cancelled: bool = False
+
+    @property
+    def sample(self) -> str:
+        """The sample's number."""
+        return self.keys[0]
+
+
+@dataclass(slots=True)
+class _Item:
+    """One OBR on its way: what its ORC, SPM and SAC say."""
+
+    placer: str
+    filler: str
+    test: str
+    priority: str
+    is_cancelled: bool
+    specimen: str = ""
+    container: str = ""
+    kind: str = ""
+    collected: str = ""
+
+
+def read_orders(raw: bytes, *, charset_default: str = "utf-8") -> list[Order]:
+    """The orders of a message, one for each sample. Raises NotEr7; ValueError where it is not text."""
+    text = Text(raw, charset_default=charset_default)
+    items = _items(text, Message(raw), is_specimen_first=facts(raw).route.trigger_event in SPECIMEN_FIRST)
+
+    def of(path: str) -> str:
+        return text.get(path).text
+
+    person = Order(
+        keys=("",), patient=of("PID-3[1].1"), family=of("PID-5[1].1.1") or of("PID-5[1].1"), given=of("PID-5[1].2"), birth=of("PID-7.1"), sex=of("PID-8"),
+    )  # fmt: skip
+    orders: dict[tuple[str, bool], Order] = {}
+    for item in items:
+        keys = tuple(dict.fromkeys(filter(None, (item.specimen, item.container, item.filler, item.placer))))
+        if not keys:
+            continue
+        known = orders.get((keys[0], item.is_cancelled))
+        if known is None:
+            known = replace(
+                person, keys=keys, placer=item.placer, priority=item.priority, collected=item.collected, specimen=item.kind,
+                is_cancelled=item.is_cancelled,
+            )  # fmt: skip
+        tests = tuple(dict.fromkeys((*known.tests, *filter(None, (item.test,)))))[:TESTS_MAX]
+        orders[keys[0], item.is_cancelled] = replace(
+            known, keys=tuple(dict.fromkeys((*known.keys, *keys))), tests=tests
+        )
+    return list(orders.values())
+
+
+def _items(text: Text, message: Message, *, is_specimen_first: bool) -> list[_Item]:  # one branch for each segment
+    items: list[_Item] = []
+    seen: dict[bytes, int] = {}
+    open_from = 0  # the items that a specimen behind them is for
+    control, placer, specimen = "", "", _Item("", "", "", "", False)
+
+    def of(path: str) -> str:
+        name, field = path.split("-", 1)
+        return text.get(f"{name}[{seen[name.encode()]}]-{field}").text
+
+    for name, _ in message.segments():
+        seen[name] = seen.get(name, 0) + 1
+        if name == b"ORC":
+            control, placer = of("ORC-1"), of("ORC-2.1")
+        elif name == b"OBR":
+            item = _Item(
+                of("OBR-2.1") or placer,
+                of("OBR-3.1"),
+                of("OBR-4.1"),
+                of("OBR-5") or of("OBR-27.6"),
+                control in CANCELLED,
+            )
+            if is_specimen_first:
+                _describe(item, specimen)
+            elif items and items[-1].specimen:
+                open_from = len(items)
+            items.append(item)
+        elif name in {b"SPM", b"SAC"}:
+            if is_specimen_first and name == b"SPM":
+                specimen = _Item("", "", "", "", False)
+            for item in [specimen] if is_specimen_first else items[open_from:]:
+                _fill(item, name, of)
+    return items
+
+
+def _fill(item: _Item, name: bytes, of: Callable[[str], str]) -> None:
+    if name == b"SPM":
+        item.specimen, item.kind, item.collected = of("SPM-2.1.1") or of("SPM-2.2.1"), of("SPM-4.1"), of("SPM-17.1")
+    else:
+        item.container = of("SAC-3.1")
+
+
+def _describe(item: _Item, specimen: _Item) -> None:
+    item.specimen, item.container, item.kind, item.collected = (
+        specimen.specimen,
+        specimen.container,
+        specimen.kind,
+        specimen.collected,
+    )
+
+
+# ---- queries ----------------------------------------------------------------------------------------------------------
+def asked_for(body: bytes) -> list[bytes] | None:
+    """The numbers that a query's records ask for, "ALL" being one; None where they only call an earlier query off (Q-13 A)."""
+    queries = read(body).of("Q")
+    wanted = [number for query in queries if query.get(13) != b"A" for number in _numbers(query)]
+    return wanted if wanted or any(query.get(13) != b"A" for query in queries) else None
+
+
+def _numbers(query: Record) -> list[bytes]:
+    """Q-3, the beginning of a range: patient ^ specimen by the standard (10.3), and the specimen alone with many vendors."""
+    found = []
+    for repeat in range(1, len(query.repeats(3)) + 1):
+        found += [part.strip() for part in reversed(query.components(3, repeat)) if part.strip()]
+    return found
+
+
+# ---- records ----------------------------------------------------------------------------------------------------------
+def order_records(
+    orders: Sequence[Order],
+    *,
+    now: bytes,
+    charset: str = "utf-8",
+    local: Callable[[str], str] = lambda code: code,
+    is_answer: bool = True,
+) -> tuple[bytes, ...]:
+    """H, P, O .., L of these orders; H and L|1|I where there is none (LIS2-A2 12.3). `local`: the instrument's code of a test."""
+
+    def out(value: str) -> bytes:
+        return value.encode(charset, "replace")
+
+    records = [write_header(b"", b"", b"Wasl", b"", b"", b"", b"", b"", b"", b"P", b"LIS2-A2", now)]
+    for number, (patient, theirs) in enumerate(_by_patient(orders), 1):
+        first = theirs[0]
+        records.append(
+            write(
+                "P",
+                b"%d" % number,
+                out(patient),
+                b"",
+                b"",
+                [out(first.family), out(first.given)],
+                b"",
+                out(first.birth),
+                out(first.sex),
+            )
+        )
+        for place, order in enumerate(theirs, 1):
+            tests = [[b"", b"", b"", out(local(test))] for test in order.tests]
+            fields: list[Field] = [
+                b"%d" % place,
+                out(order.sample),
+                b"",
+                tests,
+                PRIORITIES.get(order.priority, b"R"),
+                b"",
+                out(order.collected),
+                b"",
+                b"",
+                b"",
+            ]
+            action = b"C" if order.is_cancelled else b"N"
+            rest: list[Field] = [action, b"", b"", b"", out(order.specimen), *[b""] * 9, b"Q" if is_answer else b"O"]
+            records.append(write("O", *fields, *rest))
+    records.append(write("L", b"1", b"N" if orders else b"I"))
+    return tuple(records)
+
+
+def _by_patient(orders: Iterable[Order]) -> list[tuple[str, list[Order]]]:
+    found: dict[str, list[Order]] = {}
+    for order in orders:
+        found.setdefault(order.patient, []).append(order)
+    return list(found.items())

@@ -1,0 +1,185 @@
+"""Printed lines and CSV to readings. A line is matched by the profile's patterns, whose named groups are field words; a CSV's columns are named."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from hl7.convert.result import Unmapped
+from hl7.devices.profile import Profile
+from hl7.devices.readings import NOBODY, NoReadings, Person, Reading, Readings, Sample
+
+LINES_MAX: Final = 50_000  # a logger's year of one value every ten minutes
+LINE_CHARACTERS_MAX: Final = (
+    2000  # a printed line has 80, a row of a plate reader 1,500; a pattern's time grows with it
+)
+NO_PATTERN: Final = "no pattern of the profile matches the line"
+NO_COLUMN: Final = "no field of the profile names this column"
+NO_NUMBER_OF_FIELDS: Final = "the row has other columns than the heading"
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
+_HEAD: Final = ("sender", "serial_number", "software", "sent_at")
+_SAMPLE: Final = {"sample": "number"} | {
+    word: word for word in ("order", "panel", "specimen", "collected_at", "received_at", "at")
+}
+_PERSON: Final = ("patient_id", "patient_name", "birth_date", "sex")
+_RESULT: Final = ("code", "code_text", "value", "unit", "range", "flags", "status", "operator", "instrument", "comment")
+
+
+def _text(body: bytes, profile: Profile, found: Readings) -> str:
+    text = body.decode(profile.charset, "replace")
+    if "\ufffd" in text:
+        found.notes.append(f"bytes that are no text in {profile.charset} were replaced by U+FFFD")
+    return text.removeprefix("\ufeff")
+
+
+def from_lines(body: bytes, profile: Profile) -> Readings:
+    """Read what a device prints. Raises NoReadings."""
+    if not profile.patterns:
+        raise NoReadings("the profile has no patterns")
+    found = Readings()
+    sample = Sample(place="line 1")
+    lines = _text(body, profile, found).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if len(lines) > LINES_MAX:
+        raise NoReadings(f"{len(lines)} lines, {LINES_MAX} at most")
+    facts: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        bare = _CONTROL.sub("", line).strip()
+        if not bare:
+            continue
+        words = _matched(bare, profile)
+        if words is None:
+            found.left.append(Unmapped(f"line {number}", NO_PATTERN, bare))
+        elif "value" in words or "code" in words:
+            reading = _reading(f"line {number}", words, profile)
+            if reading is not None:
+                sample.readings.append(reading)
+            _learn(facts, words)
+        else:
+            _learn(facts, words)
+    if not sample.readings:
+        raise NoReadings("no line of it matches a pattern with a value")
+    _fill(found, sample, facts, profile)
+    found.samples.append(sample)
+    return found
+
+
+def _matched(line: str, profile: Profile) -> dict[str, str] | None:
+    """Return the words of the first pattern that matches the whole line; None where none does."""
+    if len(line) > LINE_CHARACTERS_MAX:
+        return None
+    for pattern in profile.patterns:
+        match = pattern.fullmatch(line)
+        if match:
+            return {name: text.strip() for name, text in match.groupdict().items() if text is not None}
+    return None
+
+
+def _learn(facts: dict[str, str], words: Mapping[str, str]) -> None:
+    for word, text in words.items():
+        if word not in _RESULT and text:
+            facts.setdefault(word, text)
+
+
+def _reading(place: str, words: Mapping[str, str], profile: Profile) -> Reading | None:
+    code = words.get("code", "")
+    if any(rule.holds(words.get(rule.where, "")) for rule in profile.ignored):
+        return None
+    made = Reading(
+        place=place, code=code, text=words.get("code_text", ""), value=words.get("value", ""), unit=words.get("unit", ""),
+        range=words.get("range", ""), status=words.get("status", ""), operator=words.get("operator", ""), instrument=words.get("instrument", ""),
+    )  # fmt: skip
+    made.flags = tuple(words.get("flags", "").split())
+    if words.get("comment"):
+        made.notes.append(words["comment"])
+    return made
+
+
+def _fill(found: Readings, sample: Sample, facts: Mapping[str, str], profile: Profile) -> None:
+    """Put what a printout, or a row, says of sample and person where it belongs."""
+    for word in _HEAD:
+        if facts.get(word):
+            setattr(found, word, facts[word])
+    for word, name in _SAMPLE.items():
+        setattr(sample, name, facts.get(word, ""))
+    if any(facts.get(word) for word in _PERSON):
+        name = facts.get("patient_name", "")
+        sample.person = Person(
+            place=sample.place, number=facts.get("patient_id", ""), name=(name,) if name else (),
+            birth_date=facts.get("birth_date", ""), sex=facts.get("sex", ""),
+        )  # fmt: skip
+    else:
+        sample.person = NOBODY
+    for rule in profile.quality:
+        if rule.holds(facts.get(rule.where, "")):
+            sample.quality = f"the profile's rule on {rule.where}"
+
+
+# ---- CSV --------------------------------------------------------------------------------------------------------------
+def from_csv(body: bytes, profile: Profile) -> Readings:
+    """Read a table whose first row (or `columns` of the profile) names its columns. Raises NoReadings.
+
+    A column that a field names is that field; one named as a code of the profile is a result of its own.
+    """
+    found = Readings()
+    text = _text(body, profile, found)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=profile.delimiter or ",")
+    try:
+        table = [(number, row) for number, row in enumerate(rows, start=1) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise NoReadings(f"no CSV: {error}") from None
+    if len(table) > LINES_MAX:
+        raise NoReadings(f"{len(table)} rows, {LINES_MAX} at most")
+    heading = [each.strip() for each in (profile.columns or (table[0][1] if table else ()))]
+    word_of = {column: word for word, columns in profile.fields.items() for column in columns}
+    if not any(
+        profile.targets(name) or name in profile.implied_units or word_of.get(name) == "value" for name in heading
+    ):
+        raise NoReadings(
+            "no column is a result: name them in [codes] or fields.value; the columns are " + ", ".join(heading)[:300]
+        )
+    samples: dict[tuple[str, ...], Sample] = {}
+    for number, row in table if profile.columns else table[1:]:
+        place = f"row {number}"
+        if len(row) != len(heading):
+            found.left.append(Unmapped(place, NO_NUMBER_OF_FIELDS, (profile.delimiter or ",").join(row)))
+            continue
+        cells = dict(zip(heading, (cell.strip() for cell in row), strict=True))
+        _row(place, cells, word_of, profile, found, samples)
+    found.samples = [each for each in samples.values() if each.readings]
+    if not found.samples:
+        raise NoReadings("no row of it has a value")
+    return found
+
+
+def _row(
+    place: str,
+    cells: Mapping[str, str],
+    word_of: Mapping[str, str],
+    profile: Profile,
+    found: Readings,
+    samples: dict[tuple[str, ...], Sample],
+) -> None:
+    facts = {word_of[column]: text for column, text in cells.items() if column in word_of and text}
+    rest = {word: text for word, text in facts.items() if word not in _RESULT}
+    sample = samples.get(tuple(rest.values()))
+    if sample is None:
+        sample = samples[tuple(rest.values())] = Sample(place=place)
+        _fill(found, sample, rest, profile)
+    readings = list(_readings(place, cells, facts, word_of, profile))
+    sample.readings += readings
+    for column, text in cells.items():
+        if text and column not in word_of and not profile.targets(column) and column not in profile.implied_units:
+            found.left.append(Unmapped(f"{place}, {column}", NO_COLUMN, text))
+
+
+def _readings(
+    place: str, cells: Mapping[str, str], facts: Mapping[str, str], word_of: Mapping[str, str], profile: Profile
+) -> Iterator[Reading]:
+    if "value" in facts:
+        reading = _reading(place, facts, profile)
+        if reading is not None:
+            yield reading
+    for column, text in cells.items():
+        if column not in word_of and (profile.targets(column) or column in profile.implied_units):
+            yield Reading(place=f"{place}, {column}", code=column, value=text)

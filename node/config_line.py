@@ -1,0 +1,126 @@
+"""A line feed of the configuration: a device that just prints, on a serial port or over TCP."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, model_validator
+
+from hl7.devices.line_view import NAMES
+from hl7.devices.lines import CHECK_BYTES, ETX, Check, Covers, Ends, Framing, LineEnd
+from node.addresses import Address
+from node.config_feeds import Feed
+from node.config_kinds import Listen, Name, whole
+from node.config_serial import Serial
+
+KIB: Final = 1024
+PAUSE_MS: Final = 1000  # between two lines of a print at 9600 baud lie 100 ms; between two prints, a hand
+GIVEN_UP_MS: Final = (
+    10_000  # no device stops for so long inside a report, unless it has ended otherwise than we were told
+)
+
+
+def _byte(value: object) -> object:
+    if value is None or (type(value) is int and 0 <= value <= 255):
+        return value
+    if isinstance(value, str) and value in NAMES:
+        return NAMES.index(value)
+    if isinstance(value, str) and len(value) == 1 and value.isascii():
+        return ord(value)
+    raise ValueError('must be a byte: a name such as "STX", one character such as "=", or a number such as 0x02')
+
+
+def _has_port(address: Address) -> Address:
+    if not address.port:
+        raise ValueError('must name a port, such as "192.0.2.7:4001"')
+    return address
+
+
+Byte = Annotated[int | None, BeforeValidator(_byte)]
+
+
+class Lines(Feed):
+    """Reports that a device prints. One of `listen`, `connect`, `serial`; a key that is not given is the profile's."""
+
+    kind: Literal["line"]
+    # Where the device, or its device server, listens and this node calls.
+    connect: Annotated[Listen, AfterValidator(_has_port)] | None = None
+    serial: Serial | None = None
+    profile: Name | Literal[""] = ""
+    # What ends a report: each line, a block between two bytes, its length, or a pause.
+    ends: Ends = "lines"
+    line_end: LineEnd = "any"
+    # The byte that a block or a fixed length begins with; what stands before it is noise. Of a block STX where it is not given.
+    start: Byte = None
+    end: Byte = ETX
+    length: Annotated[int, whole(0, 64 * KIB)] = 0
+    # The pause that ends a report, or after which one without its end is given up.
+    quiet_ms: Annotated[int, whole(0, 3_600_000)] = 0
+    # Of a block it stands behind its end, of a line before it, and is of one byte or of two hexadecimal digits.
+    check: Check = "none"
+    covers: Covers = "text-and-end"
+    # For a device that waits for a byte: after the commit, and after a report that was not whole or found no room.
+    answer: Byte = None
+    answer_bad: Byte = None
+    # A urine analyzer prints 2 kB, a temperature logger's memory 100 kB: more is a line whose end was set wrong.
+    report_kb_max: Annotated[int, whole(1, 16 * KIB)] = 128
+    # A terminal server has 16 or 32 ports.
+    connections_max: Annotated[int, whole(1, 4096)] = 32
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if sum((bool(self.listen), self.connect is not None, self.serial is not None)) != 1:
+            raise ValueError('needs one of "listen", "connect" and a table [feeds.serial]')
+        if self.tls is not None and not self.listen:
+            raise ValueError('"tls" is for feeds that listen')
+        if self.profile:
+            return self  # what follows is judged with the profile's keys
+        return self.fitting()
+
+    def fitting(self) -> Self:
+        """Refuse keys that contradict each other."""
+        if self.ends == "fixed" and not CHECK_BYTES[self.check] < self.length <= self.report_kb_max * KIB:
+            raise ValueError(
+                '"ends" is "fixed": give "length", of what its check value does not fill, and not above report_kb_max'
+            )
+        if self.ends == "pause" and self.check != "none":
+            raise ValueError('"check" needs an end that can be told: lines, block or fixed')
+        if self.serial is not None and self.serial.flow == "xonxoff" and self.check.endswith("byte"):
+            raise ValueError('flow = "xonxoff" takes the bytes 0x11 and 0x13 out, and a check value may be one of them')
+        return self
+
+    def with_profile(self, link: Mapping[str, Any]) -> "Lines":
+        """The feed with a profile's framing where it has none of its own. Raises ValueError for a bad value."""
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        known = {key: value for key, value in link.items() if key in OF_PROFILE}
+        return Lines.model_validate({**known, **own}).fitting()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where its reports come in, as the page names it."""
+        if self.serial is not None:
+            return (self.serial.port,)
+        return tuple(map(str, self.listen)) or (str(self.connect),)
+
+    @property
+    def framing(self) -> Framing:
+        """How its reports are cut out of what comes."""
+        quiet_ms = self.quiet_ms or (PAUSE_MS if self.ends == "pause" else GIVEN_UP_MS)
+        return Framing(
+            ends=self.ends, line_end=self.line_end, start=self.start, end=ETX if self.end is None else self.end, length=self.length,
+            quiet_s=quiet_ms / 1000, check=self.check, covers=self.covers, report_bytes_max=self.report_kb_max * KIB,
+        )  # fmt: skip
+
+
+OF_PROFILE: Final = (
+    "ends",
+    "line_end",
+    "start",
+    "end",
+    "length",
+    "quiet_ms",
+    "check",
+    "covers",
+    "answer",
+    "answer_bad",
+)
+"""The keys of a profile's `link` that a feed may say as well."""

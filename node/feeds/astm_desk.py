@@ -1,0 +1,129 @@
+"""Where a feed's instruments get their orders: a query is answered from the cache, and where the feed says so orders go out as they come."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from hl7.devices.astm_orders import EVERYTHING, Order, asked_for, order_records
+from hl7.devices.profile import Profile
+from node.clock import Clock, hl7_time
+from node.config_astm import Astm
+from node.order_cache import OrderCache
+
+if TYPE_CHECKING:
+    from node.feeds.astm_line import Line
+
+AGAIN_S = 30.0  # an instrument that took no order is busy measuring
+
+log = structlog.get_logger()
+
+
+class Desk:
+    """One feed's orders. Used from the event loop only."""
+
+    def __init__(self, cache: OrderCache, feed: Astm, clock: Clock, profile: Profile | None) -> None:
+        self._cache, self._feed, self._clock = cache, feed, clock
+        self._charset = profile.charset if profile else "utf-8"
+        self._local = _local_codes(profile)
+        self._lines: set[Line] = set()
+        self._under_way: dict[int, Sequence[int]] = {}
+        self._tokens = 0
+        self._is_busy = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.answered = self.unknown = self.refused = self.handed_out = 0
+
+    def document(self) -> dict[str, int]:
+        """For the status."""
+        return {
+            "known": self._cache.known,
+            "answered": self.answered,
+            "unknown": self.unknown,
+            "refused": self.refused,
+            "handed_out": self.handed_out,
+        }
+
+    def opened(self, line: "Line") -> None:
+        """An instrument is there."""
+        self._lines.add(line)
+        self.came()
+
+    def closed(self, line: "Line") -> None:
+        """It is gone."""
+        self._lines.discard(line)
+
+    def asked(self, line: "Line", body: bytes) -> None:
+        """A query came and is stored; its answer follows at once: instruments wait 10 to 30 s."""
+        wanted = asked_for(body)
+        if wanted is not None:
+            self._begin(self._answer(line, wanted))
+
+    async def _answer(self, line: "Line", wanted: list[bytes]) -> None:
+        if wanted == [EVERYTHING]:
+            waiting = await asyncio.to_thread(self._cache.waiting, self._feed.name)
+            rows, orders = [row for row, _ in waiting], [order for _, order in waiting]
+        else:
+            names = [number.decode(self._charset, "replace") for number in wanted]
+            rows, orders = [], await asyncio.to_thread(self._cache.find, names)
+        self.answered += bool(orders)
+        self.unknown += not orders
+        self._send(line, orders, rows, is_answer=True)
+
+    def came(self) -> None:
+        """New orders are kept: hand them out, where the feed does so unasked."""
+        if self._feed.orders == "download" and self._lines and not self._is_busy:
+            self._is_busy = True
+            self._begin(self._hand_out())
+
+    async def _hand_out(self) -> None:
+        waiting = await asyncio.to_thread(self._cache.waiting, self._feed.name)
+        line = next(iter(self._lines), None)
+        if not waiting or line is None:
+            self._is_busy = False
+            return
+        self._send(line, [order for _, order in waiting], [row for row, _ in waiting], is_answer=False)
+
+    def _send(self, line: "Line", orders: Sequence[Order], rows: Sequence[int], *, is_answer: bool) -> None:
+        self._tokens += 1
+        self._under_way[self._tokens] = rows
+        now = hl7_time(self._clock.now_us())[:14].encode()
+        line.send(
+            self._tokens, order_records(orders, now=now, charset=self._charset, local=self._local, is_answer=is_answer)
+        )
+
+    def sent(self, line: "Line", token: int) -> None:
+        """The instrument has it."""
+        del line
+        self._begin(self._given(self._under_way.pop(token, ())))
+
+    async def _given(self, rows: Sequence[int]) -> None:
+        # a crash before this is stored hands the same orders out again: the instrument knows the sample's number
+        if rows:
+            self.handed_out += len(rows)
+            await asyncio.to_thread(self._cache.given, self._feed.name, rows)
+            self._is_busy = False
+            self.came()
+
+    def not_sent(self, line: "Line", token: int, why: str) -> None:
+        """It did not take it. One that asked asks again."""
+        del line
+        self.refused += 1
+        log.info("astm.orders_not_taken", feed=self._feed.name, why=why)
+        if self._under_way.pop(token, ()):
+            asyncio.get_running_loop().call_later(AGAIN_S, self._again)
+
+    def _again(self) -> None:
+        self._is_busy = False
+        self.came()
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _local_codes(profile: Profile | None) -> Callable[[str], str]:
+    """The instrument's code of a LOINC code, where its profile knows one; any other goes as it is."""
+    codes = {code: native for native, target in (profile.codes.items() if profile else ()) for code in target.codes}
+    return lambda code: codes.get(code, code)

@@ -1,0 +1,70 @@
+"""Transfers that were cut off by a stop, or that found no room at their end: what was acknowledged of them becomes a record marked incomplete."""
+
+import asyncio
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from node.feeds.astm_sessions import Session, Transfer
+from sync.errors import SyncError
+from sync.outbox import Stored
+from sync.outbox_frames import Frame
+
+if TYPE_CHECKING:
+    from node.errors import QueueFull
+    from node.feeds.astm import AstmFeed
+    from node.intake import Counted
+    from node.writer import Outcome
+
+LOOK_S = 60.0  # how often what found no room is tried again
+
+
+async def recover(feed: "AstmFeed", *, first: bool) -> bool:
+    """Record what is left of transfers that nobody works on; whether some still found no room. `first`: at the start. Raises SyncError."""
+    name, start = feed.door.feed, feed.fact_start
+    rows, facts = await asyncio.wrap_future(
+        feed.around.writer.order(lambda outbox: (outbox.frames.of_feed(name), outbox.frames.facts(start)))
+    )
+    if first:
+        for fact, value in facts.items():
+            feed.remember(Session.read(fact, value))
+    left = False
+    for transfer, frames in groupby(rows, key=lambda frame: frame.transfer):
+        if not feed.is_open(transfer):
+            left = not await _record(feed, transfer, list(frames)) or left
+    if first:
+        for fact in facts:  # their senders never heard how it ended
+            session = feed.session(fact.removeprefix(start))
+            for transfer in list(session.transfers):
+                session.close(transfer, is_heard=False)
+    return left
+
+
+async def _record(feed: "AstmFeed", transfer: str, frames: list[Frame]) -> bool:
+    """One transfer; False where there was no room."""
+    session = feed.session(frames[0].peer)
+    known = session.transfers.setdefault(transfer, Transfer())
+    text = b"".join(frame.text[max(0, known.end - frame.place) :] for frame in frames if frame.is_good)
+    before, known.end = known.end, max(known.end, frames[-1].place + len(frames[-1].text))
+    if text.strip():
+        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def answer(outcome: "Outcome | QueueFull | Counted") -> None:
+            stored.set_result(isinstance(outcome, Stored))
+
+        feed.take(
+            text, peer=frames[0].peer, is_cut=True, fact=(session.name, session.encode() or b""), answer=answer,
+            damaged=not all(frame.is_good for frame in frames),
+        )  # fmt: skip
+        if not await stored:
+            known.end = before
+            return False
+    # a crash here: the fact says that these rows are in the log
+    session.close(transfer, is_heard=False)
+    fact = (session.name, session.encode())
+    try:
+        await asyncio.wrap_future(
+            feed.around.writer.order(lambda outbox: outbox.frames.write(dropped=[transfer], facts=[fact]))
+        )
+    except SyncError:
+        return False
+    return True

@@ -1,0 +1,237 @@
+"""The line feed: reports of devices that just print, over a serial port or TCP. A report is stored as it came; most devices wait for no answer.
+
+There is no handshake: what a device sends while the port is away, or while this process does not run, is gone. That time becomes a gap record.
+"""
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from node.config_line import Lines
+from node.config_serial import Line
+from node.device_profiles import find
+from node.errors import CannotListen
+from node.feeds.kinds import Surroundings
+from node.feeds.line_away import Away
+from node.feeds.line_session import Session
+from node.intake import Door, Intake
+from node.line_trace import LineTrace
+from node.listeners import is_within, open_listener, tls_context
+from node.serial_errors import AWAY, CANNOT, NOISE, STALLED, TAKEN
+from node.serial_port import CannotSet, PortTaken, SerialPort
+
+if TYPE_CHECKING:
+    from socket import socket
+
+BACKLOG: Final = 32  # as many ports as a terminal server has, all calling after a power cut
+HANDSHAKE_S_MAX: Final = 10.0
+
+
+class LineFeed:
+    """One configured source of printed reports."""
+
+    def __init__(self, feed: Lines, door: Door, intake: Intake, around: Surroundings) -> None:
+        profile = find(feed.profile, around.profiles) if feed.profile else None
+        self.feed = feed.with_profile(profile.link) if profile else feed
+        self.door, self.intake = door, intake
+        self.clock = around.clock
+        self.alarms = around.alarms
+        self.trace = LineTrace(around.clock.now_us)
+        self.away = Away(feed.name, door, intake, around)
+        self.connections: set[Session] = set()
+        self.noise_bytes = self.blank_bytes = self.lost = 0
+        self._line = self._line_of(feed, dict(profile.serial) if profile else {})
+        self._port: SerialPort | None = None
+        self._servers: list[asyncio.Server] = []
+
+    def _line_of(self, feed: Lines, serial: dict[str, Any]) -> Line | None:
+        if feed.serial is not None:
+            return feed.serial.line(serial)
+        return None if feed.connect is None else Line(port=f"socket://{feed.connect}")
+
+    # -- start and stop ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen, or open the port, now or as soon as it is there. Raises CannotListen."""
+        loop = asyncio.get_running_loop()
+        self.away.start()
+        if self._line is not None:
+            name = self.feed.name
+            self._port = SerialPort(name, self._line, _Owner(self), loop=loop, monotonic=self.clock.monotonic)
+            self._port.start()
+            return
+        sockets: list[socket] = []
+        try:
+            sockets += [open_listener(address) for address in self.feed.listen]
+            tls = tls_context(self.feed.tls)
+        except (OSError, ssl.SSLError) as error:
+            for each in sockets:
+                each.close()
+            raise CannotListen(
+                f"{self.feed.name}: {', '.join(map(str, self.feed.listen))}: {error.strerror}"
+            ) from error
+        shaking = HANDSHAKE_S_MAX if tls else None
+        for each in sockets:
+            server = await loop.create_server(
+                partial(_Peer, self), sock=each, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=shaking
+            )
+            self._servers.append(server)
+        self.away.returned()
+
+    async def stop(self) -> None:
+        """Take nothing more; what had come of a report is recorded as cut off."""
+        for server in self._servers:
+            server.close()
+        if self._port is not None:
+            await self._port.stop()
+        is_open = self._port is None or bool(self.connections)
+        for session in list(self.connections):
+            session.close()
+        self.away.stop(is_open=is_open)
+
+    # -- sessions ---------------------------------------------------------------------------------------------------
+
+    def begin(self, peer: str, write: Callable[[bytes], object], hold: Callable[[bool], None] | None = None) -> Session:
+        """A line is open. `hold`: how its sender is made to wait, where it can be."""
+        session = Session(self, peer, write=write, hold=hold)
+        self.connections.add(session)
+        self.trace.noted("opened", peer)
+        return session
+
+    def ended(self, session: Session) -> None:
+        """A line is no longer open."""
+        self.connections.discard(session)
+        self.trace.noted("away", session.peer)
+
+    def heard(self, session: Session) -> None:
+        """What its bytes say of the settings; a network has none."""
+        if self.feed.serial is None:
+            return
+        match session.heard.condition:
+            case "wrong-rate" | "wrong-parity":
+                self.alarms.raised(NOISE, self.feed.name)
+            case "clear":
+                self.alarms.cleared(NOISE, self.feed.name)
+
+    # -- for the status ---------------------------------------------------------------------------------------------
+
+    def addresses(self) -> list[str]:
+        """Where it listens, or what it has open."""
+        if self._line is not None:
+            return list(self.feed.places)
+        return [_shown(sock.getsockname()) for server in self._servers for sock in server.sockets]
+
+    def facts(self) -> dict[str, Any]:
+        """The port's story, and what its bytes say of the settings."""
+        told: dict[str, Any] = {
+            "state": "listening" if self._port is None else "open" if self._port.is_open else "away"
+        }
+        if self._port is not None:
+            counts = self._port.counts
+            told |= {
+                "opens": counts.opens,
+                "away": counts.away,
+                "bytes_in": counts.bytes_in,
+                "bytes_out": counts.bytes_out,
+                "marks": counts.marks,
+            }
+        if self.feed.serial is not None and self._line is not None:
+            told |= {"settings": self._line.shorthand, "flow": self._line.flow}
+        for session in list(self.connections)[:1]:
+            told["doctor"] = session.heard.document()
+        waiting = sum(session.waiting for session in self.connections)
+        return {
+            "line": {
+                **told,
+                "blank_bytes": self.blank_bytes,
+                "waiting": waiting,
+                "lost": self.lost,
+                "gap": self.away.document(),
+            }
+        }
+
+
+class _Owner:
+    """What a port tells, as the feed hears it."""
+
+    def __init__(self, feed: LineFeed) -> None:
+        self._feed = feed
+        self._session: Session | None = None
+
+    def opened(self, _at: float) -> None:
+        feed = self._feed
+        for code in (AWAY, TAKEN, CANNOT, STALLED):
+            feed.alarms.cleared(code, feed.feed.name)
+        self._session = feed.begin(feed.feed.places[0], self._write)
+        feed.away.returned()
+
+    def gone(self, _at: float, error: OSError) -> None:
+        feed, code = (
+            self._feed,
+            TAKEN if isinstance(error, PortTaken) else CANNOT if isinstance(error, CannotSet) else AWAY,
+        )
+        feed.alarms.raised(code, feed.feed.name)
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        elif code == TAKEN:
+            feed.trace.noted("taken")
+        feed.away.went(code)
+
+    def received(self, data: bytes, at: float, marks: int) -> None:
+        self._feed.away.settle()
+        if self._session is not None:
+            self._session.received(data, at, marks)
+
+    def stalled(self, _at: float) -> None:
+        self._feed.alarms.raised(STALLED, self._feed.feed.name)
+        self._feed.trace.noted("stalled")
+
+    def _write(self, data: bytes) -> None:
+        if (port := self._feed._port) is not None:  # noqa: SLF001  # one noun in two classes
+            port.write(data)
+
+
+class _Peer(asyncio.Protocol):
+    """One TCP connection of a device."""
+
+    def __init__(self, feed: LineFeed) -> None:
+        self._feed = feed
+        self._session: Session | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        feed, name = self._feed, transport.get_extra_info("peername")
+        if not is_within(ipaddress.ip_address(name[0].partition("%")[0]), feed.feed.allow):
+            feed.alarms.raised("NOD-12", feed.feed.name)
+        elif len(feed.connections) >= feed.feed.connections_max:
+            feed.alarms.raised("NOD-13", feed.feed.name)
+        else:
+            both = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+            self._session = feed.begin(_shown(name), both.write, partial(_hold, both))
+            return
+        transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._session is not None:
+            self._session.received(data, self._feed.clock.monotonic(), 0)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self._session is not None:
+            self._session.close()
+
+
+def _hold(transport: asyncio.Transport, is_held: bool) -> None:
+    if transport.is_closing():
+        return
+    if is_held:
+        transport.pause_reading()
+    else:
+        transport.resume_reading()
+
+
+def _shown(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

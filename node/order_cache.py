@@ -1,0 +1,160 @@
+"""The orders that instruments may ask for: a small database of its own, made of what the outbox holds, asked without a link.
+
+It can be lost: it is then made again of the messages whose bodies are still here. So its commits need not wait for the disk; a power cut leaves
+an earlier state, with the positions of that state.
+"""
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import apsw
+import structlog
+
+from hl7.devices.astm_orders import Order
+
+NAME = "orders.db"
+ORDERS_MAX = 20_000  # of all samples: a week of a laboratory with 2,500 samples a day, some 10 MB
+DAYS_MAX = 7  # a sample is measured on its day; what waits longer was measured elsewhere
+ANSWERS_MAX = 50  # in one answer: a rack
+DAY_US = 86_400_000_000
+
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS place (stream TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID",
+    (
+        "CREATE TABLE IF NOT EXISTS wanted"
+        " (id INTEGER PRIMARY KEY, sample TEXT NOT NULL UNIQUE, patient TEXT NOT NULL, at_us INTEGER NOT NULL, value TEXT NOT NULL)"
+    ),
+    "CREATE INDEX IF NOT EXISTS wanted_by_age ON wanted (at_us)",
+    "CREATE TABLE IF NOT EXISTS name (name TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (name, id)) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS name_by_id ON name (id)",
+    "CREATE TABLE IF NOT EXISTS given (feed TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (feed, id)) WITHOUT ROWID",
+)
+
+log = structlog.get_logger()
+
+
+class OrderCache:
+    """Used from several threads, one at a time. Whatever its file says, it never raises what is wrong with it: it begins anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self._lock = threading.Lock()
+        self._connection = self._open()
+        self.known = self._count()  # samples with orders
+
+    def _open(self) -> apsw.Connection:
+        try:
+            return _connect(self._path)
+        except apsw.Error as error:
+            log.warning("orders.begun_anew", error=type(error).__name__)
+            for suffix in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    self._path.with_name(NAME + suffix).unlink()
+            return _connect(self._path)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def next_place(self, stream: str) -> int:
+        """From where on a stream was not read yet."""
+        with self._lock:
+            found: Any = self._connection.execute("SELECT next FROM place WHERE stream = ?", (stream,)).get
+            return int(found or 0)
+
+    def keep(self, stream: str, next_place: int, orders: Iterable[tuple[int, Order]], *, now_us: int) -> None:
+        """Take what a stream brought up to a place: orders and when each came. What is old or too much goes. All or nothing."""
+        with self._lock, self._connection:
+            run = self._connection.execute
+            run("INSERT OR REPLACE INTO place VALUES (?, ?)", (stream, next_place))
+            for at_us, order in orders:
+                self._put(at_us, order)
+            oldest: Any = run("SELECT at_us FROM wanted ORDER BY at_us DESC LIMIT 1 OFFSET ?", (ORDERS_MAX,)).get
+            self._forget("at_us <= ?", max(now_us - DAYS_MAX * DAY_US, oldest or 0))
+            self.known = self._count()
+
+    def find(self, names: Sequence[str]) -> list[Order]:
+        """The orders of the first of these numbers that is known, newest first."""
+        with self._lock:
+            for name in names:
+                rows: Any = self._connection.execute(
+                    "SELECT value FROM wanted JOIN name USING (id) WHERE name = ? ORDER BY at_us DESC LIMIT ?",
+                    (name, ANSWERS_MAX),
+                )
+                if found := [_order(value) for (value,) in rows]:
+                    return found
+        return []
+
+    def waiting(self, feed: str) -> list[tuple[int, Order]]:
+        """Orders that were not given to this feed's instrument yet, oldest first."""
+        with self._lock:
+            rows: Any = self._connection.execute(
+                "SELECT id, value FROM wanted WHERE id NOT IN (SELECT id FROM given WHERE feed = ?) ORDER BY id LIMIT ?",
+                (feed, ANSWERS_MAX),
+            )
+            return [(row, _order(value)) for row, value in rows]
+
+    def given(self, feed: str, rows: Sequence[int]) -> None:
+        """The instrument has these."""
+        with self._lock, self._connection:
+            for row in rows:
+                self._connection.execute("INSERT OR IGNORE INTO given VALUES (?, ?)", (feed, row))
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _count(self) -> int:
+        found: Any = self._connection.execute("SELECT count(*) FROM wanted").get
+        return int(found)
+
+    def _put(self, at_us: int, order: Order) -> None:
+        """An order's tests are added to those of its sample, or taken from them. One that has no test left goes."""
+        run = self._connection.execute
+        rows: Any = list(run("SELECT id, value FROM wanted WHERE sample = ?", (order.sample,)))
+        before = _order(rows[0][1]) if rows else None
+        for row, _ in rows:
+            self._forget("id = ?", row)
+        known = before.tests if before else ()
+        if order.is_cancelled:
+            tests = tuple(test for test in known if test not in order.tests) if order.tests else ()
+            if before is None or not tests:
+                return
+            order = before
+        else:
+            tests = tuple(dict.fromkeys((*known, *order.tests)))
+        value = json.dumps({**asdict(order), "tests": tests}, ensure_ascii=False)
+        run(
+            "INSERT INTO wanted (sample, patient, at_us, value) VALUES (?, ?, ?, ?)",
+            (order.sample, order.patient, at_us, value),
+        )
+        row = self._connection.last_insert_rowid()
+        for name in filter(None, (*order.keys, order.patient)):
+            run("INSERT OR IGNORE INTO name VALUES (?, ?)", (name, row))
+
+    def _forget(self, condition: str, value: int) -> None:
+        run = self._connection.execute
+        for table in ("name", "given"):
+            run(f"DELETE FROM {table} WHERE id IN (SELECT id FROM wanted WHERE {condition})", (value,))  # noqa: S608  # ours
+        run(f"DELETE FROM wanted WHERE {condition}", (value,))  # noqa: S608  # ours
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", 1)
+    for table in TABLES:
+        connection.execute(table)
+    if connection.pragma("quick_check") != "ok":
+        connection.close()
+        raise apsw.CorruptError("quick_check")
+    return connection
+
+
+def _order(value: str) -> Order:
+    read = json.loads(value)
+    return Order(**{**read, "keys": tuple(read["keys"]), "tests": tuple(read["tests"])})

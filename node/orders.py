@@ -1,0 +1,66 @@
+"""The node's orders for instruments: one cache, one reader, a desk for each feed that hands them out. Nothing of it where no feed does."""
+
+import asyncio
+from pathlib import Path
+
+from hl7.devices.profile import Profile
+from node.clock import Clock
+from node.config import Config
+from node.config_astm import Astm
+from node.config_feeds import Mllp
+from node.feeds.astm_desk import Desk
+from node.order_cache import OrderCache
+from node.order_reader import OrderReader
+
+
+class Orders:
+    """What the core keeps of it."""
+
+    def __init__(self, config: Config, store: Path, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        sources = [feed for feed in config.feeds if isinstance(feed, Mllp)]
+        self._feeds = frozenset(feed.name for feed in sources)
+        self._streams = {
+            name: feed.check.charset or feed.check.charset_default
+            for feed in sources
+            for name in (feed.stream, *(rule.stream for rule in feed.routes if rule.stream))
+        }
+        self._cache: OrderCache | None = None
+        self._reader: OrderReader | None = None
+        self._desks: list[Desk] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def desk(self, feed: Astm, profile: Profile | None) -> Desk | None:
+        """The feed's desk; None where it hands out nothing."""
+        if feed.orders == "none":
+            return None
+        if self._cache is None:
+            self._cache = OrderCache(self._store.parent)
+        self._desks.append(Desk(self._cache, feed, self._clock, profile))
+        return self._desks[-1]
+
+    def start(self) -> None:
+        """Begin to read."""
+        if self._cache is not None:
+            self._loop = asyncio.get_running_loop()
+            self._reader = OrderReader(
+                self._cache, store=self._store, streams=self._streams, feeds=self._feeds, clock=self._clock, told=self._told
+            )  # fmt: skip
+            self._reader.start()
+
+    def grown(self) -> None:
+        """A stream has more. From any thread."""
+        if self._reader is not None:
+            self._reader.grown()
+
+    def _told(self) -> None:
+        if self._loop is not None:
+            for desk in self._desks:
+                self._loop.call_soon_threadsafe(desk.came)
+
+    def stop(self) -> None:
+        """End, within a bounded time. Not from the event loop's thread."""
+        if self._reader is not None:
+            self._reader.stop()
+        if self._cache is not None:
+            self._cache.close()

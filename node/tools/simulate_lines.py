@@ -1,0 +1,170 @@
+"""Devices that just print, on a pseudo-terminal or over TCP: a urine reader, a small counter, a scale, a temperature logger. With faults on demand."""
+
+import contextlib
+import os
+import random
+import socket
+import time
+import tty
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from operator import xor
+from pathlib import Path
+from typing import Final
+
+NAMES: Final = ("مريم تجريبية", "سالم تجريبي", "Zoë Probe", "Test Patient")
+FAULTS: Final = ("noise", "cut", "check", "jabber", "unplug")
+BAUD: Final = 9600  # a real device is no faster, and a pause is only one at its pace
+AWAY_S: Final = 1.0
+SEEN_S: Final = 2.5  # a node looks for its port every two seconds
+JABBER_BYTES: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Printed:
+    """One report as it goes on the line."""
+
+    data: bytes
+    fault: str = ""
+
+
+def urine(number: int, dice: random.Random) -> bytes:
+    """A strip reader's print of several lines; a pause ends it."""
+    steps = ("neg", "+-", "1+", "2+", "3+")
+    rows = [f"{name:<4} {dice.choice(steps)}" for name in ("LEU", "NIT", "PRO", "GLU", "KET", "BLD")]
+    lines = [
+        f"#{number:04}",
+        f"ID: T{900000 + number}",
+        f"Name: {dice.choice(NAMES)}",
+        *rows,
+        f"pH   {dice.choice((5.0, 6.5, 7.0))}",
+        "",
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n"
+
+
+def counter(number: int, dice: random.Random) -> bytes:
+    """A small cell counter: a block with an exclusive-or over text and end, in two digits."""
+    text = f"T{number:05};WBC;{dice.uniform(3, 12):.1f};HGB;{dice.uniform(9, 17):.1f};PLT;{dice.randrange(120, 400)}".encode()
+    return b"\x02" + text + b"\x03%02X\r\n" % reduce(xor, text + b"\x03", 0)
+
+
+def scale(_number: int, dice: random.Random) -> bytes:
+    """A scale: one line a weighing."""
+    return f"ST,GS,+{dice.uniform(2, 110):06.2f}kg\r\n".encode()
+
+
+def thermometer(number: int, dice: random.Random) -> bytes:
+    """A vaccine fridge's logger: one line a reading."""
+    return f"{number:06} T1 {dice.gauss(4.5, 0.6):+.1f} C DOOR {dice.randrange(2)}\r".encode()
+
+
+DEVICES: Final[dict[str, Callable[[int, random.Random], bytes]]] = {
+    "urine": urine, "counter": counter, "scale": scale, "thermometer": thermometer,
+}  # fmt: skip
+
+
+def reports(device: str, *, seed: int, faults: tuple[str, ...], share: float) -> Iterator[Printed]:
+    """What the device prints, for ever; of so many reports this share has one of the faults."""
+    dice, number = random.Random(seed), 0
+    while True:
+        number += 1
+        data = DEVICES[device](number, dice)
+        fault = dice.choice(faults) if faults and dice.random() < share else ""
+        yield Printed(data=_spoilt(data, fault, dice), fault=fault)
+
+
+def _spoilt(data: bytes, fault: str, dice: random.Random) -> bytes:
+    at = dice.randrange(1, len(data) - 1)
+    match fault:
+        case "noise":
+            return data[:at] + dice.randbytes(3) + data[at:]
+        case "cut":
+            return data[:at]
+        case "check":
+            return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        case "jabber":
+            return b"\x55\x00\xff" * (JABBER_BYTES // 3)
+    return data
+
+
+class Pty:
+    """The device's end of a pseudo-terminal; `link` is the node's end. Unplugging takes it away."""
+
+    def __init__(self, link: Path) -> None:
+        self._link = link
+        self._ends: tuple[int, int] | None = None
+        self.plug()
+
+    def plug(self) -> None:
+        """Both ends are there."""
+        ours, theirs = os.openpty()
+        tty.setraw(theirs)  # held open: without it the first bytes would meet a line that echoes
+        self._link.unlink(missing_ok=True)
+        self._link.symlink_to(os.ttyname(theirs))
+        self._ends = ours, theirs
+
+    def pull(self) -> None:
+        """Gone, and what was on the way with it."""
+        self._link.unlink(missing_ok=True)
+        for end in self._ends or ():
+            os.close(end)
+        self._ends = None
+
+    def send(self, data: bytes) -> None:
+        """At the pace of a real line, so that pauses are pauses."""
+        if self._ends is not None:
+            for at in range(0, len(data), 32):
+                os.write(self._ends[0], data[at : at + 32])
+                time.sleep(len(data[at : at + 32]) * 10 / BAUD)
+
+    def close(self) -> None:
+        """As unplugging for ever."""
+        self.pull()
+
+
+class Call:
+    """The device calls a feed that listens, or a device server in its place."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._address = host.strip("[]"), int(port)
+        self.plug()
+
+    def plug(self) -> None:
+        """Connect."""
+        self._socket = socket.create_connection(self._address, 10)
+
+    def pull(self) -> None:
+        """Break off."""
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        """All of it."""
+        self._socket.sendall(data)
+
+    def close(self) -> None:
+        """End."""
+        self._socket.close()
+
+
+def simulate(
+    line: Pty | Call, device: str, *, count: int | None, every_s: float, seed: int, faults: tuple[str, ...], share: float, told: Callable[[Printed], None]
+) -> int:  # fmt: skip
+    """Print until told to stop; how many reports."""
+    sent = 0
+    with contextlib.suppress(KeyboardInterrupt):
+        for report in reports(device, seed=seed, faults=faults, share=share):
+            if count is not None and sent >= count:
+                break
+            if report.fault == "unplug":
+                line.pull()
+                time.sleep(AWAY_S)
+                line.plug()
+                time.sleep(SEEN_S)
+            line.send(report.data)
+            sent += 1
+            told(report)
+            time.sleep(every_s)
+    return sent

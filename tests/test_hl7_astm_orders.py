@@ -1,0 +1,108 @@
+"""Orders out of OML and ORM, and as the records that answer a query."""
+
+import pytest
+
+from hl7.devices.astm_orders import Order, asked_for, order_records, read_orders
+from hl7.devices.astm_records import read
+
+
+def oml(event="O21", *rows, pid="PID|1||T000007^^^TEST||تجريبية^فاطمة||19800101|F"):
+    return "\r".join(
+        (f"MSH|^~\\&|LIS|TEST|WASL|HUB|20300101080000||OML^{event}|M1|P|2.5.1||||||UNICODE UTF-8", pid, *rows, "")
+    ).encode()
+
+
+def one(*rows, event="O21"):
+    (order,) = read_orders(oml(event, *rows))
+    return order
+
+
+def test_an_order_is_found_by_its_specimen_container_filler_and_placer():
+    order = one("ORC|NW|P1", "OBR|1|P1|F1|CBC^Count^L", "SPM|1|S000007^X||WB", "SAC|||C7")
+    assert order.keys == ("S000007", "C7", "F1", "P1")
+    assert (order.patient, order.family, order.given, order.birth, order.sex) == (
+        "T000007",
+        "تجريبية",
+        "فاطمة",
+        "19800101",
+        "F",
+    )
+    assert (order.tests, order.specimen) == (("CBC",), "WB")
+
+
+def test_the_tests_of_one_sample_are_one_order_and_other_samples_are_others():
+    rows = (
+        "ORC|NW|P1",
+        "OBR|1|P1||WBC",
+        "SPM|1|A1||WB",
+        "ORC|NW|P2",
+        "OBR|2|P2||RBC",
+        "SPM|1|A1||WB",
+        "ORC|NW|P3",
+        "OBR|3|P3||GLU",
+        "SPM|2|B2||SER",
+    )
+    assert [(order.sample, order.tests) for order in read_orders(oml("O21", *rows))] == [
+        ("A1", ("WBC", "RBC")),
+        ("B2", ("GLU",)),
+    ]
+
+
+def test_where_the_specimen_stands_first_it_is_for_the_orders_behind_it():
+    rows = ("SPM|1|A1||WB", "ORC|NW|P1", "OBR|1|P1||WBC", "SPM|2|B2||SER", "SAC|||C2", "ORC|NW|P2", "OBR|1|P2||GLU")
+    assert [(order.sample, order.tests) for order in read_orders(oml("O33", *rows))] == [
+        ("A1", ("WBC",)),
+        ("B2", ("GLU",)),
+    ]
+
+
+def test_an_orm_without_specimen_is_known_by_its_order_number():
+    assert one("ORC|NW|P1^LIS|F1^LIS", "OBR|1|P1^LIS|F1^LIS|GLU^Glucose|S").keys == ("F1", "P1")
+
+
+@pytest.mark.parametrize("control", ["CA", "DC"])
+def test_a_cancelled_order_says_so(control):
+    assert one(f"ORC|{control}|P1", "OBR|1|P1||GLU", "SPM|1|A1").is_cancelled
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        (b"Q|1|^S7||ALL", [b"S7"]), (b"Q|1|S7||ALL", [b"S7"]), (b"Q|1|T7^S7", [b"S7", b"T7"]), (b"Q|1|^S7\\^S8", [b"S7", b"S8"]), (b"Q|1|ALL", [b"ALL"]),
+        (b"Q|1|^S7||ALL||||||||A", None), (b"Q|1|^S&S&7", [b"S^7"]), (b"Q|1", []),
+    ],
+)  # fmt: skip
+def test_a_query_asks_for_what_its_third_field_names(query, wanted):
+    assert asked_for(b"H|\\^&\r" + query + b"\rL|1|N\r") == wanted
+
+
+def test_an_answer_holds_patient_sample_and_tests():
+    orders = [
+        Order(
+            keys=("S|7",),
+            patient="T7",
+            family="تجريبية",
+            given="فاطمة",
+            birth="19800101",
+            sex="F",
+            tests=("WBC", "RBC"),
+            priority="S",
+        )
+    ]
+    records = read(
+        b"".join(order_records(orders, now=b"20300101080000", local=lambda code: {"WBC": "W^1"}.get(code, code)))
+    )
+    assert records.letters == "HPOL"
+    (patient,), (order,) = records.of("P"), records.of("O")
+    assert (patient.get(3), patient.get(6).decode(), patient.get(6, 2).decode()) == (b"T7", "تجريبية", "فاطمة")
+    assert (order.get(3), order.components(5, 1)[3], order.get(6), order.get(12), order.get(26)) == (
+        b"S|7",
+        b"W^1",
+        b"S",
+        b"N",
+        b"Q",
+    )
+
+
+def test_no_order_is_answered_with_no_information():
+    assert b"".join(order_records([], now=b"20300101080000")).endswith(b"\rL|1|I\r")

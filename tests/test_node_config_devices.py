@@ -1,0 +1,52 @@
+"""Profiles in the configuration: `wasl check-config` says which of them would stop a feed, and why."""
+
+from pathlib import Path
+
+import pytest
+
+from node.config import check, load
+from node.device_profiles import text_of
+from tests.test_node_config import SMALLEST
+
+FEED = '[[feeds]]\nname = "lab"\nkind = "astm"\nlisten = ["127.0.0.1:4010"]\nprofile = "{}"\n'
+
+
+@pytest.fixture
+def said(tmp_path):
+    def problems_of(profile: str, more: str = "") -> list[str]:
+        for name in ("link.key", "link.pem", "log.key", "log.pem", "ca.pem"):
+            (tmp_path / name).touch()
+        (tmp_path / "profiles").mkdir(exist_ok=True)
+        file = tmp_path / "node.toml"
+        file.write_text(SMALLEST + '[devices]\nprofiles = "profiles"\n' + FEED.format(profile) + more, encoding="utf-8")
+        assert load(file).devices.profiles == Path(tmp_path / "profiles")
+        return [each.message for each in check(file)]
+
+    return problems_of
+
+
+def test_a_shipped_profile_and_a_sites_own_are_good(said, tmp_path):
+    assert said("sysmex-xn") == []
+    assert said("our-xn") != []
+    (tmp_path / "profiles/our-xn.toml").write_text(text_of("sysmex-xn"), encoding="utf-8")
+    assert said("our-xn") == []
+
+
+def test_a_profile_that_is_not_there_or_not_readable_is_a_problem_that_names_its_key(said, tmp_path):
+    assert "sysmex-xn" in said("sysmex")[0]
+    (tmp_path / "profiles/our-xn.toml").write_text(text_of("sysmex-xn") + 'colour = "red"\n', encoding="utf-8")
+    assert "codes.colour" in said("our-xn")[0]
+
+
+def test_a_profile_of_another_kind_or_with_a_switch_that_the_feed_refuses_is_a_problem(said, tmp_path):
+    assert '"mllp"' in said("mindray-bc")[0]
+    (tmp_path / "profiles/our-xn.toml").write_text(
+        text_of("sysmex-xn") + '[link]\nframe_end = "lf"\n', encoding="utf-8"
+    )
+    assert "frame_end" in said("our-xn")[0]
+    (tmp_path / "profiles/our-xn.toml").write_text(text_of("sysmex-xn").replace("19200", "12345"), encoding="utf-8")
+    serial = (
+        FEED.format("our-xn").replace('listen = ["127.0.0.1:4010"]\n', "").replace('"lab"', '"lab2"')
+        + '[feeds.serial]\nport = "/dev/serial/by-id/x"\n'
+    )
+    assert any("baud" in each for each in said("sysmex-xn", serial))

@@ -1,0 +1,130 @@
+"""The line feed in a real node: reports become records as they came, what is not whole is kept with its reason, and silence of the node is told."""
+
+import json
+import socket
+import time
+
+import pytest
+
+from node.config import check
+from sync.record import Kind
+from tests.node_rig import Node, Seen, running, wait_until
+from tests.serial_rig import Cable, Printer
+
+URINE = "#0007 مريض تجريبي\r\n GLU   neg\r\n pH    6.5\r\n".encode()
+
+
+def kinds(seen: list[Seen]) -> list[tuple[str, bytes]]:
+    return [(each.header.kind.word, each.body) for each in seen if each.header.kind is not Kind.GAP]
+
+
+def gaps(node: Node) -> list[dict]:
+    return [json.loads(each.body) for each in node.records("printer") if each.header.kind is Kind.GAP]
+
+
+def wait_records(node: Node, count: int) -> list[Seen]:
+    wait_until(f"{count} records", lambda: len(kinds(node.records("printer"))) >= count)
+    return node.records("printer")
+
+
+def test_what_a_device_prints_is_at_the_node_byte_for_byte_and_a_pulled_cable_is_a_gap(realm, tmp_path):
+    cable = Cable(tmp_path).plug()
+    feed = Printer("printer", device=str(cable.near), lines='ends = "pause"\nquiet_ms = 150')
+    try:
+        with running(Node(realm, tmp_path / "node", [feed])) as node:
+            wait_until("open", lambda: node.ask("status")["feeds"]["printer"]["line"]["state"] == "open")
+            cable.send(URINE)
+            wait_records(node, 1)
+            assert gaps(node) == []  # a feed that is new was never away
+            began = time.time()
+            cable.pull()
+            wait_until("the alarm", lambda: ("SER-01", "printer") in node.alarms())
+            cable.plug()
+            wait_until("no alarm", lambda: ("SER-01", "printer") not in node.alarms())
+            cable.send(b"WT 71.5\r\n")
+            records = wait_records(node, 2)
+            assert kinds(records) == [("message", URINE), ("message", b"WT 71.5\r\n")]
+            assert {each.header.content_type for each in records} == {"text/plain", "application/vnd.wasl.gap+json"}
+            assert records[0].peer == str(cable.near)
+            (gap,) = wait_until("the gap", lambda: gaps(node))
+            assert set(gap["codes"]) == {"SER-01"}
+            assert began - 5 <= gap["first_us"] / 1e6 <= gap["last_us"] / 1e6 <= time.time()
+            told = node.ask("status")["feeds"]["printer"]["line"]
+            assert (told["opens"], told["away"], told["doctor"]["condition"]) == (2, 1, "silent")
+    finally:
+        cable.pull()
+
+
+def test_the_time_in_which_the_node_did_not_run_is_a_gap_and_its_reports_are_not_repeated(realm, tmp_path):
+    with Cable(tmp_path) as cable:
+        node = Node(realm, tmp_path / "node", [Printer("printer", device=str(cable.near))])
+        with running(node):
+            wait_until("open", lambda: node.ask("status")["feeds"]["printer"]["line"]["state"] == "open")
+            cable.send(b"one\r")
+            wait_records(node, 1)
+            node.kill()
+            cable.send(b"nobody hears this\r")
+            node.start()
+            (gap,) = wait_until("the gap", lambda: gaps(node))
+            assert gap["codes"] == {"SER-07": 1}
+            assert gap["first_us"] < gap["last_us"]
+            cable.send(b"two\r")
+            wait_until("two", lambda: (("message", b"two\r")) in kinds(node.records("printer")))
+
+
+def test_a_report_that_is_not_whole_is_an_incomplete_record_with_its_reason_and_the_device_gets_its_answer(
+    realm, tmp_path
+):
+    lines = 'ends = "block"\ncheck = "xor-hex"\nanswer = "ACK"\nanswer_bad = "NAK"\nquiet_ms = 200\nreport_kb_max = 1'
+    good = b"\x02HB 13.2\x03%02X" % (0x03 ^ 0x48 ^ 0x42 ^ 0x20 ^ 0x31 ^ 0x33 ^ 0x2E ^ 0x32)
+    long = b"\x02" + b"x" * 3000 + b"\x0300"
+    with running(Node(realm, tmp_path, [Printer("printer", lines=lines)])) as node:
+        with socket.create_connection(node.feed("printer").address) as peer:
+            peer.settimeout(40)
+            for sent, answer in ((good, b"\x06"), (good[:-1] + b"?", b"\x15"), (long, b"\x15"), (b"\x02HB", b"\x15")):
+                peer.sendall(b"~~" + sent)
+                assert peer.recv(9) == answer
+            peer.sendall(b"\x02HB 1")
+        records = wait_records(node, 5)
+        told = [(each.header.kind.word, each.refusal, len(each.body)) for each in records]
+        assert told == [
+            ("message", "", 11),
+            ("incomplete", "LIN-02", 11),
+            ("incomplete", "LIN-01", 1024),
+            ("incomplete", "LIN-04", 3),
+            ("incomplete", "LIN-03", 5),
+        ]
+        assert [each.frame[0] for each in records if each.refusal] == [11, 3004, 3, 5]
+        assert node.ask("status")["feeds"]["printer"]["noise_bytes"] == 8
+
+
+def test_a_report_that_finds_no_room_waits_and_comes_in_order_when_there_is_some(realm, tmp_path):
+    # the writer's queue holds one record; what a device prints meanwhile must neither be lost nor overtake
+    with running(Node(realm, tmp_path, [Printer("printer")], outbox="free_mb_min = 16\nqueue_records_max = 1")) as node:
+        printed = [b"%05d\r" % number for number in range(500)]
+        with socket.create_connection(node.feed("printer").address) as peer:
+            peer.sendall(b"".join(printed))
+            wait_until("all", lambda: node.stream("printer").size == len(printed))
+        assert node.bodies("printer") == printed
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('[feeds.serial]\nport = "/dev/ttyUSB0"', "after a restart"),
+        ('listen = ["127.0.0.1:4001"]\n[feeds.serial]\nport = "/dev/ttyS0"', 'needs one of "listen"'),
+        ('ends = "fixed"\nlisten = ["127.0.0.1:4001"]', 'give "length"'),
+        ('ends = "pause"\ncheck = "xor-hex"\nlisten = ["127.0.0.1:4001"]', "needs an end"),
+        ('check = "sum-byte"\n[feeds.serial]\nport = "/dev/ttyS0"\nflow = "xonxoff"', "takes the bytes 0x11"),
+        ('ends = "block"\nstart = "SOHO"\nlisten = ["127.0.0.1:4001"]', 'a name such as "STX"'),
+        ('[feeds.serial]\nport = "/dev/ttyS0"\nbaud = 9601', "must be one of"),
+        ("baud = 9600\n[feeds.serial]\nport = '/dev/ttyS0'", "unknown key"),
+    ],
+)
+def test_a_line_feed_that_cannot_be_is_refused_in_words_of_a_technician(realm, tmp_path, more, said):
+    node = Node(realm, tmp_path, [])
+    path = node.config()
+    path.write_text(path.read_text() + f'[[feeds]]\nname = "printer"\nkind = "line"\n{more}\n')
+    problems = check(path)
+    assert len(problems) == 1, problems
+    assert said in str(problems[0])
