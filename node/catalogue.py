@@ -7,11 +7,13 @@ from functools import cache
 from typing import Any, Final
 
 import hl7.devices.errors
+import hl7.devices.mqtt_errors
 import hl7.errors
 import hl7.fhir_errors
 import hl7.soap_errors
 import node.destinations.errors
 import node.errors
+import node.feeds.telemetry_errors
 import sync.errors
 
 SPEECHES: Final = ("en", "ar")
@@ -57,7 +59,12 @@ def entries() -> Mapping[str, Entry]:
                 found,
                 Entry(code=each.code, fault=each.fault, reply=each.reply, hint=each.hint, retryable=each.retryable),
             )
-    for alarms in (sync.errors.ALARMS, node.errors.ALARMS, node.destinations.errors.ALARMS):
+    for alarms in (
+        sync.errors.ALARMS,
+        node.errors.ALARMS,
+        node.destinations.errors.ALARMS,
+        node.feeds.telemetry_errors.ALARMS,
+    ):
         for code, (fault, hint) in alarms.items():
             _add(found, Entry(code=code, fault=fault, reply="none", hint=hint, retryable=False))
     return dict(sorted(found.items()))

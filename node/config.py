@@ -30,6 +30,7 @@ from node.config_kinds import (
     Text,
     whole,
 )
+from node.config_mqtt import Mqtt
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
@@ -195,13 +196,13 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap"]  # all kinds there are, for the list of what is allowed
+    kind: Literal["mllp", "fhir", "soap", "mqtt"]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap
+    AnyFeed = Mllp | Fhir | Soap | Mqtt
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, mqtt=Mqtt)
 
 
 class Config(Table):
@@ -271,8 +272,7 @@ def _all_streams(config: Config) -> tuple[Stream, ...]:
 
 def _streams_of(feed: AnyFeed) -> list[str]:
     """Where a feed's production messages go."""
-    routes = feed.routes if isinstance(feed, Mllp) else ()
-    return [feed.stream, *(rule.stream for rule in routes if rule.stream)]
+    return [feed.stream, *feed.further_streams]
 
 
 def _test_stream(feed: AnyFeed) -> str:

@@ -97,7 +97,7 @@ class Status:
             "last_seen": iso(told["last_seen_us"]) if told.get("last_seen_us") else None,
             "accepted": told.get("accepted", 0), "warned": told.get("warned", 0), "rejected": told.get("rejected", 0),
             "refused": told.get("refused", 0), "quality": told.get("quality"), "last_error": None if error is None else {"code": error[0], "at": iso(error[1])},
-            **{key: told[key] for key in ("strictness", "validated", "invalid", "signatures") if key in told},  # of FHIR
+            **{key: told[key] for key in ("strictness", "validated", "invalid", "signatures", "broker", "line", "gap") if key in told},  # of some kinds
         }  # fmt: skip
 
     def _destination(self, destination: AnyDestination, found: Document | None) -> Document:

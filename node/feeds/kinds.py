@@ -35,6 +35,7 @@ class Made(NamedTuple):
 KINDS: Final = {
     "fhir": Made("node.feeds.fhir", "FhirFeed", JSON),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
+    "mqtt": Made("node.feeds.mqtt", "MqttFeed", "application/octet-stream"),
 }
 
 

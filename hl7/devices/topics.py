@@ -1,0 +1,34 @@
+"""MQTT topic names and filters (MQTT 5.0 section 4.7): what a filter may be, and which topics it means."""
+
+from typing import Final
+
+# A topic names ward, bed and device: 60 characters are usual, and it stands in every record's particulars.
+TOPIC_CHARACTERS_MAX: Final = 1024
+LEVELS_MAX: Final = 32  # a filter is matched level by level on every message
+
+
+def check_filter(text: str) -> str:
+    """Give the filter back. ValueError, in a technician's words, where no broker would take it or where it would lose messages."""
+    levels = text.split("/")
+    if not text or not text.isprintable() or len(text) > TOPIC_CHARACTERS_MAX or len(levels) > LEVELS_MAX:
+        raise ValueError(
+            f'must be a topic filter such as "ward/+/vitals", of at most {TOPIC_CHARACTERS_MAX} characters and {LEVELS_MAX} levels'
+        )
+    if levels[0] == "$share":
+        raise ValueError("must not be shared: the broker would deal its messages out to several clients, out of order")
+    if "#" in levels[:-1] or any(len(level) > 1 and set(level) & {"#", "+"} for level in levels):
+        raise ValueError('must have "+" and "#" as whole levels, "#" as the last one only')
+    return text
+
+
+def matches(wanted: str, topic: str) -> bool:
+    """Tell whether a filter means this topic."""
+    ours, theirs = wanted.split("/"), topic.split("/")
+    if topic.startswith("$") and ours[0] in {"#", "+"}:  # MQTT 5.0 4.7.2: what a broker says of itself is never meant
+        return False
+    for at, level in enumerate(ours):
+        if level == "#":
+            return True
+        if at >= len(theirs) or level not in {"+", theirs[at]}:
+            return False
+    return len(ours) == len(theirs)

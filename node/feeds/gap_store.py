@@ -1,0 +1,66 @@
+"""Gap records on their way to the outbox: one that finds no room is kept and told later, merged with its stretch where it has one."""
+
+from typing import Any
+
+from hl7.devices.gaps import CONTENT_TYPE, Gap, Stretch, encode
+from node.clock import iso
+from node.errors import QueueFull
+from node.intake import Counted, Door, Intake
+from node.writer import Outcome
+from sync.outbox import Stored
+
+UNTOLD_MAX = 64  # gaps without a stretch that wait for room: a lost session each
+
+
+class GapStore:
+    """One feed's gap records. Used from the event loop only."""
+
+    def __init__(self, door: Door, intake: Intake, *, peer: str) -> None:
+        self._door, self._intake, self._peer = door, intake, peer
+        self._untold: list[Gap] = []
+        self._last: Gap | None = None
+        self.recorded = 0
+
+    def tell(self, gap: Gap, stretch: Stretch | None = None) -> None:
+        """Have a gap recorded."""
+
+        def answer(outcome: Outcome | QueueFull | Counted) -> None:
+            if isinstance(outcome, Stored):
+                self.recorded += 1
+            elif stretch is not None:
+                stretch.give_back(gap)
+            elif len(self._untold) < UNTOLD_MAX:
+                self._untold.append(gap)
+
+        self._last = gap
+        self._intake.store_gap(
+            self._door, body=encode(gap), content_type=CONTENT_TYPE, code=gap.code, peer=self._peer, answer=answer
+        )
+
+    def again(self) -> None:
+        """Try those that found no room."""
+        untold, self._untold = self._untold, []
+        for gap in untold:
+            self.tell(gap)
+
+    def document(self, *stretches: Stretch) -> dict[str, Any] | None:
+        """The stretch that lasts longest now, or the last gap that is over; None where there never was one."""
+        lasting = min((each for each in stretches if each.count), key=lambda each: each.since_us, default=None)
+        if lasting is not None:
+            return {
+                "code": lasting.code,
+                "subject": lasting.subject,
+                "since": iso(lasting.since_us),
+                "until": None,
+                "count": lasting.count,
+            }
+        if self._last is None:
+            return None
+        last = self._last
+        return {
+            "code": last.code,
+            "subject": last.subject,
+            "since": iso(last.first_us),
+            "until": iso(last.last_us),
+            "count": last.count,
+        }
