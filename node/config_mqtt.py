@@ -1,5 +1,6 @@
 """An MQTT feed of the configuration: its broker, who we are there, which topics we take, and its limits."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hl7.devices.topics import check_filter
+from hl7.devices.topics import check_filter, covers, overlap
 from node.config_feeds import MIB
 from node.config_kinds import FilePath, Name, Table, Text, from_text, not_empty, whole
 from node.config_outgoing import Outgoing
@@ -63,6 +64,15 @@ class Topic(Table):
     identity: Annotated[tuple[Annotated[str, from_text(str, _member)], ...], Field(max_length=4)] = ()
 
 
+def _apart(topics: tuple[Topic, ...]) -> tuple[Topic, ...]:
+    for one, other in itertools.combinations([topic.filter for topic in topics], 2):
+        if overlap(one, other) and not (covers(one, other) or covers(other, one)):
+            raise ValueError(
+                f'must not half overlap: the broker would send what both "{one}" and "{other}" mean twice. Write them apart, or one that covers the other'
+            )
+    return topics
+
+
 class Mqtt(Outgoing):
     """Telemetry over an MQTT 5 broker."""
 
@@ -70,7 +80,7 @@ class Mqtt(Outgoing):
     broker: Annotated[str, from_text(str, _broker)]
     # No default: two clients with one id take each other over, and each takes the other's messages.
     client_id: Annotated[str, from_text(str, _client_id)]
-    topics: Annotated[tuple[Topic, ...], AfterValidator(not_empty), Field(max_length=256)]
+    topics: Annotated[tuple[Topic, ...], AfterValidator(not_empty), AfterValidator(_apart), Field(max_length=256)]
     user: Text | Literal[""] = ""
     password: FilePath | None = None
     ca: FilePath | None = None

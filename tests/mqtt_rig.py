@@ -6,7 +6,7 @@ import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from paho.mqtt.client import Client, MQTTv5
@@ -30,6 +30,7 @@ max_inflight_messages {inflight}
 queue_qos0_messages true
 persistence_location {folder}/
 log_dest none
+user root
 listener {port} 127.0.0.1
 {access}
 """
@@ -47,7 +48,6 @@ class Broker:
 
     def start(self) -> "Broker":
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o777)  # started by root, mosquitto becomes a user of its own
         config = self.folder / "mosquitto.conf"
         config.write_text(
             SETTINGS.format(folder=self.folder, port=self.port, inflight=self.inflight, access=self.access)
@@ -111,7 +111,9 @@ class Device:
         self.client.loop_start()
         wait_until("a device that is connected", self.client.is_connected)
 
-    def send(self, topic: str, payload: bytes | str, qos: int = 1, *, retain: bool = False, content_type: str = "") -> None:
+    def send(
+        self, topic: str, payload: bytes | str, qos: int = 1, *, retain: bool = False, content_type: str = ""
+    ) -> None:
         properties = None
         if content_type:
             properties = Properties(PacketTypes.PUBLISH)
@@ -122,7 +124,7 @@ class Device:
         self.client.disconnect()
         self.client.loop_stop()
 
-    def __enter__(self) -> "Device":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,11 +132,12 @@ class Device:
 
 
 class Rival:
-    """Another client with the feed's own id. It takes the session over, and whatever comes meanwhile."""
+    """Another client with the feed's own id, which connects again each time it was thrown out, as most do."""
 
     def __init__(self, broker: Broker, client_id: str) -> None:
         self.left: list[str] = []
-        self.client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTv5, reconnect_on_failure=False)
+        self.client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTv5)
+        self.client.reconnect_delay_set(0.05, 0.05)
         self.client.on_disconnect = lambda _c, _d, _f, reason, _p: self.left.append(str(reason))
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 600
@@ -154,5 +157,3 @@ def told(node: Node, feed: str) -> dict[str, Any]:
 
 def is_joined(node: Node, feed: str) -> bool:
     return bool(told(node, feed)["broker"]["connected"])
-
-

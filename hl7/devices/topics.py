@@ -1,5 +1,6 @@
 """MQTT topic names and filters (MQTT 5.0 section 4.7): what a filter may be, and which topics it means."""
 
+from collections.abc import Iterable
 from typing import Final
 
 # A topic names ward, bed and device: 60 characters are usual, and it stands in every record's particulars.
@@ -32,3 +33,38 @@ def matches(wanted: str, topic: str) -> bool:
         if at >= len(theirs) or level not in {"+", theirs[at]}:
             return False
     return len(ours) == len(theirs)
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Tell whether every topic that `narrow` means is meant by `wide` too."""
+    ours, theirs = wide.split("/"), narrow.split("/")
+    if theirs[0].startswith("$") and ours[0] in {"#", "+"}:
+        return False
+    for at, level in enumerate(ours):
+        if level == "#":
+            return True
+        if at >= len(theirs) or theirs[at] == "#" or level not in {"+", theirs[at]}:
+            return False
+    return len(ours) == len(theirs)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether there is a topic that both mean."""
+    ours, theirs = one.split("/"), other.split("/")
+    if ours[0] != theirs[0] and (ours[0][:1] == "$" or theirs[0][:1] == "$"):
+        return False
+    for at in range(max(len(ours), len(theirs))):
+        left, right = (levels[at] if at < len(levels) else "" for levels in (ours, theirs))
+        if "#" in {left, right}:
+            return True
+        if at >= min(len(ours), len(theirs)):  # "a/#" means "a" too (4.7.1.2), and only that far
+            return False
+        if left != right and "+" not in {left, right}:
+            return False
+    return True
+
+
+def widest(filters: Iterable[str]) -> list[str]:
+    """Those that no other one covers: a broker sends a message once for each subscription that means it."""
+    found = list(dict.fromkeys(filters))
+    return [each for each in found if not any(other != each and covers(other, each) for other in found)]

@@ -9,7 +9,7 @@ import structlog
 from hl7.devices.gaps import Gap, Stretch
 from hl7.devices.mqtt_errors import TopicNotListed, TopicTooLong
 from hl7.devices.own_identity import identity_of
-from hl7.devices.topics import TOPIC_CHARACTERS_MAX, matches
+from hl7.devices.topics import TOPIC_CHARACTERS_MAX, matches, widest
 from node.clock import iso
 from node.config_mqtt import CONTENT_TYPES, Mqtt, Topic
 from node.errors import QueueFull
@@ -233,7 +233,7 @@ class MqttFeed:
 
     def _note_alive(self) -> None:
         self._known = Session(
-            broker=self.feed.broker, client_id=self.feed.client_id, filters=(*(topic.filter for topic in self.feed.topics), self.feed.own_topic),
+            broker=self.feed.broker, client_id=self.feed.client_id, filters=(*widest(topic.filter for topic in self.feed.topics), self.feed.own_topic),
             alive_us=self._clock.now_us(),
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from hl7.devices.topics import widest
 from node.config_mqtt import Mqtt
 from node.feeds.telemetry_errors import BrokerError, BrokerRefused, BrokerTls, CredentialsUnreadable
 
@@ -49,12 +50,12 @@ def subscribe(client: Client, feed: Mqtt, before: tuple[str, ...]) -> None:
     """Ask for the topics and the heartbeat; take back what the session has from an earlier configuration."""
     # QoS 1: with 2 paho confirms before the message is ours, and a crash then loses it
     once = SubscribeOptions(qos=1, retainHandling=RETAINED[feed.retained])
-    wanted = dict.fromkeys((topic.filter for topic in feed.topics), once)
+    wanted = dict.fromkeys(widest(topic.filter for topic in feed.topics), once)
     if feed.heartbeat_s:
         wanted[feed.own_topic] = SubscribeOptions(qos=0, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-    if old := [each for each in before if each not in wanted]:
-        client.unsubscribe(old)
     client.subscribe(list(wanted.items()))
+    if old := [each for each in before if each not in wanted]:
+        client.unsubscribe(old)  # afterwards: what comes in between comes twice, not never
 
 
 def refusal_of(reason: ReasonCode) -> BrokerRefused:

@@ -31,6 +31,9 @@ HEARTBEATS_MISSED_MAX = 3  # one may be late behind a burst; three are not
 TAKEN_OVER_WAIT_S = 300.0  # another client has our id: a person must come, and two machines must not fight meanwhile
 TAKEN_OVER_WAIT_S_MAX = 3600.0
 TAKEN_OVER = 0x8E  # MQTT 5.0, 3.14.2.1: session taken over
+# mosquitto 2.0.11 says nothing and just closes; so connections that it ends soon after they opened are counted. One or two are a restart.
+SHORT_S = 30.0
+SHORT_MAX = 3
 STOP_S_MAX = 3.0  # for what is under way to be committed and acknowledged; what is not comes again
 LOG_EVERY = 10  # of equal failures in a row: a broker may be down for weeks
 
@@ -80,7 +83,7 @@ class MqttLink(threading.Thread):
         self._settled: deque[tuple[int, int, bool]] = deque()
         self._stopping = threading.Event()
         self._events: list[Event] = []
-        self._failures = self._takeovers = self._connections = 0
+        self._failures = self._takeovers = self._connections = self._short = 0
         self._handed, self._answered = 0, 0  # one counter to a thread, so neither needs a lock
         self.turned_at = clock.monotonic()  # for the watchdog
 
@@ -131,6 +134,9 @@ class MqttLink(threading.Thread):
             if not connection.is_open and now > deadline:
                 connection.error = BrokerError("no CONNACK in time")
                 break
+            if self._takeovers and connection.is_open and now - opened > SHORT_S:
+                self._takeovers = 0
+                self._events.append(Trouble("MQT-15", is_over=True))
             if self._stopping.is_set():
                 self._last_turns(connection)
                 break
@@ -139,9 +145,7 @@ class MqttLink(threading.Thread):
             sock.close()
         if connection.error is not None:
             raise connection.error
-        if self._clock.monotonic() - opened > TAKEN_OVER_WAIT_S:
-            self._takeovers = 0
-        return self._wait_after(connection)
+        return self._wait_after(connection, self._clock.monotonic() - opened)
 
     def _last_turns(self, connection: Connection) -> None:
         """Acknowledge what is still committed."""
@@ -202,9 +206,12 @@ class MqttLink(threading.Thread):
         connection.beat = now
         connection.client.publish(self._feed.own_topic, b"", qos=1)  # QoS 1: then a refusal is answered
 
-    def _wait_after(self, connection: Connection) -> float:
-        if connection.reason == TAKEN_OVER:
-            self._takeovers += 1
+    def _wait_after(self, connection: Connection, lasted_s: float) -> float:
+        """How long to wait before the next connection: long, where another client has our id."""
+        is_thrown_out = not connection.must_end and not self._stopping.is_set()
+        self._short = self._short + 1 if is_thrown_out and lasted_s < SHORT_S else 0
+        if connection.reason == TAKEN_OVER or self._short >= SHORT_MAX:
+            self._takeovers, self._short = self._takeovers + 1, 0
             self._events.append(Trouble("MQT-15"))
             log.warning("mqtt.taken_over", code="MQT-15", feed=self._feed.name, times=self._takeovers)
             return min(TAKEN_OVER_WAIT_S_MAX, TAKEN_OVER_WAIT_S * 2.0 ** min(self._takeovers - 1, 8))

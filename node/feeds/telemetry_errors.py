@@ -42,7 +42,7 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     ),
     "MQT-15": (
         "site",
-        "Another client uses this feed's client id, and the broker lets only one of them stay. Give each its own `client_id`.",
+        "The broker throws this node out again and again: mostly another client uses the same id. Give each its own `client_id`, then restart the node.",
     ),
     "MQT-16": (
         "site",
