@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import hl7.devices.errors
 import hl7.devices.mqtt_errors
+import hl7.devices.profile_errors
 import hl7.errors
 import hl7.fhir_errors
 import hl7.soap_errors

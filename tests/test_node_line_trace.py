@@ -1,0 +1,81 @@
+"""The ring of a line's last bytes: bounded, its values hidden unless permitted, its frames told apart in whatever pieces they come."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hl7.devices.line_view import Eye, Seen, hexadecimal, is_value, text
+from node.line_trace import ENTRIES_MAX, ENTRY_BYTES_MAX, PEERS_MAX, SHOWN_MAX, LineTrace
+
+FRAME = b"\x021H|\\^&|||Analyzer\r\x03"
+CHECKED = FRAME + b"%02X\r\n" % (sum(FRAME[1:]) % 256)
+
+
+def test_no_letter_digit_or_byte_beyond_ascii_leaves_a_trace_that_may_not_show_values():
+    trace = LineTrace(lambda: 0)
+    trace.came("P|1||900101001||مريم^Test||7.35\r".encode())
+    (row,) = trace.document(is_shown=False)
+    assert row["text"] == "•|•||•••••••••||••••••••^••••||•.••<CR>"
+    assert set(row["hex"]) <= set("· 7C5E2E0D")
+    (shown,) = trace.document(is_shown=True)
+    assert shown["text"].startswith("P|1||900101001||<D9><85>")
+    assert bytes.fromhex(shown["hex"]).decode() == "P|1||900101001||مريم^Test||7.35\r"
+
+
+@given(st.binary(max_size=200))
+def test_hidden_bytes_can_not_be_told_apart(data):
+    other = bytes((byte * 7 + 3) % 128 | 0x80 if is_value(byte) else byte for byte in data)
+    for show in (text, hexadecimal):
+        assert show(data, is_shown=False) == show(other, is_shown=False)
+        assert show(data, is_shown=False, is_opaque=True) == show(bytes(len(data)), is_shown=False, is_opaque=True)
+
+
+def test_control_characters_have_their_names():
+    assert (
+        text(b"\x02\x05\x06\x0d\x11\x13\x15\x17\x7f\xff", is_shown=True)
+        == "<STX><ENQ><ACK><CR><XON><XOFF><NAK><ETB><7F><FF>"
+    )
+
+
+@given(st.lists(st.integers(1, 9), max_size=40))
+def test_frames_are_told_apart_in_any_pieces(cuts):
+    story = (
+        b"\x05" + CHECKED + CHECKED.replace(b"A", b"B", 1) + b"\x021x\x17" + CHECKED + b"\x04WT 71.5\r\n\r\n\x06\x15"
+    )
+    wanted = [
+        Seen("ENQ", 1), Seen("STX 1 … ETX", 22, "good"), Seen("STX 1 … ETX", 22, "wrong"), Seen("STX 1 … ETB", 4),
+        Seen("STX 1 … ETX", 22, "good"), Seen("EOT", 1), Seen("CR", 8), Seen("ACK", 1), Seen("NAK", 1),
+    ]  # fmt: skip
+    eye, found, rest = Eye(), [], story
+    for cut in cuts:
+        found += eye.receive(rest[:cut])
+        rest = rest[cut:]
+    assert found + eye.receive(rest) == wanted
+
+
+def test_a_trace_keeps_the_last_bytes_alone_however_much_comes():
+    now = [0]
+    trace = LineTrace(lambda: now[0])
+    for turn in range(2000):
+        now[0] = turn * 1_000_000
+        trace.came(b"%06d\r" % turn * 40, peer=f"10.0.0.{turn}")
+    assert len(trace._entries) == ENTRIES_MAX
+    assert len(trace._eyes) <= 2 * PEERS_MAX
+    rows = trace.document(is_shown=True)
+    assert len(rows) == SHOWN_MAX
+    assert rows[-1]["text"].endswith("001999<CR>")
+    trace.came(b"x" * 10_000_000)
+    assert sum(len(entry.data) for entry in trace._entries) <= ENTRIES_MAX * ENTRY_BYTES_MAX
+
+
+def test_bytes_that_came_together_are_one_row_and_each_way_has_its_own():
+    now = [0]
+    trace = LineTrace(lambda: now[0])
+    for byte in b"GLU":
+        now[0] += 1_000
+        trace.came(bytes([byte]))
+    trace.went(b"\x06")
+    now[0] += 1_000_000
+    trace.came(b"\r")
+    trace.noted("away")
+    rows = [(row["way"], row["text"], row["note"]) for row in trace.document(is_shown=True)]
+    assert rows == [("in", "GLU", ""), ("out", "<ACK>", ""), ("in", "<CR>", ""), ("", "", "away")]
