@@ -30,6 +30,7 @@ from node.config_kinds import (
     Text,
     whole,
 )
+from node.config_modbus import Modbus
 from node.config_mqtt import Mqtt
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_soap import Soap
@@ -196,13 +197,13 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap", "mqtt"]  # all kinds there are, for the list of what is allowed
+    kind: Literal["mllp", "fhir", "soap", "mqtt", "modbus"]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap | Mqtt
+    AnyFeed = Mllp | Fhir | Soap | Mqtt | Modbus
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, mqtt=Mqtt)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, mqtt=Mqtt, modbus=Modbus)
 
 
 class Config(Table):

@@ -70,16 +70,17 @@ class Stretch:
     _ranges: list[tuple[int, int]] = field(default_factory=list)
     _first_us: int = 0
 
-    def failed(self, code: str, *, at_us: int, now: float, sequence: int | None = None) -> Gap | None:
-        """Note one failure; `now` only goes forward."""
+    def failed(self, code: str, *, at_us: int, now: float, sequences: tuple[int, int] | None = None) -> Gap | None:
+        """Note failures of one cause; `now` only goes forward, `sequences`: of which polls, both ends included, or one that is not counted."""
         if not self.count:
             self.since_us, self._told = at_us, 0
-        self.count += 1
+        failures = 1 if sequences is None else sequences[1] - sequences[0] + 1
+        self.count += failures
         self.code, self.last_us = code, max(self.last_us, at_us) if self._codes else at_us
         self._first_us = self._first_us if self._codes else at_us
-        self._codes[code] += 1
-        if sequence is not None:
-            _add(self._ranges, sequence, sequence)
+        self._codes[code] += failures
+        if sequences is not None:
+            _add(self._ranges, *sequences)
         return self.due(now)
 
     def due(self, now: float) -> Gap | None:

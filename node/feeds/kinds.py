@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from hl7.devices.modbus_poll import CONTENT_TYPE as MODBUS
 from hl7.fhir import JSON
 from node.alarms import Alarms
 from node.clock import Clock
@@ -36,6 +37,7 @@ KINDS: Final = {
     "fhir": Made("node.feeds.fhir", "FhirFeed", JSON),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
     "mqtt": Made("node.feeds.mqtt", "MqttFeed", "application/octet-stream"),
+    "modbus": Made("node.feeds.modbus", "ModbusFeed", MODBUS),
 }
 
 

@@ -35,6 +35,14 @@ class CredentialsUnreadable(BrokerError):
     hint = "The file with the broker's password, certificate or key cannot be read or is empty. Put it back; the node tries again by itself."
 
 
+class ProfileBad(NodeError):
+    """The profile of a device on a Modbus line is not there, or is no profile."""
+
+    code = "MOD-07"
+    fault: ClassVar[Fault] = "site"
+    hint = "A device on a Modbus line names a profile that is not there or not readable. `wasl devices` lists those there are."
+
+
 ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     "MQT-14": (
         "site",
