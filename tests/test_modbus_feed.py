@@ -13,6 +13,8 @@ from tests.node_rig import Node, running, wait_until
 HASTE = (
     "import node.feeds.modbus_line as l, hl7.devices.gaps as g\n"
     "l.REST_S_MIN = l.REST_S_MAX = 0.5\nl.AWAY_S_MIN = l.AWAY_S_MAX = 0.2\n"
+    "import dataclasses, node.config_modbus as c\nasked = c.Point.request\n"
+    "c.Point.request = lambda self: dataclasses.replace(asked(self), every_s=0.25)\n"  # a configuration has whole seconds
 )
 
 
@@ -44,7 +46,7 @@ def test_each_reply_is_a_record_of_the_registers_as_they_were(realm, tmp_path, w
     with over_tcp(devices, feed.port) if way == "tcp" else over_cable(devices) as line:
         if way == "pty":
             feed.path = line.ends[1]
-        with running(Node(realm, tmp_path / "node", feeds=[feed])) as node:
+        with running(Node(realm, tmp_path / "node", feeds=[feed]), before=HASTE) as node:
             wait_until("two polls", lambda: len(polls(node)) >= 2)
             first, second = polls(node)[:2]
             status = told(node)
@@ -123,12 +125,12 @@ def test_a_line_that_is_away_is_opened_again_when_it_is_back(realm, tmp_path):
 
 def test_a_kill_loses_no_stored_poll_and_the_time_without_a_node_is_a_gap(realm, tmp_path):
     devices, feed = Devices(), ModbusFeed("cold")
-    with over_tcp(devices, feed.port), running(Node(realm, tmp_path / "node", feeds=[feed])) as node:
+    with over_tcp(devices, feed.port), running(Node(realm, tmp_path / "node", feeds=[feed]), before=HASTE) as node:
         wait_until("polls", lambda: len(polls(node)) >= 2)
         node.kill()
         held = node.bodies("cold")
-        time.sleep(2.1)  # more than two turns
-        node.start()
+        time.sleep(0.6)  # more than two turns
+        node.start(before=HASTE)
         wait_until("polls", lambda: len(node.bodies("cold")) >= len(held) + 2)
         assert node.bodies("cold")[: len(held)] == held
         (gap,) = gaps(node, "line")
