@@ -150,6 +150,9 @@ class Message:
             yield name, (start + self._start, end + self._start)
 
 
+_TYPE: Final = re.compile(rb"[A-Z0-9]{3}(\^[A-Z0-9]{3}(\^[A-Z0-9_]{3,7})?)?")
+
+
 class Route(NamedTuple):
     """What all messages of one type from one sender say alike in their MSH, as it stands there; b"" where absent.
 
@@ -175,6 +178,12 @@ def is_test(route: Route) -> bool:
     """Tell whether MSH-11 says training or debugging (T, D of HL7 table 0103), which no record of a patient may be made of."""
     processing_id = route.processing_id
     return processing_id != b"P" and processing_id[:1] in {b"T", b"D"} and not processing_id[1:2].isalnum()
+
+
+@lru_cache(maxsize=512)  # a site sends some tens of types
+def safe_type(message_type: bytes) -> str:
+    """MSH-9 where it has the form of one, else empty: headers are permanent, and a sender may write anything there."""
+    return message_type.decode() if _TYPE.fullmatch(message_type) else ""
 
 
 class Facts(NamedTuple):

@@ -7,7 +7,9 @@ from functools import cache
 from typing import Any, Final
 
 import hl7.devices.errors
+import hl7.devices.folder_errors
 import hl7.devices.mqtt_errors
+import hl7.devices.poct1a_errors
 import hl7.devices.profile_errors
 import hl7.errors
 import hl7.fhir_errors
@@ -65,6 +67,7 @@ def entries() -> Mapping[str, Entry]:
         node.errors.ALARMS,
         node.destinations.errors.ALARMS,
         node.feeds.telemetry_errors.ALARMS,
+        hl7.devices.folder_errors.ALARMS,
     ):
         for code, (fault, hint) in alarms.items():
             _add(found, Entry(code=code, fault=fault, reply="none", hint=hint, retryable=False))

@@ -283,9 +283,12 @@ def _add_tools() -> None:
     except ImportError:
         return
     from node.tools.release import release_command
+    from node.tools.simulators import COMMANDS
 
     main.add_command(pki_group, "pki")
     main.add_command(release_command)
+    for command in COMMANDS:
+        simulate.add_command(command)
 
 
 _add_tools()

@@ -18,6 +18,7 @@ from node.config_civil import Civil
 from node.config_destinations import AnyDestination, contradictions, files_of
 from node.config_feeds import MIB, Feed, Mllp, Signatures
 from node.config_fhir import Fhir
+from node.config_folder import Folder
 from node.config_kinds import (
     DscpClass,
     FilePath,
@@ -32,6 +33,7 @@ from node.config_kinds import (
 )
 from node.config_modbus import Modbus
 from node.config_mqtt import Mqtt
+from node.config_poct1a import Poct1a
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
@@ -197,13 +199,15 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal["mllp", "fhir", "soap", "mqtt", "modbus"]  # all kinds there are, for the list of what is allowed
+    kind: Literal[
+        "mllp", "fhir", "soap", "folder", "poct1a", "mqtt", "modbus"
+    ]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap | Mqtt | Modbus
+    AnyFeed = Mllp | Fhir | Soap | Folder | Poct1a | Mqtt | Modbus
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, mqtt=Mqtt, modbus=Modbus)
+    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, folder=Folder, poct1a=Poct1a, mqtt=Mqtt, modbus=Modbus)
 
 
 class Config(Table):

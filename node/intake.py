@@ -173,14 +173,15 @@ class Intake:
         self._submit(door, common, message_type, verdict, encode_particulars(pairs), body, key, answer, fact, stream)
 
     def store_broken(
-        self, door: Door, *, head: bytes, length: int, sha256: bytes, control_id: str, peer: str, code: str, answer: Answer
+        self, door: Door, *, head: bytes, length: int, sha256: bytes, control_id: str, peer: str, code: str, answer: Answer,
+        source: Sequence[tuple[int, object]] = (),
     ) -> None:  # fmt: skip
         """Record a frame that is not complete: its first bytes, whole length and hash. Counts against the quota of refusals."""
         if not self._may_record(door):
             answer(Counted())
             return
         particulars = encode_particulars(
-            [(CONTROL_ID, control_id[:CONTROL_ID_CHARACTERS_MAX]), (PEER, peer), (REFUSAL, (code, "")), (FRAME_BYTES, length), (FRAME_SHA256, sha256)]
+            [(CONTROL_ID, control_id[:CONTROL_ID_CHARACTERS_MAX]), (PEER, peer), *source, (REFUSAL, (code, "")), (FRAME_BYTES, length), (FRAME_SHA256, sha256)]
         )  # fmt: skip
         self._submit(door, door.incomplete, "", Verdict.REJECTED, particulars, head, b"", answer)
 

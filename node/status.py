@@ -3,7 +3,7 @@
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 from node.app import STORE_NAME
 from node.clock import Clock, iso
@@ -21,6 +21,9 @@ from sync.store import BROKEN
 from sync.transaction import Pages
 
 Document = dict[str, Any]
+
+OF_HTTP: Final = ("strictness", "validated", "invalid", "signatures")  # what only such feeds have to tell
+OF_DEVICES: Final = ("waiting", "passed_over", "devices", "broker", "line", "gap")
 
 
 class Status:
@@ -97,7 +100,7 @@ class Status:
             "last_seen": iso(told["last_seen_us"]) if told.get("last_seen_us") else None,
             "accepted": told.get("accepted", 0), "warned": told.get("warned", 0), "rejected": told.get("rejected", 0),
             "refused": told.get("refused", 0), "quality": told.get("quality"), "last_error": None if error is None else {"code": error[0], "at": iso(error[1])},
-            **{key: told[key] for key in ("strictness", "validated", "invalid", "signatures", "broker", "line", "gap") if key in told},  # of some kinds
+            **{key: told[key] for key in (*OF_HTTP, *OF_DEVICES) if key in told},
         }  # fmt: skip
 
     def _destination(self, destination: AnyDestination, found: Document | None) -> Document:

@@ -11,10 +11,10 @@ from uvicorn.server import ServerState
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config_http import Http
+from node.feeds.doorstep import Doorstep
 from node.feeds.http_body import Body
 from node.feeds.http_call import Call
 from node.feeds.http_connection import HttpConnection, make_config
-from node.feeds.http_doorstep import Doorstep
 from node.feeds.http_workshop import Workshop
 from node.intake import Door, Intake
 

@@ -34,7 +34,9 @@ class Made(NamedTuple):
 
 # brought when they are needed: a node without a FHIR feed does not pay for its HTTP and JOSE, 4 MB
 KINDS: Final = {
+    "folder": Made("node.feeds.folder", "FolderFeed", "application/octet-stream"),
     "fhir": Made("node.feeds.fhir", "FhirFeed", JSON),
+    "poct1a": Made("node.feeds.poct1a", "Poct1aFeed", "application/vnd.clsi.poct1a+xml"),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
     "mqtt": Made("node.feeds.mqtt", "MqttFeed", "application/octet-stream"),
     "modbus": Made("node.feeds.modbus", "ModbusFeed", MODBUS),

@@ -1,10 +1,8 @@
 """One MLLP sender's connection: frames in, replies out in the order of arrival, and how long it may be silent."""
 
 import asyncio
-import re
 import socket
 from collections import deque
-from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -13,6 +11,7 @@ from hl7.batch import check_batch, divide, is_single
 from hl7.check import Outcome, Verdict, check, verdict_of
 from hl7.errors import SignatureNotGood
 from hl7.foreign import recognise
+from hl7.message import safe_type
 from hl7.mllp import Broken, Decoder, Frame
 from node.config_feeds import Mllp
 from node.feeds.mllp_foreign import take_foreign
@@ -37,7 +36,6 @@ FRAME_BYTES_FREE = 64 * 1024  # an open frame below this is not counted: nearly 
 UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
 HELD_BYTES_MAX = 32 * 1024 * 1024  # of one feed: as much as may wait for the disk over all of them
 HOLD_S = 1.0  # a full disk has room again in seconds at best
-MESSAGE_TYPE = re.compile(rb"[A-Z0-9]{3}(\^[A-Z0-9]{3}(\^[A-Z0-9_]{3,7})?)?")
 
 ACCEPTED = int(Outcome.ACCEPTED)
 
@@ -388,9 +386,3 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
-
-
-@lru_cache(maxsize=512)  # a site sends some tens of types
-def safe_type(message_type: bytes) -> str:
-    """MSH-9 where it has the form of one, else empty: headers are permanent, and a sender may write anything there."""
-    return message_type.decode() if MESSAGE_TYPE.fullmatch(message_type) else ""

@@ -4,18 +4,22 @@ from hl7.check import Outcome, Rules, Verdict
 from hl7.message import header, is_test
 from hl7.routing import Rule, choose
 from hl7.separators import read_separators
-from node.config_feeds import Mllp
+from node.config_feeds import Check, Mllp
 
 
 def rules_of(feed: Mllp) -> Rules:
     """The rules of a feed, compiled."""
-    check = feed.check
     routes = tuple(
         Rule(types=rule.types, senders=rule.senders, when=tuple(rule.when.items()), stream=rule.stream)
         for rule in feed.routes
     )
     if feed.signatures == "required":  # what has no room for a signature has none
         routes = (Rule(types=(), senders=(), when=(), stream=""),)
+    return compile_check(feed.check, routes)
+
+
+def compile_check(check: Check, routes: tuple[Rule, ...] = ()) -> Rules:
+    """The rules of a table `check`, compiled."""
     return Rules(
         senders=check.senders, types=check.types, versions=check.versions, processing_ids=check.processing_ids, required=check.required,
         charset=check.charset, charset_default=check.charset_default, routes=routes,

@@ -1,15 +1,16 @@
-"""The listeners of an HTTP feed: who may connect is decided before a handshake or a request costs anything."""
+"""The listeners of a feed: who may connect is decided before a handshake or a byte costs anything."""
 
 import asyncio
 import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
-from node.addresses import Address
-from node.config_http import Http
+from node.addresses import Address, Network
+from node.config_feeds import Tls
 from node.errors import CannotListen
 from node.listeners import is_within, open_listener, tls_context
 
@@ -20,13 +21,37 @@ ACCEPT_AGAIN_S = 0.1  # a file descriptor may be free again by then
 log = structlog.get_logger()
 
 
+class Listening(Protocol):
+    """What a doorstep asks of a feed's table."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def listen(self) -> tuple[Address, ...]:
+        """Where."""
+
+    @property
+    def allow(self) -> tuple[Network, ...]:
+        """Who may come."""
+
+    @property
+    def tls(self) -> Tls | None:
+        """Under which certificate, if under any."""
+
+    @property
+    def connections_max(self) -> int:
+        """How many at a time."""
+
+
 class Doorstep:
     """Listens for one feed. `count`: open connections; `refused` is told code and peer of one that may not come."""
 
     def __init__(
         self,
-        feed: Http,
-        protocol: Callable[[], asyncio.Protocol],
+        feed: Listening,
+        protocol: Callable[[], asyncio.BaseProtocol],
         *,
         count: Callable[[], int],
         refused: Callable[[str, str], None],
@@ -89,7 +114,7 @@ class Doorstep:
             try:
                 sock, name = await loop.sock_accept(listener)
             except OSError as error:  # no file descriptors left, or it is gone again
-                log.warning("http.not_accepted", feed=self._feed.name, error=type(error).__name__)
+                log.warning("feed.not_accepted", feed=self._feed.name, error=type(error).__name__)
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
             if not self._welcomes(str(name[0])):
@@ -109,7 +134,7 @@ class Doorstep:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.connect_accepted_socket(self._protocol, sock, ssl=context, ssl_handshake_timeout=limit)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            log.info("http.no_handshake", feed=self._feed.name, error=type(error).__name__)
+            log.info("feed.no_handshake", feed=self._feed.name, error=type(error).__name__)
             sock.close()
         finally:
             self._coming -= 1

@@ -1,0 +1,10 @@
+"""What `wasl simulate` can pretend to be besides a hospital: one command, one file."""
+
+from typing import Final
+
+import click
+
+from node.tools.simulate_folder import folder_command
+from node.tools.simulate_poct1a import poct1a_command
+
+COMMANDS: Final[tuple[click.Command, ...]] = (folder_command, poct1a_command)
