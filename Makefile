@@ -25,6 +25,7 @@ check:  ## lint, format, types, import arrows, sizes
 sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and its planted faults, mutated messages (hours)
 	@.ci/setup test
 	$(PYTHON) tests/sim_kill.py --kills 2000
+	$(PYTHON) tests/sim_kill_telemetry.py --kills 1000
 	$(PYTHON) tests/sim_power.py --states 1000000
 	$(PYTHON) tests/sim_bits.py --flips 100000
 	$(PYTHON) tests/sim_order.py --seeds 20000

@@ -1,6 +1,7 @@
 """Modbus devices for tests: pymodbus' own servers over TCP and over a pseudo-terminal, whose faults a test sets; a feed of a node's configuration."""
 
 import asyncio
+import logging
 import os
 import select
 import threading
@@ -15,6 +16,8 @@ from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from tests.node_rig import free_port
+
+logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL + 1)  # a client that is killed is no news
 
 
 @dataclass

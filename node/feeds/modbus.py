@@ -156,10 +156,11 @@ class ModbusFeed:
                 return
             source.last_us = polled.wall_us
             source.counts["polls"] += 1
-            if gap := source.stretch.ended():
-                self._gaps.tell(gap, source.stretch)
-            self._weigh()
 
+        # before the value: a crash in between leaves a gap without its end, never an end without its gap
+        if gap := source.stretch.ended():
+            self._gaps.tell(gap, source.stretch)
+        self._weigh()
         # the time of the last poll lies beside the record: a start then knows since when nothing was polled
         self._intake.store_typed(
             self.door, common=self.door.message, body=encode(poll), message_type=source.request.name, control_id="", peer=self.feed.line,

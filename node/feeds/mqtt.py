@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import secrets
 from typing import Any
 
 import structlog
@@ -18,12 +19,12 @@ from node.feeds.kinds import Surroundings
 from node.feeds.mqtt_events import Arrival, Event, Joined, Left, Trouble
 from node.feeds.mqtt_link import MqttLink
 from node.feeds.mqtt_session import Session, read, write
-from node.feeds.unsettled import Unsettled
+from node.feeds.unsettled import SESSION_BYTES, Unsettled
 from node.intake import Counted, Door, Intake, Refusal
 from node.uplink import EXIT_THREAD
 from node.writer import Outcome
 from sync.header import TOPIC
-from sync.outbox import Stored
+from sync.outbox import Outbox, Stored
 from sync.record import Kind, Verdict
 
 LOOK_S = 5.0  # how often the thread is looked at, and what could not be told is told
@@ -53,7 +54,7 @@ class MqttFeed:
         self._since_us = around.clock.now_us()
         self._connected = False
         self._rules: dict[str, Topic | None] = {}
-        self._unsettled = Unsettled(f"mqtt/{feed.name}", keep=feed.receive_max, boot=around.boot)
+        self._unsettled = Unsettled(feed.name, boot=around.boot)
         self._gaps = GapStore(door, intake, peer=feed.broker)
         self._lost = Stretch(subject="qos-0", boot=around.boot[:8])
         self._known: Session | None = None
@@ -76,8 +77,7 @@ class MqttFeed:
     async def start(self) -> None:
         """Begin to connect; a broker that is not there is no reason not to start."""
         self._loop = loop = asyncio.get_running_loop()
-        fact = self._unsettled.fact_name
-        self._unsettled.load(await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.fact(fact))))
+        await asyncio.wrap_future(self._writer.order(lambda outbox: self._unsettled.load(outbox.fact)))
         known = await asyncio.to_thread(read, self._file)
         if known is not None and (known.broker, known.client_id) == (self.feed.broker, self.feed.client_id):
             self._known = known
@@ -138,7 +138,10 @@ class MqttFeed:
         self._session = "resumed" if event.present else "lost" if expected else "new"
         log.info("mqtt.joined", feed=self.feed.name, session=self._session)
         if not event.present:
-            self._unsettled.forget()  # its packet identifiers begin anew
+            session, fact = secrets.token_bytes(SESSION_BYTES), self._unsettled.session_fact
+            self._unsettled.begin(session)
+            # an order goes before every draft that is submitted after it
+            self._writer.order(lambda outbox: _keep_fact(outbox, fact, session))
         if self._known is not None and not event.present:
             self._facts["sessions_lost"] += 1
             self._alarms.raised("MQT-14", self.feed.name)
@@ -175,7 +178,7 @@ class MqttFeed:
             self.door, common=self.door.common(Kind.MESSAGE, content_type), body=arrival.payload, message_type="retained" if arrival.retained else "",
             control_id=control_id, peer=self.feed.broker, verdict=Verdict.REJECTED if refusal else Verdict.ACCEPTED, refusal=refusal, answer=answer,
             stream="" if stream == self.door.stream else stream, source=[(TOPIC, arrival.topic[:TOPIC_CHARACTERS_MAX])],
-            fact=(self._unsettled.fact_name, fact) if fact else None,
+            fact=fact,
         )  # fmt: skip
 
     def _judge(self, topic: str) -> tuple[Topic | None, Refusal | None]:
@@ -242,6 +245,11 @@ class MqttFeed:
             write(self._file, session)
         except OSError as error:  # a full disk: a lost session is then dated too early, and still seen
             log.warning("mqtt.session_not_written", feed=self.feed.name, error=type(error).__name__)
+
+
+def _keep_fact(outbox: Outbox, name: str, value: bytes) -> None:
+    with outbox.transaction():
+        outbox.set_fact(name, value)
 
 
 def _meaning(rule: Topic | None, arrival: Arrival) -> tuple[str, str, tuple[str, ...]]:

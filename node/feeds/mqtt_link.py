@@ -25,8 +25,9 @@ from node.feeds.telemetry_errors import BrokerError
 from sync.pace import Backoff
 
 TURN_S = 1.0  # how often keep-alive and heartbeat are looked at
-# With QoS 0 a broker sends without limit: beyond so many that wait for the disk the socket is not read, and TCP holds the rest back.
-WAITING_MAX = 2000
+# With QoS 0 a broker sends without limit, and mosquitto 2.0.11, after a lost connection, with QoS 1 too: beyond so many that wait for the
+# disk the socket is not read, and TCP holds the rest back.
+WAITING_MAX = 1000
 HEARTBEATS_MISSED_MAX = 3  # one may be late behind a burst; three are not
 TAKEN_OVER_WAIT_S = 300.0  # another client has our id: a person must come, and two machines must not fight meanwhile
 TAKEN_OVER_WAIT_S_MAX = 3600.0
