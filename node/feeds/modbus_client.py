@@ -29,9 +29,9 @@ logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL + 1)
 
 
 class PollError(Exception):
-    """No registers; `code` says why."""
+    """No registers; `cause` is the code that says why."""
 
-    code: ClassVar[str] = "MOD-01"
+    cause: ClassVar[str] = "MOD-01"
 
 
 class NoAnswer(PollError):
@@ -41,19 +41,19 @@ class NoAnswer(PollError):
 class Declined(PollError):
     """The device answered with an exception."""
 
-    code = "MOD-02"
+    cause = "MOD-02"
 
 
 class LineAway(PollError):
     """The line cannot be opened, or went away."""
 
-    code = "MOD-03"
+    cause = "MOD-03"
 
 
 class BrokenReply(PollError):
     """Bytes came, and they are no reply to the question."""
 
-    code = "MOD-04"
+    cause = "MOD-04"
 
 
 class _Serial(ModbusSerialClient):

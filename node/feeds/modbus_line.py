@@ -124,7 +124,7 @@ class ModbusLine(threading.Thread):
         try:
             registers = self._ask(request, began)
         except PollError as error:
-            code = error.code
+            code = error.cause
         ended, wall_us = self._clock.monotonic(), self._clock.now_us()
         offset = wall_us - int(ended * 1_000_000)
         stepped = offset - self._offsets.get(index, offset)

@@ -82,7 +82,7 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     ),
     "MOD-05": (
         "site",
-        "Polls of a Modbus line come too late for their interval. Ask less often, or shorten `answer_s_max`, or use a second line.",
+        "Polls of a Modbus line come too late for their interval. Ask less often, or shorten `answer_ms_max`, or use a second line.",
     ),
     "MOD-06": (
         "node",
