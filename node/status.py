@@ -23,7 +23,7 @@ from sync.transaction import Pages
 Document = dict[str, Any]
 
 OF_HTTP: Final = ("strictness", "validated", "invalid", "signatures")  # what only such feeds have to tell
-OF_DEVICES: Final = ("waiting", "passed_over", "devices", "broker", "line", "gap")
+OF_DEVICES: Final = ("waiting", "passed_over", "devices", "broker", "points", "gap")
 
 
 class Status:

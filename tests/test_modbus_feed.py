@@ -56,7 +56,7 @@ def test_each_reply_is_a_record_of_the_registers_as_they_were(realm, tmp_path, w
     assert (first["sequence"], second["sequence"], first["boot"] == second["boot"]) == (0, 1, True)
     assert second["wall_us"] > first["wall_us"]
     assert second["monotonic_us"] > first["monotonic_us"]
-    assert (status["gap"], status["line"]["open"], status["line"]["points"]["fridge-1"]["failed"]) == (None, True, 0)
+    assert (status["gap"], status["connections"], status["points"]["fridge-1"]["failed"]) == (None, 1, 0)
 
 
 @pytest.mark.parametrize("way", ["tcp", "pty"])
@@ -68,7 +68,7 @@ def test_a_dead_device_does_not_stop_the_others_and_is_told_by_few_records(realm
         with running(Node(realm, tmp_path / "node", feeds=[feed]), before=HASTE) as node:
             wait_until("an alarm", lambda: ("MOD-01", "cold") in node.alarms())
             wait_until("values of the other", lambda: len(polls(node)) >= 4)
-            wait_until("failures", lambda: told(node)["line"]["points"]["fridge-2"]["failed"] >= 4)
+            wait_until("failures", lambda: told(node)["points"]["fridge-2"]["failed"] >= 4)
             assert len(gaps(node, "fridge-2")) == 1
             assert told(node)["gap"]["subject"] == "fridge-2"
             devices.mute.clear()
@@ -117,7 +117,7 @@ def test_a_line_that_is_away_is_opened_again_when_it_is_back(realm, tmp_path):
     devices, feed = Devices(), ModbusFeed("cold")
     with running(Node(realm, tmp_path / "node", feeds=[feed]), before=HASTE) as node:
         wait_until("the alarm", lambda: ("MOD-03", "cold") in node.alarms())
-        assert not told(node)["line"]["open"]
+        assert not told(node)["connections"]
         with over_tcp(devices, feed.port):
             wait_until("a value", lambda: polls(node))
             wait_until("no alarm", lambda: ("MOD-03", "cold") not in node.alarms())
@@ -150,7 +150,7 @@ def test_a_poll_that_finds_no_room_is_told_as_a_gap_when_there_is_room_again(rea
     with over_tcp(devices, feed.port), running(node, before=before):
         wait_until("a poll", lambda: polls(node))
         flag.touch()
-        wait_until("refused polls", lambda: told(node)["line"]["points"]["fridge-1"]["failed"] >= 2)
+        wait_until("refused polls", lambda: told(node)["points"]["fridge-1"]["failed"] >= 2)
         flag.unlink()
         wait_until("a gap", lambda: gaps(node))
         count = len(polls(node))

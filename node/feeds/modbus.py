@@ -55,7 +55,7 @@ class ModbusFeed:
     def __init__(self, feed: Modbus, door: Door, intake: Intake, around: Surroundings) -> None:
         self.feed, self.door, self._intake = feed, door, intake
         self._clock, self._alarms, self._die, self._writer = around.clock, around.alarms, around.die, around.writer
-        self._boot = around.boot[:8]
+        self._boot, self._folder = around.boot[:8], getattr(around, "profiles", None)
         self._fact_name = f"modbus/{feed.name}"
         self._gaps = GapStore(door, intake, peer=feed.line)
         self._sources: list[Source] = []
@@ -120,7 +120,7 @@ class ModbusFeed:
             } for each in self._sources
         }  # fmt: skip
         return {
-            "line": {"open": self._is_open, "points": points},
+            "points": points,
             "gap": self._gaps.document(*(each.stretch for each in self._sources)),
         }
 
@@ -222,7 +222,7 @@ class ModbusFeed:
 
     def _profiles(self) -> dict[str, Profile]:
         try:
-            return {device.profile: find(device.profile) for device in self.feed.devices}
+            return {device.profile: find(device.profile, self._folder) for device in self.feed.devices}
         except ProfileProblem as error:
             raise ProfileBad(str(error)) from error
 

@@ -63,7 +63,7 @@ def measure(folder: Path, seconds: int) -> dict[str, Any]:
         took, used, came = time.monotonic() - began, cpu_s(node.process.pid) - cpu, _records(node) - records
         publisher.wait(60)
         wait_until("every reading", lambda: node.stream("ward").size >= TOPICS * count, s_max=30)
-        points = told(node, "cold")["line"]["points"]
+        points = told(node, "cold")["points"]
         return {
             "share_of_one_core": round(used / took, 3), "wanted_below": WANTED, "seconds": round(took, 1), "records_per_s": round(came / took, 1),
             "published": TOPICS * count, "stored": node.stream("ward").size, "polls": sum(each["polls"] for each in points.values()),
