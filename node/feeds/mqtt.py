@@ -77,7 +77,9 @@ class MqttFeed:
     async def start(self) -> None:
         """Begin to connect; a broker that is not there is no reason not to start."""
         self._loop = loop = asyncio.get_running_loop()
-        await asyncio.wrap_future(self._writer.order(lambda outbox: self._unsettled.load(outbox.fact)))
+        await asyncio.wrap_future(
+            self._writer.order(lambda outbox: self._unsettled.load(outbox.facts(f"{self._unsettled.prefix}*")))
+        )
         known = await asyncio.to_thread(read, self._file)
         if known is not None and (known.broker, known.client_id) == (self.feed.broker, self.feed.client_id):
             self._known = known

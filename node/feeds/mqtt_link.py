@@ -36,6 +36,7 @@ TAKEN_OVER = 0x8E  # MQTT 5.0, 3.14.2.1: session taken over
 SHORT_S = 30.0
 SHORT_MAX = 3
 STOP_S_MAX = 3.0  # for what is under way to be committed and acknowledged; what is not comes again
+QUIET_S = 0.05  # a broker that has more sends it within this
 LOG_EVERY = 10  # of equal failures in a row: a broker may be down for weeks
 
 log = structlog.get_logger()
@@ -149,17 +150,24 @@ class MqttLink(threading.Thread):
         return self._wait_after(connection, self._clock.monotonic() - opened)
 
     def _last_turns(self, connection: Connection) -> None:
-        """Acknowledge what is still committed."""
+        """Acknowledge what is still committed, and read until nothing comes: a socket that is closed with bytes in it is reset, and our last
+        acknowledgements with it.
+        """
         deadline = self._clock.monotonic() + STOP_S_MAX
-        while connection.slots and not connection.must_end and (sock := connection.client.socket()) is not None:
-            if self._clock.monotonic() > deadline:
+        while (
+            not connection.must_end
+            and (sock := connection.client.socket()) is not None
+            and self._clock.monotonic() < deadline
+        ):
+            is_quiet = not select.select([sock], [], [], QUIET_S)[0] and not getattr(sock, "pending", lambda: 0)()
+            if is_quiet and not connection.slots:
                 return
             self._turn(connection, sock)
 
     def _turn(self, connection: Connection, sock: Any) -> None:
         """Wait for the socket or for what was settled; acknowledge, read, write."""
         client = connection.client
-        is_deaf = self.waiting >= WAITING_MAX or self._stopping.is_set()
+        is_deaf = self.waiting >= WAITING_MAX
         more = not is_deaf and getattr(sock, "pending", lambda: 0)() > 0  # TLS holds bytes that select does not see
         reads = [self._inner] if is_deaf else [self._inner, sock]
         ready, _, _ = select.select(reads, [sock] if client.want_write() else [], [], 0.0 if more else TURN_S)
@@ -280,6 +288,8 @@ class MqttLink(threading.Thread):
     def _on_message(self, connection: Connection, message: MQTTMessage) -> None:
         """Only put: whatever is wrong with a message is judged in the event loop."""
         connection.alive = self._clock.monotonic()
+        if self._stopping.is_set():
+            return  # read and forgotten: it comes again
         number = connection.first + len(connection.slots)
         is_ours = message.topic == self._feed.own_topic
         connection.slots.append(Slot(message.mid, message.qos, stored=True if is_ours else None))
