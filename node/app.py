@@ -34,6 +34,7 @@ from node.key_change import hand_over
 from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
+from node.profile_sample import Samples
 from node.proofreader import Proofreader
 from node.quality import Inspection
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
@@ -82,6 +83,7 @@ class Core:
         self._feeds: list[Plug] = []
         self._frames = OpenFrames()
         self._quality = Inspection(self._clock, config.civil_number.rule() if config.civil_number else None)
+        self._samples = Samples(config.feeds, self._clock.monotonic)
         self._checker = None if config.signatures is None else Checker(config.signatures.authorities, self._clock)
         self._workshop = Workshop(self._frames, self._checker)
         self._writer = Writer(
@@ -183,9 +185,8 @@ class Core:
             self._uplink.start()
         site.start()
         proofreader.start()
-        rounds = [
-            loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run())
-        ]  # fmt: skip
+        every = (self._each_minute(intake), self._make_room(), self._quality.run(), self._samples.run())
+        rounds = [loop.create_task(each) for each in every]
         for each in rounds:
             each.add_done_callback(_die_with_task)
         # what is here stays; a message makes some thirty objects and no cycle, so looking for cycles 20 times a second was a third of the work
@@ -201,6 +202,7 @@ class Core:
             intake.summarise(feed.door)
             await feed.stop()
         proofreader.stop()
+        await self._samples.stop()
         if self._checker is not None:
             await self._checker.stop()
         if self._uplink is not None:
@@ -220,7 +222,8 @@ class Core:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
-            boot=self._boot.hex(), frames=self._frames, quality=self._quality, checker=self._checker, workshop=self._workshop, die=os._exit,
+            boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker,
+            workshop=self._workshop, die=os._exit,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

@@ -17,6 +17,7 @@ import pytest
 import urllib3
 from playwright.sync_api import sync_playwright
 
+from node.tools.demo_devices import DEVICES
 from node.tools.demo_ports import RANGE, PortTaken, reserve
 from node.tools.demo_words import WORDS
 from node.tools.hospital import Hospital
@@ -26,6 +27,8 @@ CHROMIUM = "/usr/bin/chromium"
 TARGET_PX = 44
 PATIENCE_S = 90  # for a busy machine; nothing here asserts how fast anything is
 FEEDS = {"his": "ADT", "laboratory": "ORU", "orders": "ORM"}
+
+KINDS = {"fhir": "fhir", **{device.name: device.kind for device in DEVICES}}
 
 
 def until(true, what: str):
@@ -143,10 +146,11 @@ def test_demo_json_is_there_when_all_is_ready_and_has_its_shape(demo):
     assert set(document["node"]) == {"name", "pid", "web", "feeds"}
     assert set(document["gateway"]) == {"pid", "api", "token"}
     for name, feed in document["node"]["feeds"].items():
-        kind, start = ("fhir", "http://127.0.0.1:") if name == "fhir" else ("mllp", "127.0.0.1:")
+        kind = KINDS.get(name, "mllp")
         assert feed == {"kind": kind, "stream": name, "address": feed["address"]}
+        start = {"fhir": "http://127.0.0.1:", "folder": str(demo.folder)}.get(kind, "127.0.0.1:")
         assert feed["address"].startswith(start)
-    assert set(document["node"]["feeds"]) == {*FEEDS, "fhir"}
+    assert set(document["node"]["feeds"]) == {*FEEDS, "fhir", *(device.name for device in DEVICES)}
     assert demo.status()["core"]["pid"] == document["node"]["pid"]
     assert (demo.folder / "token").stat().st_mode & 0o777 == 0o600
     assert document["gateway"]["token"] not in (demo.folder / "gateway.toml").read_text()
@@ -164,6 +168,13 @@ def test_traffic_is_confirmed_in_order_each_kind_on_its_stream(demo):
     for stream, code in FEEDS.items():
         assert {record["type"].partition("^")[0] for record in demo.records(stream)} == {code}
     assert_each_once(demo)
+
+
+@pytest.mark.parametrize("name", [device.name for device in DEVICES])
+def test_what_each_device_says_is_at_the_centre_as_it_was_said(demo, name):
+    first = until(lambda: demo.records(name), f"a record of {name}")[0]
+    assert base64.b64decode(first["body"])
+    assert first["verdict"] in {"accepted", "accepted-with-warning"}
 
 
 @pytest.mark.parametrize("lang", ["en", "ar"])
@@ -267,7 +278,7 @@ def test_a_resource_that_is_posted_to_the_demo_is_at_the_centre(demo):
 
 def test_demo_leaves_no_process_when_it_is_stopped_and_its_state_survives(demo, http):
     settled, family = demo.settled(), demo.family()
-    assert len(family) == 3
+    assert len(family) == 3 + len(DEVICES)
     held = {stream: demo.records(stream) for stream in FEEDS}
     token, base = demo.document["gateway"]["token"], int(demo.page.rpartition(":")[2])
     demo.process.send_signal(signal.SIGTERM)

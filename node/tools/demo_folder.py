@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from node.tools import pki
+from node.tools.demo_devices import DEVICES, Spot
 from node.tools.demo_ports import HOST, Ports
 from node.tools.hospital_town import RUN_MAX
 from node.tools.pki_files import write_private
@@ -139,10 +140,18 @@ class DemoFolder:
         self._make_keys()
         token = self._token()
         values = {"node": NODE, "gateway": GATEWAY, "host": HOST, "ports": ports}
-        self.node_config.write_text(_NODE_TOML.format(**values) + "".join(_feed_toml(ports)), encoding="utf-8")
+        devices = [device.table(self.spot(ports, place)) for place, device in enumerate(DEVICES)]
+        text = _NODE_TOML.format(**values) + "".join([*_feed_toml(ports), *devices])
+        self.node_config.write_text(text, encoding="utf-8")
         sha256 = hashlib.sha256(token.encode()).hexdigest()
         self.gateway_config.write_text(_GATEWAY_TOML.format(**values, sha256=sha256), encoding="utf-8")
         return token
+
+    def spot(self, ports: Ports, place: int) -> Spot:
+        """What the device with this place in the list may use; its folder is made."""
+        folder = self.path / "devices" / DEVICES[place].name
+        folder.mkdir(parents=True, exist_ok=True)
+        return Spot(port=ports.feed(len(FEEDS) + place), folder=folder)
 
     def next_run(self) -> int:
         """A number that the runs before had not, so that no control id is used twice in this directory."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from node.control import ask
 from node.errors import CoreSilent
+from node.tools.demo_devices import DEVICES
 from node.tools.demo_folder import FEEDS, NODE, DemoFolder
 from node.tools.demo_link import Link
 from node.tools.demo_notebook import Mark
@@ -42,6 +43,16 @@ class Stage:
         self.web, self.api = f"http://{HOST}:{ports.web}", f"http://{HOST}:{ports.api}"
         self._token = token
         self.addresses = {feed.name: feed.address(ports.feed(place)) for place, feed in enumerate(FEEDS)}
+        spots = [folder.spot(ports, place) for place, _ in enumerate(DEVICES)]
+        self.addresses |= {device.name: device.address(spot) for device, spot in zip(DEVICES, spots, strict=True)}
+        self._devices = [
+            Child(
+                Program(name=device.name, arguments=("node.cli", "simulate", *device.command(spot)), log=folder.log_file(device.name)),
+                on_start=lambda _: None, on_end=lambda *_: None,
+            )
+            for device, spot in zip(DEVICES, spots, strict=True)
+            if rate
+        ]  # fmt: skip
         self._run = folder.next_run()
         hospital = {feed.name: self.addresses[feed.name] for feed in FEEDS if feed.kind == "mllp"}
         self._traffic = Traffic(hospital, run=self._run, rate=rate)
@@ -85,6 +96,8 @@ class Stage:
         self._announce()
         self.story.tell("unproven", "opened")
         self._traffic.start()
+        for device in self._devices:
+            await device.start()
 
     async def watch(self) -> None:
         """Look again and again, until cancelled."""
@@ -97,6 +110,7 @@ class Stage:
         self._is_announced = False
         self.folder.withdraw()
         self._traffic.stop()
+        await asyncio.gather(*(device.stop() for device in self._devices))
         await asyncio.gather(*(child.stop() for child in self._children.values()))
         self._link.cut()
 
@@ -185,7 +199,8 @@ class Stage:
         if not self._is_announced:
             return
         feeds = {
-            feed.name: {"kind": feed.kind, "stream": feed.name, "address": self.addresses[feed.name]} for feed in FEEDS
+            feed.name: {"kind": feed.kind, "stream": feed.name, "address": self.addresses[feed.name]}
+            for feed in (*FEEDS, *DEVICES)
         }
         self.folder.announce(
             {
