@@ -1,6 +1,7 @@
 """The MQTT feed against a real mosquitto: what was acknowledged is stored, what was not comes again, and what is lost is told."""
 
 import json
+import subprocess
 import time
 
 import pytest
@@ -254,3 +255,29 @@ def test_a_thread_that_dies_ends_the_process(rig, broker):
         assert rig.ended() == 70
         rig.start()
         assert [seen.body for seen in stored(rig, 1)] == [vitals(1)]
+
+
+def test_over_tls_with_a_certificate_and_a_password_and_not_with_a_wrong_one(realm, tmp_path):
+    keys, password = realm.node("clinic-7"), tmp_path / "password"
+    server, users = realm.folder / "gateway", tmp_path / "users"
+    users.write_text("wasl:s3cret-test\n")
+    subprocess.run(["mosquitto_passwd", "-U", str(users)], check=True)
+    access = (
+        f"cafile {realm.folder}/ca/ca.pem\ncertfile {server}/server.pem\nkeyfile {server}/server.key\nrequire_certificate true\n"
+        f"allow_anonymous false\npassword_file {users}"
+    )
+    lines = (
+        f'user = "wasl"\npassword = "{password}"\nca = "{realm.folder}/ca/ca.pem"\n'
+        f'certificate = "{keys}/link.pem"\nkey = "{keys}/link.key"\n'
+    )
+    with broker_at(tmp_path / "tls", access=access) as secure:
+        node = Node(realm, tmp_path / "node", feeds=[MqttFeed("ward", secure, lines=lines, scheme="mqtts")])
+        with running(node, before=EAGER):
+            wait_until("no password", lambda: ("MQT-13", "ward") in node.alarms())
+            password.write_text("wrong\n")
+            wait_until("a refusal", lambda: ("MQT-11", "ward") in node.alarms())
+            password.write_text("s3cret-test\n")
+            joined(node)
+            assert told(node, "ward")["broker"]["tls"]
+            assert not {code for code, _ in node.alarms()} & {"MQT-11", "MQT-13"}
+            assert "s3cret-test" not in node.text()

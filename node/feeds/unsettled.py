@@ -1,8 +1,8 @@
 """Which messages were stored under which name while the broker may still send them again.
 
 A reading without a time or number of its own has the same bytes as the next one, so its bytes do not tell a repeat. What does is the packet
-identifier: a broker sends an unacknowledged message again under the same one, marked as a duplicate. (The mark alone says nothing: mosquitto
-2.0.11 marks all it has queued.) The last name of each identifier is kept in the same transaction as its record. Whether the record is
+identifier: a broker sends an unacknowledged message again under the same one, marked as a duplicate. (The mark alone
+says only that it was sent before, not that we stored it.) The last name of each identifier is kept in the same transaction as its record. Whether the record is
 really there is then asked of the outbox itself: a name alone never drops a message.
 
 There are 65,535 identifiers, and all may be unacknowledged: after a lost connection mosquitto sends all it has, whatever the receive maximum,
