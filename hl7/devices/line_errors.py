@@ -1,5 +1,7 @@
 """What can be wrong with a report of a device that just prints: the device is told nothing unless the feed has an answer for it, and never repeats."""
 
+from typing import ClassVar
+
 from hl7.devices.errors import DeviceError, DeviceReply
 
 
@@ -21,7 +23,7 @@ class CheckWrong(LineError):
     """The report's own check value does not fit its bytes."""
 
     code = "LIN-02"
-    reply: DeviceReply = "NAK"
+    reply: ClassVar[DeviceReply] = "NAK"
     hint = "A report's check value does not fit its bytes: noise on the cable, or the check is set wrong. Print it again at the device."
 
 

@@ -298,7 +298,7 @@ def is_loinc(code: str) -> bool:
     return total % 10 == 0
 
 
-REASONS: Final = ("unknown", "not-performed", "not-applicable", "error", "unsupported", "not-a-number", "negative-infinity", "positive-infinity", "temp-unknown")  # fmt: skip
+REASONS: Final = ("unknown", "not-performed", "not-applicable", "error", "unsupported", "not-a-number", "negative-infinity", "positive-infinity", "temp-unknown")  # fmt: skip  # noqa: E501
 
 
 def _no_value(keys: Keys) -> Mapping[str, str]:
