@@ -10,6 +10,7 @@ import hl7.devices.astm_errors
 import hl7.devices.errors
 import hl7.devices.folder_errors
 import hl7.devices.line_errors
+import hl7.devices.mqtt_errors
 import hl7.devices.poct1a_errors
 import hl7.devices.profile_errors
 import hl7.errors
@@ -17,6 +18,7 @@ import hl7.fhir_errors
 import hl7.soap_errors
 import node.destinations.errors
 import node.errors
+import node.feeds.telemetry_errors
 import node.serial_errors
 import sync.errors
 
@@ -67,6 +69,7 @@ def entries() -> Mapping[str, Entry]:
         sync.errors.ALARMS,
         node.errors.ALARMS,
         node.destinations.errors.ALARMS,
+        node.feeds.telemetry_errors.ALARMS,
         hl7.devices.folder_errors.ALARMS,
         node.serial_errors.ALARMS,
     ):

@@ -34,6 +34,8 @@ from node.config_kinds import (
     whole,
 )
 from node.config_line import Lines
+from node.config_modbus import Modbus
+from node.config_mqtt import Mqtt
 from node.config_poct1a import Poct1a
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
 from node.config_replies import RepliesOut, contradictions_of_replies, files_of_feeds, replies_of
@@ -204,14 +206,16 @@ class OfNoKind(Feed):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     kind: Literal[
-        "mllp", "fhir", "soap", "astm", "folder", "poct1a", "line"
+        "mllp", "fhir", "soap", "astm", "mqtt", "modbus", "poct1a", "folder", "line"
     ]  # all kinds there are, for the list of what is allowed
 
 
 if TYPE_CHECKING:
-    AnyFeed = Mllp | Fhir | Soap | Astm | Folder | Poct1a | Lines
+    AnyFeed = Mllp | Fhir | Soap | Astm | Mqtt | Modbus | Poct1a | Folder | Lines
 else:
-    AnyFeed = by_kind(OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, astm=Astm, folder=Folder, poct1a=Poct1a, line=Lines)
+    AnyFeed = by_kind(
+        OfNoKind, mllp=Mllp, fhir=Fhir, soap=Soap, astm=Astm, mqtt=Mqtt, modbus=Modbus, poct1a=Poct1a, folder=Folder, line=Lines,
+    )  # fmt: skip
 
 
 class Config(Table):
@@ -289,8 +293,7 @@ def _all_streams(config: Config) -> tuple[Stream, ...]:
 
 def _streams_of(feed: AnyFeed) -> list[str]:
     """Where a feed's production messages go."""
-    routes = feed.routes if isinstance(feed, Mllp) else ()
-    return [feed.stream, *(rule.stream for rule in routes if rule.stream)]
+    return [feed.stream, *feed.further_streams]
 
 
 def _test_stream(feed: AnyFeed) -> str:

@@ -107,6 +107,11 @@ class Feed(Table):
         """Where its messages come in, as the page names it."""
         return tuple(map(str, self.listen))
 
+    @property
+    def further_streams(self) -> tuple[str, ...]:
+        """Where its production messages may go besides its main stream."""
+        return ()
+
     def files(self) -> Iterator[tuple[Place, Path]]:
         """Give each file that it names, with its place below the feed's table."""
         for key in Tls.model_fields if self.tls else ():
@@ -151,6 +156,11 @@ class Mllp(Feed):
     application_reply_tls: ClientTls | None = None
     # MSH-13 (HL7 2.9.1). Where the sender does not follow the protocol it holds constants and texts: never guessed from what comes.
     sequence_numbers: Literal["ignored", "followed", "required"] = "ignored"
+
+    @property
+    def further_streams(self) -> tuple[str, ...]:
+        """Where its routing rules send messages."""
+        return tuple(rule.stream for rule in self.routes if rule.stream)
 
     @property
     def frame_bytes_max(self) -> int:

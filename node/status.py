@@ -25,16 +25,8 @@ Document = dict[str, Any]
 OF_HTTP: Final = ("strictness", "validated", "invalid", "signatures")  # what only such feeds have to tell
 OF_MLLP: Final = ("profile",)
 OF_DEVICES: Final = (
-    "line",
-    "monitor",
-    "waiting",
-    "passed_over",
-    "devices",
-    "link",
-    "transfers",
-    "orders",
-    "port",
-    "calls",
+    *("line", "monitor", "waiting", "passed_over", "devices", "link", "transfers", "orders", "port", "calls"),
+    *("broker", "points", "gap"),
 )
 
 

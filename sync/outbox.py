@@ -330,8 +330,11 @@ class Outbox:
 
     def fact(self, name: str) -> bytes | None:
         """The value under a name; None where there is none."""
-        found: Any = self._connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).get
-        return bytes(found) if found is not None else None
+        return self.facts(name).get(name)
+
+    def facts(self, pattern: str) -> dict[str, bytes]:
+        """All values whose names match a pattern of GLOB."""
+        return dict(self._connection.execute("SELECT name, value FROM fact WHERE name GLOB ?", (pattern,)))
 
     def ledger(self) -> str:
         """The ledger that last admitted this node; empty before the first."""
@@ -388,8 +391,7 @@ class Outbox:
         return self._transactions.begin(grows=grows)
 
     def _largest_row(self) -> int:
-        largest: Any = self._connection.execute("SELECT coalesce(max(id), 0) FROM header").get
-        return int(largest)
+        return int(cast("Any", self._connection.execute("SELECT coalesce(max(id), 0) FROM header").get))
 
     def _remember(self, limit: int) -> None:
         first = max(1, self._next_row - limit)

@@ -106,6 +106,20 @@ def test_at_most_five_other_items_are_listed(node, ask):
     assert "and 3 more" in page
 
 
+def test_a_source_that_gives_no_values_is_shown_with_its_feed_until_it_gives_some_again(node, ask):
+    document = status()
+    gap = {"code": "MOD-01", "subject": "fridge-1", "since": document["now"], "until": None, "count": 3}
+    pages = {}
+    for until in (None, document["now"]):
+        document["feeds"][0]["gap"] = {**gap, "until": until}
+        node.document = document
+        with served(node) as (url, _):
+            pages[until] = ask(f"{url}/?lang=en").data.decode() + ask(f"{url}/?lang=ar").data.decode()
+    assert "no values from fridge-1" in pages[None]
+    assert "لا قيم من fridge-1" in pages[None]
+    assert "fridge-1" not in pages[document["now"]]
+
+
 def test_codes_are_explained_by_the_catalogue_that_is_passed_in(node, ask):
     with served(node, describe=lambda code, lang: f"{code} explained in {lang}") as (url, _):
         assert "HL7-04 explained in ar" in ask(f"{url}/?lang=ar").data.decode()

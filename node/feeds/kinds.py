@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from hl7.devices.modbus_poll import CONTENT_TYPE as MODBUS
 from hl7.devices.profile import Profile
 from hl7.fhir import JSON
 from node.alarms import Alarms
@@ -44,6 +45,8 @@ KINDS: Final = {
     "poct1a": Made("node.feeds.poct1a", "Poct1aFeed", "application/vnd.clsi.poct1a+xml"),
     "soap": Made("node.feeds.soap", "SoapFeed", "text/xml"),
     "line": Made("node.feeds.line", "LineFeed", "text/plain"),
+    "mqtt": Made("node.feeds.mqtt", "MqttFeed", "application/octet-stream"),
+    "modbus": Made("node.feeds.modbus", "ModbusFeed", MODBUS),
 }
 
 

@@ -1,0 +1,304 @@
+"""One broker's thread: connects, subscribes, hands over what comes, and acknowledges in the order received what was committed.
+
+It drives paho's socket itself instead of having paho's own thread do it: an exception then ends this thread, and with it the process,
+where paho's thread would end alone and `is_connected()` stay true. Nothing here stores or judges.
+"""
+
+import random
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from paho.mqtt.client import Client, MQTTMessage
+
+from node.clock import Clock
+from node.config_mqtt import Mqtt
+from node.feeds.mqtt_broker import connect, make_client, refusal_of, subscribe
+from node.feeds.mqtt_events import Arrival, Event, Joined, Left, Trouble
+from node.feeds.telemetry_errors import BrokerError
+from sync.pace import Backoff
+
+TURN_S = 1.0  # how often keep-alive and heartbeat are looked at
+# With QoS 0 a broker sends without limit, and mosquitto 2.0.11, after a lost connection, with QoS 1 too: beyond so many that wait for the
+# disk the socket is not read, and TCP holds the rest back.
+WAITING_MAX = 1000
+HEARTBEATS_MISSED_MAX = 3  # one may be late behind a burst; three are not
+TAKEN_OVER_WAIT_S = 300.0  # another client has our id: a person must come, and two machines must not fight meanwhile
+TAKEN_OVER_WAIT_S_MAX = 3600.0
+TAKEN_OVER = 0x8E  # MQTT 5.0, 3.14.2.1: session taken over
+# mosquitto 2.0.11 says nothing and just closes; so connections that it ends soon after they opened are counted. One or two are a restart.
+SHORT_S = 30.0
+SHORT_MAX = 3
+STOP_S_MAX = 3.0  # for what is under way to be committed and acknowledged; what is not comes again
+QUIET_S = 0.05  # a broker that has more sends it within this
+LOG_EVERY = 10  # of equal failures in a row: a broker may be down for weeks
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Slot:
+    """One arrival that is acknowledged in its turn. `stored`: None while it waits for the disk."""
+
+    mid: int
+    qos: int
+    stored: bool | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Connection:
+    """What belongs to one connection alone, and dies with it."""
+
+    number: int
+    client: Client
+    is_open: bool = False
+    must_end: bool = False
+    reason: int = 0
+    error: BrokerError | None = None
+    slots: deque[Slot] = field(default_factory=deque)
+    first: int = 0  # the number of the first slot that still waits
+    alive: float = 0.0  # when something last came through the broker
+    beat: float = 0.0  # when our last heartbeat left
+
+
+class MqttLink(threading.Thread):
+    """Talks to one broker until stopped. `hear` is called with events from this thread, in their order, and must not block.
+
+    `before`: the filters that the session may still have from an earlier configuration.
+    """
+
+    def __init__(
+        self, feed: Mqtt, *, clock: Clock, hear: Callable[[list[Event]], None], before: tuple[str, ...]
+    ) -> None:
+        super().__init__(name=f"mqtt-{feed.name}", daemon=True)
+        self._feed, self._clock, self._hear, self._before = feed, clock, hear, before
+        self._pace = Backoff(random.random)
+        self._inner, self._outer = socket.socketpair()
+        for each in (self._inner, self._outer):
+            each.setblocking(False)
+        self._settled: deque[tuple[int, int, bool]] = deque()
+        self._stopping = threading.Event()
+        self._events: list[Event] = []
+        self._failures = self._takeovers = self._connections = self._short = 0
+        self._handed, self._answered = 0, 0  # one counter to a thread, so neither needs a lock
+        self.turned_at = clock.monotonic()  # for the watchdog
+
+    # -- called from other threads ----------------------------------------------------------------------------------
+
+    def settle(self, connection: int, number: int, *, stored: bool) -> None:
+        """Say what became of an arrival. Only one of the present connection is acknowledged."""
+        self._answered += 1
+        self._settled.append((connection, number, stored))
+        self._poke()
+
+    def stop(self) -> None:
+        """End: take nothing more, acknowledge what is committed within a bounded time, leave the broker."""
+        self._stopping.set()
+        self._poke()
+
+    @property
+    def waiting(self) -> int:
+        """How many arrivals wait for the disk."""
+        return self._handed - self._answered
+
+    def _poke(self) -> None:
+        with suppress(BlockingIOError):  # it is awake already
+            self._outer.send(b".")
+
+    # -- the thread -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Connect again and again until stopped."""
+        while not self._stopping.is_set():
+            try:
+                self._pause(self._connection())
+            except BrokerError as error:
+                self._failed(error)
+        self._tell()
+
+    def _connection(self) -> float:
+        """One connection from its beginning to its end; how long to wait before the next. Raises BrokerError where it never opened."""
+        self._connections += 1
+        connection = Connection(number=self._connections, client=make_client(self._feed))
+        self._listen_to(connection)
+        connect(connection.client, self._feed)
+        opened, deadline = self._clock.monotonic(), self._clock.monotonic() + self._feed.connect_s_max
+        while (sock := connection.client.socket()) is not None and not connection.must_end:
+            self._turn(connection, sock)
+            self._tell()
+            self.turned_at = now = self._clock.monotonic()
+            if not connection.is_open and now > deadline:
+                connection.error = BrokerError("no CONNACK in time")
+                break
+            if self._takeovers and connection.is_open and now - opened > SHORT_S:
+                self._takeovers = 0
+                self._events.append(Trouble("MQT-15", is_over=True))
+            if self._stopping.is_set():
+                self._last_turns(connection)
+                break
+        connection.client.disconnect()
+        if (sock := connection.client.socket()) is not None:
+            sock.close()
+        if connection.error is not None:
+            raise connection.error
+        return self._wait_after(connection, self._clock.monotonic() - opened)
+
+    def _last_turns(self, connection: Connection) -> None:
+        """Acknowledge what is still committed, and read until nothing comes: a socket that is closed with bytes in it is reset, and our last
+        acknowledgements with it.
+        """
+        deadline = self._clock.monotonic() + STOP_S_MAX
+        while (
+            not connection.must_end
+            and (sock := connection.client.socket()) is not None
+            and self._clock.monotonic() < deadline
+        ):
+            is_quiet = not select.select([sock], [], [], QUIET_S)[0] and not getattr(sock, "pending", lambda: 0)()
+            if is_quiet and not connection.slots:
+                return
+            self._turn(connection, sock)
+
+    def _turn(self, connection: Connection, sock: Any) -> None:
+        """Wait for the socket or for what was settled; acknowledge, read, write."""
+        client = connection.client
+        is_deaf = self.waiting >= WAITING_MAX
+        more = not is_deaf and getattr(sock, "pending", lambda: 0)() > 0  # TLS holds bytes that select does not see
+        reads = [self._inner] if is_deaf else [self._inner, sock]
+        ready, _, _ = select.select(reads, [sock] if client.want_write() else [], [], 0.0 if more else TURN_S)
+        if self._inner in ready:
+            with suppress(BlockingIOError):
+                while self._inner.recv(4096):
+                    pass
+        self._acknowledge(connection)
+        if (sock in ready or more) and client.loop_read():
+            return
+        if client.want_write() and client.loop_write():
+            return
+        if client.loop_misc() or not connection.is_open:
+            return
+        if is_deaf:
+            connection.alive = self._clock.monotonic()  # nothing can be heard while nothing is read
+        self._look_at_heartbeat(connection)
+
+    def _acknowledge(self, connection: Connection) -> None:
+        """Acknowledge from the front what is committed; at the first that could not be stored, end the connection: then the broker sends again."""
+        while self._settled:
+            of, number, stored = self._settled.popleft()
+            if of == connection.number:  # never one of an older connection: its mid means another message now
+                connection.slots[number - connection.first].stored = stored
+        while connection.slots and connection.slots[0].stored is not None:
+            slot = connection.slots[0]
+            if slot.qos and not slot.stored:
+                connection.must_end = True  # no PUBACK for this one nor for those behind it: all come again, in order
+                return
+            connection.slots.popleft()
+            connection.first += 1
+            if slot.qos:
+                # a crash before this line: stored, not acknowledged; the broker sends it again, and the repeat is known
+                connection.client.ack(slot.mid, slot.qos)
+                self._pace.succeeded()
+
+    def _look_at_heartbeat(self, connection: Connection) -> None:
+        every, now = self._feed.heartbeat_s, self._clock.monotonic()
+        if not every or now - connection.beat < every:
+            return
+        if now - connection.alive > every * HEARTBEATS_MISSED_MAX:
+            self._events.append(Trouble("MQT-16"))
+            connection.must_end = True
+            return
+        connection.beat = now
+        connection.client.publish(self._feed.own_topic, b"", qos=1)  # QoS 1: then a refusal is answered
+
+    def _wait_after(self, connection: Connection, lasted_s: float) -> float:
+        """How long to wait before the next connection: long, where another client has our id."""
+        is_thrown_out = not connection.must_end and not self._stopping.is_set()
+        self._short = self._short + 1 if is_thrown_out and lasted_s < SHORT_S else 0
+        if connection.reason == TAKEN_OVER or self._short >= SHORT_MAX:
+            self._takeovers, self._short = self._takeovers + 1, 0
+            self._events.append(Trouble("MQT-15"))
+            log.warning("mqtt.taken_over", code="MQT-15", feed=self._feed.name, times=self._takeovers)
+            return min(TAKEN_OVER_WAIT_S_MAX, TAKEN_OVER_WAIT_S * 2.0 ** min(self._takeovers - 1, 8))
+        return self._pace.failed()
+
+    def _failed(self, error: BrokerError) -> None:
+        if self._failures % LOG_EVERY == 0:
+            log.warning(
+                "mqtt.failed", code=error.code, feed=self._feed.name, detail=str(error), failures=self._failures + 1
+            )
+        self._failures += 1
+        self._events.append(Trouble(error.code))
+        self._pause(self._pace.failed())
+
+    def _pause(self, seconds: float) -> None:
+        self._tell()
+        until = self._clock.monotonic() + seconds
+        while not self._stopping.is_set() and (left := until - self._clock.monotonic()) > 0:
+            self.turned_at = self._clock.monotonic()
+            self._stopping.wait(min(left, TURN_S))
+
+    def _tell(self) -> None:
+        if self._events:
+            events, self._events = self._events, []
+            self._handed += sum(isinstance(event, Arrival) for event in events)
+            self._hear(events)
+
+    # -- what paho calls, from within loop_read ---------------------------------------------------------------------
+
+    def _listen_to(self, connection: Connection) -> None:
+        client = connection.client
+        client.on_connect = lambda _client, _data, flags, reason, _more: self._on_connect(connection, flags, reason)
+        client.on_disconnect = lambda _client, _data, _flags, reason, _more: self._on_disconnect(connection, reason)
+        client.on_message = lambda _client, _data, message: self._on_message(connection, message)
+        client.on_subscribe = lambda _client, _data, _mid, reasons, _more: self._on_subscribe(reasons)
+        client.on_publish = lambda _client, _data, _mid, reason, _more: self._on_publish(reason)
+
+    def _on_connect(self, connection: Connection, flags: Any, reason: Any) -> None:
+        if reason.is_failure:
+            connection.error, connection.must_end = refusal_of(reason), True
+            return
+        connection.is_open = True
+        connection.alive = connection.beat = self._clock.monotonic()
+        self._failures = 0
+        self._events.append(Joined(at_us=self._clock.now_us(), present=flags.session_present))
+        subscribe(connection.client, self._feed, self._before if flags.session_present else ())
+        if self._feed.heartbeat_s:
+            connection.client.publish(self._feed.own_topic, b"", qos=1)
+
+    def _on_disconnect(self, connection: Connection, reason: Any) -> None:
+        connection.reason = reason.value
+        if connection.is_open:
+            connection.is_open = False
+            self._events.append(Left(at_us=self._clock.now_us(), reason=str(reason)))
+
+    def _on_subscribe(self, reasons: list[Any]) -> None:
+        self._before = ()
+        refused = any(reason.is_failure for reason in reasons)
+        self._events.append(Trouble("MQT-17", is_over=not refused))
+
+    def _on_publish(self, reason: Any) -> None:
+        if reason.is_failure:
+            self._events.append(Trouble("MQT-17"))
+
+    def _on_message(self, connection: Connection, message: MQTTMessage) -> None:
+        """Only put: whatever is wrong with a message is judged in the event loop."""
+        connection.alive = self._clock.monotonic()
+        if self._stopping.is_set():
+            return  # read and forgotten: it comes again
+        number = connection.first + len(connection.slots)
+        is_ours = message.topic == self._feed.own_topic
+        connection.slots.append(Slot(message.mid, message.qos, stored=True if is_ours else None))
+        if is_ours:
+            self._events.append(Trouble("MQT-16", is_over=True))
+            return
+        self._events.append(
+            Arrival(
+                connection=connection.number, number=number, mid=message.mid, qos=message.qos, dup=message.dup, retained=message.retain,
+                topic=message.topic, payload=bytes(message.payload), content_type=str(getattr(message.properties, "ContentType", "")),
+            )
+        )  # fmt: skip
