@@ -64,7 +64,7 @@ def test_labmcp_as_receiver_takes_our_frames():
 
 @pytest.mark.parametrize("fault", ["", "noise", "checksum", "lost-ack", "cut", "contention", "repeat"])
 def test_each_fault_of_the_simulator_leaves_one_result_for_each_that_was_sent(node, fault):
-    before, _count = len(messages(node)), "1" if fault == "contention" else "2"
+    before, count = len(messages(node)), "1" if fault == "contention" else "2"
     arguments = [
         "simulate",
         "astm",
