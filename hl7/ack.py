@@ -42,7 +42,7 @@ _ERROR_TEXTS: Final = {  # HL7 table 0357
     "207": b"Application internal error",
 }
 _ACCEPTED: Final = Outcome.ACCEPTED
-_NEVER: Final = b"NE"  # HL7 table 0155
+_NEVER, _ALWAYS = b"NE", b"AL"  # HL7 table 0155
 
 
 class _Complaint(NamedTuple):
@@ -55,13 +55,13 @@ class _Complaint(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """MSA-1, the reply's own MSH-10 and MSH-7, MSA-4, and whether it is an application reply of enhanced mode."""
+    """MSA-1, the reply's own MSH-10 and MSH-7, MSA-4, and of an application reply of enhanced mode its MSH-15."""
 
     code: bytes
     own_id: bytes
     time: bytes
     expected: bytes = b""
-    is_application: bool = False
+    asks: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +100,14 @@ _STANDARD: Final = _dialect(b"MSH|^~\\&|")
 
 
 def acknowledge(
-    raw: bytes, verdict: Verdict, *, control_id: bytes, now: bytes, ack_code: str = "", expected: bytes = b"", is_application: bool = False
+    raw: bytes, verdict: Verdict, *, control_id: bytes, now: bytes, ack_code: str = "", expected: bytes = b"", is_application: bool = False,
+    is_apart: bool = False,
 ) -> bytes:  # fmt: skip
     """Write the reply to a message. `control_id`: the reply's own MSH-10. `now`: its MSH-7, an HL7 time stamp. Both printable ASCII.
 
     MSA-1 is `ack_code`, or else AA, AE or AR as the verdict says; a warning is an AA (CA) that names it from HL7 2.5 on, where ERR has a
-    severity. `expected` is MSA-4 (2.9.1). An application reply of enhanced mode asks for no reply itself (2.8.3.2).
+    severity. `expected` is MSA-4 (2.9.1). An application reply of enhanced mode asks for no application reply itself (2.8.3.2); for an accept
+    reply only where it `is_apart`: a message of its own on another connection, which is kept until somebody says that he has it.
     """
     complaint, found = None, verdict.facts
     if verdict.outcome is not _ACCEPTED:
@@ -116,7 +118,8 @@ def acknowledge(
     ):  # nearly all that a node ever writes
         before, middle, after = _accepting(found.route, ack_code or "AA")
         return b"".join((before, now, middle, control_id, after, found.control_id, b"\r"))
-    form = _Form((ack_code or verdict.ack_code).encode("ascii"), control_id, now, expected, is_application)
+    asks = (_ALWAYS if is_apart else _NEVER) if is_application else b""
+    form = _Form((ack_code or verdict.ack_code).encode("ascii"), control_id, now, expected, asks)
     return _reply(raw, verdict.facts, complaint, form)
 
 
@@ -219,8 +222,8 @@ def _msh(route: Route, dialect: _Dialect, form: _Form) -> bytes:
         route.processing_id,
         route.version,
     )
-    if form.is_application:
-        parts += b"", b"", _NEVER, _NEVER
+    if form.asks:
+        parts += b"", b"", form.asks, _NEVER
     if route.character_set:
         parts += *[b""] * (16 - len(parts)), route.character_set
     return dialect.field.join(parts)

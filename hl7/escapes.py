@@ -5,7 +5,7 @@ character set to the value's end; \Z..\ is looked up in the feed's table; format
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import lru_cache
@@ -73,7 +73,7 @@ def _read_with(separators: Separators) -> tuple[bytes, dict[bytes, str], re.Patt
 def plain(data: bytes, writing: Writing, *, is_formatted: bool = False) -> tuple[str, Flag]:
     """Read one value as text. Never raises, whatever the bytes."""
     if not writing.mark or writing.mark not in data:
-        return _decoded(data, writing)
+        return decoded(data, writing)
     shift, at, flags = Shift(writing.codec), 0, Flag.NONE
     page, hexadecimal = _Page(is_formatted), b""
     for match in writing.pattern.finditer(data):
@@ -93,7 +93,16 @@ def plain(data: bytes, writing: Writing, *, is_formatted: bool = False) -> tuple
     return page.text(), flags | _cut(data, writing)
 
 
-def _decoded(data: bytes, writing: Writing) -> tuple[str, Flag]:
+def local_sequences(data: bytes, separators: Separators) -> Iterator[tuple[int, str]]:
+    r"""Yield where each \Z..\ begins and its name, without the escape characters. `data` may be a whole message."""
+    mark, _, pattern = _read_with(separators)
+    if mark and mark + b"Z" in data:
+        yield from (
+            (match.start(), match[6].decode("ascii", "replace")) for match in pattern.finditer(data) if match[6]
+        )
+
+
+def decoded(data: bytes, writing: Writing) -> tuple[str, Flag]:
     """Decode a value without escapes."""
     flags = _cut(data, writing)
     try:
@@ -119,7 +128,7 @@ def _between(data: bytes, shift: Shift, writing: Writing, page: "_Page") -> Flag
         return Flag.NONE
     flags = Flag.UNKNOWN if writing.mark in data else Flag.NONE
     if shift.left is None and shift.right is None:
-        text, more = _decoded(data, writing)
+        text, more = decoded(data, writing)
         page.add(text)
         return flags | (more & ~Flag.TRUNCATED)
     return flags | page.add(shift.read(data))

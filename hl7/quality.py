@@ -4,18 +4,22 @@ These are counted for the people of the site, never refused: a rule that refuses
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 from hl7.civil_number import CivilNumber
+from hl7.escapes import NO_LOCAL, local_sequences
 from hl7.message import Message, Path
 from hl7.routing import values_at
+from hl7.separators import Separators
 
-What = Literal["missing", "invalid", "future", "not-a-date", "unknown-code"]
+What = Literal["missing", "invalid", "future", "not-a-date", "unknown-code", "local-escape"]
 VALUES_MAX: Final = 64  # of one place: what is wrong in a sender's first results is wrong in all of them
 
 _NULL: Final = b'""'
+_HEADERS: Final = frozenset(("MSH", "FHS", "BHS"))  # their first separator is a field itself
+_SEGMENT: Final = re.compile(r"[A-Z][A-Z0-9]{2}")
 _DATE: Final = re.compile(
     rb"\d{4}(?:(?:0[1-9]|1[0-2])(?:(?:0[1-9]|[12]\d|3[01])(?:[0-2]\d(?:[0-5]\d(?:[0-5]\d(?:\.\d{1,4})?)?)?)?)?)?(?:[+-]\d{4})?"
 )
@@ -44,8 +48,13 @@ class Finding(NamedTuple):
     what: What
 
 
-def look(raw: bytes, *, tomorrow: bytes, civil: CivilNumber | None = None) -> list[Finding]:
-    """Give what is poor in a message, each finding once. `tomorrow`: the day, YYYYMMDD, from which on a date is in the future. Raises NotEr7."""
+def look(
+    raw: bytes, *, tomorrow: bytes, civil: CivilNumber | None = None, local: Mapping[str, str] = NO_LOCAL
+) -> list[Finding]:
+    """Give what is poor in a message, each finding once. `tomorrow`: the day, YYYYMMDD, from which on a date is in the future. Raises NotEr7.
+
+    `local`: the feed's table of local escape sequences; one that it does not have is a sign that readers will not see.
+    """
     message = Message(raw)
     names = {name for name, _ in message.segments()}
     found = [Finding(place, "missing") for place in _missing(message, names)]
@@ -60,7 +69,21 @@ def look(raw: bytes, *, tomorrow: bytes, civil: CivilNumber | None = None) -> li
     for place, table in _TABLES.items():
         if any(value not in table for value in _values(message, place)):
             found.append(Finding(place, "unknown-code"))
+    found += [Finding(place, "local-escape") for place in _unexplained(raw, message.separators, local)]
     return found
+
+
+def _unexplained(raw: bytes, separators: Separators, local: Mapping[str, str]) -> list[str]:
+    """Give the fields that hold a local escape sequence which the table does not have."""
+    mark = bytes([separators.field])
+    places: dict[str, None] = {}
+    for at, name in islice(local_sequences(raw, separators), VALUES_MAX):
+        start = max(raw.rfind(b"\r", 0, at), raw.rfind(b"\n", 0, at)) + 1
+        segment = raw[start : start + 3].decode("ascii", "replace")
+        number = raw.count(mark, start, at) + (segment in _HEADERS)
+        if name not in local and _SEGMENT.fullmatch(segment):
+            places[f"{segment}-{number}"] = None
+    return list(places)
 
 
 def _missing(message: Message, names: set[bytes]) -> Iterator[str]:

@@ -15,6 +15,7 @@ HEADERS: Final = (b"MSH", b"FHS", b"BHS")  # HL7 2.14: the segments that declare
 
 # Letters and digits are data wherever they stand, CR and LF end segments, VT and FS are MLLP's. A blank is refused
 # because "MSH is missing" is prose.
+_AMPERSAND: Final = ord("&")
 _UNUSABLE: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz \r\n\x0b\x1c")
 _LEADING: Final = b"\xef\xbb\xbf\r\n\t "  # a UTF-8 byte order mark, blank lines and indentation before the message
 _DECLARATION_BYTES: Final = 9  # "MSH", the field separator, and at most five characters of MSH-2
@@ -66,6 +67,10 @@ def _declared(declaration: bytes) -> Separators:
         levels.append(byte if usable else None)
         used.append(byte)
     component, repetition, escape, subcomponent, truncation = (*levels, *[None] * 5)[:5]
+    if (
+        len(levels) == 3 and escape == _AMPERSAND
+    ):  # "^~&": the escape character was lost, in a program's text; decision 0028
+        escape, subcomponent = None, escape
     return Separators(
         field=declaration[3],
         component=component,

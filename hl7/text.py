@@ -47,12 +47,10 @@ class Text:
         self, raw: bytes, *, charset: str = "", charset_default: str = "utf-8", local: Mapping[str, str] = NO_LOCAL
     ) -> None:
         self.raw = raw
-        self.charset = _charset(raw, charset, charset_default)
-        body = twin(raw, self.charset)
+        body, self._writing = opened(raw, charset, charset_default, local)
+        self.charset = self._writing.charset
         message = Message(body)
         self.separators: Separators = message.separators
-        codec = self.charset.codec if body is raw and not hides_separators(self.charset.codec) else "utf-8"
-        self._writing = Writing(self.separators, self.charset, codec, local)
         self._segments: list[tuple[bytes, bytes]] = []
         self._by_name: dict[bytes, list[int]] = {}
         for number, (name, (start, end)) in enumerate(message.segments()):
@@ -145,6 +143,16 @@ class Text:
         if level < 3 and any(mark is not None and mark in data for mark in marks[level:]):
             flags |= Flag.DIVIDED
         return Value(text, State.VALUED, flags, self.charset)
+
+
+def opened(
+    raw: bytes, charset: str = "", charset_default: str = "utf-8", local: Mapping[str, str] = NO_LOCAL
+) -> tuple[bytes, Writing]:
+    """Give the bytes that can be divided, and how what is divided from them is read. NotEr7, ValueError as for `Text`."""
+    chosen = _charset(raw, charset, charset_default)
+    body = twin(raw, chosen)
+    codec = chosen.codec if body is raw and not hides_separators(chosen.codec) else "utf-8"
+    return body, Writing(read_separators(body), chosen, codec, local)
 
 
 def _charset(raw: bytes, charset: str, charset_default: str) -> Charset:

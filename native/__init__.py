@@ -51,6 +51,7 @@ frontier_append = _chosen.frontier_append
 frontier_root = _chosen.frontier_root
 seal_group = _chosen.seal_group
 pack_rows = _chosen.pack_rows
+json_text = _chosen.json_text
 
 __all__ = [
     "BARE",
@@ -68,6 +69,7 @@ __all__ = [
     "er7_template",
     "frontier_append",
     "frontier_root",
+    "json_text",
     "leaf_hashes",
     "mllp_scan",
     "pack_rows",

@@ -1,6 +1,7 @@
 # Types of the compiled twins: those of `_pure.py`, word for word.
 
 from collections.abc import Sequence
+from typing import Any
 
 from native._pure import Path, Value
 
@@ -28,3 +29,4 @@ def seal_group(
     bodies: Sequence[bytes],
 ) -> tuple[list[bytes], bytes, bytes, bytes]: ...
 def pack_rows(columns: Sequence[Sequence[bytes]], bits: Sequence[int]) -> tuple[bytes, bytes] | None: ...
+def json_text(value: Any, number: type) -> bytes: ...

@@ -106,3 +106,4 @@ cdef int reserve(Writer *out, size_t more) except -1:
 
 include "_text.pxi"  # ER7 and MLLP
 include "_log.pxi"  # CBOR, commitments, the tree, rows
+include "_json.pxi"  # JSON

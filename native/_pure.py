@@ -1,4 +1,4 @@
-"""The kernels in idiomatic Python: their specification. `_kernels.pyx` must agree with this file and with `_pure_log.py` on every input."""
+"""The kernels in idiomatic Python: their specification. `_kernels.pyx` must agree with this file, `_pure_log.py` and `_pure_json.py` on every input."""
 
 import re
 import struct
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias
 
+from native._pure_json import json_text
 from native._pure_log import (
     Value,
     body_commitment,
@@ -32,6 +33,7 @@ __all__ = [
     "er7_template",
     "frontier_append",
     "frontier_root",
+    "json_text",
     "leaf_hashes",
     "mllp_scan",
     "pack_rows",

@@ -21,7 +21,7 @@ import native
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config import Config
-from node.control import ControlServer
+from node.control import ControlServer, Order
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, RepairUnfinished
 from node.feeds.http_workshop import Workshop
@@ -34,6 +34,7 @@ from node.key_change import hand_over
 from node.keystore import Keystore, load
 from node.lanes import Lanes
 from node.metrics import CoreMetrics
+from node.profile_sample import Samples
 from node.proofreader import Proofreader
 from node.quality import Inspection
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
@@ -82,6 +83,7 @@ class Core:
         self._feeds: list[Plug] = []
         self._frames = OpenFrames()
         self._quality = Inspection(self._clock, config.civil_number.rule() if config.civil_number else None)
+        self._samples = Samples(config.feeds, self._clock.monotonic)
         self._checker = None if config.signatures is None else Checker(config.signatures.authorities, self._clock)
         self._workshop = Workshop(self._frames, self._checker)
         self._writer = Writer(
@@ -165,18 +167,7 @@ class Core:
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
         intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
         self._feeds = [make_plug(feed, intake, self._surroundings()) for feed in self._config.feeds]
-        control = ControlServer(
-            self._store.parent,
-            {
-                "status": self._status,
-                "probe": self._probe,
-                "metrics": self._metrics,
-                "retry": self._retry,
-                "carried": self._carried,
-                "destination": site.order,
-                "line": self._line,
-            },
-        )
+        control = ControlServer(self._store.parent, self._orders(site))
         await control.start()
         for feed in self._feeds:
             await feed.start()
@@ -184,9 +175,8 @@ class Core:
             self._uplink.start()
         site.start()
         proofreader.start()
-        rounds = [
-            loop.create_task(self._each_minute(intake)), loop.create_task(self._make_room()), loop.create_task(self._quality.run())
-        ]  # fmt: skip
+        every = (self._each_minute(intake), self._make_room(), self._quality.run(), self._samples.run())
+        rounds = [loop.create_task(each) for each in every]
         for each in rounds:
             each.add_done_callback(_die_with_task)
         # what is here stays; a message makes some thirty objects and no cycle, so looking for cycles 20 times a second was a third of the work
@@ -202,6 +192,7 @@ class Core:
             intake.summarise(feed.door)
             await feed.stop()
         proofreader.stop()
+        await self._samples.stop()
         if self._checker is not None:
             await self._checker.stop()
         if self._uplink is not None:
@@ -221,7 +212,8 @@ class Core:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
-            boot=self._boot.hex(), frames=self._frames, quality=self._quality, checker=self._checker, workshop=self._workshop, die=os._exit,
+            boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker,
+            workshop=self._workshop, die=os._exit,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:
@@ -275,6 +267,17 @@ class Core:
         return await asyncio.wrap_future(self._writer.order(step))
 
     # -- orders of the control socket -------------------------------------------------------------------------------
+
+    def _orders(self, site: Site) -> dict[str, Order]:
+        return {
+            "status": self._status,
+            "probe": self._probe,
+            "metrics": self._metrics,
+            "retry": self._retry,
+            "carried": self._carried,
+            "destination": site.order,
+            "line": self._line,
+        }
 
     async def _status(self) -> dict[str, Any]:
         link = None if self._uplink is None else self._uplink.document()

@@ -34,6 +34,7 @@ from node.config_kinds import (
 from node.config_line import Lines
 from node.config_poct1a import Poct1a
 from node.config_problems import ConfigError, Problem, Source, by_kind, problems_of
+from node.config_replies import RepliesOut, contradictions_of_replies, files_of_feeds, replies_of
 from node.config_soap import Soap
 from node.toml_lines import Place, read_lines
 from sync.session import EARLIER_KEYS_MAX
@@ -226,6 +227,11 @@ class Config(Table):
     feeds: tuple[AnyFeed, ...] = ()
     destinations: tuple[AnyDestination, ...] = ()
 
+    @property
+    def outlets(self) -> tuple[AnyDestination | RepliesOut, ...]:
+        """All that the outbox is carried to: the destinations, and the listeners of senders whose application replies go there."""
+        return (*self.destinations, *replies_of(self.feeds))
+
 
 # ---- reading ----------------------------------------------------------------------------------------------------------
 def load(path: Path) -> Config:
@@ -259,6 +265,7 @@ def _read(path: Path) -> tuple[Config, Source]:
         *_mixed_streams(config, source),
         *_of_destinations(config, source),
         *_unknown_signers(config, source),
+        *contradictions_of_replies(config.feeds, config.destinations, source),
     ]:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
     return config.model_copy(update={"streams": _all_streams(config)}), source
@@ -374,4 +381,5 @@ def _named_files(config: Config) -> Iterator[tuple[Place, Path]]:
     for position, feed in enumerate(config.feeds):
         for place, file in feed.files():
             yield ("feeds", position, *place), file
+    yield from files_of_feeds(config.feeds)
     yield from files_of(config.destinations)

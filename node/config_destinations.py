@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, ConfigDict, Field
 
 from node.addresses import Address
-from node.config_kinds import FilePath, Listen, Name, Table, from_text, not_empty, whole
+from node.config_kinds import Charset, FilePath, Listen, Name, Table, from_text, not_empty, whole
 from node.config_problems import Problem, Source, by_kind
 from node.toml_lines import Place
+from node.zones import zone_of
 
 MIB = 1024 * 1024
 
@@ -41,7 +42,8 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _to(address: Address) -> Address:
+def with_port(address: Address) -> Address:
+    """Refuse an address to which nobody can connect."""
     if not address.port:
         raise ValueError("must name a port")
     return address
@@ -53,7 +55,23 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _zone(text: str) -> str:
+    zone_of(text)
+    return text
+
+
+def _uri(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s|]{1,240}", text):
+        raise ValueError('must be a URI such as "urn:oid:2.16.1" or "http://his.example/mrn"')
+    return text
+
+
 Type = Annotated[str, from_text(str, _type)]
+# URIs of assigning authorities and coding systems, by the name that messages give them: a site has tens.
+Systems = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, from_text(str, _uri)]],
+    Field(max_length=1000),
+]
 
 
 class ClientTls(Table):
@@ -91,7 +109,7 @@ class MllpOut(Destination):
     """HL7 v2 messages in MLLP frames, to a listener."""
 
     kind: Literal["mllp"]
-    address: Annotated[Listen, AfterValidator(_to)]
+    address: Annotated[Listen, AfterValidator(with_port)]
     tls: ClientTls | None = None
     # Whether a reply comes to every message, or under the condition of its MSH-15.
     acknowledgement: Literal["always", "as-asked"] = "always"
@@ -101,6 +119,11 @@ class MllpOut(Destination):
     connection: Literal["kept", "each"] = "kept"
     # Some peers lose a message that follows the last reply at once.
     pause_ms: Annotated[int, whole(0, 60_000)] = 0
+    # FHIR's orders and reports as OML^O21 and ORU^R01; else they are parked.
+    convert: Literal["none", "v2"] = "none"
+    # What such messages are written in.
+    charset: Charset = "utf-8"
+    systems: Systems = Field(default_factory=dict)
 
 
 class FolderOut(Destination):
@@ -120,6 +143,11 @@ class FhirOut(Destination):
     tls: ClientTls | None = None
     # A file that holds a bearer token and nothing else; it is read again for each connection, so it may be renewed.
     bearer_token: FilePath | None = None
+    # What becomes of HL7 v2: a transaction of FHIR R4, a message for $process-message, or nothing: it is parked.
+    convert: Literal["transaction", "message", "none"] = "transaction"
+    # Of times that name none, where MSH-7 names none either; without it they lose their time of day.
+    zone: Annotated[str, from_text(str, _zone)] = ""
+    systems: Systems = Field(default_factory=dict)
 
 
 class OfNoKind(Destination):

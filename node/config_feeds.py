@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from hl7.routing import PLACES_MAX
 from node.addresses import Network
+from node.config_destinations import ClientTls, with_port
 from node.config_kinds import (
     NAME,
     Allowed,
@@ -17,11 +18,13 @@ from node.config_kinds import (
     FilePath,
     Hl7Path,
     Listen,
+    LocalEscape,
     MessageType,
     Name,
     ProcessingId,
     Sender,
     Table,
+    Text,
     Version,
     not_empty,
     whole,
@@ -117,6 +120,12 @@ class Mllp(Feed):
     check: Check = Check()
     # Each is looked at before the message is stored: sixteen of them are more than a site can explain.
     routes: Annotated[tuple[RouteRule, ...], Field(max_length=16)] = ()
+    # 0 = none. Of what is taken, one in so many is checked afterwards by hl7apy, for the counts: by the file `profile` (of hl7apy_profile_parser),
+    # or by the standard's own structures. It costs a process of 60 MB, and 20 ms to seconds a message.
+    profile_one_in: Annotated[int, whole(0, MIB)] = 0
+    profile: FilePath | None = None
+    # What a \Z..\ of this sender stands for (HL7 2.9, 2.7.7), such as { Zq = "½" }. More than a site's fonts had is a mistake.
+    local_escapes: Annotated[dict[LocalEscape, Text], Field(max_length=64)] = Field(default_factory=dict)
     # Where messages go whose MSH-11 says T or D; empty: to the feed's stream, where they are marked as tests all the same.
     test_stream: Name | Literal[""] = ""
     # All that comes here is a test, whatever MSH-11 says: for a vendor, before go-live. `wasl feed report` shows each verdict.
@@ -134,6 +143,10 @@ class Mllp(Feed):
     acknowledgement: Literal["as-asked", "original", "enhanced"] = "as-asked"
     # In enhanced mode, after the accept reply, also the application reply that MSH-16 asks for, on the same connection.
     application_reply: bool = False
+    # Or over a connection of ours to the sender's own listener, later: each is kept, repeated and counted like a message to a destination,
+    # under the name of the feed with "-replies".
+    application_reply_to: Annotated[Listen, AfterValidator(with_port)] | None = None
+    application_reply_tls: ClientTls | None = None
     # MSH-13 (HL7 2.9.1). Where the sender does not follow the protocol it holds constants and texts: never guessed from what comes.
     sequence_numbers: Literal["ignored", "followed", "required"] = "ignored"
 

@@ -47,6 +47,12 @@ def whole(low: int, high: int) -> BeforeValidator:
     return BeforeValidator(value_of)
 
 
+def _local_escape(text: str) -> str:
+    if not re.fullmatch(r"Z[A-Za-z0-9._-]{0,15}", text):
+        raise ValueError('must be a local escape sequence without its escape characters, such as "Zq" or "Z01"')
+    return text
+
+
 def not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Refuse a list without an entry."""
     if not values:
@@ -158,6 +164,7 @@ def _source(text: str) -> str:
 
 
 Name = Annotated[str, from_text(str, _name)]
+LocalEscape = Annotated[str, from_text(str, _local_escape)]
 Text = Annotated[str, from_text(str, _text)]
 FilePath = Annotated[Path, BeforeValidator(_resolve)]
 Listen = Annotated[Address, from_text(Address, parse_listen)]

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta, timezone, tzinfo
-from zoneinfo import ZoneInfo
 
 from hl7.convert.json_text import dumps
 from hl7.convert.result import CannotConvert, Settings, Unmapped
 from hl7.convert.to_fhir import convert
 from hl7.convert.to_v2 import from_json
+from node.zones import zone_of
 
 Shown = tuple[list[str], list[str], bool]  # what is converted, what is said of the rest, and whether all was converted
 
@@ -23,18 +22,10 @@ def settings_of(*, zone: str, charset: str, facility: str) -> Settings:
         b"MSH".decode(charset or "utf-8")
     except (LookupError, UnicodeError) as error:
         raise BadSetting(f"not a character set: {charset}") from error
-    return Settings(zone=_zone(zone), charset=charset, facility=facility)
-
-
-def _zone(text: str) -> tzinfo | None:
-    match = re.fullmatch(r"([+-])(\d\d):?([0-5]\d)", text)
-    if match:
-        minutes = int(match[2]) * 60 + int(match[3])
-        return timezone(timedelta(minutes=-minutes if match[1] == "-" else minutes))
     try:
-        return ZoneInfo(text) if text else None
-    except (ValueError, OSError, KeyError) as error:
-        raise BadSetting(f"not a zone: {text}; write +03:00 or Asia/Riyadh") from error
+        return Settings(zone=zone_of(zone), charset=charset, facility=facility)
+    except ValueError as error:
+        raise BadSetting(f"not a zone: {zone}; write +03:00 or Asia/Riyadh") from error
 
 
 def messages_in(data: bytes) -> Iterator[bytes]:

@@ -192,6 +192,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
         "node",
         "The process that verifies signatures gave no answer in time and was started again. Nothing is lost; `wasl record` verifies again.",
     ),
+    "NOD-52": (
+        "node",
+        "The process that checks samples by message profile gave no answer in time and was started again. Nothing is lost; `wasl status` counts them.",
+    ),
     "NOD-42": (
         "source",
         "A signature that a source brought is not valid, or of nobody whom the site knows. `wasl record` says more; compare with `authorities`.",

@@ -74,9 +74,16 @@ def _destinations(site: Site) -> Iterable[Metric]:
     parked = GaugeMetricFamily(
         "wasl_destination_parked", "Messages and records that it did not take", labels=["destination"]
     )
+    values = CounterMetricFamily(
+        "wasl_destination_unmapped_values",
+        "Values of converted messages that the result does not hold",
+        labels=["destination"],
+    )
     for name, found in site.document().items():
+        values.add_metric([name], found["conversion"]["unmapped"])
         for outcome in ("taken", "refused", "failed", "lost"):
             messages.add_metric([name, outcome], found[outcome])
+        messages.add_metric([name, "converted"], found["conversion"]["converted"])
         up.add_metric([name], int(found["state"] == "up"))
         parked.add_metric([name], found["parked"])
-    yield from (messages, up, parked)
+    yield from (messages, up, parked, values)

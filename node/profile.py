@@ -12,6 +12,7 @@ from typing import IO, Self
 LENGTH = struct.Struct(">I")  # before each message and each answer
 CHECK_S_MAX = 10.0  # hl7apy takes 20 ms for a common message and up to 4 s for the largest of the corpus
 START_S_MAX = 20.0  # to import it and read the profile: half a second here, several on a busy card
+NOT_CHECKED = "Not checked:"  # begins a finding that is none: why there is no answer
 MESSAGE_BYTES_MAX = 1024 * 1024  # longer ones hold a document, and take longer than the time there is
 
 
@@ -22,6 +23,7 @@ class ProfileCheck:
         self, profile: Path | None = None, command: tuple[str, ...] = (sys.executable, "-m", "node.profile_worker")
     ) -> None:
         self._command = (*command, *([str(profile)] if profile else []))
+        self._which = bytes([profile is not None])  # the worker's first profile, or the standard
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -42,7 +44,7 @@ class ProfileCheck:
         assert given is not None  # noqa: S101  # both are pipes, as _start made them
         assert answers is not None  # noqa: S101  # as the other
         try:
-            given.write(LENGTH.pack(len(raw)) + raw)
+            given.write(LENGTH.pack(1 + len(raw)) + self._which + raw)
             given.flush()
             (length,) = LENGTH.unpack(_read(answers, LENGTH.size, limit))
             return [str(each) for each in json.loads(_read(answers, length, limit))]

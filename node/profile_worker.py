@@ -1,4 +1,6 @@
-"""The process that checks HL7 v2 messages against a message profile by hl7apy. Run: `python -m node.profile_worker [PROFILE]`; messages in, findings out.
+"""The process that checks HL7 v2 messages against message profiles by hl7apy. Run: `python -m node.profile_worker [PROFILE…]`; messages in, findings out.
+
+Before each message stands one byte: by which of the profiles, counted from 1; 0 is the standard's own structure of its version.
 
 Its parent kills it where it takes too long: one message can cost hl7apy seconds. It never writes a message, and what it finds names no value of one.
 """
@@ -20,12 +22,15 @@ from hl7apy.consts import VALIDATION_LEVEL  # type: ignore[import-untyped]  # it
 from hl7apy.exceptions import HL7apyException  # type: ignore[import-untyped]  # it brings no types
 from hl7apy.parser import parse_message  # type: ignore[import-untyped]  # it brings no types
 
-from node.profile import LENGTH
+from node.profile import LENGTH, NOT_CHECKED
 
 MEMORY_BYTES_MAX = 512 * 1024 * 1024  # of address space: a large message's tree takes some hundred megabytes
 PROFILE_BYTES_MAX = 16 * 1024 * 1024  # an ORU's has some hundred kilobytes
 PR_SET_PDEATHSIG = 1  # prctl(2)
 FINDINGS_MAX, TEXT_CHARACTERS_MAX = 200, 200
+
+UNREAD = object()
+NO_PROFILE = f"{NOT_CHECKED} the profile cannot be read"
 
 _VALUE = re.compile(r"^Value .* not in table", re.DOTALL)
 _QUOTED = re.compile(r"(['\"]).*?\1", re.DOTALL)
@@ -71,14 +76,15 @@ def _without_values(line: str) -> str:
     return f"{kind}: {text}"[:TEXT_CHARACTERS_MAX]
 
 
-def serve(given: BinaryIO, answers: BinaryIO, profile: Any) -> None:
+def serve(given: BinaryIO, answers: BinaryIO, profiles: list[Any]) -> None:
     """Check message after message until there are no more."""
     while len(head := given.read(LENGTH.size)) == LENGTH.size:
         raw = given.read(LENGTH.unpack(head)[0])
+        profile = profiles[raw[0]]
         try:
-            found = findings(raw.decode("utf-8", "replace"), profile)
+            found = [NO_PROFILE] if profile is UNREAD else findings(raw[1:].decode("utf-8", "replace"), profile)
         except MemoryError:
-            found = ["Not checked: it takes too much memory"]
+            found = [f"{NOT_CHECKED} it takes too much memory"]
         data = json.dumps(found).encode()
         answers.write(LENGTH.pack(len(data)) + data)
         answers.flush()
@@ -89,9 +95,15 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     os.nice(10)  # intake comes first
-    with Path(sys.argv[1]).open("rb") if len(sys.argv) > 1 else io.BytesIO() as file:
-        data = file.read(PROFILE_BYTES_MAX)
-    serve(sys.stdin.buffer, sys.stdout.buffer, read_profile(data) if data else None)
+    serve(sys.stdin.buffer, sys.stdout.buffer, [None, *(_profile(Path(name)) for name in sys.argv[1:])])
+
+
+def _profile(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            return read_profile(file.read(PROFILE_BYTES_MAX))
+    except (OSError, ValueError):  # one feed's profile, and the others have theirs
+        return UNREAD
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ A message is looked at after the fact; where more come than can be looked at, th
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from hl7.civil_number import CivilNumber
+from hl7.escapes import NO_LOCAL
 from hl7.message import Facts
 from hl7.quality import Finding, look
 from node.clock import Clock
@@ -40,10 +41,11 @@ class Tally:
 class Quality:
     """The counts of one feed since the start. Used from the event loop only."""
 
-    __slots__ = ("_room", "_tallies", "passed_over")
+    __slots__ = ("_room", "_tallies", "local", "passed_over")
 
-    def __init__(self, room: "Inspection") -> None:
+    def __init__(self, room: "Inspection", local: Mapping[str, str]) -> None:
         self._room = room
+        self.local = local
         self._tallies: dict[str, Tally] = {}
         self.passed_over = 0
 
@@ -56,7 +58,7 @@ class Quality:
 
     def count(self, facts: Facts, found: Iterable[Finding]) -> None:
         """A message was looked at."""
-        sender = _name(facts)
+        sender = name_of_sender(facts)
         if sender not in self._tallies and len(self._tallies) >= SENDERS_MAX:
             sender = OTHERS
         tally = self._tallies.setdefault(sender, Tally())
@@ -88,9 +90,9 @@ class Inspection:
         self._civil = civil
         self.waiting: deque[tuple[Quality, Facts, bytes]] = deque()
 
-    def of_feed(self) -> Quality:
-        """One more feed's counts."""
-        return Quality(self)
+    def of_feed(self, local: Mapping[str, str] = NO_LOCAL) -> Quality:
+        """One more feed's counts. `local`: its local escape sequences."""
+        return Quality(self, local)
 
     async def run(self) -> None:
         """Look, round after round, until cancelled."""
@@ -106,13 +108,14 @@ class Inspection:
         for _ in range(min(len(self.waiting), count)):
             quality, facts, raw = self.waiting.popleft()
             try:
-                quality.count(facts, look(raw, tomorrow=tomorrow, civil=self._civil))
+                quality.count(facts, look(raw, tomorrow=tomorrow, civil=self._civil, local=quality.local))
             except Exception as error:  # noqa: BLE001  # it is taken and answered: what its content does to a count must not stop intake
                 quality.passed_over += 1
                 log.warning("quality.failed", error=type(error).__name__)
 
 
-def _name(facts: Facts) -> str:
+def name_of_sender(facts: Facts) -> str:
+    """MSH-3 and MSH-4 as the page shows them, whatever stands there."""
     route = facts.route
     name = b"|".join((route.sending_application, route.sending_facility)).decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else "?" for letter in name[:NAME_CHARACTERS_MAX])

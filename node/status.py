@@ -23,6 +23,7 @@ from sync.transaction import Pages
 Document = dict[str, Any]
 
 OF_HTTP: Final = ("strictness", "validated", "invalid", "signatures")  # what only such feeds have to tell
+OF_MLLP: Final = ("profile",)
 OF_DEVICES: Final = ("line", "monitor", "waiting", "passed_over", "devices")
 
 
@@ -49,7 +50,7 @@ class Status:
             "node": node.name, "facility": node.facility, "site": {"en": node.site.en, "ar": node.site.ar}, "version": version("wasl-node"),
             "now": iso(self._clock.now_us()), "core": _core(core), "feeds": self._feeds(core),
             "streams": [self._stream(list(logs), halted) for _, logs in groupby(streams, lambda log: log.origin.stream)],
-            "destinations": [self._destination(each, (core or {}).get("destinations", {}).get(each.name)) for each in self._config.destinations],
+            "destinations": [self._destination(each, (core or {}).get("destinations", {}).get(each.name)) for each in self._config.outlets],
             "link": self._link(core), "last_receipt": _last_receipt(streams),
             "totals": {
                 "accepted": sum(s.size for s in streams), "receipted": sum(s.size - s.waiting for s in streams),
@@ -100,7 +101,7 @@ class Status:
             "last_seen": iso(told["last_seen_us"]) if told.get("last_seen_us") else None,
             "accepted": told.get("accepted", 0), "warned": told.get("warned", 0), "rejected": told.get("rejected", 0),
             "refused": told.get("refused", 0), "quality": told.get("quality"), "last_error": None if error is None else {"code": error[0], "at": iso(error[1])},
-            **{key: told[key] for key in (*OF_HTTP, *OF_DEVICES) if key in told},
+            **{key: told[key] for key in (*OF_HTTP, *OF_DEVICES, *OF_MLLP) if key in told},
         }  # fmt: skip
 
     def _destination(self, destination: AnyDestination, found: Document | None) -> Document:
@@ -116,6 +117,7 @@ class Status:
         return {
             **stands, "name": destination.name, "kind": destination.kind, "address": address_of(destination), "state": told.get("state", "off"),
             "since": iso(told["since_us"]) if told else None, "taken": told.get("taken", 0),
+            "conversion": told.get("conversion") or {"converted": 0, "unmapped": 0, "paths": []},
             "last_error": None if error is None else {"code": error["code"], "at": iso(error["at_us"]), "detail": error["detail"]},
         }  # fmt: skip
 

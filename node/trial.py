@@ -1,7 +1,7 @@
 """A feed tried before go-live: what it would say to each message of a file, and what it said to those that came to it as tests."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -95,14 +95,17 @@ def judge(feed: Mllp, data: bytes) -> list[Judged]:
         parts = [raw] if batch is None else [raw[start:end] for start, end in batch.messages]
         for part, verdict in zip(parts, verdicts, strict=True):
             stream, is_test = way_of(part, verdict, feed, rules, is_trial=False)
-            found.append(_judged(verdict, stream or feed.stream, _notes(part, rules), is_test=is_test))
+            found.append(
+                _judged(verdict, stream or feed.stream, _notes(part, rules, feed.local_escapes), is_test=is_test)
+            )
     return found
 
 
-def _notes(raw: bytes, rules: Rules) -> tuple[str, ...]:
+def _notes(raw: bytes, rules: Rules, local: Mapping[str, str]) -> tuple[str, ...]:
     """Say which values a reader should look at: text that is none, unknown escapes, cut values."""
     try:
-        flagged = islice(Text(raw, charset=rules.charset, charset_default=rules.charset_default).flagged(), NOTES_MAX)
+        text = Text(raw, charset=rules.charset, charset_default=rules.charset_default, local=local)
+        flagged = islice(text.flagged(), NOTES_MAX)
     except NotEr7:
         return ()
     return tuple(f"{path}: {_FLAGS[flag]}" for path, flags in flagged for flag in flags if flag in _FLAGS)

@@ -103,10 +103,6 @@ RULES = {
         "ours",
         "The file has both line ends. python-hl7 knows CR alone, so the next segment's name and fields become values of the one before.",
     ),
-    "hl7: MSH-2 without subcomponent, `&` divides all the same": (
-        "ours by the letter, theirs by what is meant",
-        "MSH-2 is `^~&`: by its place (2.5.4) the third character is the escape character, and none divides subcomponents. python-hl7 falls back to `&`. The senders mean that.",
-    ),
     "hl7: an empty field behind MSH-2 is absent": ("ours", "`MSH|^~\\&|` has a third field, which is empty."),
     "hl7: a blank line is a segment": (
         "ours",
@@ -202,12 +198,6 @@ def compare_hl7(path: str, raw: bytes, mine: Rows, told: dict, tally: Tally) -> 
             a, b = our.get(place), their.get(place)
             if a == b or (a is not None and b is not None and a == b.rstrip("\n") and has_mixed_ends(raw + b"\n")):
                 tally.same["hl7"] += 1
-            elif (
-                declared.subcomponent is None
-                and declared.escape == ord("&")
-                and "&" in (our.get((*place[:3], 1)) or "")
-            ):
-                tally.differ("hl7: MSH-2 without subcomponent, `&` divides all the same", path)
             elif raw[4:8].count(b"\\") > 1 and declared.subcomponent is None:
                 tally.differ("hl7: a character that MSH-2 holds twice has its last meaning", path)
             elif a is not None and our is mine[-1][1] and a.strip() == b:

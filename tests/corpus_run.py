@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +17,15 @@ from node.tools.hospital import Hospital
 from node.tools.mllp_client import control_id_of
 from tests.gateway_rig import Gateway, Realm
 from tests.gateway_rig import running as gateway_running
-from tests.node_rig import NAME, Feed, Node, running
+from tests.node_rig import NAME, Feed, Node, message, running
 
 ROOT = Path(__file__).parent.parent
 CORPUS = ROOT.parent / "shared/corpus"
 MLLP_SEND = ROOT / "peers/py/bin/mllp_send"
 HOSPITAL_MESSAGES = 500
+ORIGINAL = (
+    'acknowledgement = "original"'  # mllp_send waits for a reply to each message, also where MSH-15 asks for none
+)
 STRICT = 'types = ["ADT^*", "ORU^R01"]\nversions = ["2.3", "2.5", "2.5.1"]\nrequired = ["PID-3"]\n'
 
 
@@ -53,6 +57,20 @@ def send(messages: list[bytes], port: int, folder: Path) -> Counter[str]:
         if line[:3] == b"MSA":
             codes[line.split(line[3:4])[1].decode()] += 1
     return codes
+
+
+def send_pipelined(messages: list[bytes], node: Node, feed: str) -> Counter[str]:
+    """Send them without waiting, and one more message whose reply always comes; count MSA-1 of all replies but that one."""
+    last, codes = message("LAST-OF-ALL"), Counter[str]()
+    with node.mllp(feed) as mllp:
+        threading.Thread(target=mllp.send, args=(*messages, last), daemon=True).start()
+        while True:
+            for line in mllp.reply().split(b"\r"):  # of a batch the reply holds several
+                if line[:3] == b"MSA":
+                    code, said = line.split(line[3:4])[1:3]
+                    if said == b"LAST-OF-ALL":
+                        return codes
+                    codes[code.decode()] += 1
 
 
 def as_sent(raw: bytes) -> bytes:
@@ -95,17 +113,27 @@ def main() -> None:
             node = Node(
                 realm,
                 folder / "node-data",
-                feeds=(Feed("open"), Feed("strict", check=STRICT), Feed("hospital")),
+                feeds=[
+                    Feed("open", lines=ORIGINAL),
+                    Feed("strict", lines=ORIGINAL, check=STRICT),
+                    Feed("as-asked"),
+                    Feed("hospital"),
+                ],
                 gateway=gateway,
             )
             with running(node):
                 for feed, messages in (
                     ("open", corpus()),
                     ("strict", corpus()),
+                    ("as-asked", corpus()),
                     ("hospital", hospital(HOSPITAL_MESSAGES)),
                 ):
-                    codes = send(messages, node.feed(feed).address[1], folder)
-                    stored = without_repeats([as_sent(raw) for raw in messages])
+                    if feed == "as-asked":
+                        codes, sent = send_pipelined(messages, node, feed), messages
+                    else:
+                        codes = send(messages, node.feed(feed).address[1], folder)
+                        sent = [as_sent(raw) for raw in messages]
+                    stored = without_repeats(sent)
                     node.wait_receipted(feed, len(stored))
                     verdicts, equal, count = compare(gateway, feed, stored)
                     row = {"feed": feed, "sent": len(messages), "replies": dict(codes), "repeats": len(messages) - len(stored),
@@ -131,6 +159,10 @@ def write_page(rows: list[dict[str, object]]) -> None:
         f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n{table}\n\n"
         "- `open` has no rules: what cannot be parsed is stored, answered AA with a warning, and forwarded.\n"
         "- `strict` takes ADT and ORU^R01 of versions 2.3, 2.5 and 2.5.1 with a PID-3; the rest gets AR (type, version) or AE (field missing).\n"
+        "- `as-asked` is the default (`acknowledgement`): enhanced mode for messages that ask for it, CA, or no reply where MSH-15 wants none. It gets the\n"
+        "  messages from a sender that does not wait, and one more at the end.\n"
+        '- `open` and `strict` answer in original mode whatever MSH-15 says (`acknowledgement = "original"`): `mllp_send` waits for a reply to each\n'
+        "  message and stands still for ever where its message asks for none.\n"
         "- `mllp_send` strips VT and CR from both ends of a message before it sends it; compared is what it put on the wire.\n"
         "- `repeats`: byte-identical messages under the same control id within the corpus itself are answered again and stored once.\n"
         "- `equal`: bodies at the gateway that are the sent bytes, in the sent order. It is `sent` less `repeats`.\n"

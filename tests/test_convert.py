@@ -18,6 +18,8 @@ from hl7.convert.plan import BLOCKS, TYPES_CONVERTED
 from hl7.convert.result import CannotConvert, Settings
 from hl7.convert.times import hl7_time, moment
 from hl7.convert.to_fhir import convert
+from hl7.message import Message
+from hl7.text import Text
 from tests.convert_rig import ORIGIN, PID, RIYADH, converted, hospital, message, of_type
 from tests.convert_tokens import messages as messages_of_words
 
@@ -372,3 +374,68 @@ def test_the_validators_lock_has_hashes_and_no_address():
     assert [
         name for name, each in packages.items() if name and not each.get("inBundle") and "integrity" not in each
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "name", "settings"),
+    [
+        ("", "الحربي".encode(), {}), ("", "الحربي".encode("cp1256"), {"charset": "cp1256"}), ("", "الحربي".encode("iso8859_6"), {"charset_default": "iso8859_6"}),
+        ("8859/6", "الحربي".encode("iso8859_6"), {}), ("ASCII", "الحربي".encode("cp1256"), {"charset_default": "cp1256"}), ("ASCII", "الحربي".encode(), {}),
+        ("UNICODE UTF-8", "الحربي".encode("cp1256"), {}), ("UNICODE UTF-8", "الحربي".encode("cp1256"), {"charset": "cp1256"}),
+        ("BOGUS", "الحربي".encode(), {"charset_default": "cp1256"}), ("GB 18030-2000", "李|^".encode("gb18030")[:2], {}),
+        ("BIG-5", "功".encode("big5"), {}), ("~ISO IR87", b"Yamada \x1b$B;3ED\x1b(B", {}), ("ASCII~8859/6", rb"\C2D47\%b" % "الحربي".encode("iso8859_6"), {}),
+        ("", rb"Al\XD8A7\\XD984\x", {}), ("", rb"a\T\b\S\c\F\d\R\e\E\f", {}), ("", rb"one\.br\two\.sp+2\three\H\x\N\y", {}), ("", rb"a\Z1\b\unknown\c", {}),
+        ("", b"bad \xff\xfe bytes\\T\\x", {}), ("ASCII", b"bad \xff\\T\\", {"charset_default": "ascii"}), ("", rb"half\Xd8\only", {}),
+    ],
+)  # fmt: skip
+def test_a_value_is_read_by_the_converter_as_by_the_view(declared, name, settings):
+    """One decoder: the character set of the feed or of MSH-18, and every escape, mean the same to both."""
+    fields = [
+        "MSH",
+        "^~\\&",
+        "HIS",
+        "CLINIC",
+        "",
+        "",
+        "20260102030405+0300",
+        "",
+        "ADT^A01",
+        "C1",
+        "P",
+        "2.5.1",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+    ]
+    raw = "|".join([*fields[:17], declared]).encode() + b"\rPID|1||1001^^^CLINIC^MR||" + name + b"^Given\r"
+    seen = Text(raw, **settings).get("PID-5.1", is_formatted=True).text
+    (patient,) = of_type(convert(raw, Settings(**settings)), "Patient")
+    assert patient["name"][0]["family"] == seen.strip()
+    assert Message(raw).get("MSH-18") == declared.encode()
+
+
+def test_validity_rank_and_county_of_names_addresses_and_numbers_are_kept_in_old_and_new_form():
+    person = (
+        "PID|1||1001^^^CLINIC^MR||Test^A^^^^^L^^^20200101&20210101||19900102|F||"
+        "|1&Street^^Riyadh^^^SAU^H^^&North^^^20200102&20210102~2^^Jeddah^^^^^^West^^^^20200103^20210103"
+        "||0551^PRN^PH^^^^^^^^^^20200104^20210104^^^^2~0552^PRN^PH^^^^^^^^^^^^^^^x"
+    )
+    (patient,) = of_type(converted("ADT^A08", person), "Patient")
+    assert patient["name"][0]["period"] == {"start": "2020-01-01", "end": "2021-01-01"}
+    assert [each["period"]["start"] for each in patient["address"]] == ["2020-01-02", "2020-01-03"]
+    assert [each["district"] for each in patient["address"]] == ["North", "West"]
+    assert (patient["telecom"][0]["period"]["end"], patient["telecom"][0]["rank"]) == ("2021-01-04", 2)
+    assert "rank" not in patient["telecom"][1]
+    assert [each.text for each in converted("ADT^A08", person).unmapped if each.path.startswith("PID-13")] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "codes"),
+    [("ara^Arabic^ISO6392", ["ar", "ara"]), ("EN", ["en"]), ("tlh^Klingon^ISO6392", ["tlh"])],
+)
+def test_a_language_has_the_code_that_fhir_prescribes_beside_the_one_sent(sent, codes):
+    (patient,) = of_type(converted("ADT^A08", PID + "|||||||" + sent), "Patient")
+    assert [each["code"] for each in patient["communication"][0]["language"]["coding"]][: len(codes)] == codes

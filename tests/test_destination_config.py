@@ -15,6 +15,7 @@ from node.destinations.selection import Selection
 from node.destinations.trouble import Trouble
 from sync.header import CONTROL_ID, REFUSAL, Header, encode_particulars
 from sync.record import BodyState, Kind, Record, Verdict
+from tests.convert_rig import ORIGIN
 from tests.node_rig import ROOT, message
 
 HEAD = """[node]
@@ -138,9 +139,9 @@ def test_a_batch_is_chosen_message_by_message_whatever_its_first_one_is():
         b"BHS|^~\\&|X\r" + message("A-1") + message("A-2", kind="ORU^R01") + message("A-3", kind="ORU^R01") + b"BTS|3\r"
     )
     refusal = (REFUSAL, ("HL7-13", "3"))
-    parts = Selection(("ORU",)).parts(header(), record(body, refusal))
+    parts = Selection(("ORU",)).parts(header(), record(body, refusal), ORIGIN)
     assert [(part.part, part.control_id, part.body) for part in parts] == [(1, "A-2", message("A-2", kind="ORU^R01"))]
-    assert Selection(()).parts(header(), record(b"BHS|^~\\&|X\rBTS|0\r")) == []
+    assert Selection(()).parts(header(), record(b"BHS|^~\\&|X\rBTS|0\r"), ORIGIN) == []
 
 
 @given(st.sets(st.integers(1, 4096), max_size=200))

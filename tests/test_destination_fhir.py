@@ -1,4 +1,4 @@
-"""A destination that is a FHIR server: each record the request it came as; what the server's status means; HL7 v2 waits for a converter."""
+"""A destination that is a FHIR server: each record the request it came as; what the server's status means; HL7 v2 is in tests/test_destination_convert.py."""
 
 import json
 
@@ -7,8 +7,8 @@ import pytest
 from node.config_destinations import FhirOut
 from node.destinations.fhir import FhirSink
 from node.destinations.plug import ER7, FHIR_JSON, End, Outgoing
-from tests.destination_rig import EAGER, Peer, destination, http, serve
-from tests.node_rig import Node, Realm, free_port, message, running, wait_until
+from tests.destination_rig import Peer, http
+from tests.node_rig import Realm, free_port, message
 
 BUNDLE = (
     json.dumps({"resourceType": "Bundle", "type": "transaction", "entry": [{"resource": {"value": 72.50}}]})
@@ -17,11 +17,9 @@ BUNDLE = (
 )
 
 
-def sink(url: str, *, convert=None, **keys) -> FhirSink:
+def sink(url: str, **keys) -> FhirSink:
     table = {"name": "server", "kind": "fhir", "url": url, "streams": ("his",), **keys}
-    return FhirSink(
-        FhirOut.model_validate(table).model_copy(update={"answer_s_max": 0.4, "connect_s_max": 0.4}), convert=convert
-    )
+    return FhirSink(FhirOut.model_validate(table).model_copy(update={"answer_s_max": 0.4, "connect_s_max": 0.4}))
 
 
 def outgoing(message_type: str = "Bundle^transaction", body: bytes = BUNDLE, **more) -> Outgoing:
@@ -131,21 +129,12 @@ def test_the_wait_that_a_server_asks_for_is_kept_and_bounded(server, asked, wait
     client.close()
 
 
-def test_hl7_v2_without_a_converter_is_refused_and_with_one_it_is_sent(server):
+def test_hl7_v2_is_refused_where_it_is_not_to_be_converted_and_so_is_what_nothing_converts(server):
     url, got, _ = server
     raw = outgoing("ADT^A01", message("A-1"), content_type=ER7)
     assert sink(url).deliver(raw).code == "DST-02"
-
-    def convert(body: bytes, where: Outgoing) -> bytes:
-        if b"A-1" not in body:
-            raise ValueError("no")
-        return json.dumps({"place": where.place}).encode()
-
-    client = sink(url, convert=convert)
-    assert client.deliver(raw).end is End.TAKEN
-    assert client.deliver(raw._replace(body=message("A-2"))).code == "DST-02"
-    client.close()
-    assert [request[1::2] for request in got] == [("/fhir", b'{"place": 41}')]
+    assert sink(url).deliver(raw._replace(content_type="application/dicom")).code == "DST-02"
+    assert got == []
 
 
 def test_a_bearer_token_is_read_from_its_file_and_again_after_a_refusal(server, tmp_path):
@@ -209,13 +198,3 @@ def test_tls_of_another_authority_is_told_apart(tmp_path):
         assert client.deliver(outgoing()).end in {End.BROKEN, End.LATER}
         missing = sink(f"https://127.0.0.1:{peer.port}/fhir", tls={"ca": tmp_path / "none.pem"})
         assert missing.deliver(outgoing()).code == "DST-20"
-
-
-def test_a_node_parks_hl7_v2_for_a_fhir_server_as_long_as_there_is_no_converter(tmp_path, server):
-    url, got, _ = server
-    table = f'[[destinations]]\nname = "server"\nkind = "fhir"\nurl = "{url}"\nstreams = ["his"]\n'
-    with running(serve(Node(Realm.make(tmp_path / "realm"), tmp_path / "n"), table), before=EAGER) as node:
-        node.send(message("A-1"), message("A-2"))
-        wait_until("both parked", lambda: destination(node, "server")["parked"] == 2)
-        assert {row["reason"] for row in node.ask("destination parked server")} == {"DST-02"}
-    assert got == []

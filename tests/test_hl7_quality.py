@@ -37,6 +37,20 @@ def found(raw, **options):
     return set(look(raw, tomorrow=b"20300103", **options))
 
 
+def test_a_local_escape_sequence_that_nobody_explained_is_named_by_its_field_and_one_of_the_table_is_none():
+    raw = GOOD.replace(b"K^Potassium", b"K^Pot\\Zq\\assium").replace(b"1|NM|K||6.9", b"1|NM|K||\\Z01\\6.9\\Zq\\")
+    assert found(raw, civil=KUWAIT) - found(GOOD, civil=KUWAIT) == {
+        Finding("OBR-4", "local-escape"),
+        Finding("OBX-5", "local-escape"),
+    }
+    assert found(raw, local={"Zq": "½"}) - found(GOOD) == {Finding("OBX-5", "local-escape")}
+    assert found(raw, local={"Zq": "½", "Z01": "<"}) == found(GOOD)
+    assert found(GOOD.replace(b"K^Potassium", b"K^\\E\\Zq and \\T\\Zq")) == found(
+        GOOD
+    )  # an escape character, and letters
+    assert Finding("MSH-4", "local-escape") in look(GOOD.replace(b"|C7|", b"|C\\Zq\\7|"), tomorrow=b"20300103")
+
+
 def test_a_good_message_has_no_finding():
     assert found(GOOD % NUMBER, civil=KUWAIT) == set()
 

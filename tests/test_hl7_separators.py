@@ -6,8 +6,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from hl7.ack import acknowledge
+from hl7.check import check
 from hl7.errors import NotEr7
+from hl7.escapes import Flag
+from hl7.message import Message
 from hl7.separators import STANDARD, Separators, codec, escape, read_separators, unescape
+from hl7.text import Text
 
 USABLE = bytes(set(range(256)) - set(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz \r\n\x0b\x1c"))
 ROLES = ("component", "repetition", "escape", "subcomponent", "truncation")
@@ -28,14 +33,31 @@ def test_every_declaration_of_one_to_five_characters_is_read(used, name):
     field, declared = used[0], used[1:]
     separators = read_separators(name + bytes(used) + bytes([field]) + b"APP")
     assert separators.field == field
-    assert roles(separators) == declared + [None] * (5 - len(declared))
+    if len(declared) != 3 or declared[2] != ord("&"):
+        assert roles(separators) == declared + [None] * (5 - len(declared))
 
 
 @pytest.mark.parametrize("length", range(1, 6))
 def test_every_order_of_the_usual_characters_is_read_as_declared(length):
     for declared in itertools.permutations(b"^~\\&#", length):
         separators = read_separators(b"MSH|" + bytes(declared) + b"|APP")
-        assert roles(separators) == [*declared, *[None] * (5 - length)]
+        read = [*declared[:2], None, declared[2]] if length == 3 and declared[2] == ord("&") else declared
+        assert roles(separators) == [*read, *[None] * (5 - len(read))]
+
+
+def test_an_ampersand_that_comes_third_and_last_divides_subcomponents_and_nothing_escapes():
+    raw = b"MSH|^~&|LAB|C7|W|H|20300101||ORU^R01|1|P|2.5.1\rPID|1||7^^^MPI&2.16.840.1&ISO~8^^^X&F&Y||A&T&B\r"
+    separators = read_separators(raw)
+    assert roles(separators) == [*b"^~", None, ord("&"), None]
+    view, text = Message(raw), Text(raw)
+    assert view.read(("MSH-2", "PID-3.4.2", "PID-3[2].4.2", "PID-5")) == [b"^~&", b"2.16.840.1", b"F", b"A&T&B"]
+    assert (text.get("PID-3.4.3").text, text.get("PID-5.1.2").text, text.get("PID-5.1").flags) == (
+        "ISO",
+        "T",
+        Flag.DIVIDED,
+    )
+    reply = acknowledge(raw, check(raw), control_id=b"R", now=b"20300101")
+    assert reply.startswith(b"MSH|^~&|W|H|LAB|C7|")
 
 
 @pytest.mark.parametrize("field", sorted(USABLE))

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import os
 import random
 import shutil
@@ -72,7 +73,9 @@ def test_compiled_kernels_are_built_where_ci_is_set():
 def test_stub_and_compiled_kernels_have_the_signatures_of_the_specification():
     stub = ast.parse((ROOT / "native/_kernels.pyi").read_text())
     declared = {node.name: ast.unparse(node) for node in stub.body if isinstance(node, ast.FunctionDef)}
-    specified = ast.parse("\n".join((ROOT / "native" / name).read_text() for name in ("_pure.py", "_pure_log.py")))
+    specified = ast.parse(
+        "\n".join((ROOT / "native" / name).read_text() for name in ("_pure.py", "_pure_log.py", "_pure_json.py"))
+    )
     expected = {}
     for node in specified.body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
@@ -122,7 +125,7 @@ def test_unknown_name_refuses_to_start(wanted):
 @pytest.mark.parametrize(("wanted", "starts"), [("auto", True), ("python", True), ("cython", False)])
 def test_missing_compiled_twin_refuses_to_start_only_when_it_is_named(tmp_path, wanted, starts):
     (tmp_path / "native").mkdir()
-    for name in ("__init__.py", "_pure.py", "_pure_log.py"):
+    for name in ("__init__.py", "_pure.py", "_pure_log.py", "_pure_json.py"):
         shutil.copy(ROOT / "native" / name, tmp_path / "native" / name)
     run = start(wanted, tmp_path)
     assert (run.returncode == 0) is starts
@@ -633,3 +636,55 @@ def test_template_is_the_header_without_time_and_control_id(message, expected):
 def test_templates_of_random_headers_agree(tail, limit):
     agreed("er7_template", b"MSH|^~\\&|" + tail, limit)
     agreed("er7_template", tail, limit)
+
+
+# JSON
+class Digits:
+    """What stands for a number in these tests."""
+
+    def __init__(self, digits):
+        self.digits = digits
+
+
+numbers = st.builds(Digits, st.from_regex(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", fullmatch=True))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | numbers,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=6), inner, max_size=5),
+    max_leaves=30,
+)
+
+
+@for_any(json_values)
+@example({'"\\\n\r\t\b\f\x00\x1f\x7f/': ["نص", "\U0001f600", {}, []]})
+def test_json_is_what_the_standard_library_writes(value):
+    expected = json.dumps(
+        value, ensure_ascii=False, separators=(",", ":"), default=lambda each: f"\ue000{each.digits}\ue000"
+    )
+    if "\ue000" not in str(value):
+        expected = expected.replace('"\ue000', "").replace('\ue000"', "")
+        assert agreed("json_text", value, Digits) == expected.encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ({1: 2}, TypeError), ([1.5], TypeError), (("a",), TypeError), ({"a": {1}}, TypeError), ("\ud800", UnicodeEncodeError), ({"\udfff": 1}, UnicodeEncodeError),
+        (Digits("٥"), TypeError), (Digits(5), TypeError), (Digits("\ud800"), TypeError),
+    ],
+)  # fmt: skip
+def test_what_is_no_json_is_refused(value, error):
+    assert agreed("json_text", value, Digits) is error
+
+
+@pytest.mark.parametrize(("deep", "refused"), [(200, False), (201, True), (50_000, True)])
+def test_json_that_is_too_deep_is_refused(deep, refused):
+    value = "x"
+    for at in range(deep):
+        value = [value] if at % 2 else {"n": value}
+    assert (agreed("json_text", value, Digits) is ValueError) is refused
+    while isinstance(value, list | dict):  # or the interpreter frees it by recursion
+        value = value[0] if isinstance(value, list) else value["n"]
+
+
+def test_long_text_that_is_all_escapes_fits():
+    assert agreed("json_text", "\x01" * 100_000, Digits) == b'"' + b"\\u0001" * 100_000 + b'"'

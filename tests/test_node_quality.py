@@ -6,8 +6,10 @@ import pytest
 
 from hl7.message import facts
 from node import quality as module
+from node.config import ConfigError, load
 from node.quality import OTHERS, Inspection
 from node.tools.hospital import Hospital
+from node.trial import judge
 from tests.node_rig import Feed, Node, Realm, message, running, wait_until
 
 CIVIL = '[civil_number]\nauthorities = ["TEST"]\npattern = "[0-9]{9}"\n'
@@ -53,6 +55,26 @@ def test_a_running_node_counts_what_is_poor_by_feed_and_sender(tmp_path):
     assert by_sender["LIS|X"][("PID-3", "invalid")] == 1
     assert ("PID-3", "missing") not in by_sender["HIS|TEST"]
     assert by_sender["HIS|TEST"][("PID-7", "missing")] == 1
+
+
+def test_a_feeds_local_escapes_are_explained_by_its_own_table(realm, tmp_path):
+    known = Feed("his", lines='local_escapes = { Zq = "½", Z01 = "≥ 1" }')
+    with running(Node(realm, tmp_path, feeds=[known, Feed("lab")])) as node:
+        raw = message("Z-1", more="NTE|1||\\Zq\\ tablet \\Z01\\ daily\r")
+        for name in ("his", "lab"):
+            node.send(raw, feed=name)
+            wait_until("looked at", lambda name=name: node.ask("status")["feeds"][name]["quality"]["looked"] == 1)
+        told = {name: str(node.ask("status")["feeds"][name]["quality"]) for name in ("his", "lab")}
+        config = load(node.config())
+    assert ("local-escape" in told["his"], "local-escape" in told["lab"]) == (False, True)
+    notes = [judge(feed, raw)[0].notes for feed in config.feeds]
+    assert notes == [(), ("NTE-3: a local escape sequence that is kept as it stands",)]
+
+
+@pytest.mark.parametrize("wrong", ['{ q = "x" }', '{ "Z\\\\" = "x" }', '{ Zq = "" }', '{ Zq = "a\\rb" }', '["Zq"]'])
+def test_a_local_escape_is_a_name_that_begins_with_z_and_a_text(realm, tmp_path, wrong):
+    with pytest.raises(ConfigError, match="local_escapes"):
+        load(Node(realm, tmp_path, feeds=[Feed("his", lines=f"local_escapes = {wrong}")]).config())
 
 
 def test_where_more_come_than_can_be_looked_at_the_others_are_counted_as_passed_over(inspection, quality):

@@ -1,12 +1,14 @@
 """What the rules of one message share: settings, the zone, the resources under way, who is who."""
 
+from collections.abc import Mapping
 from datetime import timedelta, timezone, tzinfo
 from functools import lru_cache
+from typing import Final
 
 from hl7.convert.building import Draft, Resource
 from hl7.convert.codes import CodeMap, code_map, coding_system, universal
-from hl7.convert.reading import Part, Segment
-from hl7.convert.result import Settings
+from hl7.convert.reading import Dialect, Part, Segment
+from hl7.convert.result import Json, Settings
 from hl7.convert.times import Moment, moment, zone_in
 
 
@@ -16,10 +18,18 @@ def _fixed_zone(text: str) -> tzinfo:
     return timezone(sign * timedelta(hours=int(text[1:3]), minutes=int(text[-2:])))
 
 
+Concepts = dict[tuple[str, str, int], tuple[Json | None, int]]
+"""What a repetition's text became by a map of codes, at a level, and which of its parts were read for that."""
+
+CONCEPTS_MAX: Final = 20_000  # of one facility: what its systems send for codes; 10 MB
+DIALECTS_MAX: Final = 16
+_REMEMBERED: Final[dict[tuple[str, int, Dialect], tuple[Mapping[str, str], Concepts]]] = {}
+
+
 class Context:
     """One message's conversion under way."""
 
-    __slots__ = ("current", "draft", "event", "facility", "family", "segment", "settings", "zone")
+    __slots__ = ("concepts", "current", "draft", "event", "facility", "family", "segment", "settings", "zone")
 
     def __init__(self, settings: Settings, draft: Draft, facility: str, event: str) -> None:
         self.settings = settings
@@ -28,8 +38,20 @@ class Context:
         self.event = event
         self.family = ""
         self.zone = settings.zone
+        self.concepts: Concepts = {}
         self.current: dict[str, Resource] = {}
         self.segment: Segment
+
+    def remember(self, dialect: Dialect) -> None:
+        """Know the concepts that messages of the same facility, settings and dialect held before."""
+        systems = self.settings.systems
+        key = (self.facility, id(systems) if systems else 0, dialect)
+        found = _REMEMBERED.get(key)
+        if found is None or len(found[1]) >= CONCEPTS_MAX:
+            if len(_REMEMBERED) >= DIALECTS_MAX:
+                _REMEMBERED.clear()
+            found = _REMEMBERED[key] = (systems, {})  # held, so that no other mapping gets its id
+        self.concepts = found[1]
 
     def take_zone(self, text: str) -> None:
         """HL7 2.14.9.7: the zone of MSH-7 holds for all times of the message that name none."""

@@ -5,6 +5,8 @@ import re
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
+from native import json_text
+
 _DECIMAL: Final = re.compile(r"([+-]?)0*(\d*)(?:\.(\d*))?([eE][+-]?\d{1,3})?", re.ASCII)
 _DIGITS_MAX: Final = 40  # FHIR asks for 18; longer ones are identifiers in a number's clothes
 
@@ -45,6 +47,11 @@ _MARK: Final = "\ud800"
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
     """Write a value: no blanks unless `indent` is set, text as it is, numbers digit by digit."""
+    if indent is None:
+        try:
+            return json_text(value, Number).decode()
+        except (TypeError, UnicodeEncodeError):
+            pass  # a float, or a surrogate
     count = 0
 
     def marked(each: Any) -> str:

@@ -1,6 +1,6 @@
 """What a resource is known by: the parts of a table's `key` rows, read without being marked as read."""
 
-from functools import lru_cache
+from typing import NamedTuple
 
 from hl7.convert.building import Key, Resource
 from hl7.convert.context import Context
@@ -9,7 +9,27 @@ from hl7.convert.reading import Part, Segment
 _PREFERRED = ("MR", "MRN", "PI", "PT", "")  # of a patient's identifiers: the facility's own comes first
 
 
-def key_of(alternatives: list[list[str]], segment: Segment, ctx: Context) -> Key | None:
+class KeyPart(NamedTuple):
+    """A word of a `key` row, such as "@Patient", "=al1", "cx:3", "2.2?": its kind ("" is a plain value), name, field, component."""
+
+    kind: str
+    name: str
+    field: int
+    component: int
+    may_miss: bool
+
+
+def key_part(word: str) -> KeyPart:
+    """Read a word of a table."""
+    bare, may_miss = word.rstrip("?"), word.endswith("?")
+    if bare[0] in "@=":
+        return KeyPart(bare[0], bare[1:], 0, 0, may_miss)
+    kind, mark, rest = bare.rpartition(":")
+    field, _, component = rest.partition(".")
+    return KeyPart(kind if mark else "", "", int(field), int(component or 1), may_miss)
+
+
+def key_of(alternatives: list[list[KeyPart]], segment: Segment, ctx: Context) -> Key | None:
     """Return the first alternative all of whose parts are there; None where none is."""
     for words in alternatives:
         found: list[str | Resource] = []
@@ -17,28 +37,17 @@ def key_of(alternatives: list[list[str]], segment: Segment, ctx: Context) -> Key
             part = _part(word, segment, ctx)
             if part:
                 found.append(part)
-            elif not word.endswith("?"):
-                break
-            else:
+            elif word.may_miss:
                 found.append("")
+            else:
+                break
         else:
             return tuple(found)
     return None
 
 
-@lru_cache(maxsize=1024)  # the tables have some two hundred
-def _parsed(word: str) -> tuple[str, str, int, int]:
-    """Return kind, name, field and component of a word such as "@Patient", "=al1", "cx:3", "2.2?"."""
-    word = word.rstrip("?")
-    if word[0] in "@=":
-        return word[0], word[1:], 0, 0
-    kind, mark, rest = word.rpartition(":")
-    field, _, component = rest.partition(".")
-    return kind if mark else "", "", int(field), int(component or 1)
-
-
-def _part(word: str, segment: Segment, ctx: Context) -> str | Resource | None:
-    kind, name, at, component = _parsed(word)
+def _part(word: KeyPart, segment: Segment, ctx: Context) -> str | Resource | None:
+    kind, name, at, component, _ = word
     if kind == "@":
         return ctx.current.get(name)
     if kind == "=":

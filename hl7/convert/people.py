@@ -73,6 +73,13 @@ def _span(part: Part, ctx: Context, first: int) -> Json:
     return span
 
 
+def _validity(part: Part, ctx: Context, span_at: int, first: int) -> Json:
+    """Return the period of two times, or of the DR that older versions have in their place."""
+    if found := _span(part, ctx, first):
+        return found
+    return _span(part.sub(span_at), ctx, 1) if part.has(span_at) else {}
+
+
 def human_name(part: Part, ctx: Context, _arg: str) -> Json | None:
     """XPN."""
     made = _name(part, ctx, 1, 7)
@@ -82,7 +89,7 @@ def human_name(part: Part, ctx: Context, _arg: str) -> Json | None:
         made.setdefault("suffix", []).append(part.get(14))
     if part.has(11) and (order := part.get(11)):
         made["extension"] = [{"url": f"{_EXTENSION}humanname-assembly-order", "valueCode": order}]
-    if span := _span(part, ctx, 12):
+    if span := _validity(part, ctx, 10, 12):
         made["period"] = span
     return made
 
@@ -105,6 +112,14 @@ def _lines(part: Part) -> list[str]:
     return [line for line in [*lines, part.get(2), part.get(19)] if line]
 
 
+def _county(part: Part) -> str:
+    """XAD.9: a code until 2.6, a CWE from 2.7 on, of which a person reads the text."""
+    if part.segment.dialect.subcomponent not in part.parts[8]:
+        return part.get(9)
+    child = part.sub(9)
+    return child.get(2) or child.get(9) or child.get(1) or part.get(9)
+
+
 def address(part: Part, ctx: Context, _arg: str) -> Json | None:
     """XAD."""
     made: Json = {}
@@ -121,10 +136,10 @@ def address(part: Part, ctx: Context, _arg: str) -> Json | None:
         made["line"] = lines
     for at, name in ((3, "city"), (9, "district"), (4, "state"), (5, "postalCode"), (6, "country")):
         if part.has(at):
-            made[name] = part.get(at)
+            made[name] = _county(part) if at == 9 else part.get(at)
     if part.has(10):
         made["extension"] = [{"url": f"{_EXTENSION}iso21090-ADXP-censusTract", "valueString": part.get(10)}]
-    if span := _span(part, ctx, 13):
+    if span := _validity(part, ctx, 12, 13):
         made["period"] = span
     return made if made.keys() - {"use", "type"} else None
 
@@ -171,7 +186,18 @@ def contact_point(part: Part, ctx: Context, arg: str) -> Json | None:
         ctx.lose(part, 2, UNCODED)
     if not is_mail and part.has(4):
         ctx.lose(part, 4, "an element has one value: the number stands in it")
+    if len(part.parts) > 12:
+        _reach(part, ctx, made)
     return made
+
+
+def _reach(part: Part, ctx: Context, made: Json) -> None:
+    """XTN.13, 14 and 18: from when to when the number holds, and which comes first."""
+    if span := _span(part, ctx, 13):
+        made["period"] = span
+    rank = part.peek(18)
+    if re.fullmatch(r"[1-9][0-9]{0,8}", rank):
+        made["rank"] = int(part.get(18))
 
 
 def _looks(text: str) -> str:

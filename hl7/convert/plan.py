@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from hl7.convert.building import Resource, Step, add, is_same
 from hl7.convert.codes import code_map, read_table
+from hl7.convert.conditions import ALWAYS, Condition, Terms, condition_of
 from hl7.convert.context import Context
+from hl7.convert.naming import KeyPart, key_part
 from hl7.convert.people import PEOPLE
 from hl7.convert.reading import Segment
 from hl7.convert.result import Json
@@ -22,9 +24,12 @@ TAKEN: Final = "another value fills the element"
 ONE_ONLY: Final = "the element takes one value"
 TYPES: Final[dict[str, Convert]] = PLAIN | PEOPLE
 
+ONE_TOO_MANY: Final = "more repetitions than are converted"
+REPETITIONS_MAX: Final = (
+    500  # of a field that fills a list; 4,128 published messages have 30. Each is compared with all before it
+)
 SHAPES_MAX: Final = 1000  # of one segment's filled fields; 4,128 published messages have 180 of PID
 
-Condition = Callable[[Segment, Context], bool]
 Rule = Callable[[Segment, Resource, Context], None]
 
 
@@ -41,21 +46,36 @@ class Block:
     join: str = ""  # the role it adds to unless that has had this segment; else it begins a new one
     ends: tuple[str, ...] = ()
     notes: bool | None = None  # True: an NTE behind it belongs to it; False: to nothing
-    condition: Condition | None = None
-    rows: list[tuple[int, Rule]] = field(default_factory=list)  # (the bit of the field that must hold a value, rule)
+    condition: Terms = ALWAYS
+    rows: list[tuple[Terms, Rule]] = field(default_factory=list)  # (what must hold, rule)
     finals: list[tuple[tuple[Step, ...], Any]] = field(default_factory=list)
-    keys: list[list[str]] = field(default_factory=list)
+    keys: list[list[KeyPart]] = field(default_factory=list)
     targets: list[tuple[str, str]] = field(default_factory=list)  # (path, type), for those who check the table
-    chosen: dict[int, tuple[Rule, ...]] = field(default_factory=dict)  # by the fields that hold values, as found so far
 
     def rules_for(self, valued: int) -> tuple[Rule, ...]:
-        """Return the rules that have something to do; one sender's segments nearly all fill the same fields."""
-        rules = self.chosen.get(valued)
-        if rules is None:
-            if len(self.chosen) >= SHAPES_MAX:
-                self.chosen.clear()
-            rules = self.chosen[valued] = tuple(rule for bit, rule in self.rows if valued & bit)
-        return rules
+        """Return the rules that have something to do where these fields hold values."""
+        return tuple(rule for terms, rule in self.rows if terms.fits(valued))
+
+
+class Plan:
+    """What a segment's blocks have to do among the messages of a family, by the fields that hold values, as found so far."""
+
+    __slots__ = ("_chosen", "blocks")
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        self._chosen: dict[tuple[bool, ...], tuple[tuple[Block, tuple[Rule, ...]], ...]] = {}
+
+    def steps(self, shape: tuple[bool, ...]) -> tuple[tuple[Block, tuple[Rule, ...]], ...]:
+        """Return blocks and rules; one sender's segments nearly all fill the same fields."""
+        found = self._chosen.get(shape)
+        if found is None:
+            if len(self._chosen) >= SHAPES_MAX:
+                self._chosen.clear()
+            valued = sum((1 << at for at, is_valued in enumerate(shape) if is_valued), start=0) | 1
+            fitting = (block for block in self.blocks if block.condition.fits(valued))
+            found = self._chosen[shape] = tuple((block, block.rules_for(valued)) for block in fitting)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +89,6 @@ class Family:
 _STEP: Final = re.compile(r"([A-Za-z_]+)(?:\[(\*|[a-z0-9-]+)\])?")
 _SOURCE: Final = re.compile(r"(\d+)(?:\.(\d+))?")
 _ROW: Final = re.compile(r"(?P<body>.*?)(?:\s+with\s+(?P<pattern>\S+))?(?:\s+if\s+(?P<condition>.+))?")
-_TERM: Final = re.compile(r"(!?)(@event|\d+)(?:\.(\d+))?(?:(!?=)(\S+))?")
 _HEADER: Final = re.compile(
     r"(?P<segment>[A-Z][A-Z0-9]{2})(?::(?P<variant>[a-z]+))? > (?P<resource>[A-Za-z]+)"
     r"(?: as (?P<role>\w+))?(?: onto (?P<onto>\w+))?(?: join (?P<join>\w+))?"
@@ -85,35 +104,6 @@ def _steps(text: str) -> tuple[Step, ...]:
             raise ValueError(f"not a path of elements: {text}")
         steps.append((match[1], match[2] or ""))
     return tuple(steps)
-
-
-def _condition(text: str | None) -> Condition | None:
-    """Compile "8", "!8", "2=NM,SN", "21!=D", "@event=A11,A12", joined by " & "."""
-    if not text:
-        return None
-    return _all([_term(each) for each in text.split(" & ")])
-
-
-def _all(terms: list[Condition]) -> Condition:
-    if len(terms) == 1:
-        return terms[0]
-    return lambda segment, ctx: all(term(segment, ctx) for term in terms)
-
-
-def _term(text: str) -> Condition:
-    match = _TERM.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"not a condition: {text}")
-    absent, name, component, comparison, values = match.groups()
-    wanted = frozenset((values or "").split(","))
-    if name == "@event":
-        return lambda _, ctx: (ctx.event in wanted) == (comparison == "=")
-    at, part = int(name), int(component or 1)
-    if comparison:
-        return lambda segment, _: (segment.peek(at, part) in wanted) == (comparison == "=")
-    if component:
-        return lambda segment, _: bool(segment.peek(at, part)) != bool(absent)
-    return lambda segment, _: segment.has(at) != bool(absent)
 
 
 def _literal(text: str) -> Any:
@@ -160,7 +150,7 @@ class _Compiler:
             join=match["join"] or "",
             ends=tuple((match["ends"] or "").split(",")) if match["ends"] else (),
             notes=notes,
-            condition=_condition(match["condition"]),
+            condition=condition_of(match["condition"]),
         )
         self.blocks.setdefault((self.block.segment, self.block.variant), []).append(self.block)
 
@@ -169,19 +159,20 @@ class _Compiler:
         first, _, rest = text.partition(" ")
         rest = rest.strip()
         if first == "key":
-            block.keys = [each.split() for each in rest.split("|")]
+            block.keys = [[key_part(word) for word in each.split()] for each in rest.split("|")]
         elif first == "default":
             target, _, value = rest.partition(" ")
             block.finals.append((_steps(target), _literal(value.strip())))
             block.targets.append((target, "="))
         elif rest.startswith("- "):
-            block.rows.append((1 << int(first), _reason(int(first), rest[2:].strip())))
+            block.rows.append((Terms(1 << int(first)), _reason(int(first), rest[2:].strip())))
         else:
             match = _ROW.fullmatch(text)
             assert match is not None  # noqa: S101  # it matches anything
             pattern = self.patterns[match["pattern"]] if match["pattern"] else None
             at, rule = self._rule(match["body"].split(None, 2), pattern)
-            block.rows.append((1 << at, _when(_condition(match["condition"]), rule)))
+            terms = condition_of(match["condition"])
+            block.rows.append((Terms(terms.valued | 1 << at, terms.absent), _when(terms.rest, rule)))
 
     def _rule(self, words: list[str], pattern: Json | None) -> tuple[int, Rule]:
         first, second, third = (*words, "")[:3]
@@ -228,10 +219,11 @@ def _mapped(at: int, component: int, steps: tuple[Step, ...], how: tuple[Convert
     if not component and pattern is None and len(steps) == 1:
         return _plain(at, steps[0], convert, argument)
     is_list = any(kind == "*" for _, kind in steps)
+    most, beyond = (REPETITIONS_MAX, ONE_TOO_MANY) if is_list else (1, ONE_ONLY)
 
     def run(segment: Segment, made: Resource, ctx: Context) -> None:
         parts = segment.reps(at)
-        for part in parts if is_list else parts[:1]:
+        for part in parts[:most]:
             if component:
                 if not part.has(component):
                     continue
@@ -239,9 +231,8 @@ def _mapped(at: int, component: int, steps: tuple[Step, ...], how: tuple[Convert
             value = convert(part, ctx, argument)
             if value is not None and not made.put(steps, value, pattern):
                 _unread(part, TAKEN)
-        if not is_list:
-            for part in parts[1:]:
-                part.segment.reasons.setdefault(part.where, ONE_ONLY)
+        for part in parts[most:]:
+            part.segment.reasons.setdefault(part.where, beyond)
 
     return run
 
@@ -259,10 +250,13 @@ def _plain(at: int, step: Step, convert: Convert, argument: str) -> Rule:
             segment.reasons.setdefault(part.where, ONE_ONLY)
 
     def many(segment: Segment, made: Resource, ctx: Context) -> None:
-        for part in segment.reps(at):
+        parts = segment.reps(at)
+        for part in parts[:REPETITIONS_MAX]:
             value = convert(part, ctx, argument)
             if value is not None:
                 add(made.body.setdefault(name, []), value)
+        for part in parts[REPETITIONS_MAX:]:
+            segment.reasons.setdefault(part.where, ONE_TOO_MANY)
 
     return many if kind == "*" else one
 
@@ -289,12 +283,7 @@ def _used(at: int) -> Rule:
 
 
 def _special(name: str) -> Rule:
-    special = SPECIAL[name]
-
-    def run(segment: Segment, made: Resource, ctx: Context) -> None:
-        special(segment, made, ctx)
-
-    return run
+    return SPECIAL[name]
 
 
 def _fixed(steps: tuple[Step, ...], value: Any, pattern: Json | None) -> Rule:
@@ -361,6 +350,16 @@ def family_of(code: str, event: str) -> Family | None:
     return TYPES_CONVERTED.get(f"{code}^{event}") or TYPES_CONVERTED.get(code)
 
 
-def blocks_of(segment: str, family: Family) -> list[Block]:
-    """Return a segment's rules among the messages of a family."""
-    return BLOCKS.get((segment, family.variants.get(segment, "")), [])
+_PLANS: Final[dict[tuple[str, str], Plan]] = {}
+_NOTHING: Final = Plan([])
+
+
+def plan_of(segment: str, family: Family) -> Plan:
+    """Return what a segment's rules do among the messages of a family."""
+    plan = _PLANS.get((family.name, segment))
+    if plan is None:
+        blocks = BLOCKS.get((segment, family.variants.get(segment, "")))
+        if not blocks:
+            return _NOTHING  # and nothing is kept of a name that a sender made up
+        plan = _PLANS[family.name, segment] = Plan(blocks)
+    return plan

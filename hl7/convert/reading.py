@@ -1,99 +1,76 @@
 """A message as text that remembers what was read of it, so that what nobody read can be listed with its path.
 
-Decoding happens here and nowhere else: the whole message first, then the division, as character sets need whose second
-bytes look like separators.
+The character set is chosen, and escapes are read, by the view's own pieces (`hl7.charsets`, `hl7.escapes`): there is one decoder.
 """
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from hl7.check import Rules
-from hl7.message import header
-from hl7.separators import Separators, codec, read_separators, start_of
+from hl7.charsets import Charset
+from hl7.escapes import Writing, decoded, plain
+from hl7.separators import Separators, start_of
+from hl7.text import opened
 
 NULL: Final = '""'  # HL7 2.5.3: "delete this value"
 _SEGMENT_NAME: Final = re.compile(r"[A-Z][A-Z0-9]{2}")
 
 
 class Decoded(NamedTuple):
-    """The text of a message, by which codec, and whether bytes that are none were replaced by U+FFFD."""
+    """A message's text, how its values are written, the codec that it was read by, and whether all of its bytes are text."""
 
     text: str
+    writing: Writing
     codec: str
     is_whole: bool
 
 
 def decode(raw: bytes, charset: str, charset_default: str) -> Decoded:
-    """Decode by the feed's codec, else by MSH-18, else by the feed's default; NotEr7 where there is no header."""
-    _check(charset, charset_default)
-    body = raw[start_of(raw) :]
-    if body.isascii() and b"\\X" not in body:  # then no codec says anything else of it
-        return Decoded(body.decode("ascii"), charset or charset_default, True)
-    name = charset or _declared(raw) or charset_default
-    try:
-        return Decoded(body.decode(name), name, True)
-    except UnicodeError:
-        return Decoded(body.decode(name, "replace"), name, False)
+    """Decode as the view does (`hl7.text`), but all at once where that gives the same; NotEr7 where there is no header."""
+    body, writing = opened(raw, charset, charset_default)
+    body = body[start_of(body) :]
+    for codec in (writing.codec, writing.charset.instead):
+        if codec:
+            with suppress(UnicodeError):
+                return Decoded(body.decode(codec), writing, codec, True)
+    return Decoded(_patched(body, writing), writing, writing.codec, False)
 
 
-@lru_cache(maxsize=64)  # one for each feed's setting
-def _check(charset: str, charset_default: str) -> None:
-    """Raise ValueError where a setting is no codec that leaves ASCII as it is."""
-    Rules(charset=charset, charset_default=charset_default)
-
-
-def _declared(raw: bytes) -> str | None:
-    """Return the codec of MSH-18's first repetition (HL7 2.14.9.18); None where it names none."""
-    head = header(raw)
-    separators = read_separators(head)
-    fields = head.rstrip(b"\r").split(bytes([separators.field]))
-    declared = fields[17] if len(fields) > 17 else b""
-    if separators.repetition is not None:
-        declared = declared.split(bytes([separators.repetition]), 1)[0]
-    known = codec(declared)
-    # ASCII is what half the world declares and sends UTF-8 under it; as ASCII is a part of UTF-8, nothing is lost.
-    return None if known == "ascii" else known
+def _patched(body: bytes, writing: Writing) -> str:
+    """Decode value by value, as some hold bytes that are no text. Those with escapes keep them as surrogates: an escape may say what they are."""
+    marks = (writing.separators.field, *writing.separators.declared[:2], writing.separators.subcomponent)
+    pattern = b"([" + b"".join(re.escape(bytes([mark])) for mark in marks if mark is not None) + b"\r\n]+)"
+    mark = writing.mark
+    return "".join(
+        piece.decode(writing.codec, "surrogateescape") if mark and mark in piece else decoded(piece, writing)[0]
+        for piece in re.split(pattern, body)
+    )
 
 
 class Unescaper:
-    """Escape sequences of one dialect into text; others than those of the separators, X and .br stay as they are."""
+    """Values of one message that hold escape sequences, read by the view's own reader."""
 
-    __slots__ = ("_letters", "_pattern", "codec", "mark")
+    __slots__ = ("_codec", "_utf8", "_writing", "mark")
 
-    def __init__(self, separators: Separators, codec: str) -> None:
-        self.codec = codec
-        self.mark = chr(separators.escape) if separators.escape is not None else "\x00"
-        named = {
-            "F": separators.field,
-            "S": separators.component,
-            "R": separators.repetition,
-            "E": separators.escape,
-            "T": separators.subcomponent,
-            "P": separators.truncation,
-        }
-        self._letters = {name: chr(byte) for name, byte in named.items() if byte is not None}
-        # Highlighting has no counterpart in FHIR's strings; the words it stands around are what is meant.
-        self._letters |= {".br": "\n", ".sp": "\n", "H": "", "N": ""}
-        mark = re.escape(self.mark)
-        self._pattern = re.compile(mark + r"([FSTREPHN]|X(?:[0-9A-Fa-f]{2})+|\.br|\.sp)" + mark)
+    def __init__(self, text: Decoded) -> None:
+        self._writing, self._codec = text.writing, text.codec
+        self._utf8 = Writing(text.writing.separators, text.writing.charset, "utf-8")
+        self.mark = text.writing.mark.decode("latin-1") or "\x00"
 
     def __call__(self, text: str) -> str:
-        """Return the text without its escape sequences."""
-        return self._pattern.sub(self._plain, text)
-
-    def _plain(self, match: re.Match[str]) -> str:
-        body = match[1]
-        if body[0] == "X":
-            return bytes.fromhex(body[1:]).decode(self.codec, "replace")
-        return self._letters.get(body, match[0])
+        """Return the text of a value: escapes followed, formatting commands as lines, U+FFFD for what is no text."""
+        try:
+            return plain(text.encode(self._codec, "surrogateescape"), self._writing, is_formatted=True)[0]
+        except UnicodeEncodeError:  # what was replaced, or was in another character set than the message says
+            return plain(text.encode("utf-8", "surrogateescape"), self._utf8, is_formatted=True)[0]
 
 
 @lru_cache(maxsize=64)  # a site speaks a handful of dialects
-def unescaper(separators: Separators, codec: str) -> Unescaper:
-    """Return the unescaper of a dialect."""
-    return Unescaper(separators, codec)
+def _unescaper(separators: Separators, charset: Charset, codecs: tuple[str, str]) -> Unescaper:
+    """Make the reader of a dialect once: what was remembered of it is found by it."""
+    return Unescaper(Decoded("", Writing(separators, charset, codecs[0]), codecs[1], True))
 
 
 class Dialect(NamedTuple):
@@ -102,21 +79,34 @@ class Dialect(NamedTuple):
     component: str
     repetition: str
     subcomponent: str
+    marks: str
     unescape: Unescaper
 
 
 class Part:
     """One repetition, or one component in it: its parts count from 1, and reading one is remembered."""
 
-    __slots__ = ("children", "mark", "parts", "read", "segment", "where")
+    __slots__ = ("above", "at", "children", "mark", "parts", "read", "rep", "segment", "text")
 
-    def __init__(self, parts: list[str], segment: "Segment", where: str) -> None:
+    def __init__(
+        self, text: str, parts: list[str], segment: "Segment", at: int, rep: int = 1, above: "Part | None" = None
+    ) -> None:
+        self.text = text  # as it stands
         self.parts = parts
         self.segment = segment
         self.mark = segment.mark
-        self.where = where
+        self.at = at  # the field's number, or the component's
+        self.rep = rep
+        self.above = above
         self.read = 0  # bit n: part n was read
         self.children: dict[int, Part] | None = None
+
+    @property
+    def where(self) -> str:
+        """Its path."""
+        if self.above is not None:
+            return f"{self.above.where}.{self.at}"
+        return f"{self.segment.where}-{self.at}" + (f"[{self.rep}]" if self.rep > 1 else "")
 
     def get(self, at: int) -> str:
         """Return a part as text and remember that it was read; "" where it is absent, empty or null."""
@@ -127,7 +117,8 @@ class Part:
         if not text or text == NULL:
             return ""
         self.read |= 1 << at
-        return self.segment.dialect.unescape(text).strip() if self.mark in text else text.strip()
+        mark = self.mark
+        return self.segment.dialect.unescape(text).strip() if mark and mark in text else text.strip()
 
     def peek(self, at: int) -> str:
         """Return a part as text, which stays unread."""
@@ -138,7 +129,11 @@ class Part:
 
     def has(self, at: int) -> bool:
         """Tell whether a part holds a value."""
-        return at <= len(self.parts) and self.parts[at - 1] not in {"", NULL}
+        parts = self.parts
+        if at > len(parts):
+            return False
+        text = parts[at - 1]
+        return bool(text) and text != NULL
 
     def sub(self, at: int) -> "Part":
         """Return a part as something with parts of its own."""
@@ -147,7 +142,7 @@ class Part:
         child = self.children.get(at)
         if child is None:
             text = self.parts[at - 1] if at <= len(self.parts) else ""
-            child = Part(text.split(self.segment.dialect.subcomponent), self.segment, f"{self.where}.{at}")
+            child = Part(text, text.split(self.segment.dialect.subcomponent), self.segment, at, 1, self)
             self.children[at] = child
         return child
 
@@ -158,10 +153,10 @@ class Part:
 
     def whole(self) -> str:
         """Return everything in it as it stands, read."""
-        for at in range(1, len(self.parts) + 1):
-            self.read |= 1 << at
+        self.read |= (2 << len(self.parts)) - 2
         dialect = self.segment.dialect
-        return dialect.unescape(dialect.component.join(self.parts))
+        text = dialect.component.join(self.parts)
+        return dialect.unescape(text) if self.mark and self.mark in text else text
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """Yield (path, text) of every value in it that nobody read."""
@@ -180,42 +175,41 @@ class Segment:
 
     __slots__ = ("_reps", "dialect", "fields", "mark", "name", "reasons", "where")
 
-    def __init__(self, name: str, fields: list[str], where: str, dialect: Dialect) -> None:
+    def __init__(self, name: str, fields: list[str], where: str, dialect: Dialect, *, has_escapes: bool = True) -> None:
         self.name = name
         self.fields = fields
         self.where = where
         self.dialect = dialect
-        self.mark = dialect.unescape.mark
+        self.mark = dialect.unescape.mark if has_escapes else ""  # nothing to look for
         self.reasons: dict[str, str] = {}  # of values that could not be used, by path
-        self._reps: dict[int, list[Part]] = {}
+        self._reps: list[list[Part] | None] = [None] * len(fields)
 
     def has(self, field: int) -> bool:
         """Tell whether a field holds anything but null."""
-        return field < len(self.fields) and self.fields[field] not in {"", NULL}
+        fields = self.fields
+        return field < len(fields) and bool(fields[field]) and fields[field] != NULL
 
     @property
-    def valued(self) -> int:
-        """Bit n: field n holds a value; bit 0 is always set."""
-        bits = 1
-        for at, text in enumerate(self.fields):
-            if text and text != NULL:
-                bits |= 1 << at
-        return bits
+    def shape(self) -> tuple[bool, ...]:
+        """Which fields hold anything but null."""
+        fields = self.fields
+        return tuple(self.has(at) for at in range(len(fields))) if NULL in fields else tuple(map(bool, fields))
 
     def reps(self, field: int) -> list[Part]:
         """Return a field's repetitions; an absent field has one, which is empty."""
-        reps = self._reps.get(field)
+        if field >= len(self.fields):
+            return [Part("", [""], self, field)]
+        reps = self._reps[field]
         if reps is None:
-            text = self.fields[field] if field < len(self.fields) else ""
-            where = f"{self.where}-{field}"
+            text = self.fields[field]
             dialect = self.dialect
-            if self.name == "MSH" and field < 3:
-                reps = [Part([text], self, where)]
+            if field < 3 and self.name == "MSH":
+                reps = [Part(text, [text], self, field)]
             elif dialect.repetition not in text:
-                reps = [Part(text.split(dialect.component), self, where)]
+                reps = [Part(text, text.split(dialect.component), self, field)]
             else:
                 reps = [
-                    Part(each.split(dialect.component), self, f"{where}[{at}]" if at > 1 else where)
+                    Part(each, each.split(dialect.component), self, field, at)
                     for at, each in enumerate(text.split(dialect.repetition), start=1)
                 ]
             self._reps[field] = reps
@@ -233,43 +227,51 @@ class Segment:
         """Remember why the value at a path could not be used."""
         self.reasons[where] = reason
 
-    def unread(self) -> Iterator[tuple[str, str]]:
-        """Yield (path, text) of every value in it that nobody read."""
-        marks = self.dialect.component + self.dialect.repetition + self.dialect.subcomponent
-        for field in range(1, len(self.fields)):
-            text = self.fields[field]
-            if not text or (self.name == "MSH" and field < 3):
+    def unread(self) -> list[tuple[str, str]]:
+        """List (path, text) of every value in it that nobody read."""
+        found: list[tuple[str, str]] = []
+        first = 3 if self.name == "MSH" else 1
+        for field, text in enumerate(self.fields[first:], start=first):
+            if not text:
                 continue
-            if field not in self._reps:
-                if text.strip(marks):
-                    yield f"{self.where}-{field}", text
+            reps = self._reps[field]
+            if reps is None:
+                if text.strip(self.dialect.marks):
+                    found.append((f"{self.where}-{field}", text))
                 continue
-            for rep in self._reps[field]:
+            for rep in reps:
                 if rep.read & 2 and len(rep.parts) == 1:
                     continue  # nearly all fields are one value
                 if rep.read or rep.children:
-                    yield from rep.unread()
-                elif dialect_text := self.dialect.component.join(rep.parts).strip(marks):
-                    yield rep.where, dialect_text
+                    found += rep.unread()
+                elif whole := self.dialect.component.join(rep.parts).strip(self.dialect.marks):
+                    found.append((rep.where, whole))
+        return found
+
+    def close(self) -> None:
+        """Let go of the parts, which point back here: memory is then free at once, and not when the collector comes."""
+        self._reps.clear()
 
 
-def segments(decoded: Decoded, separators: Separators) -> list[Segment]:
+def segments(read: Decoded, separators: Separators) -> list[Segment]:
     """Divide a message's text; lines that begin with no segment's name go to the segment before them, as its text."""
     field = chr(separators.field)
     component, repetition, subcomponent = (
         chr(byte) if byte is not None else "\x00"
         for byte in (separators.component, separators.repetition, separators.subcomponent)
     )
-    dialect = Dialect(component, repetition, subcomponent, unescaper(separators, decoded.codec))
+    unescape = _unescaper(separators, read.writing.charset, (read.writing.codec, read.codec))
+    dialect = Dialect(component, repetition, subcomponent, component + repetition + subcomponent, unescape)
     counted: dict[str, int] = {}
     found: list[Segment] = []
-    for line in _lines(decoded.text, field):
+    for line in _lines(read.text, field):
         fields = line.split(field)
         name = fields[0].strip()
         counted[name] = number = counted.get(name, 0) + 1
         if name == "MSH":
             fields.insert(1, field)
-        found.append(Segment(name, fields, f"{name}[{number}]" if number > 1 else name, dialect))
+        where = f"{name}[{number}]" if number > 1 else name
+        found.append(Segment(name, fields, where, dialect, has_escapes=unescape.mark in line))
     return found
 
 

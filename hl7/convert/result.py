@@ -1,20 +1,28 @@
 """What a conversion is told and what it gives back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Final, NamedTuple
 
 from hl7.convert.json_text import dumps
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Of tables and code together: raised with every change that can change an output, so that old ones can be run again."""
 
 Json = dict[str, Any]
 
+IsLate = Callable[[], bool]
+"""Asked now and then while a message is converted: True ends it with the code `too-slow`. Nothing here reads a clock."""
+
+
+def never() -> bool:
+    """Tell that there is time."""
+    return False
+
 
 class CannotConvert(Exception):
-    """The message has no conversion; `code` is one of `no-header`, `type`, `too-large`, `content`."""
+    """The message has no conversion; `code` is one of `no-header`, `type`, `too-large`, `too-slow`, `content`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -23,7 +31,10 @@ class CannotConvert(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where the message stands as a record, as its header says it. `received_at`: FHIR's instant; `leaf`: 64 hex digits."""
+    """Where the message stands as a record, as its header says it. `received_at`: FHIR's instant; `leaf`: 64 hex digits.
+
+    `part`: which message of the record's batch, from 0.
+    """
 
     facility: str
     stream: str
@@ -31,11 +42,18 @@ class Origin:
     seq: int
     leaf: str
     received_at: str
+    part: int = 0
 
     @property
     def uri(self) -> str:
         """The record's position as a URI."""
-        return f"urn:wasl:record:{self.facility}/{self.stream}/{self.epoch}/{self.seq}"
+        place = f"urn:wasl:record:{self.facility}/{self.stream}/{self.epoch}/{self.seq}"
+        return f"{place}/{self.part}" if self.part else place
+
+    @property
+    def name(self) -> str:
+        """What ids are made of where nothing else names a thing: the leaf, which a record keeps in every epoch, or the position."""
+        return f"{self.leaf}/{self.part}" if self.leaf else self.uri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

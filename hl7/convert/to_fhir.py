@@ -7,9 +7,19 @@ from typing import Final
 from hl7.convert.building import Draft, Resource
 from hl7.convert.context import Context
 from hl7.convert.naming import key_of
-from hl7.convert.plan import IGNORED, Block, Family, blocks_of, family_of
+from hl7.convert.plan import IGNORED, Block, Family, family_of, plan_of
 from hl7.convert.reading import NULL, Segment, decode, segments
-from hl7.convert.result import VERSION, CannotConvert, Converted, Json, Origin, Settings, Unmapped
+from hl7.convert.result import (
+    VERSION,
+    CannotConvert,
+    Converted,
+    IsLate,
+    Json,
+    Origin,
+    Settings,
+    Unmapped,
+    never,
+)
 from hl7.convert.times import later, moment
 from hl7.errors import NotEr7
 from hl7.message import facts
@@ -17,6 +27,7 @@ from hl7.separators import read_separators
 
 SEGMENTS_MAX: Final = 20_000  # the largest of 4,128 published messages has 842; a day's batch is split before
 BYTES_MAX: Final = 64 * 1024 * 1024  # four times what a feed takes in a frame; the text and its parts are in memory
+LOOK_SEGMENTS: Final = 32  # between two looks at the time: 1 to 20 ms
 
 NO_RULE: Final = "no rule maps it"
 NO_SEGMENT: Final = "no rule maps this segment in this type of message"
@@ -29,8 +40,10 @@ _OF_ADT: Final = {"Account", "Coverage", "Encounter", "Patient", "RelatedPerson"
 _ADT: Final = {"patient", "moved"}  # the families that are about these; to others they are whom the message speaks of
 
 
-def convert(raw: bytes, settings: Settings | None = None, origin: Origin | None = None) -> Converted:
-    """Convert one message; CannotConvert where it has no header, or is of a type that no table knows."""
+def convert(
+    raw: bytes, settings: Settings | None = None, origin: Origin | None = None, is_late: IsLate = never
+) -> Converted:
+    """Convert one message; CannotConvert where it has no header, is of a type that no table knows, or takes too long."""
     settings = settings or Settings()
     if len(raw) > BYTES_MAX:
         raise CannotConvert("too-large", f"{len(raw)} bytes, {BYTES_MAX} at most")
@@ -46,17 +59,26 @@ def convert(raw: bytes, settings: Settings | None = None, origin: Origin | None 
         raise CannotConvert("too-large", f"{len(found)} segments, {SEGMENTS_MAX} at most")
     position = origin.uri if origin else "urn:wasl:message:" + hashlib.sha256(raw).hexdigest()
     facility = origin.facility if origin else settings.facility
-    ctx = Context(settings, Draft(facility, position), facility, event)
+    ctx = Context(settings, Draft(facility, origin.name if origin else position), facility, event)
     ctx.family = family.name
-    provenance = _provenance(ctx, origin, f"{code}^{event}" if event else code)
+    if found:
+        ctx.remember(found[0].dialect)
+    provenance = _provenance(ctx, origin, position, f"{code}^{event}" if event else code)
     unmapped: list[Unmapped] = []
-    for segment in found:
+    for at, segment in enumerate(found):
         if segment.name == "MSH":
             ctx.take_zone(segment.peek(7))
+        if not at % LOOK_SEGMENTS and is_late():
+            raise CannotConvert("too-slow", f"{at} of {len(found)} segments in the time there is")
         _run(segment, family, ctx)
     _close(ctx, provenance)
     for segment in found:
         unmapped += _left(segment, family)
+        segment.close()
+    if not decoded.is_whole:
+        unmapped = [
+            each._replace(text=each.text.encode(errors="surrogateescape").decode(errors="replace")) for each in unmapped
+        ]
     bundle, mentioned = _bundle(ctx, position)
     return Converted(
         bundle=bundle,
@@ -82,16 +104,17 @@ def _family(code_sent: bytes, event_sent: bytes, type_sent: bytes) -> tuple[Fami
 # ---- the segments in their order ------------------------------------------------------------------------------------
 def _run(segment: Segment, family: Family, ctx: Context) -> None:
     """Let every block of a segment's rules fill its resource."""
-    blocks = blocks_of(segment.name, family)
-    valued = segment.valued if blocks else 0
-    for block in blocks:
-        if block.condition is not None and not block.condition(segment, ctx):
+    plan = plan_of(segment.name, family)
+    if not plan.blocks:
+        return
+    for block, rules in plan.steps(segment.shape):
+        if block.condition.rest is not None and not block.condition.rest(segment, ctx):
             continue
         made = _resource(block, segment, ctx)
         if made is None:
             segment.reasons.setdefault(segment.where, f"no {block.onto} before it")
             continue
-        for rule in block.rules_for(valued):
+        for rule in rules:
             rule(segment, made, ctx)
         if block.keys:
             key = key_of(block.keys, segment, ctx)
@@ -130,10 +153,13 @@ def _left(segment: Segment, family: Family) -> list[Unmapped]:
     """List what of a segment stands in no resource, with the most exact reason there is."""
     reasons = segment.reasons
     whole = reasons.get(segment.where)
-    if whole is None and not blocks_of(segment.name, family):
+    unread = segment.unread()
+    if not unread:
+        return []
+    if whole is None and not plan_of(segment.name, family).blocks:
         whole = IGNORED.get(segment.name, NO_SEGMENT)
     found = []
-    for path, text in segment.unread():
+    for path, text in unread:
         reason = reasons.get(path) or reasons.get(f"{path}.1")
         if reason is None and reasons:
             field = path.partition(".")[0]
@@ -147,12 +173,12 @@ def _left(segment: Segment, family: Family) -> list[Unmapped]:
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
-def _provenance(ctx: Context, origin: Origin | None, event: str) -> Resource:
+def _provenance(ctx: Context, origin: Origin | None, position: str, event: str) -> Resource:
     """Begin the resource that says where all others come from: record, leaf, converter."""
     made = ctx.draft.begin("Provenance")
     made.keys.append((ctx.draft.position,))
     ctx.current["Provenance"] = made
-    source: Json = {"identifier": {"system": "urn:ietf:rfc:3986", "value": ctx.draft.position}}
+    source: Json = {"identifier": {"system": "urn:ietf:rfc:3986", "value": position}}
     if origin and origin.leaf:
         source["display"] = f"leaf {origin.leaf}"
     made.body |= {

@@ -6,7 +6,7 @@ from typing import Any, Final
 from hl7.convert.building import stable_id
 from hl7.convert.json_reading import Node, unread
 from hl7.convert.json_text import loads
-from hl7.convert.result import VERSION, CannotConvert, Json, Settings, Unmapped
+from hl7.convert.result import VERSION, CannotConvert, IsLate, Json, Origin, Settings, Unmapped, never
 from hl7.convert.times import hl7_time
 from hl7.convert.v2_values import Writer, sent_for
 
@@ -23,55 +23,69 @@ _OBSERVED: Final = {"final": "F", "preliminary": "P", "corrected": "C", "amended
     "cancelled": "X",
     "entered-in-error": "W",
 }
+_CHARSETS: Final = {"utf-8": "UNICODE UTF-8", "ascii": "ASCII"} | {
+    f"iso8859_{part}": f"8859/{part}" for part in range(1, 10)
+}
+"""HL7 table 0211's names of what is written; Windows' sets have none there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertedBack:
-    """HL7 v2 messages, and every value of the resources that stands in none."""
+    """HL7 v2 messages, and every value of the resources that stands in none. `is_test`: a resource says of itself that it is no patient's (HTEST)."""
 
     messages: tuple[bytes, ...]
     unmapped: tuple[Unmapped, ...]
+    is_test: bool = False
     version: str = VERSION
 
 
-def from_json(data: bytes, settings: Settings | None = None) -> ConvertedBack:
-    """Convert the orders and reports of JSON text; CannotConvert where it is no resource or holds none of them."""
+def from_json(
+    data: bytes, settings: Settings | None = None, origin: Origin | None = None, is_late: IsLate = never
+) -> ConvertedBack:
+    """Convert the orders and reports of JSON text; CannotConvert where it is no resource, holds none of them, or takes too long."""
     try:
         value = loads(data)
     except (ValueError, RecursionError) as error:
         raise CannotConvert("content", f"not JSON: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
         raise CannotConvert("content", "not a FHIR resource")
-    return from_fhir(value, settings or Settings())
+    return from_fhir(value, settings or Settings(), origin, is_late)
 
 
-def from_fhir(value: Json, settings: Settings) -> ConvertedBack:
+def from_fhir(value: Json, settings: Settings, origin: Origin | None = None, is_late: IsLate = never) -> ConvertedBack:
     """Convert the orders and reports of a Bundle, or one with what it contains."""
-    known = _Known(value, settings)
-    messages = [known.order(each) for each in known.of("ServiceRequest") if not known.is_of_a_report(each)]
-    messages += [known.report(each) for each in known.of("DiagnosticReport")]
-    if not messages:
+    known = _Known(value, settings, origin)
+    reports = known.of("DiagnosticReport")
+    told = known.told_in(reports)  # an order that a report of the Bundle answers is told within the report's message
+    orders = [each for each in known.of("ServiceRequest") if each.path not in told]
+    if not orders and not reports:
         raise CannotConvert("type", "neither a ServiceRequest nor a DiagnosticReport in it")
-    if len(messages) > MESSAGES_MAX:
-        raise CannotConvert("too-large", f"{len(messages)} orders and reports, {MESSAGES_MAX} at most")
+    if len(orders) + len(reports) > MESSAGES_MAX:
+        raise CannotConvert("too-large", f"{len(orders) + len(reports)} orders and reports, {MESSAGES_MAX} at most")
+    messages: list[str] = []
+    for each in (*orders, *reports):
+        if is_late():
+            raise CannotConvert("too-slow", f"{len(messages)} messages in the time there is")
+        messages.append((known.order if len(messages) < len(orders) else known.report)(each))
     charset = settings.charset or "utf-8"
     unmapped = known.unread()
     encoded = [each.encode(charset, "replace") for each in messages]
     for at, (text, raw) in enumerate(zip(messages, encoded, strict=True)):
         if raw.decode(charset) != text:
             unmapped.append(Unmapped(f"message[{at}]", f"characters that {charset} does not have became ?", ""))
-    return ConvertedBack(messages=tuple(encoded), unmapped=tuple(unmapped))
+    return ConvertedBack(messages=tuple(encoded), unmapped=tuple(unmapped), is_test=known.is_test)
 
 
 class _Known:
     """The resources of a Bundle, found by reference, and what of them was read."""
 
-    def __init__(self, value: Json, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, value: Json, settings: Settings, origin: Origin | None) -> None:
+        self.settings, self.origin = settings, origin
         self.read: set[str] = set()
         self.told: set[str] = set()  # the observations of the report that is being written
         self.nodes: list[Node] = []
         self.by_reference: dict[str, Node] = {}
+        self.is_test = _is_test(value)
         entries = value.get("entry") if value["resourceType"] == "Bundle" else [{"resource": value}]
         for at, entry in enumerate(entries if isinstance(entries, list) else []):
             resource = entry.get("resource") if isinstance(entry, dict) else None
@@ -82,6 +96,7 @@ class _Known:
     def _add(self, resource: Json, path: str, url: Any) -> None:
         node = Node(resource, path, self.read)
         self.nodes.append(node)
+        self.is_test = self.is_test or _is_test(resource)
         names = [f"{resource.get('resourceType')}/{resource.get('id')}", url]
         contained = resource.get("contained")
         for at, inner in enumerate(contained if isinstance(contained, list) else []):
@@ -104,13 +119,9 @@ class _Known:
         reference["reference"].text()
         return found
 
-    def is_of_a_report(self, order: Node) -> bool:
-        """An order that a report of the Bundle answers is told within the report's message."""
-        return any(
-            self.find(each).path == order.path
-            for report in self.of("DiagnosticReport")
-            for each in report["basedOn"].each()
-        )
+    def told_in(self, reports: list[Node]) -> set[str]:
+        """Return the paths of the orders that these reports answer."""
+        return {self.find(each).path for report in reports for each in report["basedOn"].each()}
 
     def unread(self) -> list[Unmapped]:
         return [each for node in self.nodes for each in unread(node.value, node.path, self.read)]
@@ -187,11 +198,22 @@ class _Known:
 
     # ---- segments ---------------------------------------------------------------------------------------------------
     def _head(self, kind: str, node: Node, when: Node) -> str:
-        """MSH: the time is the resource's own, the control id a function of the resource: the same again, always."""
-        charset = "UNICODE UTF-8" if (self.settings.charset or "utf-8") == "utf-8" else ""
-        identity = stable_id(f"{self.settings.facility}|{kind}|{node['id'].text()}|{node['meta']['versionId'].peek()}")
-        fields = {4: self.write.text(self.settings.facility), 7: hl7_time(when.peek()), 9: kind}
-        fields |= {3: "WASL", 10: identity.replace("-", "")[:20], 11: "P", 12: "2.5.1", 18: charset}
+        """MSH: the time is the resource's own, else the record's; the control id a function of the record and the resource: the same again, always."""
+        named = node["id"].text()
+        if self.origin is None:
+            identity = stable_id(f"{self.settings.facility}|{kind}|{named}|{node['meta']['versionId'].peek()}")
+        else:  # the same resource in a later record is other news of it
+            identity = stable_id(f"{self.origin.name}|{kind}|{node.path}|{named}")
+        sent = hl7_time(when.peek()) or (hl7_time(self.origin.received_at) if self.origin else "")
+        charset = _CHARSETS.get(self.settings.charset or "utf-8", "")
+        fields = {4: self.write.text(self.settings.facility), 7: sent, 9: kind}
+        fields |= {
+            3: "WASL",
+            10: identity.replace("-", "")[:20],
+            11: "T" if self.is_test else "P",
+            12: "2.5.1",
+            18: charset,
+        }
         return "MSH|^~\\&|" + "|".join(fields.get(at, "") for at in range(3, 19)).rstrip("|")
 
     def _people(self, node: Node) -> list[str]:
@@ -271,6 +293,15 @@ class _Known:
             30: self.write.identifier(node["accessionIdentifier"]),
         }
         return [_segment("SPM", fields)]
+
+
+def _is_test(resource: Json) -> bool:
+    """Tell whether meta.security says HTEST: health data made for a test (FHIR R4, resource.html#Meta.security; v3 ActReason)."""
+    meta = resource.get("meta")
+    labels = meta.get("security") if isinstance(meta, dict) else None
+    return any(
+        isinstance(each, dict) and each.get("code") == "HTEST" for each in (labels if isinstance(labels, list) else [])
+    )
 
 
 def _segment(name: str, fields: dict[int, str]) -> str:

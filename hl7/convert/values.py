@@ -122,7 +122,18 @@ def _one_coding(part: Part, ctx: Context, at: int, arg: str) -> list[Json]:
 
 
 def concept(part: Part, ctx: Context, arg: str) -> Json | None:
-    """CE, CWE, CNE, CF: up to three codings and a text."""
+    """CE, CWE, CNE, CF: up to three codings and a text. Senders repeat theirs, so they are remembered; what is inside `coding` is never changed."""
+    key = (part.text, arg, 0 if part.above is None else 1)
+    known = ctx.concepts.get(key)
+    if known is None:
+        read, part.read = part.read, 0
+        known = ctx.concepts[key] = (_concept(part, ctx, arg), part.read)
+        part.read = read
+    part.read |= known[1]
+    return None if known[0] is None else known[0].copy()
+
+
+def _concept(part: Part, ctx: Context, arg: str) -> Json | None:
     codings = _one_coding(part, ctx, 1, arg)
     if len(part.parts) > 3:
         codings += _one_coding(part, ctx, 4, "")
@@ -221,6 +232,8 @@ def entity_identifier(part: Part, ctx: Context, _arg: str) -> Json | None:
     value = part.get(1)
     if not value:
         return None
+    if len(part.parts) == 1:
+        return {"value": value}
     name = part.get(2)
     system = ctx.authority(name, part.get(3), part.get(4))
     made: Json = {"system": system} if system else {}

@@ -14,13 +14,14 @@ import structlog
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config_destinations import AnyDestination
+from node.destinations.conversion import Tally
 from node.destinations.errors import DAMAGED, FULL, LOST, STANDING, STOPPED, TRIMMED
 from node.destinations.plug import End, Outcome, Outgoing, Sink
 from node.destinations.reading import Next, Reading
 from node.destinations.replays import Replays
-from node.destinations.selection import Selection
 from node.destinations.steps import after
 from node.destinations.trouble import Failure, Trouble
+from node.destinations.wanted import selection_of
 from node.writer import Writer
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
 from sync.outbox_destinations import Cursor, Parked
@@ -61,11 +62,12 @@ class Carrier(threading.Thread):
 
     def __init__(
         self, destination: AnyDestination, sink: Sink, *, node: str, store: Path, writer: Writer, clock: Clock, alarms: Alarms,
-        dice: Callable[[], float],
+        dice: Callable[[], float], tally: Tally | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name=f"to-{destination.name}", daemon=True)
         self.destination = destination
         self.counts = Counts()
+        self.tally = tally or Tally()
         self.last_error: Failure | None = None
         self.since_us = clock.now_us()
         self.parked, self.lost = 0, 0
@@ -101,7 +103,7 @@ class Carrier(threading.Thread):
         error = self.last_error
         return {
             "state": self._state, "since_us": self.since_us, **asdict(self.counts), "parked": self.parked, "lost": self.lost,
-            "last_error": None if error is None else asdict(error),
+            "last_error": None if error is None else asdict(error), "conversion": self.tally.document(),
         }  # fmt: skip
 
     # -- the thread -------------------------------------------------------------------------------------------------
@@ -109,7 +111,7 @@ class Carrier(threading.Thread):
     def run(self) -> None:
         """Carry until stopped."""
         view = DestinationView(self._store)
-        selection = Selection(self.destination.types)
+        selection = selection_of(self.destination, self.tally)
         for stream in self.destination.streams:
             self._lanes[stream] = Lane(Reading(view, self._node, stream, selection), self._new_trouble())
         again = Replays(self, view, self._node, self._new_trouble())

@@ -63,6 +63,21 @@ def parked_command(config_path: Path, name: str, as_json: bool) -> None:
         click.echo(f"{code}: {hint(code)}")
 
 
+@destination_group.command("unmapped")
+@CONFIG
+@NAME
+@click.option("--json", "as_json", is_flag=True)
+def unmapped_command(config_path: Path, name: str, as_json: bool) -> None:
+    """Say what of the converted messages has no place in their new form: paths and counts since the core started, no values."""
+    found = _order(config_path, "unmapped", name)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    click.echo(f"{found['converted']} converted, {found['unmapped']} values have no place")
+    for row in found["paths"]:
+        click.echo(f"{row['count']:8} {row['path']}{': ' if row['reason'] else ''}{row['reason']}")
+
+
 @destination_group.command("replay")
 @CONFIG
 @NAME
@@ -142,6 +157,6 @@ def _alone(config: Any, words: tuple[str, ...]) -> Any:
         raise NoSuchDestination("there is no outbox yet")
     with closing(Outbox(store, signer=load_keys(config).signer, random=os.urandom, recent_max=0)) as outbox:
         desk = Desk(
-            config.destinations, node=config.node.name, store=store, order=lambda work: work(outbox), now_us=SystemClock().now_us
+            config.outlets, node=config.node.name, store=store, order=lambda work: work(outbox), now_us=SystemClock().now_us
         )  # fmt: skip
         return carry_out(desk, words[0], words[1:])

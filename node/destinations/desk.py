@@ -14,8 +14,8 @@ from node.config_destinations import AnyDestination
 from node.destinations.errors import SKIPPED, TRIMMED, NoSuchDestination
 from node.destinations.plug import TAKEN, Outgoing
 from node.destinations.reading import Next, Reading
-from node.destinations.selection import Selection
 from node.destinations.steps import after
+from node.destinations.wanted import selection_of
 from sync.errors import CursorLost
 from sync.outbox import Outbox
 from sync.outbox_destinations import Cursor, Parked
@@ -153,7 +153,7 @@ def address_of(destination: AnyDestination) -> str:
 def _head(
     view: DestinationView, node: str, destination: AnyDestination, stream: str, run: Run, cursor: Cursor
 ) -> Next | None:
-    reading, found = Reading(view, node, stream, Selection(destination.types)), None
+    reading, found = Reading(view, node, stream, selection_of(destination)), None
     while found is None or found.is_more:
         found = reading.next(run, cursor if found is None else found.cursor)
     return found

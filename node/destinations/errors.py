@@ -38,7 +38,7 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     ),
     NOT_CONVERTED: (
         "site",
-        "This message is not in the form that the destination takes, and cannot be converted. It is kept here and goes to the centre as always.",
+        "This message is not in the form that the destination takes, and could not be converted: the word beside says why. It goes to the centre as always.",
     ),
     TRIMMED: (
         "site",

@@ -1,4 +1,4 @@
-"""A destination that is a FHIR server: each record a request, as it came to the node. A redirection is not followed, an answer's body not kept."""
+"""A destination that is a FHIR server: each record a request, as it came, HL7 v2 converted. A redirection is not followed, an answer's body not kept."""
 
 import re
 import ssl
@@ -6,11 +6,14 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from hl7.errors import NotEr7
+from hl7.convert.json_text import dumps
+from hl7.convert.result import CannotConvert, Converted
 from node.config_destinations import FhirOut
+from node.destinations.conversion import ToFhir, as_message, as_transaction
 from node.destinations.errors import HTTP, LATER, NO_ANSWER, NOT_CONVERTED, NOT_SENDABLE, REFUSED, UNREACHABLE
 from node.destinations.errors import TLS as NO_TLS
-from node.destinations.plug import ER7, FHIR_JSON, TAKEN, Convert, End, Outcome, Outgoing
+from node.destinations.fhir_known import Known
+from node.destinations.plug import ER7, FHIR_JSON, TAKEN, End, Outcome, Outgoing
 from node.destinations.tls import client_context
 
 WAIT_S_MAX = 3600.0  # a Retry-After beyond this is not meant for a hospital
@@ -18,6 +21,10 @@ ANSWER_BYTES_MAX = 64 * 1024  # read so that the connection can be kept; more of
 TOKEN_BYTES_MAX = 16 * 1024
 BUSY = frozenset({408, 425, 429})
 NOT_OURS = frozenset({401, 403, 407})  # no message can be at fault: the right to send is
+MENTIONED_MAX = (
+    1000  # each may cost a request: a message that names more people and places than that is none of a patient's
+)
+RACE = "412"  # somebody made a mentioned resource after we asked for it
 PATH = re.compile(r"(\$process-message|[A-Z][A-Za-z]{0,63}(/[A-Za-z0-9.-]{1,64})?)(\?[\x21-\x7e]{0,8192})?")
 CONDITIONS = frozenset({"if-none-exist", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 
@@ -25,34 +32,73 @@ CONDITIONS = frozenset({"if-none-exist", "if-match", "if-none-match", "if-modifi
 class FhirSink:
     """One connection to one server. `convert`: for HL7 v2 records; without it they are refused."""
 
-    def __init__(self, destination: FhirOut, *, convert: Convert | None = None) -> None:
+    def __init__(self, destination: FhirOut, *, convert: ToFhir | None = None) -> None:
         self._to, self._convert = destination, convert
+        self._known = Known()
         self._base = urlsplit(destination.url).path.rstrip("/")
         self._pool: urllib3.HTTPConnectionPool | None = None
 
     def deliver(self, outgoing: Outgoing) -> Outcome:
         """Make the request and read its status."""
-        body = self._body(outgoing)
-        if body is None:
-            return Outcome(End.REFUSED, NOT_CONVERTED)
-        aim = _aim(outgoing)
-        if aim is None:
-            return Outcome(End.REFUSED, NOT_SENDABLE)
         try:
-            if self._pool is None:
-                self._pool = self._opened()
-            response = self._pool.urlopen(
-                aim[0], f"{self._base}/{aim[1]}" if aim[1] else self._base or "/", body=body, headers=self._headers(outgoing), redirect=False,
-                retries=False, preload_content=False, decode_content=False,
-            )  # fmt: skip
-            outcome = _outcome_of(response)
-            _finish(response)
-            if outcome.end is End.BROKEN:
-                self.close()  # the token may have been renewed meanwhile
-            return outcome
+            if outgoing.content_type == ER7 and self._convert is not None:
+                return self._deliver_converted(outgoing, self._convert)
+            if outgoing.content_type != FHIR_JSON:
+                return Outcome(End.REFUSED, NOT_CONVERTED, "off" if outgoing.content_type == ER7 else "content")
+            aim = _aim(outgoing)
+            if aim is None:
+                return Outcome(End.REFUSED, NOT_SENDABLE)
+            return _outcome_of(*self._ask(*aim, outgoing.body, self._headers(outgoing)))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self.close()
             return _failure(error)
+
+    # -- HL7 v2 ---------------------------------------------------------------------------------------------------
+
+    def _deliver_converted(self, outgoing: Outgoing, convert: ToFhir) -> Outcome:
+        """Convert a message and send it. Refused by a server that has lost what it was known to have, it is asked and sent once more."""
+        try:
+            made = convert(outgoing)
+        except CannotConvert as error:
+            return Outcome(End.REFUSED, NOT_CONVERTED, error.code)
+        remembered = any(name in self._known for name in made.mentioned)
+        outcome = self._send(made, outgoing, convert.kind)
+        if outcome.end is End.REFUSED and (remembered or outcome.detail == RACE):
+            self._known.forget()
+            outcome = self._send(made, outgoing, convert.kind)
+        if outcome.end is End.TAKEN:
+            convert.count(made)
+        return outcome
+
+    def _send(self, made: Converted, outgoing: Outgoing, kind: str) -> Outcome:
+        headers = self._headers(outgoing)
+        if kind == "message":
+            return _outcome_of(*self._ask("POST", "$process-message", dumps(as_message(made)).encode(), headers))
+        if len(made.mentioned) > MENTIONED_MAX:
+            return Outcome(End.REFUSED, NOT_CONVERTED, "too-large")
+        there, status = self._known.of(sorted(made.mentioned), lambda name: self._ask("GET", name, b"", headers)[0])
+        if status:
+            return _not_told(status)
+        bundle = as_transaction(made, there)
+        outcome = _outcome_of(*self._ask("POST", "", dumps(bundle).encode(), headers))
+        if outcome.end is End.TAKEN:
+            self._known.add(entry["request"]["url"] for entry in bundle["entry"])
+        return outcome
+
+    # -- the connection -------------------------------------------------------------------------------------------
+
+    def _ask(self, method: str, path: str, body: bytes, headers: urllib3.HTTPHeaderDict) -> tuple[int, float]:
+        """Make a request; its status, and how long the server wants us to wait. Raises HTTPError, OSError."""
+        if self._pool is None:
+            self._pool = self._opened()
+        response = self._pool.urlopen(
+            method, f"{self._base}/{path}" if path else self._base or "/", body=body or None, headers={**self._pool.headers, **headers},
+            redirect=False, retries=False, preload_content=False, decode_content=False,
+        )  # fmt: skip
+        _finish(response)
+        if response.status in NOT_OURS or 300 <= response.status < 400:
+            self.close()  # the token may have been renewed meanwhile
+        return response.status, _wait_s(response)
 
     def rest(self) -> None:
         """Nothing is to be sent for a while: the connection stays."""
@@ -62,17 +108,6 @@ class FhirSink:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
-
-    def _body(self, outgoing: Outgoing) -> bytes | None:
-        """What is sent of a message: FHIR as it came, HL7 v2 converted; None where that cannot be."""
-        if outgoing.content_type == FHIR_JSON:
-            return outgoing.body
-        if outgoing.content_type != ER7 or self._convert is None:
-            return None
-        try:
-            return self._convert(outgoing.body, outgoing)
-        except (ValueError, NotEr7):
-            return None
 
     def _opened(self) -> urllib3.HTTPConnectionPool:
         parts, to = urlsplit(self._to.url), self._to
@@ -92,8 +127,7 @@ class FhirSink:
         )  # fmt: skip
 
     def _headers(self, outgoing: Outgoing) -> urllib3.HTTPHeaderDict:
-        headers = urllib3.HTTPHeaderDict(self._pool.headers if self._pool is not None else {})
-        headers["Content-Type"] = FHIR_JSON
+        headers = urllib3.HTTPHeaderDict({"Content-Type": FHIR_JSON})
         # the same for each repetition of one message and for no other: a server that keeps it knows a repeat
         headers["X-Request-Id"] = f"{outgoing.node}.{outgoing.stream}.{outgoing.place}.{outgoing.part}"
         if outgoing.content_type == FHIR_JSON:
@@ -106,8 +140,6 @@ class FhirSink:
 
 def _aim(outgoing: Outgoing) -> tuple[str, str] | None:
     """Method and path below the base: as the record came, and by its type where it did not come over HTTP; None where that names nothing."""
-    if outgoing.content_type == ER7:
-        return "POST", ""  # a converter makes a transaction
     path = outgoing.path.strip("/")
     if not outgoing.method:
         kind, _, use = outgoing.message_type.partition("^")
@@ -126,15 +158,20 @@ def _token(held: bytes) -> str:
     return text
 
 
-def _outcome_of(response: urllib3.BaseHTTPResponse) -> Outcome:
-    status = response.status
+def _outcome_of(status: int, wait_s: float) -> Outcome:
     if 200 <= status < 300:
         return TAKEN
     if status >= 500 or status in BUSY or status in NOT_OURS:
-        return Outcome(End.LATER if status not in NOT_OURS else End.BROKEN, LATER, str(status), _wait_s(response))
+        return Outcome(End.LATER if status not in NOT_OURS else End.BROKEN, LATER, str(status), wait_s)
     if status >= 400:
         return Outcome(End.REFUSED, REFUSED, str(status))
     return Outcome(End.BROKEN, HTTP, str(status))
+
+
+def _not_told(status: int) -> Outcome:
+    """The server does not say whether it has a resource. Whatever it means by that, the message is not at fault."""
+    outcome = _outcome_of(status, 0.0)
+    return outcome if outcome.end in {End.LATER, End.BROKEN} else Outcome(End.BROKEN, HTTP, str(status))
 
 
 def _wait_s(response: urllib3.BaseHTTPResponse) -> float:

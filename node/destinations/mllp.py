@@ -52,6 +52,8 @@ class MllpSink:
 
     def deliver(self, outgoing: Outgoing) -> Outcome:
         """Send one message and hear what becomes of it."""
+        if outgoing.unconverted:
+            return Outcome(End.REFUSED, NOT_CONVERTED, outgoing.unconverted)
         try:
             found = facts(outgoing.body)
         except NotEr7:

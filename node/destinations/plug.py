@@ -1,8 +1,9 @@
 """What a kind of destination is to the thread that drives it: one message in, one outcome out. One file, one kind."""
 
-from collections.abc import Callable
 from enum import Enum
 from typing import Literal, NamedTuple, Protocol
+
+from hl7.convert.result import Origin
 
 ER7 = "application/hl7-v2+er7"
 FHIR_JSON = "application/fhir+json"
@@ -14,7 +15,8 @@ Numbered = Literal["new", "own", "other"]
 class Outgoing(NamedTuple):
     """One message on its way: where it stands, and its bytes as they came. `is_last` of those in its record that are for this destination.
 
-    `number`: where the peer counts, and `numbered` says whose it may be.
+    `number`: where the peer counts, and `numbered` says whose it may be. `feed`, `origin`: where the record comes from. `unconverted`: why it is not
+    in the form that the destination takes.
     """
 
     node: str
@@ -33,6 +35,9 @@ class Outgoing(NamedTuple):
     is_last: bool = True
     number: int = 0
     numbered: Numbered = "new"
+    feed: str = ""
+    origin: Origin | None = None
+    unconverted: str = ""
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -65,8 +70,6 @@ class Outcome(NamedTuple):
 
 
 TAKEN = Outcome(End.TAKEN)
-Convert = Callable[[bytes, Outgoing], bytes]
-"""Turns an HL7 v2 message into a FHIR Bundle. Raises ValueError where it cannot: the message is parked."""
 
 
 class Sink(Protocol):

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import NamedTuple
 
+from hl7.convert.result import Origin
+from node.clock import iso
 from node.destinations.errors import DAMAGED, TRIMMED
 from node.destinations.plug import Outgoing
 from node.destinations.selection import Part, Request, Selection, request_of
@@ -37,6 +39,14 @@ class _Divided(NamedTuple):
     header: Header
     parts: list[Part]
     request: Request
+    origin: Origin
+
+
+def _origin(stream: str, position: tuple[int, int], header: Header, record: Record) -> Origin:
+    """Where a record comes from, as a converter wants it: the facility that took it, its position, its leaf."""
+    return Origin(
+        facility=header.facility, stream=stream, epoch=position[0], seq=position[1], leaf=record.leaf.hex(), received_at=iso(header.received_us)
+    )  # fmt: skip
 
 
 class Reading:
@@ -80,15 +90,18 @@ class Reading:
                 return None  # by law: it is nobody's any more
             if record is None or record.state is not BodyState.PRESENT or damage(record) is not None:
                 return (None, self._why(record, place)) if self._selection.might_want(header) else None
-            self._divided = _Divided(place, header, self._selection.parts(header, record), request_of(record))
-        _, header, parts, request = self._divided
+            origin = _origin(self.stream, run.position(place), header, record)
+            self._divided = _Divided(
+                place, header, self._selection.parts(header, record, origin), request_of(record), origin
+            )
+        _, header, parts, request, origin = self._divided
         chosen = next((each for each in parts if each.part >= part), None)
         if chosen is None:
             return None
         epoch, seq = run.position(place)
         return Outgoing(
-            self._node, self.stream, place, chosen.part, epoch, seq, header.content_type, chosen.message_type, chosen.control_id, chosen.body,
-            *request, chosen is parts[-1],
+            self._node, self.stream, place, chosen.part, epoch, seq, chosen.content_type, chosen.message_type, chosen.control_id, chosen.body,
+            *request, chosen is parts[-1], feed=header.feed, origin=replace(origin, part=chosen.part), unconverted=chosen.unconverted,
         ), ""  # fmt: skip
 
     def _why(self, record: Record | None, place: int) -> str:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from node.destinations.plug import End, Outcome, Outgoing
 from node.destinations.reading import Reading
-from node.destinations.selection import Selection
 from node.destinations.steps import behind, counted
+from node.destinations.wanted import selection_of
 from sync.outbox_destinations import Cursor, Parked
 from sync.outbox_destinations_view import DestinationView, Run
 
@@ -22,7 +22,9 @@ class Replays:
 
     def __init__(self, carrier: "Carrier", view: DestinationView, node: str, trouble: "Trouble") -> None:
         self._carrier, self._view, self._node, self.trouble = carrier, view, node, trouble
-        self._name, self._types = carrier.destination.name, carrier.destination.types
+        self._name = carrier.destination.name
+        self._wanted = selection_of(carrier.destination, carrier.tally)
+        self._any = selection_of(carrier.destination, carrier.tally, of_any_type=True)
 
     def turn(self, now: float) -> float:
         """One message, if one is wanted and the time has come. Seconds until the next turn."""
@@ -52,12 +54,12 @@ class Replays:
     def _find(self, lane: "Lane", run: Run, row: Parked) -> tuple[Outgoing | None, int, str]:
         """The row's next message; where there is none, the place from which the rest of the row goes on, and why a record before it is lost."""
         if row.part is None:
-            reading = Reading(self._view, self._node, lane.reading.stream, Selection(self._types))
+            reading = Reading(self._view, self._node, lane.reading.stream, self._wanted)
             found = reading.next(run, Cursor(name=row.name, run=row.run, place=row.place, part=row.done))
             if found.cursor.place > row.last:
                 return None, row.last + 1, ""
             return found.outgoing, found.cursor.place + (1 if found.lost else 0), found.lost
-        reading = Reading(self._view, self._node, lane.reading.stream, Selection(()))
+        reading = Reading(self._view, self._node, lane.reading.stream, self._any)
         headers = self._view.headers(row.run, row.place, 1)
         one = reading.at(run, row.place, row.part, headers[0][1]) if headers else None
         is_it = one is not None and one[0] is not None and one[0].part == row.part

@@ -4,22 +4,26 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hl7.batch import divide, is_single, refused_in
+from hl7.convert.result import CannotConvert, Origin
 from hl7.errors import NotEr7, PartOfBatchRefused
 from hl7.globs import compile_globs
 from hl7.message import facts
-from node.destinations.plug import ER7
+from node.destinations.conversion import ToV2
+from node.destinations.plug import ER7, FHIR_JSON
 from sync.errors import NotARecord
 from sync.header import CONDITIONS, CONTROL_ID, METHOD, PATH, REFUSAL, Header, decode, decode_particulars
 from sync.record import Kind, Record, Verdict
 
 
 class Part(NamedTuple):
-    """One message of a record: its number in the record from 0, its own bytes, id and type."""
+    """One message of a record: its number in the record from 0, its own bytes, id and type. `unconverted`: why it stays as it came."""
 
     part: int
     body: bytes
     control_id: str
     message_type: str
+    content_type: str = ER7
+    unconverted: str = ""
 
 
 class Request(NamedTuple):
@@ -31,10 +35,10 @@ class Request(NamedTuple):
 
 
 class Selection:
-    """The configured types of one destination; none of them means all."""
+    """The configured types of one destination; none of them means all. `back`: makes HL7 v2 of FHIR, where the destination is to get that."""
 
-    def __init__(self, types: Sequence[str]) -> None:
-        self._globs = compile_globs(tuple(types), "^")
+    def __init__(self, types: Sequence[str], back: ToV2 | None = None) -> None:
+        self._globs, self._back = compile_globs(tuple(types), "^"), back
 
     def header(self, header: bytes) -> Header | None:
         """The header of a record whose body may hold something for this destination; None where it surely does not. Raises NotARecord."""
@@ -56,8 +60,8 @@ class Selection:
         """Whether a record that cannot be read any more may have been for this destination; of a batch its first message's type decides."""
         return self.wants(header.message_type) or (header.content_type == ER7 and not header.message_type)
 
-    def parts(self, header: Header, record: Record) -> list[Part]:
-        """The messages of a record that are for this destination, in their order."""
+    def parts(self, header: Header, record: Record, origin: Origin) -> list[Part]:
+        """The messages of a record that are for this destination, in their order. Its type is that of the record, also where it is converted."""
         members = _particulars(record.particulars)
         said = members.get(CONTROL_ID)
         control_id = said if isinstance(said, str) else ""
@@ -65,7 +69,11 @@ class Selection:
         if batch is None:
             # a header keeps only types that are written as the standard has it: those of HL7 are read from the message
             message_type = _part(0, record.body).message_type if header.content_type == ER7 else header.message_type
-            return [Part(0, record.body, control_id, message_type)] if self.wants(message_type) else []
+            if not self.wants(message_type):
+                return []
+            if header.content_type == FHIR_JSON and self._back is not None:
+                return self._made(record.body, origin, self._back)
+            return [Part(0, record.body, control_id, message_type, header.content_type)]
         refused = _refused(members.get(REFUSAL))
         each = (
             _part(number, record.body[start:end])
@@ -73,6 +81,14 @@ class Selection:
             if number + 1 not in refused
         )
         return [part for part in each if self.wants(part.message_type)]
+
+    @staticmethod
+    def _made(body: bytes, origin: Origin, back: ToV2) -> list[Part]:
+        """The messages that a FHIR record becomes; the record itself, with the reason, where it becomes none."""
+        try:
+            return [_part(number, raw) for number, raw in enumerate(back(body, origin))]
+        except CannotConvert as error:
+            return [Part(0, body, "", "", FHIR_JSON, error.code)]
 
 
 def request_of(record: Record) -> Request:

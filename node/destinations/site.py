@@ -11,13 +11,17 @@ from node.alarms import Alarms
 from node.clock import Clock, hl7_time
 from node.config import Config
 from node.config_destinations import AnyDestination
+from node.config_feeds import Mllp
+from node.config_folder import Folder
 from node.destinations.carrier import Carrier
+from node.destinations.conversion import Charsets, Tally, ToFhir
 from node.destinations.desk import Desk
+from node.destinations.errors import NoSuchDestination
 from node.destinations.fhir import FhirSink
 from node.destinations.folder import FolderSink
 from node.destinations.mllp import MllpSink
 from node.destinations.mllp_numbers import NumberedSink
-from node.destinations.plug import Convert, Sink
+from node.destinations.plug import Sink
 from node.writer import Writer
 from sync.errors import CursorLost
 from sync.outbox import Outbox
@@ -30,7 +34,7 @@ log = structlog.get_logger()
 
 def open_cursors(outbox: Outbox, config: Config) -> None:
     """Give each new destination its beginning, before anything can be stored or trimmed. In the writer's thread."""
-    for each in config.destinations:
+    for each in config.outlets:
         for stream in each.streams:
             logs = outbox.logs(stream)
             begin = logs[-1].end if each.begin == "end" else max(head.start + head.trimmed for head in logs)
@@ -42,11 +46,19 @@ def open_cursors(outbox: Outbox, config: Config) -> None:
 
 def holders(config: Config, now_us: int) -> dict[str, int]:
     """Whom bodies are kept for (see Destinations.held_at). A destination that is not configured any more holds nothing."""
-    return {each.name: now_us - each.parked_days * DAY_US for each in config.destinations}
+    return {each.name: now_us - each.parked_days * DAY_US for each in config.outlets}
 
 
-def sink_of(destination: AnyDestination, *, prefix: str, now_us: Callable[[], int], convert: Convert | None) -> Sink:
-    """The protocol of a destination."""
+def charsets_of(config: Config) -> Charsets:
+    """The character sets of each feed's text, as it was set for its checks."""
+    checks = ((feed.name, feed.check) for feed in config.feeds if isinstance(feed, Mllp | Folder))
+    return {name: (check.charset, check.charset_default) for name, check in checks}
+
+
+def sink_of(
+    destination: AnyDestination, *, prefix: str, now_us: Callable[[], int], charsets: Charsets, tally: Tally
+) -> Sink:
+    """The protocol of a destination. `charsets`: of the feeds; `tally` counts what is converted."""
     match destination.kind:
         case "mllp" if destination.sequence_numbers:
             return NumberedSink(destination, prefix=f"{prefix}-{destination.name[:8]}-", now=lambda: hl7_time(now_us()))
@@ -55,26 +67,27 @@ def sink_of(destination: AnyDestination, *, prefix: str, now_us: Callable[[], in
         case "folder":
             return FolderSink(destination)
         case "fhir":
-            return FhirSink(destination, convert=convert)
+            return FhirSink(destination, convert=ToFhir(destination, charsets, tally))
 
 
 class Site:
-    """The destinations of one node. `prefix` makes ids of this start; `convert`: HL7 v2 to FHIR, where there is a converter."""
+    """The destinations of one node. `prefix` makes ids of this start."""
 
     def __init__(
-        self, config: Config, *, store: Path, writer: Writer, clock: Clock, alarms: Alarms, dice: Callable[[], float], prefix: str,
-        convert: Convert | None = None,
+        self, config: Config, *, store: Path, writer: Writer, clock: Clock, alarms: Alarms, dice: Callable[[], float], prefix: str
     ) -> None:  # fmt: skip
-        node, self._monotonic = config.node.name, clock.monotonic
-        self._carriers = {
-            each.name: Carrier(
-                each, sink_of(each, prefix=prefix, now_us=clock.now_us, convert=convert), node=node, store=store, writer=writer, clock=clock,
-                alarms=alarms, dice=dice,
+        node, self._monotonic, charsets = config.node.name, clock.monotonic, charsets_of(config)
+
+        def carrier(each: AnyDestination) -> Carrier:
+            tally = Tally()
+            sink = sink_of(each, prefix=prefix, now_us=clock.now_us, charsets=charsets, tally=tally)
+            return Carrier(
+                each, sink, node=node, store=store, writer=writer, clock=clock, alarms=alarms, dice=dice, tally=tally
             )
-            for each in config.destinations
-        }  # fmt: skip
+
+        self._carriers = {each.name: carrier(each) for each in config.outlets}
         self._desk = Desk(
-            config.destinations, node=node, store=store, order=lambda work: writer.order(work).result(), now_us=clock.now_us
+            config.outlets, node=node, store=store, order=lambda work: writer.order(work).result(), now_us=clock.now_us
         )  # fmt: skip
 
     def start(self) -> None:
@@ -108,6 +121,10 @@ class Site:
 
     async def order(self, verb: str, *words: str) -> Any:
         """Carry out an order of `wasl destination`. Raises NoSuchDestination, and what the outbox raises."""
+        if verb == "unmapped":
+            if len(words) != 1 or words[0] not in self._carriers:
+                raise NoSuchDestination(" ".join(words))
+            return self._carriers[words[0]].tally.document()
         found = await asyncio.to_thread(carry_out, self._desk, verb, words)
         self.retry()
         return found
@@ -119,4 +136,6 @@ def carry_out(desk: Desk, verb: str, words: tuple[str, ...]) -> Any:
         "list": desk.everywhere, "parked": desk.parked, "skip": desk.skip, "go": desk.go_to,
         "replay": lambda name, *rows: desk.replay(name, rows), "dismiss": lambda name, *rows: desk.dismiss(name, rows),
     }  # fmt: skip
+    if verb == "unmapped":
+        return Tally().document()  # counted since the start of a core, which does not run
     return verbs[verb](*words)

@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -32,8 +32,9 @@ class Validator:
         name: str = "fhir.validator",
         code: str = "FHR-12",
         octets_max: int = BODY_BYTES_MAX,
+        answer_s_max: float = VALIDATE_S_MAX,
     ) -> None:
-        self._command = command
+        self._command, self._answer_s_max = command, answer_s_max
         self._name, self._code, self._octets_max = name, code, octets_max
         self._worker: _Worker | None = None
         self._turn = asyncio.Lock()
@@ -42,11 +43,16 @@ class Validator:
 
     async def validate(self, body: bytes) -> list[Issue] | None:
         """What the models say of a JSON body; None where there is no answer in time, and nothing is known."""
+        rows = await self.ask(body)
+        return None if rows is None else [Issue(*(str(each) for each in row[:4])) for row in rows]
+
+    async def ask(self, body: bytes) -> list[Any] | None:
+        """The worker's rows about a body; None as above."""
         if len(body) > self._octets_max or self._waiting >= WAITING_MAX:
             return None
         self._waiting += 1
         try:
-            async with asyncio.timeout(VALIDATE_S_MAX + START_S_MAX), self._turn:
+            async with asyncio.timeout(self._answer_s_max + START_S_MAX), self._turn:
                 return await self._ask(body)
         except TimeoutError:
             return None
@@ -64,7 +70,7 @@ class Validator:
         if worker is not None:
             worker.end()
 
-    async def _ask(self, body: bytes) -> list[Issue] | None:
+    async def _ask(self, body: bytes) -> list[Any] | None:
         try:
             worker, limit = await self._started()
             async with asyncio.timeout(limit):
@@ -80,7 +86,7 @@ class Validator:
     async def _started(self) -> tuple["_Worker", float]:
         """The worker, and how long it may take: longer where it has to start. Raises OSError."""
         if self._worker is not None:
-            return self._worker, VALIDATE_S_MAX
+            return self._worker, self._answer_s_max
         self._worker = await _Worker.start(self._command)
         return self._worker, START_S_MAX
 
@@ -113,7 +119,7 @@ class _Worker:
                 raise
         return cls(process, *await asyncio.open_connection(sock=ours, limit=ANSWER_BYTES_MAX))
 
-    async def exchange(self, body: bytes) -> list[Issue]:
+    async def exchange(self, body: bytes) -> list[Any]:
         """Send a body, read its answer. Raises OSError, EOFError (IncompleteReadError), ValueError where the worker is not well."""
         self._writer.write(LENGTH.pack(len(body)) + body)
         await self._writer.drain()
@@ -121,7 +127,9 @@ class _Worker:
         if length > ANSWER_BYTES_MAX:
             raise ValueError("an answer that is too long")
         rows = json.loads(await self._reader.readexactly(length))
-        return [Issue(*(str(each) for each in row[:4])) for row in rows]
+        if not isinstance(rows, list):
+            raise ValueError("an answer that is no list")  # noqa: TRY004  # as any other answer that is none
+        return rows
 
     def end(self) -> None:
         """Kill it."""

@@ -18,6 +18,7 @@ from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames
 from node.feeds.plug import Plug
 from node.intake import Door, Intake, make_door
+from node.profile_sample import Samples
 from node.quality import Inspection
 from node.signature_check import Checker
 from node.writer import Writer
@@ -53,6 +54,7 @@ class Surroundings:
     boot: str
     frames: OpenFrames
     quality: Inspection
+    samples: Samples
     checker: Checker | None
     workshop: Workshop
     die: Callable[[int], object]
@@ -85,5 +87,5 @@ def _mllp(feed: Mllp, door: Door, intake: Intake, around: Surroundings) -> MllpF
         numbers = Numbers(feed.name, around.writer, is_required=feed.sequence_numbers == "required")
     return MllpFeed(
         feed, door, intake, clock=around.clock, alarms=around.alarms, prefix=f"{around.boot[:8]}-{feed.name[:8]}-", frames=around.frames,
-        numbers=numbers, quality=around.quality.of_feed(), checker=around.checker,
+        numbers=numbers, quality=around.quality.of_feed(feed.local_escapes), checker=around.checker, sample=around.samples.of_feed(feed),
     )  # fmt: skip

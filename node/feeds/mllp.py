@@ -21,6 +21,7 @@ from node.feeds.mllp_rules import rules_of
 from node.feeds.open_frames import OpenFrames
 from node.intake import Door, Intake
 from node.listeners import is_within, open_listener, tls_context
+from node.profile_sample import Sample
 from node.quality import Quality
 from node.signature_check import Checker
 
@@ -49,6 +50,7 @@ class MllpFeed:
         quality: Quality,
         numbers: Numbers | None = None,
         checker: Checker | None = None,
+        sample: Sample | None = None,
     ) -> None:
         self.feed = feed
         self.frames = frames
@@ -60,6 +62,7 @@ class MllpFeed:
         self.always_enhanced = feed.acknowledgement == "enhanced"
         self.numbers = numbers
         self.quality = quality
+        self.sample = sample
         self.checker = checker
         self.held = 0  # bytes of messages that wait for room since their senders may not be told that there is none
         self.signed: Counter[str] = Counter()
@@ -112,7 +115,8 @@ class MllpFeed:
     def facts(self) -> dict[str, Any]:
         """What only its kind has to tell: its trial ports, and what was found of signatures, where they are looked at."""
         signed = {} if self.feed.signatures == "carried" else {"signatures": dict(self.signed)}
-        return {"trial_addresses": self.trial_addresses(), "quality": self.quality.document(), **signed}
+        sampled = {} if self.sample is None else {"profile": self.sample.document()}
+        return {"trial_addresses": self.trial_addresses(), "quality": self.quality.document(), **signed, **sampled}
 
     @staticmethod
     def _names(listeners: list[socket.socket]) -> list[str]:

@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._is_welcome = is_welcome  # it was looked at before its handshake
         self._is_trial = is_trial
-        self._is_usual = not (is_trial or feed.numbers or feed.rules.routes or feed.always_enhanced)
+        self._is_usual = not (is_trial or feed.numbers or feed.rules.routes or feed.always_enhanced or feed.sample)
         self._decoder = Decoder(feed.feed.frame_bytes_max)
         self._pending: deque[Pending | PendingBroken] = deque()
         self._octets = 0

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from hl7.ack import acknowledge
 from hl7.batch import Batch
+from hl7.check import Outcome as Judged
 from hl7.check import Verdict
 from hl7.errors import NotEr7
 from hl7.message import facts
@@ -11,8 +12,10 @@ from hl7.mllp import Broken, encode
 from node.errors import QueueFull
 from node.feeds.mllp_replies import reply_no_room, reply_no_room_to_all, reply_to, reply_to_all, reply_to_broken
 from node.intake import Counted
+from node.profile_sample import Sample
 from node.writer import Outcome
 from sync.errors import NoRoom
+from sync.outbox import Stored
 
 if TYPE_CHECKING:
     from node.feeds.mllp_connection import Connection
@@ -51,7 +54,14 @@ class Pending:
             self.reply = reply
         else:
             self.reply = self._good()
+            if (sample := self.connection.feed.sample) is not None and isinstance(outcome, Stored):
+                self.offer_to(sample, outcome)
         self.connection.settle(self)
+
+    def offer_to(self, sample: Sample, stored: Stored) -> None:
+        """A message is kept: it may be one of those that are looked at closely."""
+        if self.verdict.facts is not None and not stored.repeated and self.verdict.outcome is not Judged.REJECTED:
+            sample.offer(self.verdict.facts, self.raw)
 
     def _good(self) -> bytes:
         return reply_to(self.raw, self.verdict, self.connection.feed)
@@ -86,6 +96,9 @@ class PendingBatch(Pending):
         super().__init__(connection, raw, verdict)
         self._batch = batch
         self._verdicts = verdicts
+
+    def offer_to(self, sample: Sample, stored: Stored) -> None:
+        """A batch is not looked at: hl7apy knows messages."""
 
     def _good(self) -> bytes:
         if not self._verdicts:  # refused as a whole, or empty

@@ -98,6 +98,7 @@ def quality(what: str, voice: Speech) -> str:
         "future": say("lies in the future"),
         "not-a-date": say("is not a date"),
         "unknown-code": say("is a code that the table does not have"),
+        "local-escape": say("holds a sign of the sender's own that nobody has explained"),
     }
     return words.get(what, what)
 

@@ -1,0 +1,19 @@
+"""What of its streams is for whatever the outbox is carried to: a destination's messages, or the application replies of a feed."""
+
+from node.config_destinations import AnyDestination
+from node.config_replies import RepliesOut
+from node.destinations.conversion import Tally, ToV2
+from node.destinations.replies import Replies
+from node.destinations.selection import Selection
+
+
+def selection_of(
+    destination: AnyDestination | RepliesOut, tally: Tally | None = None, *, of_any_type: bool = False
+) -> Selection:
+    """Its selection. `of_any_type`: whatever was for it once, when its types may have been others. `tally` counts what becomes of FHIR."""
+    if isinstance(destination, RepliesOut):
+        return Replies(destination)
+    back = None
+    if destination.kind == "mllp" and destination.convert == "v2":
+        back = ToV2(destination, tally or Tally())
+    return Selection(() if of_any_type else destination.types, back)

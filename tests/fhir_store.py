@@ -1,0 +1,115 @@
+"""A FHIR server in memory: reads, and transactions that are carried out whole or not at all. References must lead somewhere, as at servers that people run."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from hl7.convert.json_text import loads
+
+
+class Refused(Exception):
+    """The transaction is not carried out."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(str(status))
+        self.status = status
+
+
+class FhirStore:
+    """`resources` by "Type/id", with numbers as they were sent; `requests`: method and path of each; `answers`: statuses to give before it looks at all; `refusal`:
+    of every transaction.
+    """
+
+    def __init__(self) -> None:
+        self.resources: dict[str, dict[str, Any]] = {}
+        self.versions: dict[str, int] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.answers: list[int] = []
+        self.refusal = 0
+        self.url = ""
+        self._lock = threading.Lock()
+
+    def handle(self, method: str, path: str, body: bytes) -> int:
+        with self._lock:
+            self.requests.append((method, path))
+            if self.answers:
+                return self.answers.pop(0)
+            if method == "GET":
+                return 200 if path in self.resources else 404
+            self.bodies.append(loads(body))
+            if self.refusal:
+                return self.refusal
+            if path == "$process-message":
+                return 200
+            try:
+                return self.transaction(self.bodies[-1])
+            except Refused as refused:
+                return refused.status
+
+    def transaction(self, bundle: dict[str, Any]) -> int:
+        if bundle["type"] != "transaction":
+            raise Refused(400)
+        made = dict(self.resources)
+        for entry in bundle["entry"]:
+            request, resource = entry["request"], entry["resource"]
+            if request["url"] != f"{resource['resourceType']}/{resource['id']}" or request["method"] != "PUT":
+                raise Refused(400)
+            if request.get("ifNoneMatch") == "*" and request["url"] in self.resources:
+                raise Refused(412)
+            made[request["url"]] = resource
+        for entry in bundle["entry"]:
+            for reference in references(entry["resource"]):
+                if reference not in made:
+                    raise Refused(409)
+        for entry in bundle["entry"]:
+            name = entry["request"]["url"]
+            self.versions[name] = self.versions.get(name, 0) + (made[name] != self.resources.get(name))
+        self.resources = made
+        return 200
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [each for each in self.resources.values() if each["resourceType"] == kind]
+
+    @contextmanager
+    def serving(self) -> Iterator[Self]:
+        """On loopback."""
+        store = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                self.send_response(store.handle(self.command, self.path.removeprefix("/fhir").lstrip("/"), body))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_GET = do_POST = _any  # noqa: N815  # http.server's names
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{server.server_port}/fhir"
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def references(value: Any) -> Iterator[str]:
+    """Every literal reference in a resource."""
+    if isinstance(value, dict):
+        if isinstance(value.get("reference"), str):
+            yield value["reference"]
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
