@@ -167,7 +167,7 @@ class Core:
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
         intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
         self._feeds = [make_plug(feed, intake, self._surroundings()) for feed in self._config.feeds]
-        control = ControlServer(self._store.parent, self._orders(site))
+        control = ControlServer(self._store.parent, self._control_orders(site))
         await control.start()
         for feed in self._feeds:
             await feed.start()
@@ -268,7 +268,7 @@ class Core:
 
     # -- orders of the control socket -------------------------------------------------------------------------------
 
-    def _orders(self, site: Site) -> dict[str, Order]:
+    def _control_orders(self, site: Site) -> dict[str, Order]:
         return {
             "status": self._status,
             "probe": self._probe,
