@@ -34,10 +34,11 @@ from sync.checkpoint import NOTE_BYTES_MAX, SIZE
 from sync.context import CONTEXT_BYTES_MAX
 from sync.dictionary import EMPTY, Recall, Shelf
 from sync.errors import BadBatch, BadCertificate, BadUpload, NotAName, UnknownDictionary
+from sync.held import rewind_members
 from sync.log import SIZE_MAX
 from sync.names import EPOCH_MAX, check_name
 from sync.receipt import SHORT_QUERY, shorten
-from sync.receiver import Receipt, Refuse, rewind_members
+from sync.receiver import Receipt, Refuse
 from sync.session import SESSION_BYTES_MAX, SessionAnswer, TheirStream, read_request
 from sync.upload import PART_BYTES_MAX, Fetch
 
@@ -140,7 +141,9 @@ class SyncApi:
             fence=opened.fence, ledger=self._centre.ledger.id, cosign_certificate=self._centre.cosign_pem, held=opened.held,
             context=CONTEXT_BYTES_MAX,
             streams=tuple(
-                TheirStream(stream=held.origin.stream, epoch=held.origin.epoch, tag=held.origin.tag, size=held.frontier.size, root=held.frontier.root)
+                TheirStream(
+                    stream=held.origin.stream, epoch=held.origin.epoch, tag=held.origin.tag, size=held.frontier.size, root=held.frontier.root, key=held.key
+                )
                 for held in opened.logs
             ),
         )  # fmt: skip
@@ -169,7 +172,7 @@ class SyncApi:
         if isinstance(answer, Refuse):
             raise _refused(answer)
         log.info("epoch opened", node=node, stream=stream, epoch=answer.held.origin.epoch)
-        return JSONResponse(rewind_members(answer.held), 200, NO_STORE)
+        return JSONResponse({**rewind_members(answer.held), "receipt": answer.receipt.decode()}, 200, NO_STORE)
 
     async def root(self, request: Request) -> Response:
         """Tell tag and size of a log of the caller's, and its root at the size that is asked (empty where it is shorter)."""

@@ -7,8 +7,9 @@ from typing import Protocol
 from gateway.ledger_keys import Brought
 from sync.agreement import Told
 from sync.batch import Batch
+from sync.held import HeldLog
 from sync.names import Origin
-from sync.receiver import HeldLog, Receipt, Refuse, Taken
+from sync.receiver import Receipt, Refuse, Taken
 from sync.session import SessionRequest
 
 

@@ -5,10 +5,11 @@ from gateway.ledger import EpochCall, PutCall
 from gateway.ledger_keys import LOG, Brought
 from gateway.ledger_rows import Rows
 from sync.errors import BadOpening
+from sync.held import HeldLog
 from sync.log import Frontier
 from sync.names import Origin
 from sync.opening import read_opening
-from sync.receiver import Admit, Admitted, HeldLog, OpenLog
+from sync.receiver import Admit, Admitted, OpenLog
 from sync.session import LANES
 
 # no boot and no fence: the node's first session still has none either, and so it continues this and is not taken for a copy

@@ -1,6 +1,7 @@
 """The nodes' log keys in the ledger, inside the writer's transaction: certificates, which is in force for each log, and the changes."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import apsw
@@ -8,6 +9,7 @@ import apsw
 from sync.certificates import der, read, verifier_of
 from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
 from sync.log_keys import Change, LogKeys
+from sync.release import read_release
 
 LOG, COSIGN = "log", "cosign"  # roles of kept certificates
 VERIFIERS_MAX = 4096  # parsed log keys held in memory: every node of a country's region, 1 MB
@@ -84,7 +86,36 @@ class KeyRows:
         )
         return frozenset(self._verifier(node, row).public for (row,) in rows)
 
-    def kept(self, node: str) -> tuple[Verifier, ...]:
+    def for_statement(self, node: str, stream: str, log: int, carried: Sequence[Brought]) -> LogKeys:
+        """The keys by which a statement of a stream is judged, of which this log is the newest."""
+        keys = self.of_log(node, log, carried=carried)
+        in_force = set() if keys.in_force is None else {keys.in_force.public}
+        return replace(keys, kept=self._kept(node), retired=self._followed(node, stream) - in_force)
+
+    def _followed(self, node: str, stream: str) -> frozenset[bytes]:
+        """The public keys that another has followed in a stream: a record says so, which both sign, or a person's release of what came after.
+
+        No statement by itself says so: its text names no key, and lines can be left out or added on the way by whoever has an earlier key.
+        """
+        rows = self._all(
+            "SELECT before FROM key_change JOIN log ON log.id = key_change.log WHERE node = ? AND stream = ?",
+            (node, stream),
+        )
+        by_record = {self._verifier(node, row).public for (row,) in rows}
+        logs = self._all(
+            "SELECT certificate FROM log WHERE node = ? AND stream = ? AND epoch <= ? AND certificate <> 0 ORDER BY epoch",
+            (node, stream, self._released(node, stream)),
+        )
+        *before, last = [self._verifier(node, row).public for (row,) in logs] or [b""]
+        return frozenset(by_record | {*before} - {last})
+
+    def _released(self, node: str, stream: str) -> int:
+        """The newest epoch of a stream that a person has released; 0: none. The newest release names the newest log of every stream."""
+        rows = self._all("SELECT statement FROM release WHERE node = ? ORDER BY signed_at DESC LIMIT 1", (node,))
+        logs = read_release(rows[0][0]).logs if rows else ()
+        return max((found.epoch for found in logs if found.stream == stream), default=0)
+
+    def _kept(self, node: str) -> tuple[Verifier, ...]:
         """The newest of all log keys that were ever certified for the node."""
         rows = self._all(
             "SELECT id FROM certificate WHERE owner = ? AND role = ? ORDER BY id DESC LIMIT ?", (node, LOG, KEPT_MAX)

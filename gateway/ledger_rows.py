@@ -10,9 +10,10 @@ from gateway.ledger import ReleaseCall
 from gateway.ledger_keys import KeyRows
 from sync.agreement import Told
 from sync.announced import Announced
+from sync.held import HeldLog
 from sync.log import Frontier, root_at
 from sync.names import Origin
-from sync.receiver import Admit, Admitted, Append, Fill, HeldLog, OpenLog, Refuse
+from sync.receiver import Admit, Admitted, Append, Fill, OpenLog, Refuse
 from sync.record import BodyState
 from sync.session import STREAMS_MAX
 from sync.store import LogTable
@@ -20,6 +21,9 @@ from sync.store import LogTable
 EPOCHS_MAX = (
     1024  # of one stream: each came of a restored or copied node; more is a node that restores itself in a loop
 )
+
+# a log's head, as `_held_log` reads it
+_HEAD = "node, stream, epoch, tag, size, peaks, note, coalesce((SELECT key_id FROM certificate WHERE id = log.certificate), x'')"
 
 Row = tuple[Any, ...]
 
@@ -73,7 +77,7 @@ class Rows:
     def heads(self, node: str) -> tuple[HeldLog, ...]:
         """The newest epoch of each of the node's streams."""
         rows = self._all(
-            "SELECT node, stream, epoch, tag, size, peaks, note FROM log WHERE node = ?"
+            f"SELECT {_HEAD} FROM log WHERE node = ?"  # noqa: S608  # a constant
             " AND epoch = (SELECT max(epoch) FROM log AS l WHERE l.node = log.node AND l.stream = log.stream) ORDER BY stream",
             (node,),
         )
@@ -82,7 +86,7 @@ class Rows:
     def head(self, node: str, stream: str) -> tuple[int, HeldLog] | None:
         """Row and head of the newest epoch of one stream."""
         rows = self._all(
-            "SELECT id, node, stream, epoch, tag, size, peaks, note FROM log WHERE node = ? AND stream = ? ORDER BY epoch DESC LIMIT 1",
+            f"SELECT id, {_HEAD} FROM log WHERE node = ? AND stream = ? ORDER BY epoch DESC LIMIT 1",  # noqa: S608  # a constant
             (node, stream),
         )
         return (rows[0][0], _held_log(rows[0][1:])) if rows else None
@@ -102,7 +106,7 @@ class Rows:
     def log_of(self, origin: Origin) -> tuple[int, HeldLog] | None:
         """Row and head of one log, of whatever epoch."""
         rows = self._all(
-            "SELECT id, node, stream, epoch, tag, size, peaks, note FROM log WHERE node = ? AND stream = ? AND epoch = ? AND tag = ?",
+            f"SELECT id, {_HEAD} FROM log WHERE node = ? AND stream = ? AND epoch = ? AND tag = ?",  # noqa: S608  # a constant
             (origin.node, origin.stream, origin.epoch, origin.tag),
         )
         return (rows[0][0], _held_log(rows[0][1:])) if rows else None
@@ -110,7 +114,7 @@ class Rows:
     def epochs(self, node: str, stream: str) -> list[tuple[HeldLog, LogTable]]:
         """All logs of a stream, oldest first, with their leaves."""
         rows = self._all(
-            "SELECT id, node, stream, epoch, tag, size, peaks, note FROM log WHERE node = ? AND stream = ? ORDER BY epoch",
+            f"SELECT id, {_HEAD} FROM log WHERE node = ? AND stream = ? ORDER BY epoch",  # noqa: S608  # a constant
             (node, stream),
         )
         return [(_held_log(row[1:]), self.table(row[0])) for row in rows]
@@ -271,5 +275,5 @@ class Rows:
 
 
 def _held_log(row: Row) -> HeldLog:
-    node, stream, epoch, tag, size, peaks, note = row
-    return HeldLog(origin=Origin(node, stream, epoch, tag), frontier=Frontier(size, peaks), note=note)
+    node, stream, epoch, tag, size, peaks, note, key = row
+    return HeldLog(origin=Origin(node, stream, epoch, tag), frontier=Frontier(size, peaks), note=note, key=key)

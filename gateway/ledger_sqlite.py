@@ -6,7 +6,7 @@ returns leaves nothing of the group, a crash after it leaves all of it, and the 
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Protocol
@@ -320,7 +320,7 @@ class SqliteLedger:
             waiting.answer = _never_admitted()
             return
         row, held = rows.head(call.node, call.stream) or (0, None)
-        keys = replace(rows.keys.of_log(call.node, row, carried=brought_by(call)), kept=rows.keys.kept(call.node))
+        keys = rows.keys.for_statement(call.node, call.stream, row, brought_by(call))
         effects = self._receiver.handle(
             EpochAsked(
                 node=call.node, stream=call.stream, fence=call.fence, known=known, held=held, stored=rows.opening(row) if row else b"",

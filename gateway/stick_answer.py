@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from gateway.ledger_rows import Rows
 from sync.answer import HELD_MAX, Answer
 from sync.batch import Batch
+from sync.held import HeldLog
 from sync.log import HASH_BYTES, root_at
 from sync.names import Origin
 from sync.opening import End, Opening
-from sync.receiver import HeldLog
 from sync.store import LogTable
 
 

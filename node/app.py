@@ -20,10 +20,10 @@ import uvloop
 import native
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
-from node.config import Config
+from node.config import Config, patient_feeds
 from node.control import ControlServer, Order
 from node.destinations.site import Site, holders, open_cursors
-from node.errors import DataFolderTaken, RepairUnfinished
+from node.errors import DataFolderTaken, NoSuchStream, RepairUnfinished
 from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
@@ -73,7 +73,8 @@ class Core:
         self._store = config.node.data_dir / STORE_NAME
         self._ballast = Ballast(config.node.data_dir)
         self._room = Room(
-            store=self._store, limits=config.outbox, ballast=self._ballast, alarms=self._alarms, monotonic=self._clock.monotonic
+            store=self._store, limits=config.outbox, ballast=self._ballast, alarms=self._alarms, monotonic=self._clock.monotonic,
+            patient=patient_feeds(config),
         )  # fmt: skip
         mark = config.node.high_water or config.node.data_dir / MARK_NAME
         self._highwater = HighWater(mark, self._clock.monotonic)
@@ -165,9 +166,9 @@ class Core:
             prefix=self._boot.hex()[:8],
         )  # fmt: skip
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
-        intake = Intake(clock=self._clock, writer=self._writer, alarms=self._alarms)
+        intake = self._make_intake()
         self._feeds = [make_plug(feed, intake, self._surroundings()) for feed in self._config.feeds]
-        control = ControlServer(self._store.parent, self._control_orders(site))
+        control = ControlServer(self._store.parent, self._orders(site))
         await control.start()
         for feed in self._feeds:
             await feed.start()
@@ -209,11 +210,14 @@ class Core:
             highwater=self._highwater,
         )  # fmt: skip
 
+    def _make_intake(self) -> Intake:
+        return Intake(clock=self._clock, writer=self._writer, alarms=self._alarms, is_filling=lambda: self._room.paused)
+
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
             boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker,
-            workshop=self._workshop, die=os._exit,
+            workshop=self._workshop, die=os._exit, patient=patient_feeds(self._config),
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:
@@ -268,16 +272,11 @@ class Core:
 
     # -- orders of the control socket -------------------------------------------------------------------------------
 
-    def _control_orders(self, site: Site) -> dict[str, Order]:
+    def _orders(self, site: Site) -> dict[str, Order]:
         return {
-            "status": self._status,
-            "probe": self._probe,
-            "metrics": self._metrics,
-            "retry": self._retry,
-            "carried": self._carried,
-            "destination": site.order,
-            "line": self._line,
-        }
+            "status": self._status, "probe": self._probe, "metrics": self._metrics, "retry": self._retry, "part": self._part,
+            "carried": self._carried, "destination": site.order, "line": self._line,
+        }  # fmt: skip
 
     async def _status(self) -> dict[str, Any]:
         link = None if self._uplink is None else self._uplink.document()
@@ -292,6 +291,7 @@ class Core:
         counts = asdict(feed.door.counts)
         return {
             **counts,
+            "paused": feed.door.can_wait and self._room.paused,
             "addresses": feed.addresses(),
             "connections": len(feed.connections),
             "noise_bytes": feed.noise_bytes,
@@ -321,6 +321,14 @@ class Core:
         if self._site is not None:
             self._site.retry()
         return "ok"
+
+    async def _part(self, stream: str) -> int:
+        """Let a stream go on under a further epoch; under which it is now. Raises NoSuchStream."""
+        found = await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.heads.get(stream)))
+        if self._uplink is None or found is None:
+            raise NoSuchStream(stream)
+        self._uplink.part(stream)
+        return found.origin.epoch
 
     async def _carried(self) -> int:
         """Take the receipts that `wasl export` left for us; how many."""

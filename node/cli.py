@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 import structlog
 
+from node.cli_epoch import epoch
 from node.cli_feed import feed, record
 from node.cli_line import line_command
 from node.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, load_config
@@ -332,7 +333,7 @@ def _add_tools() -> None:
 
 
 _add_tools()
-for _command in (destination_group, feed, record):
+for _command in (destination_group, epoch, feed, record):
     main.add_command(_command)
 
 

@@ -294,6 +294,15 @@ def _test_stream(feed: AnyFeed) -> str:
     return feed.test_stream if isinstance(feed, Mllp) else ""
 
 
+def patient_feeds(config: Config) -> frozenset[str]:
+    """The feeds that are paused while the disk fills: they can wait, and all that they bring goes to streams in lane bulk."""
+    lanes = {stream.name: stream.lane for stream in config.streams}
+    return frozenset(
+        feed.name for feed in config.feeds
+        if feed.can_wait and {lanes.get(name) for name in (*_streams_of(feed), _test_stream(feed)) if name} == {"bulk"}
+    )  # fmt: skip
+
+
 def _mixed_streams(config: Config, source: Source) -> Iterator[Problem]:
     production = {name for feed in config.feeds for name in _streams_of(feed)}
     marked = {stream.name: stream.test for stream in config.streams}

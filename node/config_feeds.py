@@ -88,6 +88,8 @@ class Feed(Table):
     tls: Tls | None = None
     # A record each, then one summary: a sender that repeats a refused message for ever shall not fill the log.
     rejected_per_hour_max: Annotated[int, whole(0, MIB)] = 1000
+    # Only of a feed in lane bulk: from trim_percent on it takes nothing until there is room. False for a source that drops what is not taken at once.
+    can_wait: bool = True
     # What becomes of signatures in CDA, HL7 v3, SOAP and FHIR: carried as they are; verified after the commit and counted; or required: what has
     # no valid one of a known signer over the whole is refused.
     signatures: Literal["carried", "verified", "required"] = "carried"

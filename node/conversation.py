@@ -14,7 +14,7 @@ from sync.key_ring import KeyRing
 from sync.keys import Verifier
 from sync.outbox_view import OutboxView, StreamView
 from sync.sender_events import AskRoot, EpochTaken, Event, PostEpoch, Refused, RootTold, SessionOpened
-from sync.session import OwnStream, SessionRequest, read_answer, read_taken, read_their, read_told
+from sync.session import OwnStream, SessionRequest, read_answer, read_receipt, read_taken, read_their, read_told
 
 log = structlog.get_logger()
 
@@ -67,9 +67,9 @@ class Conversation:
             found = self._lane.put(
                 len(opening), lambda: self._lane.client.epoch(stream=stream, fence=fence, statement=opening)
             )
-            return (
-                refused(stream, found) if isinstance(found, Problem) else EpochTaken(stream, read_taken(found, stream))
-            )
+            if isinstance(found, Problem):
+                return refused(stream, found)
+            return EpochTaken(stream, read_taken(found, stream), read_receipt(found))
         except SyncError as error:
             raise AnswerUnreadable(str(error)) from error
 

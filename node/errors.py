@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Final, Literal
 
+from sync.errors import NoRoom
+
 Fault = Literal["source", "site", "node", "centre", "link"]
 
 
@@ -21,6 +23,16 @@ class QueueFull(NodeError):
     code = "NOD-01"
     reply = "AR"
     hint = "Messages arrive faster than the disk can store them. The senders repeat by themselves; if it goes on, look at the disk."
+    retryable = True
+
+
+class FeedPaused(NoRoom):
+    """The disk is filling, and this feed can wait: it takes nothing until there is room. Also an alarm."""
+
+    code = "NOD-34"
+    fault = "site"
+    reply = "AR"
+    hint = "The disk is filling, so bulk feeds are paused: their sources keep what is not taken and send it again. Restore the link so that the queue drains."
     retryable = True
 
 
@@ -64,6 +76,14 @@ class DataFolderTaken(NodeError):
     code = "NOD-06"
     fault = "site"
     hint = "Another core of this node is running on the same data folder. Stop it first."
+
+
+class NoSuchStream(NodeError):
+    """An order names a stream that this node does not send."""
+
+    code = "NOD-35"
+    fault = "site"
+    hint = "No stream of this name is sent to a gateway here. `wasl status --json` names those that there are."
 
 
 class RepairUnfinished(NodeError):
@@ -207,6 +227,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     "NOD-33": (
         "site",
         "The change of the log key is receipted in every stream. Take the old key out of [[keys.previous]] and lock its file away.",
+    ),
+    "NOD-36": (
+        "site",
+        "A person ordered that this stream goes on under a further epoch. Nothing is lost; the centre holds it until a person releases it.",
     ),
     "NOD-30": ("site", "The disk is filling. Restore the link so that the queue drains, before messages are refused."),
     "LNK-11": (

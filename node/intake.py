@@ -8,7 +8,7 @@ import structlog
 
 from node.alarms import Alarms
 from node.clock import Clock
-from node.errors import QueueFull
+from node.errors import FeedPaused, QueueFull
 from node.writer import Outcome, Writer
 from sync.errors import NoRoom
 from sync.header import (
@@ -75,6 +75,7 @@ class Door:
     rejected_this_hour: int = 0
     uncounted: int = 0
     facility: str = ""
+    can_wait: bool = False  # it is closed while the disk fills
     others: dict[tuple[Kind, str], bytes] = field(default_factory=dict)
 
     def common(self, kind: Kind, content_type: str) -> bytes:
@@ -87,7 +88,9 @@ class Door:
         return self.others[key]
 
 
-def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejected_per_hour_max: int) -> Door:
+def make_door(
+    *, facility: str, feed: str, stream: str, content_type: str, rejected_per_hour_max: int, can_wait: bool = False
+) -> Door:  # fmt: skip
     """A feed's doorway."""
 
     def common(kind: Kind, content: str) -> bytes:
@@ -96,7 +99,7 @@ def make_door(*, facility: str, feed: str, stream: str, content_type: str, rejec
     return Door(
         feed=feed, stream=stream, rejected_per_hour_max=rejected_per_hour_max, message=common(Kind.MESSAGE, content_type),
         test=common(Kind.TEST, content_type), incomplete=common(Kind.INCOMPLETE, content_type), summary=common(Kind.MESSAGE, REFUSALS_TYPE),
-        facility=facility,
+        facility=facility, can_wait=can_wait,
     )  # fmt: skip
 
 
@@ -117,12 +120,18 @@ class Request(NamedTuple):
 
 
 class Intake:
-    """Turns messages into drafts and hands them to the writer. Used from the event loop only."""
+    """Turns messages into drafts and hands them to the writer. Used from the event loop only.
 
-    def __init__(self, *, clock: Clock, writer: Writer, alarms: Alarms) -> None:
+    `is_filling`: whether feeds that can wait have to.
+    """
+
+    def __init__(
+        self, *, clock: Clock, writer: Writer, alarms: Alarms, is_filling: Callable[[], bool] = lambda: False
+    ) -> None:  # fmt: skip
         self._clock = clock
         self._writer = writer
         self._alarms = alarms
+        self._is_filling = is_filling
 
     def store(
         self, door: Door, *, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None, answer: Answer,
@@ -229,7 +238,10 @@ class Intake:
                 self._note(door, outcome, now_us)
             answer(outcome)
 
-        if self._writer.submit(draft, done):
+        if door.can_wait and self._is_filling():
+            counts.last_seen_us = now_us
+            done(FeedPaused("the disk is filling"))
+        elif self._writer.submit(draft, done):
             counts.last_seen_us = now_us
         else:
             done(QueueFull("queue full"))
@@ -241,7 +253,7 @@ class Intake:
             return
         door.counts.refused += 1
         door.counts.last_error = (outcome.code, now_us)
-        if isinstance(outcome, NoRoom):
+        if isinstance(outcome, NoRoom) and not isinstance(outcome, FeedPaused):
             self._alarms.raised("NOD-10")
 
     def _may_record(self, door: Door) -> bool:

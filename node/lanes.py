@@ -36,6 +36,10 @@ class Lanes:
         for each in self._uplinks.values():
             each.retry()
 
+    def part(self, stream: str) -> None:
+        """Open a further epoch of a stream, with the next session: an order."""
+        self._uplinks[self._lane_of(stream)].part(stream)
+
     def stop(self) -> None:
         """End every lane after the call under way."""
         for each in self._uplinks.values():

@@ -89,6 +89,10 @@ class OwnLogs:
             self.unreadable(origin.stream, error)
             return b""
 
+    def key_at(self, origin: Origin, size: int) -> bytes:
+        """The id of the key in force at this size of a log; empty where it is not known."""
+        return self.keys(origin).at(size)
+
     def root_of(self, stream: str, start: int, size: int) -> bytes:
         """The root over rows start..start+size-1 of a stream's run, as a tree of their own; empty where they cannot be read."""
         logs = [each for each in self._streams.values() if each.origin.stream == stream]

@@ -1,7 +1,7 @@
 """How much room the outbox has, and which lanes are still taken for want of it: bulk is refused first, critical last. Draining never is."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -22,6 +22,7 @@ JOURNAL_BYTES = 5 * 1024 * 1024  # of the WAL: its usual longest, and some dozen
 RETURN_BYTES = (
     DRAIN_BYTES - JOURNAL_BYTES
 )  # what draining needs beside a WAL that is held: its way back into the database
+RESUME_PARTS = 16  # a pause ends one part of so many below where it began, 80 % for 85: nearer, and the next messages would begin it again
 PLENTY_PERCENT = 5  # below the warning there is plenty: any nearer, and the next messages would raise it again
 SPARE_BYTES_MIN = BALLAST_BYTES  # fewer free pages than this are fragments: no group of usual size finds place there
 LOOK_S = 1.0  # the disk is asked once a second, not once a commit: it takes as long as a small message
@@ -36,7 +37,7 @@ class Stage(IntEnum):
 
     OPEN = 0
     FILLING = 1  # people are told
-    TRIMMING = 2  # receipted bodies go before their retention has passed
+    TRIMMING = 2  # receipted bodies go before their retention has passed; feeds that can wait are paused
     NO_BULK = 3
     CRITICAL_ONLY = 4
     FULL = 5
@@ -171,16 +172,20 @@ class Ballast:
 
 
 class Room:
-    """The stage as the writer's thread sees it, with its alarms. `stage` and `plenty` may be read from anywhere."""
+    """The stage as the writer's thread sees it, with its alarms. `stage`, `plenty` and `paused` may be read from anywhere.
+
+    `patient`: the feeds that are paused from the trimming stage on; without any, there is no pause to be told of.
+    """
 
     def __init__(
-        self, *, store: Path, limits: Limits, ballast: Ballast, alarms: Alarms, monotonic: Callable[[], float]
+        self, *, store: Path, limits: Limits, ballast: Ballast, alarms: Alarms, monotonic: Callable[[], float], patient: Collection[str] = (),
     ) -> None:  # fmt: skip
         self._store, self._limits, self._ballast = store, limits, ballast
         self._alarms, self._monotonic = alarms, monotonic
         self._looked_at, self._grain, self._grown = float("-inf"), 0, 0
         self._journal_held = True
-        self.stage, self.plenty = Stage.OPEN, True
+        self._patient = patient
+        self.stage, self.plenty, self.paused = Stage.OPEN, True, False
 
     def before(self, outbox: Outbox, bodies: Iterable[int]) -> Stage:
         """The stage before bodies of these lengths are stored: looked for anew after a second, or as soon as they add up to something."""
@@ -194,8 +199,10 @@ class Room:
         space = measure(self._store, outbox.pages())
         self._looked_at, self._grown = self._monotonic(), 0
         self._grain = (space.used + space.room(self._limits)) // GRAINS
-        self.plenty = 100 * filled(space, self._limits) < self._limits.warn_percent - PLENTY_PERCENT
+        percent = 100 * filled(space, self._limits)
+        self.plenty = percent < self._limits.warn_percent - PLENTY_PERCENT
         self._enter(stage_of(space, self._limits))
+        self._pause(percent)
         return self.stage
 
     def keep_ballast(self, outbox: Outbox) -> None:
@@ -214,6 +221,16 @@ class Room:
     def relieve(self) -> bool:
         """Nothing else lets what drains the queue go on: drop the ballast. False where that was done already."""
         return self._ballast.drop()
+
+    def _pause(self, percent: float) -> None:
+        if self.stage >= Stage.TRIMMING:
+            self.paused = bool(self._patient)
+        elif percent * RESUME_PARTS < self._limits.trim_percent * (RESUME_PARTS - 1):
+            self.paused = False
+        if self.paused:
+            self._alarms.raised("NOD-34")
+        else:
+            self._alarms.cleared("NOD-34")
 
     def _enter(self, stage: Stage) -> None:
         if stage is not self.stage:

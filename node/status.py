@@ -97,7 +97,7 @@ class Status:
         error = told.get("last_error")
         return {
             "name": feed.name, "kind": feed.kind, "stream": feed.stream, "address": ", ".join(told.get("addresses") or feed.places),
-            "running": found is not None, "connections": told.get("connections", 0),
+            "running": found is not None, "paused": told.get("paused", False), "connections": told.get("connections", 0),
             "last_seen": iso(told["last_seen_us"]) if told.get("last_seen_us") else None,
             "accepted": told.get("accepted", 0), "warned": told.get("warned", 0), "rejected": told.get("rejected", 0),
             "refused": told.get("refused", 0), "quality": told.get("quality"), "last_error": None if error is None else {"code": error[0], "at": iso(error[1])},

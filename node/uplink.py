@@ -33,7 +33,7 @@ from sync.outbox_view import OutboxView
 from sync.proven import proven
 from sync.receipt import lengthen
 from sync.record import BodyState, Record
-from sync.sender import Phase, Sender
+from sync.sender import Sender
 from sync.sender_events import (
     Alarm,
     AskRoot,
@@ -45,8 +45,10 @@ from sync.sender_events import (
     KeepFence,
     KeepReceipt,
     OpenEpoch,
+    PartOrdered,
     PartSent,
     PathFailed,
+    Phase,
     PostEpoch,
     Put,
     Receipted,
@@ -61,11 +63,8 @@ from sync.store import damage
 EXIT_THREAD = 70  # EX_SOFTWARE of sysexits.h
 WAIT_S_MAX = 60.0  # even with nothing to do the loop turns, so that a lost wake-up costs a minute at most
 LOG_EVERY = 10  # of equal failures in a row one in ten is logged: a link may be down for weeks
-PARTED = (
-    "SYN-20",
-    "SYN-21",
-    "SYN-22",
-)  # the gateway held something else: alarms until the centre releases what came after
+# the gateway held something else, or a person ordered a further epoch: alarms until the centre releases what came after
+PARTED = ("SYN-20", "SYN-21", "SYN-22", "SYN-33", "NOD-36")
 HEADER_OCTETS = 256  # counted for each record beside its body, so that empty ones fill a quantum too
 
 log = structlog.get_logger()
@@ -103,6 +102,7 @@ class Uplink(threading.Thread):
         self._lock = threading.Lock()
         self._sizes: dict[Origin, int] = {}
         self._stopping = False
+        self._ordered: set[str] = set()  # streams of which a person wants a further epoch
         self._asked = False  # somebody says that the path is worth trying now
         self._open = False
         self._hungry = False  # a session is open and all is sent: the next record is wanted at once
@@ -128,6 +128,12 @@ class Uplink(threading.Thread):
         self._asked = True
         self._wake.set()
 
+    def part(self, stream: str) -> None:
+        """Open a further epoch of a stream: an order."""
+        with self._lock:
+            self._ordered.add(stream)
+        self.retry()
+
     def stop(self) -> None:
         """End after the call under way."""
         self._stopping = True
@@ -139,7 +145,7 @@ class Uplink(threading.Thread):
         """Send until stopped. Whatever is not a failure of the path ends the process: the supervisor starts it again."""
         view = OutboxView(self._store, self._node)
         logs = OwnLogs(view, self.lane.streams, self._alarms)
-        sender = Sender(root_at=logs.root_at, root_of=logs.root_of, dice=self._dice)
+        sender = Sender(root_at=logs.root_at, root_of=logs.root_of, key_at=logs.key_at, dice=self._dice)
         started = Started(tuple(logs.read()), ledger=(view.fact("ledger") or b"").decode())
         self._streams = logs.names()
         effects = sender.handle(started, self._clock.monotonic())
@@ -164,7 +170,9 @@ class Uplink(threading.Thread):
     def _growth(self) -> list[Event]:
         with self._lock:
             sizes, self._sizes = self._sizes, {}
+            ordered, self._ordered = self._ordered, set()
         events: list[Event] = [Grew(origin, size) for origin, size in sizes.items()]
+        events += [PartOrdered(stream) for stream in sorted(ordered)]
         if self._asked:
             self._asked = False
             events.append(Retry())

@@ -291,6 +291,10 @@ ALARMS: dict[str, tuple[Fault, str]] = {
         "centre",
         "The gateway does not accept the log key that signs here, or the change to it. Intake goes on, nothing is lost; call the centre.",
     ),
+    "SYN-33": (
+        "centre",
+        "The gateway holds this stream under an earlier log key of this node: somebody has that key. It goes on, held until released; revoke that key.",
+    ),
     "SYN-30": (
         "node",
         "A stored record no longer verifies: the disk is failing. It is sent as damaged; replace the card or disk.",

@@ -1,13 +1,18 @@
 """One stream on its way to the gateway: which of its logs is being sent, how far it is, and what comes next."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from sync.agreement import Question, Search
 from sync.batch import RECORDS_MAX
+from sync.checkpoint import Checkpoint
+from sync.errors import SyncError
 from sync.names import Origin
 from sync.sender_events import AskRoot, Call, OwnLog, PostEpoch, Put
 from sync.session import TheirStream
 
+FORKS_MAX = 3  # in a row, with a session before each: then it is no copy but a fault, and a person decides
+CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
 QUANTUM_BYTES_MAX = 256 * 1024  # body bytes of a batch before compression: about a second of a 256 kbit/s link
 
 
@@ -18,6 +23,7 @@ class Flow:
     `first`: where the call under way, or the last one, began; `rewound`: the last answer was a rewind; `forks`: how often in a row the gateway
     has said so. `posting`: the log's statement has not been taken yet. `search`, `question`: what is being compared; `newest`: with what.
     `opening`: a further epoch is being stored. `since`: records before it are no context, the gateway has not the same.
+    `ordered`: a person wants a further epoch; `opened`: how many were opened in a row without a receipt.
     """
 
     logs: tuple[OwnLog, ...]
@@ -37,6 +43,25 @@ class Flow:
     question: Question | None = None
     newest: TheirStream | None = None
     since: int = 0
+    ordered: bool = False
+    opened: int = 0
+
+    def place_of(self, theirs: TheirStream) -> int | None:
+        """Which of the logs this one of the gateway's is; None: none."""
+        named = (theirs.epoch, theirs.tag)
+        return next((n for n, log in enumerate(self.logs) if (log.origin.epoch, log.origin.tag) == named), None)
+
+    def at_another(self) -> "Flow":
+        """Nothing of it is known of another ledger: what the first one confirmed says nothing of it."""
+        return replace(self, theirs=None, logs=tuple(replace(log, receipted=0) for log in self.logs))
+
+    def to_part(self) -> "Flow":
+        """A person wants a further epoch: whoever gives that order has looked at it, and it stands still no longer."""
+        return replace(self, ordered=True, halted="", forks=0, opened=0)
+
+    def carried_on(self, logs: tuple[OwnLog, ...]) -> "Flow":
+        """A further epoch was opened: these are all logs now."""
+        return replace(self, logs=logs, ordered=False, opened=self.opened + 1)
 
     @property
     def origin(self) -> Origin:
@@ -85,6 +110,28 @@ class Flow:
         if self.question is not None or self.posting:
             return True
         return self.theirs is not None and (self.theirs < self.size or self.receipted < self.theirs <= self.size)
+
+    @property
+    def lacks_common(self) -> bool:
+        """Whether the answer to its statement, with the receipt of what is common, may have been lost, and nothing else would bring one.
+
+        Asked once a session: a gateway of before such receipts gives none.
+        """
+        log, older = self.logs[self.at], self.logs[: self.at]
+        is_idle = not self.halted and self.search is None and self.theirs == log.size == 0
+        return is_idle and bool(log.opening) and not log.outdated and any(o.receipted < o.size for o in older)
+
+    def with_receipt(self, at: int, size: int) -> "Flow":
+        """The stream with a receipt of so much of the log at `at`; never of less than before."""
+        log = replace(self.logs[at], receipted=max(size, self.logs[at].receipted))
+        return replace(self, logs=(*self.logs[:at], log, *self.logs[at + 1 :]))
+
+    def confirmed(self, said: Checkpoint, root_at: Callable[[Origin, int], bytes]) -> "Flow":
+        """The stream with this receipt of one of its logs; itself where that is no news. Raises SyncError where we hold something else."""
+        at = next((n for n, log in enumerate(self.logs) if log.origin == said.origin), None)
+        if at is None or said.size > self.logs[at].size or said.root != root_at(said.origin, said.size):
+            raise SyncError("a receipt of what is not here")
+        return self if said.size <= self.logs[at].receipted else self.with_receipt(at, said.size)
 
     def call(self) -> Call:
         """The next call. Where only a receipt is missing, the last record is sent again: the same range gives the same receipt."""

@@ -19,6 +19,10 @@ QUANTUM_WIRE_MIN = 4 * 1024
 QUANTUM_WIRE_MAX = 512 * 1024  # a second of 4 Mbit/s: above, no lane delays another, and a part is held whole in memory
 GOODPUT_START = 8 * 1024.0  # bytes/s, before anything is measured: the thinnest link with promised figures, 64 kbit/s
 SAMPLE_BYTES_MIN = 2 * 1024  # a smaller call measures the way there and back, not the link's width
+# Of so many of the last calls the fastest says how wide the link is. One in which TCP had to repeat a packet took longer than the link needs, and at 5 %
+# loss that is every third call: their mean made the quantum of such a link a tenth too small. A link that became thinner is believed after so many calls.
+SAMPLES = 3
+FALL_MAX = 4.0  # what took so many times as long as the estimate says was held up by more than a repetition: the link became thinner
 RISE_MAX = 2.0  # of one measurement: a single call that found an empty buffer is not believed entirely
 # A call leaves at most so much faster than was measured. All at once it would overflow a small router's queue, the last packets would be
 # missing, and they are those whose loss TCP learns of only by waiting: 1.8 s at 64 kbit/s. As much as one measurement may rise: a link that
@@ -40,11 +44,12 @@ class Call:
 class Goodput:
     """Bytes a second that the calls of all lanes together bring through."""
 
-    __slots__ = ("_ended", "_measured", "_newest")
+    __slots__ = ("_ended", "_last", "_measured", "_newest")
 
     def __init__(self) -> None:
         self._measured: float | None = None
         self._newest = 0.0
+        self._last: list[float] = []  # what the last calls said by themselves
         self._ended: list[tuple[float, float, int]] = []  # (began, ended, octets) of the last calls, whichever lane's
 
     @property
@@ -77,17 +82,19 @@ class Goodput:
         sending = took - min(max(0.0, round_trip_s), took * ANSWER_SHARE_MAX)
         found = (call.octets + ENVELOPE_BYTES + beside) / sending
         known, self._newest = self.octets_per_s, found
-        self._measured = (known + min(found, known * RISE_MAX)) / 2
+        before = self._last[1 - SAMPLES :] if found * FALL_MAX > known else []
+        self._last = [*before, min(found, known * RISE_MAX)]
+        self._measured = (known + max(self._last)) / 2
 
     def failed(self) -> None:
         """A call was not answered. It was perhaps too much for its time limit, or for the time between two cuts: the next is half as large."""
-        self._newest = 0.0
+        self._newest, self._last = 0.0, []
         if self._measured is not None:
             self._measured /= 2
 
     def forget(self) -> None:
         """Another path: nothing is known of it."""
-        self._measured, self._newest, self._ended = None, 0.0, []
+        self._measured, self._newest, self._last, self._ended = None, 0.0, [], []
 
 
 class Turns:
@@ -95,6 +102,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.goodput = Goodput()
+        self._round_trip_s = 0.0
         self._calls: dict[str, Call] = {}
         self._waiting: dict[str, float] = {}  # lane -> since when
 
@@ -102,7 +110,8 @@ class Turns:
         """Bytes on the wire that one call of this lane may hold."""
         share = 1.0
         if lane in WEIGHTS and any(self._is_at_work(each) for each in WEIGHTS if each != lane):
-            share = WEIGHTS[lane] / max(WEIGHTS.values())
+            # as much as fits while the other lane awaits its answer takes nothing from it, and less would leave the link idle
+            share = max(WEIGHTS[lane] / max(WEIGHTS.values()), min(1.0, self._round_trip_s / QUANTUM_S))
         return int(min(QUANTUM_WIRE_MAX, max(QUANTUM_WIRE_MIN, self.goodput.octets_per_s * QUANTUM_S * share)))
 
     def pace(self, octets: int) -> float:
@@ -143,6 +152,7 @@ class Turns:
         """The call of this lane ended."""
         call = self._calls.pop(lane)
         if answered:
+            self._round_trip_s = round_trip_s
             self.goodput.ended(call, now, round_trip_s)
         else:
             self.goodput.failed()

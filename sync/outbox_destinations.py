@@ -73,9 +73,19 @@ class Parked:
 
 
 def read_cursor(connection: Any, name: str, run: int) -> Cursor | None:
-    """Where a destination stands; None where it never stood anywhere. Raises CursorLost for a row that is not as it was written."""
+    """Where a destination stands; None where it never stood anywhere. Raises CursorLost for a row that is not as it was written, or is gone."""
     rows = list(connection.execute(f"SELECT {_CURSOR} FROM destination WHERE name = ? AND run = ?", (name, run)))  # noqa: S608  # constants
-    return _cursor(rows[0]) if rows else None
+    if rows:
+        return _cursor(rows[0])
+    # one flipped bit in a row's name, or in its page's list of rows, and it is not found any more: it must not begin anew at the stream's end
+    if connection.execute("SELECT 1 FROM fact WHERE name = ?", (_began(name, run),)).get:
+        raise CursorLost(f"{name}: the row is gone")
+    return None
+
+
+def _began(name: str, run: int) -> str:
+    """The fact that a destination was once opened on a run: it lies on another page than the position."""
+    return f"destination {name} {run}"
 
 
 def _cursor(row: tuple[Any, ...]) -> Cursor:
@@ -125,11 +135,13 @@ class Destinations:
 
     def open(self, name: str, run: int, place: int) -> Cursor:
         """Let a destination begin at this place of a run, unless it stands there already. Raises CursorLost."""
-        found = read_cursor(self._connection, name, run)
-        if found is None:
-            found = Cursor(name=name, run=run, place=place)
+        with reading():
+            found = read_cursor(self._connection, name, run) or Cursor(name=name, run=run, place=place)
+            known: Any = self._connection.execute("SELECT 1 FROM fact WHERE name = ?", (_began(name, run),)).get
+        if not known:  # new, or opened by a release that kept no such fact
             with self._transaction():
                 self._put(found)
+                self._connection.execute("INSERT INTO fact (name, value) VALUES (?, x'01')", (_began(name, run),))
         return found
 
     def move(self, cursor: Cursor, *, parked: Sequence[Parked] = (), settled: Sequence[int] = ()) -> None:

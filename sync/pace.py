@@ -5,6 +5,12 @@ from collections.abc import Callable
 WAIT_S_MIN = 0.5  # a restarted gateway is back within a second or two
 WAIT_S_MAX = 60.0  # a link that was down for a day is found up again within a minute
 GROWTH = 2.0
+# with nothing to send and no session for so long, one is asked for: a gateway that was set back, a copy that was admitted, a line that is
+# dead would else be noticed with the next message only, and the centre would not hear what waits in lanes that may not use the path.
+# A hundred calls a day, some 2 kB each
+SESSION_S_MAX = 900.0
+REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
+KEY_WAIT_S = 300.0  # as long as for a certificate: a key is changed by people too
 BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in a tight loop
 
 

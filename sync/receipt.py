@@ -24,11 +24,12 @@ class Receipt:
 def cosign(note: bytes, *, time: int, signer: Signer) -> bytes:
     """The note with the cosignature of `signer` at `time` (POSIX seconds) added."""
     parsed = parse_note(note)
-    signature = signer.sign(_message(parsed.text, time))
-    line = NoteSignature(
-        signer.name, key_id(signer.name, COSIGNATURE_V1, signer.public), struct.pack(">Q", time) + signature
-    )
-    return Note(parsed.text, (*parsed.signatures, line)).encode()
+    return Note(parsed.text, (*parsed.signatures, _cosignature(parsed.text, time, signer))).encode()
+
+
+def cosign_text(text: str, *, time: int, signer: Signer) -> bytes:
+    """A checkpoint's text with the cosignature of `signer` at `time` alone: nobody sent it under a signature of theirs."""
+    return Note(text, (_cosignature(text, time, signer),)).encode()
 
 
 def shorten(receipt: bytes, checkpoint: bytes) -> bytes:
@@ -57,6 +58,13 @@ def verify_receipt(note: Note, verifier: Verifier) -> Receipt:
         raise NotANote("cosignature time out of range")
     verifier.verify(_message(note.text, time), signature.blob[TIME_BYTES:])
     return Receipt(parse_checkpoint(note.text), time)
+
+
+def _cosignature(text: str, time: int, signer: Signer) -> NoteSignature:
+    signature = signer.sign(_message(text, time))
+    return NoteSignature(
+        signer.name, key_id(signer.name, COSIGNATURE_V1, signer.public), struct.pack(">Q", time) + signature
+    )
 
 
 def _message(text: str, time: int) -> bytes:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from sync.announced import Announced
 from sync.batch import Batch
-from sync.checkpoint import Note, parse_note
+from sync.checkpoint import Checkpoint, Note, parse_note
 from sync.errors import NotAName, SyncError, WrongKey
+from sync.held import HeldLog
+from sync.key_ring import id_of
 from sync.keys import COSIGNATURE_V1, Signer, Verifier, key_id
-from sync.log import EMPTY_ROOT, Frontier, Leaves, root_at
+from sync.log import Frontier, Leaves, root_at
 from sync.log_keys import Change, LogKeys, check_batch, check_opening
 from sync.names import Origin
 from sync.opening import Opening, parse_opening
-from sync.receipt import cosign
+from sync.receipt import cosign, cosign_text
 from sync.record import BodyState, Record
 from sync.session import SessionRequest
 
@@ -30,15 +32,6 @@ class Admitted:
     fence: str
     earlier: frozenset[str]
     held: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldLog:
-    """One log as the ledger's head row has it; `note` is the cosigned checkpoint (empty at size 0)."""
-
-    origin: Origin
-    frontier: Frontier
-    note: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +171,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """200 to an opening statement: where that log ends."""
+    """200 to an opening statement: where that log ends, and a cosigned note of what the statement calls common (empty where that is not held)."""
 
     held: HeldLog
+    receipt: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +208,7 @@ class Receiver:
         if isinstance(event, SessionAsked):
             return self._session(event)
         if isinstance(event, EpochAsked):
-            return _epoch(event)
+            return _epoch(event, lambda text: cosign_text(text, time=now, signer=self._cosigner))
         return self._put(event, now)
 
     # -- sessions -------------------------------------------------------------------------------------------------
@@ -331,7 +325,7 @@ def _fenced() -> Refuse:
     return Refuse(403, "fenced", "this fence is not the latest")
 
 
-def _epoch(event: EpochAsked) -> list[Effect]:
+def _epoch(event: EpochAsked, cosigned: Callable[[str], bytes]) -> list[Effect]:
     """Judge a statement: it must be the node's own, later than what is held, and true in what it says is common."""
     # as with batches: a node that was only ever carried has an empty fence, which is nobody's
     if event.known is None or (not event.carried and (not event.fence or event.fence != event.known.fence)):
@@ -346,7 +340,7 @@ def _epoch(event: EpochAsked) -> list[Effect]:
         return [Refuse(422, "bad-opening", "the statement is of another stream")]
     # its signatures were verified when it was taken; a change of the key may have come since
     if held is not None and held.origin == opened and event.stored == event.statement:
-        return [Taken(held)]
+        return [Taken(held, _of_common(event, opening, cosigned))]
     if event.same is not None and event.same.origin == opened:
         return [Taken(event.same)]  # an old stick after a newer one
     try:
@@ -367,8 +361,19 @@ def _epoch(event: EpochAsked) -> list[Effect]:
         Raise("GWY-17", opened.stream),
         *([] if opener.continues else [Raise("GWY-23", opened.stream)]),
         OpenLog(opened, "" if held else "routine", event.statement, opener.key),
-        Taken(HeldLog(origin=opened, frontier=Frontier(), note=b"")),
+        Taken(
+            HeldLog(origin=opened, frontier=Frontier(), note=b"", key=id_of(opener.key)),
+            _of_common(event, opening, cosigned),
+        ),
     ]
+
+
+def _of_common(event: EpochAsked, opening: Opening, cosigned: Callable[[str], bytes]) -> bytes:
+    """The receipt of what is common. A backup may not have the one that was given; and where nothing is carried over and no room is left, no other follows."""
+    common, found = opening.common, event.find(opening.common.origin)
+    if not common.size or found is None or not _is_true(opening, *found):
+        return b""
+    return cosigned(Checkpoint(common.origin, common.size, common.root).text())
 
 
 def _refuse_order(event: EpochAsked, opening: Opening) -> Refuse | None:
@@ -386,11 +391,3 @@ def _refuse_order(event: EpochAsked, opening: Opening) -> Refuse | None:
 
 def _is_true(opening: Opening, size: int, leaves: Leaves) -> bool:
     return opening.common.size <= size and root_at(leaves, opening.common.size) == opening.common.root
-
-
-def rewind_members(held: HeldLog | None) -> dict[str, object]:
-    """What a 409 says beside its code: epoch, tag, size and root (hex) of the log."""
-    if held is None:
-        return {"epoch": 0, "tag": "", "size": 0, "root": EMPTY_ROOT.hex()}
-    origin, frontier = held.origin, held.frontier
-    return {"epoch": origin.epoch, "tag": origin.tag, "size": frontier.size, "root": frontier.root.hex()}

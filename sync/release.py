@@ -32,6 +32,12 @@ def sign_release(release: Release, signer: Signer) -> bytes:
     return sign_text(release.text(), signer)
 
 
+def read_release(data: bytes) -> Release:
+    """Read a release that was verified when it was stored. Raises BadRelease."""
+    text, _, _ = data.decode("utf-8", "replace").partition("\n\n")
+    return _parse(f"{text}\n")
+
+
 def open_release(data: bytes, verifier: Verifier) -> Release:
     """Read and verify a release. Raises BadRelease, BadSignature."""
     try:

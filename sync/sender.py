@@ -13,17 +13,16 @@ A stream whose gateway holds something else than the node (restored, copied, for
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from enum import Enum
 from math import inf
 
 from sync.agreement import Window, find_common
 from sync.batch import RECORDS_MAX
 from sync.checkpoint import Checkpoint
 from sync.errors import LogBroken, SyncError
-from sync.flow import QUANTUM_BYTES_MAX, Flow
+from sync.flow import CONTEXTS_MISSED_MAX, FORKS_MAX, QUANTUM_BYTES_MAX, Flow
 from sync.keys import Verifier
 from sync.names import Origin
-from sync.pace import WAIT_S_MAX, Backoff, pause_s
+from sync.pace import KEY_WAIT_S, REVOKED_WAIT_S, SESSION_S_MAX, WAIT_S_MAX, Backoff, pause_s
 from sync.receipt import open_receipt
 from sync.sender_events import (
     Alarm,
@@ -38,8 +37,10 @@ from sync.sender_events import (
     KeepReceipt,
     OpenEpoch,
     OwnLog,
+    PartOrdered,
     PartSent,
     PathFailed,
+    Phase,
     Put,
     Receipted,
     Refused,
@@ -51,36 +52,19 @@ from sync.sender_events import (
 )  # fmt: skip
 from sync.session import SessionAnswer, TheirStream
 
-FORKS_MAX = 3  # in a row, with a session before each: then it is no copy but a fault, and a person decides
-# with nothing to send and no session for so long, one is asked for: a gateway that was set back, a copy that was admitted, a line that is
-# dead would else be noticed with the next message only, and the centre would not hear what waits in lanes that may not use the path.
-# A hundred calls a day, some 2 kB each
-SESSION_S_MAX = 900.0
-CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
-REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
-KEY_WAIT_S = 300.0  # as long as for a certificate: a key is changed by people too
-
-
-class Phase(Enum):
-    """Where the conversation stands."""
-
-    CLOSED = "closed"
-    ASKING = "asking"
-    OPEN = "open"
-    FENCED = "fenced"
-
 
 class Sender:
     """One uplink's state. `root_at(origin, size)` gives our own root (empty: it cannot be read), `root_of(stream, start, size)` that
-    over rows of a stream's run, `dice` a number from 0 to 1.
+    over rows of a stream's run, `key_at(origin, size)` the id of our key in force there (empty: not known), `dice` a number from 0 to 1.
     """
 
     def __init__(
-        self, *, root_at: Callable[[Origin, int], bytes], root_of: Callable[[str, int, int], bytes], dice: Callable[[], float]
+        self, *, root_at: Callable[[Origin, int], bytes], root_of: Callable[[str, int, int], bytes], key_at: Callable[[Origin, int], bytes],
+        dice: Callable[[], float],
     ) -> None:  # fmt: skip
         self.phase = Phase.CLOSED
         self.flows: dict[str, Flow] = {}
-        self._root_at, self._root_of = root_at, root_of
+        self._root_at, self._root_of, self._key_at_size = root_at, root_of, key_at
         self._backoff = Backoff(dice)
         self._cosigner: Verifier | None = None
         self._ledger = self._fence = ""
@@ -92,7 +76,7 @@ class Sender:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at a monotonic time in seconds; give what to do, in order."""
-        if self.phase is Phase.FENCED and not isinstance(event, Grew) and not self._is_readmitted(event):
+        if self.phase is Phase.FENCED and not isinstance(event, Grew | PartOrdered) and not self._is_readmitted(event):
             return []  # a late answer or a failing link is no reason to compete with the newer start
         return [*self._take(event, now), *self._next(now)]
 
@@ -111,9 +95,8 @@ class Sender:
             case RootTold(stream):
                 self._busy = False
                 return self._search_on(self.flows[stream], event)
-            case EpochTaken(stream, theirs):
-                self._busy = False
-                return self._compare(replace(self.flows[stream], posting=False), theirs)
+            case EpochTaken():
+                return self._epoch_taken(event)
             case Refused():
                 return self._refused(event, now)
             case PathFailed():
@@ -131,7 +114,10 @@ class Sender:
             case Grew(origin, size):
                 self._grow(origin, size)
             case EpochOpened(stream, logs):
-                self._go_to(replace(self.flows[stream], logs=logs), len(logs) - 1, posting=True)
+                self._go_to(self.flows[stream].carried_on(logs), len(logs) - 1, posting=True)
+            case PartOrdered(stream):
+                self.flows[stream] = self.flows[stream].to_part()
+                self._key_at, self._retry_at = now, min(self._retry_at, now)
             case Retry():
                 self._retry_at = min(self._retry_at, now)
 
@@ -194,12 +180,8 @@ class Sender:
         if answer.held:
             done.append(Alarm("SYN-23"))
         if answer.ledger != self._ledger:
-            # a second site has receipted nothing yet: what the first one confirmed says nothing of it
             self._ledger = answer.ledger
-            self.flows = {
-                name: replace(flow, theirs=None, logs=tuple(replace(log, receipted=0) for log in flow.logs))
-                for name, flow in self.flows.items()
-            }
+            self.flows = {name: flow.at_another() for name, flow in self.flows.items()}
         theirs = {stream.stream: stream for stream in answer.streams}
         for name in self.flows:
             flow, found = self._unlocked(name), theirs.get(name)
@@ -207,6 +189,8 @@ class Sender:
                 done += self._halt(flow, "SYN-24")
             else:
                 done += self._compare(flow, found)
+                if self.flows[name].lacks_common:
+                    self.flows[name] = replace(self.flows[name], posting=True)
         return done
 
     def _unlocked(self, name: str) -> Flow:
@@ -219,10 +203,9 @@ class Sender:
         """Decide from the gateway's newest log where to go on; where it holds something else than we do, find out from where on."""
         if flow.halted:
             return []
-        at = next(
-            (n for n, log in enumerate(flow.logs) if (log.origin.epoch, log.origin.tag) == (theirs.epoch, theirs.tag)),
-            None,
-        )
+        if flow.ordered:
+            return self._search(flow, theirs, "NOD-36")
+        at = flow.place_of(theirs)
         if at is None:
             return self._search(flow, theirs, "SYN-22")
         log = flow.logs[at]
@@ -235,11 +218,18 @@ class Sender:
             return self._halt(flow, "SYN-31")
         elif root != theirs.root:
             return self._search(flow, theirs, "SYN-20")
+        elif self._is_anothers(log.origin, theirs):
+            # who has an earlier key signed there: our own batches would be refused for ever. A row of such is a fault, and a person decides
+            return self._search(flow, theirs, "SYN-33") if flow.opened < FORKS_MAX else self._halt(flow, "SYN-31")
         flow = replace(flow, newest=theirs)
         known = (flow.theirs or 0) if at == flow.at else 0
         behind = at < flow.at or theirs.size < max(log.receipted, known)
         self._go_to(flow, at, theirs=theirs.size)
         return [Alarm("SYN-25", flow.stream)] if behind else []
+
+    def _is_anothers(self, origin: Origin, theirs: TheirStream) -> bool:
+        """Whether the gateway holds the records of this log, but under a key that is not in force where its log ends."""
+        return bool(theirs.key) and self._key_at_size(origin, theirs.size) not in {b"", theirs.key}
 
     def _go_to(self, flow: Flow, at: int, *, theirs: int | None = None, posting: bool = False) -> None:
         """Send this log from the gateway's size on; one that it holds whole is followed by the next, whose statement comes first."""
@@ -284,6 +274,18 @@ class Sender:
         self.flows[flow.stream] = replace(flow, question=question)
         return []
 
+    def _epoch_taken(self, event: EpochTaken) -> list[Effect]:
+        """What the statement calls common is receipted with it: where nothing is carried over and no room is left, no other receipt can come."""
+        self._busy = False
+        flow, done = replace(self.flows[event.stream], posting=False), list[Effect]()
+        try:
+            receipt = open_receipt(event.note, self._cosigner) if event.note and self._cosigner else None
+            if receipt is not None and (after := flow.confirmed(said := receipt.checkpoint, self._root_at)) is not flow:
+                flow, done = after, [KeepReceipt(said.origin, said.size, event.note, receipt.time)]
+        except SyncError:
+            done = [Alarm("SYN-26", flow.stream)]
+        return [*done, *self._compare(flow, event.theirs)]
+
     def _receipted(self, stream: str, note: bytes, now: float) -> list[Effect]:
         flow = self.flows[stream]
         try:
@@ -301,10 +303,8 @@ class Sender:
             return [Alarm("SYN-26", stream), *self._fail(now)]
         self._busy = False
         self._backoff.succeeded()
-        log = replace(flow.logs[flow.at], receipted=max(size, flow.receipted))
         flow = replace(
-            flow, logs=(*flow.logs[: flow.at], log, *flow.logs[flow.at + 1 :]), rewound=False, forks=0, records_max=RECORDS_MAX,
-            octets_max=QUANTUM_BYTES_MAX, bare=False,
+            flow.with_receipt(flow.at, size), rewound=False, forks=0, opened=0, records_max=RECORDS_MAX, octets_max=QUANTUM_BYTES_MAX, bare=False,
         )  # fmt: skip
         self._go_to(flow, flow.at, theirs=size)
         return [KeepReceipt(flow.origin, size, note, receipt.time)]

@@ -1,11 +1,22 @@
-"""What the sender is told (events), and what it has its driver do (effects)."""
+"""What the sender is told (events), what it has its driver do (effects), and where it stands meanwhile."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from sync.agreement import Question, Told
 from sync.keys import Verifier
 from sync.names import Origin
 from sync.session import SessionAnswer, TheirStream
+
+
+class Phase(Enum):
+    """Where the conversation stands."""
+
+    CLOSED = "closed"
+    ASKING = "asking"
+    OPEN = "open"
+    FENCED = "fenced"
+
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
@@ -81,10 +92,11 @@ class EpochOpened:
 
 @dataclass(frozen=True, slots=True)
 class EpochTaken:
-    """200 to an opening statement: where that log ends at the gateway."""
+    """200 to an opening statement: where that log ends at the gateway, and the receipt of what is common, not yet verified (empty: none was given)."""
 
     stream: str
     theirs: TheirStream
+    note: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +127,17 @@ class Retry:
     """Somebody who mended the path says that it is worth trying now: the wait after failures is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class PartOrdered:
+    """A person orders a further epoch of a stream."""
+
+    stream: str
+
+
 Event = (
     Started
     | Grew
+    | PartOrdered
     | SessionOpened
     | Receipted
     | PartSent

@@ -10,6 +10,7 @@ from sync.agreement import Told
 from sync.announced import HEADS_MAX
 from sync.checkpoint import NOTE_BYTES_MAX
 from sync.errors import BadBatch
+from sync.keys import KEY_ID_BYTES
 from sync.log import HASH_BYTES, SIZE_MAX
 from sync.names import EPOCH_MAX, NAME, TAG
 
@@ -63,13 +64,14 @@ class SessionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TheirStream:
-    """A log as the gateway holds it."""
+    """A log as the gateway holds it. `key`: the id of the log key in force at its end; empty where there is none yet, or it is not told."""
 
     stream: str
     epoch: int
     tag: str
     size: int
     root: bytes
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ class SessionAnswer:
         """The answer's JSON."""
         streams = [
             {"stream": s.stream, "epoch": s.epoch, "tag": s.tag, "size": s.size, "root": s.root.hex()}
+            | ({"key": s.key.hex()} if s.key else {})
             for s in self.streams
         ]
         more = {"context": self.context} if self.context else {}
@@ -170,6 +173,12 @@ def read_taken(data: bytes, stream: str) -> TheirStream:
     return read_their({**_object(data), "stream": stream})
 
 
+def read_receipt(data: bytes) -> bytes:
+    """The receipt in the answer to an opening statement; empty where a gateway gives none. Nothing of it is believed before it verifies."""
+    found = _object(data).get("receipt", "")
+    return found.encode("utf-8", "replace") if isinstance(found, str) else b""
+
+
 def read_their(found: Mapping[str, Any]) -> TheirStream:
     """Read where a log ends, of a session's answer or (with the stream's name added) of a rewind. Raises BadBatch."""
     try:
@@ -179,10 +188,16 @@ def read_their(found: Mapping[str, Any]) -> TheirStream:
             tag=found["tag"],
             size=found["size"],
             root=bytes.fromhex(found["root"]),
+            key=bytes.fromhex(found.get("key", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadBatch("where the log ends is not said") from error
-    in_range = type(stream.size) is int and 0 <= stream.size <= SIZE_MAX and len(stream.root) == HASH_BYTES
+    in_range = (
+        type(stream.size) is int
+        and 0 <= stream.size <= SIZE_MAX
+        and len(stream.root) == HASH_BYTES
+        and len(stream.key) in {0, KEY_ID_BYTES}
+    )
     if not in_range or not _good(stream.stream, stream.epoch, stream.tag):
         raise BadBatch("a stream of the answer is out of range")
     return stream

@@ -1,7 +1,8 @@
 """A life of the real outbox, as the dice fall."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -10,7 +11,9 @@ import apsw
 from sync.errors import NoRoom
 from sync.outbox import Outbox, Stored
 from sync.outbox_arrivals import repeat_key
+from sync.outbox_destinations import Parked, read_cursor, read_parked
 from sync.record import Draft
+from sync.transaction import reading
 from tests.outbox_rig import FAR, LEDGER, receipted
 from tests.power_lives import TILE_LEAVES, Life, Rows, Told, abandon, everything, files_in, look
 from tests.sim_disk import Disk
@@ -19,6 +22,7 @@ from tests.sim_realm import LOG_SIGNER, TAG, draft
 UNPINNED_PART = 0.2  # of the calls, a reader that pins the WAL goes: so it grows, but not beyond what is quickly copied
 RESENT_MAX = 3  # messages that a source sends again after a start
 STREAMS = ("his", "lab", "rad")
+SITE = "lis"  # a system of the site's own
 
 
 class OutboxLife:
@@ -33,6 +37,7 @@ class OutboxLife:
         self.sent: list[tuple[Draft, Stored]] = []  # with a repeat key, and acknowledged
         self.next = 0
         self.said: list[tuple[Draft, Stored]] = []  # by the last call
+        self.took: dict[int, int] = {}  # of each run, up to where the site's own system was given it
         self.pinned: apsw.Connection | None = None
         disk.tape = self.life.tape
         self._mark(self._told(rows))
@@ -80,10 +85,11 @@ class OutboxLife:
         return {
             self._group: 12, self._one: 4, self._large: 2, self._mixed: 5, self._repeat: 2, self._receipt: 3, self._trim: 2,
             self._boot: 1, self._admitted: 1, self._probe: 1, self._stream: 1, self._restart: 1, self._killed: 1, self._pin: 1,
+            self._deliver: 5, self._replay: 1,
         }  # fmt: skip
 
     def _told(self, rows: Rows) -> Told:
-        return Told(rows, rows, tuple(self.sent[-RESENT_MAX:]))
+        return Told(rows, rows, (tuple(self.sent[-RESENT_MAX:]), self.took))
 
     def _mark(self, told: Told) -> None:
         self.disk.note("mark", "", value=told)
@@ -157,6 +163,32 @@ class OutboxLife:
         stream = self.dice.choice(list(self.made.heads))
         self.life.count("trimmed", self.made.trim(stream, ledger=LEDGER, received_before_us=FAR))
 
+    def _deliver(self) -> None:
+        """The site's own system takes the next message of a stream, or does not, or more of them are passed over; then the position moves."""
+        head = self.made.heads[self.dice.choice(list(self.made.heads))]
+        with reading():  # its thread stands still where it cannot read; here that ends the life
+            at = read_cursor(self.made._connection, SITE, head.run)
+        if at is None or at.place >= head.end:
+            self.made.destinations.open(SITE, head.run, 0)
+            return
+        last = at.place if self.dice.random() < 0.8 else min(head.end - 1, at.place + 3)
+        reason = self.dice.choice(("", "", "", "DST-01", "DST-04"))
+        gone = Parked(name=SITE, run=at.run, place=at.place, last=last, reason=reason, at_us=self.next)
+        # from here on it has them, whatever becomes of the commit
+        self.took[at.run] = max(self.took.get(at.run, 0), last + 1)
+        self.made.destinations.move(replace(at, place=last + 1), parked=[gone] if reason else [])
+        self.life.count("parked" if reason else "delivered")
+
+    def _replay(self) -> None:
+        """What stands parked goes, if it was asked for again; else it is asked for."""
+        with reading():
+            row = next(iter(read_parked(self.made._connection, SITE, replay=True, most=1)), None)
+        if row is None:
+            self.made.destinations.ask_replay(SITE, None)
+        else:
+            self.made.destinations.replayed(row, place=row.last + 1, done=0)
+            self.life.count("replayed")
+
     def _boot(self) -> None:
         self.made.start_boot(self.dice.randbytes(16), self.next)
 
@@ -209,8 +241,17 @@ def start(folder: Path, told: Told) -> None:
                 assert everything(made._connection, path.name) in (told.answered, told.under_way), (
                     "not what was answered"
                 )
-                _resend(made, told.promised)
+                resent, took = told.promised
+                check_positions(made, took)
+                _resend(made, resent)
             assert made._connection.pragma("integrity_check") == "ok"
+
+
+def check_positions(made: Outbox, took: Mapping[int, int]) -> None:
+    """No position lies beyond what the site's own system was given, or what is named: what it did not take is sent again, not passed over."""
+    for run in {head.run for head in made.heads.values()}:
+        found = read_cursor(made._connection, SITE, run)
+        assert (found.place if found else 0) <= took.get(run, 0), "a position is beyond what was delivered"
 
 
 def _resend(made: Outbox, promised: Sequence[tuple[Draft, Stored]]) -> None:

@@ -40,6 +40,7 @@ from sync import batch
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadBatch, CommitUnknown, KeyAbsent, LogBroken
 from sync.header import CONTROL_ID, PEER, encode_particulars
+from sync.held import HeldLog, rewind_members
 from sync.key_ring import KeyRing
 from sync.keys import Verifier
 from sync.log import Frontier
@@ -48,7 +49,7 @@ from sync.outbox import Outbox
 from sync.outbox_arrivals import repeat_key
 from sync.outbox_view import OutboxView
 from sync.receipt import cosign
-from sync.receiver import Admitted, Append, HeldLog, PutAsked, Receipt, Receiver, Refuse, rewind_members
+from sync.receiver import Admitted, Append, PutAsked, Receipt, Receiver, Refuse
 from sync.record import BodyState
 from sync.sender import Sender
 from sync.sender_events import Alarm, AskRoot, OpenEpoch, Put, SessionOpened, Started
@@ -339,7 +340,7 @@ class Campaign:
             return True  # the process ends with it, and the start that follows judges the file
         with closing(view):
             uplink._fence = "fence"
-            sender = Sender(root_at=logs.root_at, root_of=logs.root_of, dice=lambda: 0.5)
+            sender = Sender(root_at=logs.root_at, root_of=logs.root_of, key_at=logs.key_at, dice=lambda: 0.5)
             sender.handle(Started(tuple(ours)), 0.0)
             theirs = tuple(
                 TheirStream(stream=name, epoch=1, tag=TAG, size=0, root=sync.log.EMPTY_ROOT) for name in self.truth

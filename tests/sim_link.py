@@ -11,6 +11,7 @@ from sync.announced import read_heads
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.context import CONTEXT_BYTES_MAX, before, recall
 from sync.errors import BadBatch, UnknownDictionary
+from sync.held import HeldLog
 from sync.keys import FileSigner, Verifier
 from sync.log import Frontier, root_at
 from sync.log_keys import LogKeys
@@ -22,7 +23,6 @@ from sync.receiver import (
     Announce,
     Append,
     EpochAsked,
-    HeldLog,
     Opened,
     OpenLog,
     PutAsked,
@@ -34,7 +34,7 @@ from sync.receiver import (
     Taken,
 )
 from sync.record import BodyState, Record
-from sync.sender import Phase, Sender
+from sync.sender import Sender
 from sync.sender_events import (
     Alarm,
     AskRoot,
@@ -48,6 +48,7 @@ from sync.sender_events import (
     OpenEpoch,
     OwnLog,
     PathFailed,
+    Phase,
     PostEpoch,
     Put,
     Receipted,
@@ -301,7 +302,7 @@ class Clinic:
         """A new start: a boot id, stored; a new sender; nothing known of the gateway."""
         self.boot = f"{self.dice.getrandbits(128):032x}"
         self.boots.append(self.boot)
-        self.sender = Sender(root_at=self._root_at, root_of=self._root_of, dice=self.dice.random)
+        self.sender = Sender(root_at=self._root_at, root_of=self._root_of, key_at=lambda *_: b"", dice=self.dice.random)
         self.waiting: list = []
         logs = tuple(log for name in self.kept for log in self.own_logs(name))
         self._take(Started(logs, self.ledger))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from playhouse.migrations import Runner
 
@@ -16,14 +17,17 @@ from node.tools import pki
 from node.tools.pki import issue_log_key
 from sync.batch import encode
 from sync.certificates import der, read, verifier_of
-from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
+from sync.checkpoint import Checkpoint, Note, parse_checkpoint, parse_note, sign_checkpoint
 from sync.control import Moment
 from sync.errors import BadEvidence
 from sync.evidence import parse, verify
 from sync.key_change import KeyChange
 from sync.key_ring import KeyRing, id_of
 from sync.keys import FileSigner
+from sync.names import Origin
+from sync.opening import End
 from sync.outbox import Outbox
+from sync.release import Release, sign_release
 from sync.session import OwnStream, SessionRequest
 from sync.store import SafeDatabase, create
 from tests.gateway_rig import TOKEN, TinyNode, message, running
@@ -78,6 +82,7 @@ class Changed(TinyNode):
         answer = self.pool.request("POST", "/v1/session", body=request.encode(), headers=headers)
         assert answer.status == 200, answer.data
         self.fence = answer.json()["fence"]
+        return answer.json()["streams"]
 
 
 @pytest.fixture
@@ -233,3 +238,64 @@ def test_certificate_that_is_not_current_may_go_on_but_not_begin(tmp_path, realm
         keys.use(name, [], 1)
         assert keys.of_log(name, 1).lapsed is True
         assert keys.of_log(name, 1, carried=[Brought(given, current=True)]).lapsed is False
+
+
+def test_no_statement_takes_a_key_out_but_a_change_record_and_a_release_do(tmp_path, realm):
+    """Whoever has an earlier key may leave lines of a statement out, or add his: of several claims a person decides."""
+    name, folders = "clinic-claims", [tmp_path / str(n) for n in range(3)]
+    with closing(create(tmp_path / "ledger.sqlite", SCHEMA)) as opened:
+        connection, found = opened.raw(), []
+        keys = KeyRows(connection)
+        for folder in folders:
+            issue_log_key(realm.folder / "ca", folder, name)
+            given = der(read((folder / "log.pem").read_bytes()))
+            found.append((keys.keep_certificate(name, LOG, given, 1), verifier_of(read(given), name).public))
+        (first, public), (thief, theirs), (other, _) = found
+
+        def log(epoch: int, row: int) -> None:
+            connection.execute(
+                "INSERT INTO log (id, node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at, certificate, opening)"
+                " VALUES (?, ?, 'his', ?, '0badcafe', 'bulk', 'f', 5, x'', 0, x'', 0, ?, x'01')",
+                (epoch, name, epoch, row),
+            )
+
+        def release(epoch: int, at: int) -> None:
+            said = Release(gateway="ministry", node=name, at=at, logs=(Origin(name, "his", epoch, "0badcafe"),))
+            connection.execute("INSERT INTO release VALUES (NULL, ?, 'amal', ?, ?, 1)", (name, sign_release(said, FileSigner("amal", Ed25519PrivateKey.generate())), at))  # fmt: skip
+
+        def retired(epoch: int) -> frozenset[bytes]:
+            return keys.for_statement(name, "his", epoch, ()).retired
+
+        log(1, first)
+        log(2, thief)
+        assert retired(2) == frozenset(), "the node's own key may open the next"
+        log(3, first)
+        release(2, 100)
+        assert retired(3) == frozenset(), "in force is the one that a person let go on afterwards"
+        release(3, 200)
+        assert retired(3) == {theirs}, "a person's release says who the node is"
+        log(4, other)
+        assert retired(4) == {theirs}, "another claim after it is nobody's word yet"
+        connection.execute("INSERT INTO key_change VALUES (3, 4, ?, ?)", (first, other))
+        assert retired(4) == {public, theirs}, "a change record is the key's own word"
+
+
+def test_session_and_statement_are_answered_with_the_key_in_force_so_that_a_node_sees_what_is_not_its_own(node):
+    def told() -> list[str | None]:
+        return [each.get("key") for each in node.open(node.new_pem, node.old_pem)]
+
+    assert told() == [None], "nothing was signed yet"
+    assert (
+        node.signed(0, 4, node.new).status == 200
+    )  # by whoever has the other key: the node signs these with the old one
+    assert told() == [id_of(node.new).hex()]
+    theirs = End(node.origin(), 4, node.root(4))
+    made = node.outbox.open_epoch("his", epoch=2, tag=node.boot[:8], place=4, theirs=theirs)[-1]
+    note = parse_note(made.opening)
+    assert [line.key_id for line in note.signatures] == [id_of(node.old), id_of(node.new)]
+    # somebody on the way leaves the last line out: the new log is under the old key
+    answer = node.pool.request(
+        "POST", "/v1/streams/his/epochs", body=Note(note.text, note.signatures[:1]).encode(), headers={"Wasl-Fence": node.fence}
+    )  # fmt: skip
+    assert (answer.status, answer.json()["key"]) == (200, id_of(node.old).hex())
+    assert told() == [id_of(node.old).hex()]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from node.addresses import Address
-from node.config import Config, ConfigError, Problem, check, load, parse_listen
+from node.config import Config, ConfigError, Problem, check, load, parse_listen, patient_feeds
 from sync.session import EARLIER_KEYS_MAX
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
@@ -290,3 +290,14 @@ def test_an_address_is_written_as_it_is_read():
     for text in ("[::1]:2575", "127.0.0.1:2575"):
         assert str(parse_listen(text)) == text
     assert not Address("::", 1).clashes(Address("0.0.0.0", 1))
+
+
+def test_only_a_feed_that_can_wait_and_brings_nothing_but_bulk_is_paused_while_the_disk_fills(loaded):
+    feeds = {
+        "scans": "", "stays": "can_wait = false\n", "mixed": '[[feeds.routes]]\ntypes = ["ADT^*"]\nstream = "his"\n', "his": "",
+        "tested": 'test_stream = "tried"\n',
+    }  # fmt: skip
+    text = "".join(f'[[streams]]\nname = "{name}"\nlane = "bulk"\n' for name in feeds if name != "his")
+    for port, (name, lines) in enumerate(feeds.items(), 2600):
+        text += f'[[feeds]]\nname = "{name}"\nkind = "mllp"\nlisten = ["127.0.0.1:{port}"]\n{lines}'
+    assert patient_feeds(loaded(SMALLEST + text)) == {"scans", "tested"}

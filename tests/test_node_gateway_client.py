@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from node.gateway_client import _CheckedConnection
 from node.tools.pki import issue_gateway, issue_node
 from tests.gateway_rig import GATEWAY
 from tests.node_rig import NAME, Centre, Feed, Node, free_port, message, running, wait_until
@@ -167,3 +168,31 @@ def test_a_node_stops_cleanly_while_its_call_hangs(fresh, realm):
             wait_until("the call", lambda: any(not call.is_session for call in fake.calls))
             assert fresh.stop() == 0
         assert fresh.bodies() == [raw]
+
+
+class Recorder:
+    """A socket that keeps each write."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def settimeout(self, _seconds: float | None) -> None:
+        pass
+
+    def sendall(self, data: bytes) -> None:
+        self.written.append(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "writes"), [("PUT", b"batch", 1), ("PUT", b"", 1), ("PUT", None, 1), ("POST", b"session", 2), ("HEAD", b"", 1)]
+)  # fmt: skip
+def test_a_batch_leaves_in_one_write_with_its_head_and_a_session_does_not(method, body, writes):
+    connection = _CheckedConnection("gateway.example", 443)
+    connection.sock = recorder = Recorder()
+    for _ in range(2):
+        connection.request(method, "/v1/x", body=body, headers={"Wasl-Fence": "f"})
+        connection._HTTPConnection__state = "Idle"  # answered
+        head, _, rest = b"".join(recorder.written).partition(b"\r\n\r\n")
+        assert head.startswith(f"{method} /v1/x HTTP/1.1".encode())
+        assert (rest, len(recorder.written)) == (body or b"", writes)
+        recorder.written.clear()

@@ -97,6 +97,18 @@ def test_a_draft_says_when_it_came_and_how_far_the_clock_can_be_trusted(rig):
     assert (draft.received_us, draft.clock_state, draft.clock_error_us) == (rig.clock.us, SYNCHRONISED, 1234)
 
 
+def test_a_door_that_can_wait_takes_nothing_while_the_disk_fills_and_others_take_all(rig):
+    filling = Intake(clock=rig.clock, writer=rig.writer, alarms=rig.alarms, is_filling=lambda: True)
+    rig.intake = filling
+    rig.store()
+    rig.door.can_wait = True
+    rig.store(control_id="C-2")
+    assert [type(answer).__name__ for answer in rig.answers] == ["FeedPaused"]
+    assert len(rig.writer.drafts) == 1
+    assert (rig.door.counts.refused, rig.door.counts.last_error) == (1, ("NOD-34", rig.clock.us))
+    assert ("NOD-10", "") not in rig.standing()
+
+
 def test_a_refusal_stands_in_the_particulars_with_code_and_place(rig):
     rig.reject()
     (draft,) = rig.writer.drafts

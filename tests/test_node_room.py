@@ -161,13 +161,14 @@ def test_a_wal_that_finds_no_room_is_as_long_as_before_also_where_the_disk_keeps
 class Looker:
     """A Room over a real outbox, on a disk of which the test says how much is free."""
 
-    def __init__(self, folder: Path, monkeypatch, **limits) -> None:
+    def __init__(self, folder: Path, monkeypatch, patient=(), **limits) -> None:
         self.free, self.now = AMPLE, 0.0
         monkeypatch.setattr("node.room.free_bytes", lambda _folder: self.free)
         self.alarms = Alarms(lambda: 0)
         self.ballast = Ballast(folder)
         self.room = Room(
-            store=folder / "outbox.db", limits=Outbox(**limits), ballast=self.ballast, alarms=self.alarms, monotonic=lambda: self.now
+            store=folder / "outbox.db", limits=Outbox(**limits), ballast=self.ballast, alarms=self.alarms, monotonic=lambda: self.now,
+            patient=patient,
         )  # fmt: skip
 
     def look(self, box):
@@ -222,6 +223,20 @@ def test_there_is_plenty_only_well_below_the_warning(tmp_path, monkeypatch, used
     monkeypatch.setattr("node.room.measure", lambda *_: space(used=used))
     with closing(outbox(tmp_path)) as box:
         assert (looker.look(box), looker.room.plenty) == (stage, plenty)
+
+
+@pytest.mark.parametrize("patient", [(), ("scans",)])
+def test_a_pause_begins_where_bodies_are_trimmed_and_ends_a_little_below_and_only_where_a_feed_can_wait(
+    tmp_path, monkeypatch, patient
+):
+    looker, told = Looker(tmp_path, monkeypatch, patient=patient, quota_mb=100, free_mb_min=16), []
+    with closing(outbox(tmp_path)) as box:
+        for used in (84, 86, 99, 84, 81, 79, 84, 86):
+            monkeypatch.setattr("node.room.measure", lambda *_, used=used: space(used=used))
+            looker.look(box)
+            told.append(looker.room.paused)
+            assert ("NOD-34" in looker.standing()) == looker.room.paused
+    assert told == [patient != () and paused for paused in (False, True, True, True, True, False, False, True)]
 
 
 def test_the_disk_is_asked_once_a_second_and_after_each_256th_of_what_it_holds(tmp_path, monkeypatch):

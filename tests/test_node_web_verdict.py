@@ -30,6 +30,7 @@ CASES = {
     "VRD-34": facts(link={"state": "fenced"}),
     "VRD-35": facts(link={"state": "revoked"}),
     "VRD-36": facts(disk={"stage": "no-bulk"}),
+    "VRD-37": {**facts(disk={"stage": "trimming"}), "feeds": with_feed(paused=True)["feeds"]},
     "VRD-40": facts(core={"running": False}),
     "VRD-41": facts(disk={"stage": "full"}),
     "VRD-42": facts(feeds=[{**feed, "running": False} for feed in FACTS["feeds"]]),
@@ -128,6 +129,15 @@ def test_every_stage_in_which_something_is_refused_or_told_has_its_verdict(stage
     verdict = decide(facts(disk={"stage": stage.word})).verdict
     assert (verdict.code in STORAGE.values()) == (stage >= Stage.FILLING)
     assert (verdict.code in {"VRD-36", "VRD-41", "VRD-43"}) == bool(stage.refuses)
+
+
+@pytest.mark.parametrize(
+    ("stage", "code"),
+    [("open", "VRD-37"), ("filling", "VRD-37"), ("trimming", "VRD-37"), ("no-bulk", "VRD-36"), ("full", "VRD-41")],
+)
+def test_a_pause_is_named_unless_something_worse_is_to_be_told(stage, code):
+    paused = {**facts(disk={"stage": stage}), "feeds": with_feed(paused=True)["feeds"]}
+    assert decide(paused).verdict.code == code
 
 
 def test_facts_are_not_changed():

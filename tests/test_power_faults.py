@@ -18,6 +18,7 @@ STARTING = (CommitUnknown, LogBroken, LedgerLost, apsw.Error, PeeweeException)  
 # the repeat comes before a start: one that cannot read a page goes on without the memory of what came on it (Outbox._remember)
 CALLS = (
     "boot", "group", "mixed", "one", "repeat", "receipt", "admitted", "large", "trim", "restart", "group", "probe", "killed", "mixed", "stream", "group",
+    "deliver", "deliver", "deliver", "group", "deliver", "replay", "replay",
 )  # fmt: skip
 GROUPS = 9
 STARTED_EACH = 25  # of so many faults one is followed by a whole start, all by a look at every row
@@ -35,6 +36,7 @@ class Run:
     started: set[int]
     crashed: Path
     closed: Path
+    took: dict[int, int]
 
 
 def outbox_run(disk: Disk, folder: Path) -> Run:
@@ -61,7 +63,9 @@ def outbox_run(disk: Disk, folder: Path) -> Run:
         with suppress(apsw.Error):
             life.made.close()
     refused = life is not None and "refused" in life.life.counts
-    return Run(answers, ended, starting, refused, calls, started, crashed, closed)
+    return Run(
+        answers, ended, starting, refused, calls, started, crashed, closed, life.took if life is not None else {}
+    )
 
 
 def ledger_run(disk: Disk, folder: Path) -> Run:
@@ -79,7 +83,7 @@ def ledger_run(disk: Disk, folder: Path) -> Run:
     disk.tape = None
     starting = life is None or life.ledger.connection is None
     refused = life is not None and "refused" in life.life.counts
-    return Run(answers, ended, starting, refused, calls, set(), crashed, closed)
+    return Run(answers, ended, starting, refused, calls, set(), crashed, closed, {})
 
 
 def must_be_noticed(reference: Run, at: int, name: str, fault: str) -> bool:
@@ -137,6 +141,6 @@ def test_whichever_call_of_the_disk_fails_nobody_is_answered_falsely_and_all_tha
             noticed, refused = noticed + (found.ended is not None), refused + found.refused
             if at % STARTED_EACH == 0:
                 rows = look(found.crashed / name)
-                room.start(found.crashed, Told(rows, rows, () if name == "outbox.db" else None))
+                room.start(found.crashed, Told(rows, rows, ((), found.took) if name == "outbox.db" else None))
     assert noticed + refused > 0.4 * len(reference.calls), "there were enough of them to mean something"
     assert bool(refused) == ("full" in fault)

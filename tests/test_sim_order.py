@@ -76,7 +76,9 @@ def test_there_are_forty_planted_faults_or_more_and_each_has_its_seed():
 def test_a_planted_fault_is_found(mutant):
     seed = killing_seeds()[mutant.name]
     with planted(mutant):
-        assert outcome(seed).why, f"seed {seed} finds it no more: python -m tests.sim.mutants --find"
+        assert outcome(seed, thief=mutant.thief).why, (
+            f"seed {seed} finds it no more: python -m tests.sim.mutants --find"
+        )
 
 
 def test_a_mutant_whose_text_is_gone_fails_loudly():

@@ -173,6 +173,31 @@ def test_the_quantum_has_a_floor_and_a_ceiling():
     assert Run(Link(1e9, 0.0001), (BULK,), [], 5).go().turns.quantum(BULK) == QUANTUM_WIRE_MAX
 
 
+@pytest.mark.parametrize("held_up_s", [0.6, 1.2, 2.0])
+def test_a_packet_that_was_repeated_in_every_third_call_makes_the_quantum_no_smaller(held_up_s):
+    turns, link, now = Turns(), Link(THIN, 0.6), 0.0
+    for n in range(60):
+        octets = turns.quantum(BULK)
+        turns.begin(BULK, octets, now)
+        _, answered = link.send(octets, now)
+        now = answered + held_up_s * (n % 3 == 0)
+        turns.end(BULK, now, answered=True, round_trip_s=0.6)
+        if n > 20:
+            assert turns.quantum(BULK) >= 0.97 * QUANTUM_S * THIN
+
+
+@pytest.mark.parametrize(("round_trip", "share"), [(0.02, 0.25), (0.6, 0.4), (2.0, 1.0)])
+def test_bulk_beside_routine_may_fill_the_round_trip_of_its_call_or_has_its_weight(round_trip, share):
+    turns, link, now = Turns(), Link(THIN, round_trip), 0.0
+    for _ in range(30):
+        turns.begin(ROUTINE, turns.quantum(ROUTINE), now)
+        _, now = link.send(turns.quantum(ROUTINE), now)
+        turns.end(ROUTINE, now, answered=True, round_trip_s=round_trip)
+    alone = turns.quantum(BULK)
+    turns.wants(ROUTINE, now)
+    assert turns.quantum(BULK) == pytest.approx(max(QUANTUM_WIRE_MIN, alone * share), rel=0.01)
+
+
 def test_after_a_change_to_a_link_a_hundred_times_thinner_a_few_calls_are_enough():
     turns, link = Turns(), Link(400_000.0, 0.05)
     now = 0.0

@@ -7,8 +7,7 @@ import pytest
 from sync.dictionary import CONTEXT_MARK
 from sync.receiver import Refuse
 from sync.record import BodyState
-from sync.sender import Phase
-from sync.sender_events import Tick
+from sync.sender_events import Phase, Tick
 from tests.sim_link import Centre, Clinic, Network
 from tests.sim_realm import without_body
 

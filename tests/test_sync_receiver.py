@@ -7,6 +7,7 @@ import pytest
 from sync.announced import Announced, read_heads
 from sync.batch import Batch
 from sync.checkpoint import Checkpoint, Note, NoteSignature, open_checkpoint, parse_note, sign_checkpoint
+from sync.held import HeldLog, rewind_members
 from sync.keys import FileSigner, Verifier
 from sync.log import EMPTY_ROOT, Frontier
 from sync.log_keys import LogKeys
@@ -20,7 +21,6 @@ from sync.receiver import (
     Append,
     EpochAsked,
     Fill,
-    HeldLog,
     Opened,
     OpenLog,
     PutAsked,
@@ -30,7 +30,6 @@ from sync.receiver import (
     Refuse,
     SessionAsked,
     Taken,
-    rewind_members,
 )
 from sync.record import BodyState
 from sync.session import OwnStream, SessionRequest
@@ -468,6 +467,29 @@ def test_carried_statement_opens_its_epoch_without_a_fence_and_one_of_the_link_d
         node=NODE, stream=STREAM, fence="", known=nobody, held=held(5), stored=b"", statement=b"", keys=LogKeys(in_force=VERIFIER), find=lambda _: None
     )  # fmt: skip
     assert RECEIVER.handle(asked, NOW_S)[-1].code == "fenced"
+
+
+def common_of(taken) -> Checkpoint:
+    return open_receipt(taken.receipt, COSIGNER_KEY).checkpoint
+
+
+def test_statement_is_answered_with_the_receipt_of_what_it_calls_common_each_time_it_comes():
+    *_, taken = epoch(held(5))
+    assert common_of(taken) == Checkpoint(ORIGIN, 4, frontier_of(MADE[:4]).root)
+    made = sign_opening(Opening(opened=NEXT, theirs=None, own=end_at(4), common=end_at(4), carried=0), LOG_SIGNER)
+    again = EpochAsked(
+        node=NODE, stream=STREAM, fence="fence-1", known=KNOWN, held=HeldLog(origin=NEXT, frontier=Frontier(), note=b""), stored=made,
+        statement=made, keys=LogKeys(in_force=VERIFIER), find=lambda origin: (5, TREE) if origin == ORIGIN else None,
+    )  # fmt: skip
+    (answer,) = RECEIVER.handle(again, NOW_S)
+    assert common_of(answer) == common_of(taken)
+    (forgot,) = RECEIVER.handle(replace(again, find=lambda _: None), NOW_S)
+    (shorter,) = RECEIVER.handle(replace(again, find=lambda _: (3, TREE)), NOW_S)
+    assert forgot.receipt == shorter.receipt == b""  # what is not held is receipted to nobody
+
+
+def test_nothing_in_common_has_no_receipt():
+    assert epoch(held(5), common=end_at(0))[-1].receipt == b""
 
 
 def test_carried_statement_of_an_epoch_that_is_no_longer_the_newest_is_taken_again_and_opens_nothing():

@@ -11,7 +11,7 @@ from sync.flow import QUANTUM_BYTES_MAX
 from sync.keys import FileSigner, Verifier
 from sync.pace import WAIT_S_MAX, WAIT_S_MIN, Backoff
 from sync.receipt import cosign
-from sync.sender import FORKS_MAX, KEY_WAIT_S, REVOKED_WAIT_S, SESSION_S_MAX, Phase, Sender
+from sync.sender import FORKS_MAX, KEY_WAIT_S, REVOKED_WAIT_S, SESSION_S_MAX, Sender
 from sync.sender_events import (
     Alarm,
     AskRoot,
@@ -24,6 +24,7 @@ from sync.sender_events import (
     OpenEpoch,
     OwnLog,
     PathFailed,
+    Phase,
     PostEpoch,
     Put,
     Receipted,
@@ -93,10 +94,14 @@ def test_node_with_something_to_send_sends_it_before_it_asks_for_a_session():
 # --- one event at a time
 
 
+KEY = bytes.fromhex("0badcafe")
+
+
 def made_sender() -> Sender:
     return Sender(
         root_at=lambda _, upto: frontier_of(HELD[:upto]).root,
         root_of=lambda _, start, size: frontier_of(HELD[start : start + size]).root,
+        key_at=lambda *_: KEY,
         dice=lambda: 0.0,
     )
 
@@ -260,6 +265,65 @@ def test_further_epoch_is_stored_then_told_then_sent():
     assert puts(made.handle(taken, 0.0)) == [Put(new, 0, 3, QUANTUM_BYTES_MAX, False)]
 
 
+NEW = replace(ORIGIN, epoch=2, tag="11111111")
+
+
+def idle(receipted: int, *, outdated: bool = False) -> tuple[Sender, SessionOpened]:
+    """A sender whose second epoch carries nothing, and the session that finds that epoch open."""
+    made = made_sender()
+    new = OwnLog(NEW, 0, start=30, opening=b"signed", outdated=outdated)
+    made.handle(Started((OwnLog(ORIGIN, 30, receipted), new), "ledger-1"), 0.0)
+    empty = their(0, epoch=2, tag="11111111")
+    return made, opened(0, streams=(empty,))
+
+
+def taken_with(note: bytes) -> EpochTaken:
+    return EpochTaken("his", their(0, epoch=2, tag="11111111"), note)
+
+
+def test_receipt_of_what_is_common_is_kept_with_the_answer_to_the_statement_and_asked_for_once_a_session_where_that_was_lost():
+    made, session = idle(10)
+    assert made.handle(session, 0.0)[-1] == PostEpoch(NEW, b"signed")
+    note = receipt(30).note
+    effects = made.handle(taken_with(note), 0.0)
+    assert [each for each in effects if isinstance(each, KeepReceipt)] == [KeepReceipt(ORIGIN, 30, note, 1)]
+    assert not any(isinstance(each, PostEpoch) for each in made.handle(session, 0.0))
+    # a gateway of before such receipts is not asked for ever
+    older, session = idle(10)
+    older.handle(session, 0.0)
+    assert not any(isinstance(each, PostEpoch | KeepReceipt) for each in older.handle(taken_with(b""), 0.0))
+    assert older.handle(session, 0.0)[-1] == PostEpoch(NEW, b"signed")
+
+
+@pytest.mark.parametrize("reason", ["all is receipted", "another key signs now"])
+def test_statement_is_not_repeated_where_that_would_bring_nothing(reason):
+    made, session = idle(30) if reason == "all is receipted" else idle(10, outdated=True)
+    assert not any(isinstance(each, PostEpoch) for each in made.handle(session, 0.0))
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        receipt(30, signer=LOG_SIGNER).note, receipt(30, root=bytes(32)).note, receipt(31).note, b"no note",
+        receipt(30, origin=replace(ORIGIN, tag="22222222")).note,
+    ],
+)  # fmt: skip
+def test_receipt_of_what_is_common_that_is_not_true_is_alarmed_and_nothing_is_kept(note):
+    made, session = idle(10)
+    made.handle(session, 0.0)
+    effects = made.handle(taken_with(note), 0.0)
+    assert alarms(effects) == ["SYN-26"]
+    assert not any(isinstance(each, KeepReceipt) for each in effects)
+
+
+def test_receipt_of_what_is_common_that_is_older_than_ours_changes_nothing():
+    made, session = idle(20)
+    made.handle(session, 0.0)
+    effects = made.handle(taken_with(receipt(12).note), 0.0)
+    assert not any(isinstance(each, KeepReceipt | Alarm) for each in effects)
+    assert made.flows["his"].logs[0].receipted == 20
+
+
 def test_gateway_that_lost_an_epoch_is_sent_the_rest_of_the_one_before_and_then_the_stored_statement():
     made, new = made_sender(), replace(ORIGIN, epoch=2, tag="11111111")
     made.handle(Started((OwnLog(ORIGIN, 30, 30), OwnLog(new, 10, 10, 30, b"signed")), "ledger-1"), 0.0)
@@ -279,7 +343,7 @@ def test_no_call_asks_for_more_records_than_one_batch_holds_or_the_log_is_known_
 
 def test_leaves_that_cannot_be_read_stop_the_stream_and_open_no_epoch():
     for root_at, root_of in ((lambda *_: b"", lambda *_: b"x"), (lambda *_: bytes(32), lambda *_: b"")):
-        made = Sender(root_at=root_at, root_of=root_of, dice=lambda: 0.0)
+        made = Sender(root_at=root_at, root_of=root_of, key_at=lambda *_: b"", dice=lambda: 0.0)
         made.handle(Started((OwnLog(ORIGIN, 40),), "ledger-1"), 0.0)
         told = made.handle(opened(10), 0.0)
         told += made.handle(RootTold("his", Told(TAG, 40, bytes(32))), 0.0)

@@ -23,6 +23,7 @@ from sync.session import (
     SessionRequest,
     TheirStream,
     read_answer,
+    read_receipt,
     read_request,
     read_their,
 )
@@ -130,6 +131,7 @@ def test_own_stream_out_of_range_is_refused(key, value):
 
 THEIR_FAULTS: list[tuple[str, Any]] = [
     *STREAM_FAULTS, ("size", -1), ("size", 2**63), ("size", "7"), ("size", 7.0), ("size", float("inf")), ("size", float("nan")), ("size", True),
+    ("key", "00" * 3), ("key", "00" * 5), ("key", "zz" * 4), ("key", None), ("key", 5),
     ("root", "00" * 31), ("root", "00" * 33), ("root", "zz" * 32), ("root", None), ("root", 5),
 ]  # fmt: skip
 
@@ -261,3 +263,11 @@ def test_longest_request_fits_what_a_gateway_reads():
         boot="0" * 32, boots=("1" * 32,) * (BOOTS_MAX - 1), fence="f" * 128, log_certificate=LOG_PEM, streams=own, heads=(note,) * HEADS_MAX
     )  # fmt: skip
     assert len(longest.encode()) <= SESSION_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("answer", "note"),
+    [(b'{"receipt": "a note"}', b"a note"), (b"{}", b""), (b'{"receipt": 7}', b""), (b'{"receipt": null}', b""), (b'{"receipt": "\\ud800"}', b"?")],
+)  # fmt: skip
+def test_the_receipt_of_what_is_common_is_the_answers_text_or_nothing(answer, note):
+    assert read_receipt(answer) == note

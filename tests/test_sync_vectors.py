@@ -163,7 +163,10 @@ def test_short_receipt_vector_is_the_receipt_without_the_checkpoint_that_was_sen
 def test_session_vectors_are_read():
     found = vector("session")
     assert read_request(json.dumps(found["request"]).encode()).streams[0].stream == make.STREAM
-    assert read_answer(json.dumps(found["answer"]).encode()).streams[0].size == 3
+    (told,) = read_answer(json.dumps(found["answer"]).encode()).streams
+    assert (told.size, told.key) == (3, b"")
+    (keyed,) = read_answer(json.dumps(found["answer_with_key"]).encode()).streams
+    assert keyed == replace(told, key=id_of(make.LOG_SIGNER))
 
 
 def test_heads_vector_says_what_it_says():

@@ -23,7 +23,7 @@ from node.destinations.mllp import MllpSink
 from node.destinations.mllp_numbers import NumberedSink
 from node.destinations.plug import Sink
 from node.writer import Writer
-from sync.errors import CursorLost
+from sync.errors import CursorLost, LogBroken
 from sync.outbox import Outbox
 
 DAY_US = 86_400_000_000
@@ -40,7 +40,7 @@ def open_cursors(outbox: Outbox, config: Config) -> None:
             begin = logs[-1].end if each.begin == "end" else max(head.start + head.trimmed for head in logs)
             try:
                 outbox.destinations.open(each.name, logs[-1].run, begin)
-            except CursorLost as error:  # its thread raises the alarm and stands still; nothing else does
+            except (CursorLost, LogBroken) as error:  # its thread raises the alarm and stands still; nothing else does
                 log.warning("destination.position_lost", code=error.code, destination=each.name, stream=stream)
 
 

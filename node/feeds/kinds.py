@@ -44,7 +44,10 @@ KINDS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the core lends its plugs. `folder`: where a feed may keep what is its own. `boot`: in hexadecimal. `die`: ends the process."""
+    """What the core lends its plugs. `folder`: where a feed may keep what is its own. `boot`: in hexadecimal. `die`: ends the process.
+
+    `patient`: the feeds that can wait while the disk fills.
+    """
 
     clock: Clock
     alarms: Alarms
@@ -58,6 +61,7 @@ class Surroundings:
     checker: Checker | None
     workshop: Workshop
     die: Callable[[int], object]
+    patient: frozenset[str] = frozenset()
 
 
 def make_plug(feed: AnyFeed, intake: Intake, around: Surroundings) -> Plug:
@@ -78,6 +82,7 @@ def make_plug(feed: AnyFeed, intake: Intake, around: Surroundings) -> Plug:
 def _door(feed: AnyFeed, content_type: str, around: Surroundings) -> Door:
     return make_door(
         facility=around.facility, feed=feed.name, stream=feed.stream, content_type=content_type, rejected_per_hour_max=feed.rejected_per_hour_max,
+        can_wait=feed.name in around.patient,
     )  # fmt: skip
 
 

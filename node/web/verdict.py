@@ -42,6 +42,7 @@ STATE_OF = {
     "VRD-34": State.ATTENTION,  # fenced: another copy of this node was admitted
     "VRD-35": State.ATTENTION,  # the centre revoked this node
     "VRD-36": State.ATTENTION,  # the disk is filling: bulk is refused
+    "VRD-37": State.ATTENTION,  # the disk is filling: feeds that can wait are paused
     "VRD-40": State.FAILED,  # core is not running
     "VRD-41": State.FAILED,  # storage is full
     "VRD-42": State.FAILED,  # no feed is running
@@ -148,8 +149,12 @@ def _findings(facts: Facts) -> Iterator[Finding]:
 def _storage(facts: Facts) -> Iterator[Finding]:
     days = room_days(facts)
     code = STORAGE.get(facts["disk"]["stage"], "VRD-32" if days is not None and days < ROOM_LOW_DAYS else "")
+    paused = sum(bool(feed.get("paused")) for feed in facts["feeds"])
+    if paused and code in {"", "VRD-32"}:
+        code = "VRD-37"
     if code:
-        yield Finding(code=code, params={**_safe(facts), "room_bytes": room_bytes(facts), "room_days": days})
+        room = {"room_bytes": room_bytes(facts), "room_days": days, "feeds": paused}
+        yield Finding(code=code, params={**_safe(facts), **room})
 
 
 def _link(facts: Facts) -> Iterator[Finding]:

@@ -142,6 +142,9 @@ def advice(code: str, voice: Speech) -> str:
         "VRD-36": say(
             "Sources are being refused; what was accepted is safe. Restore the link so that the storage drains."
         ),
+        "VRD-37": say(
+            "Nothing is lost: a paused source keeps its messages and goes on by itself. Restore the link so that the storage drains."
+        ),
         "VRD-40": say("Sources are being refused. It should restart within seconds; if it does not, restart the node."),
         "VRD-41": say(
             "Sources are being refused; what was accepted is safe. Restore the link so that the storage drains."
@@ -204,6 +207,15 @@ def _no_bulk(params: Params, _now: str, voice: Speech) -> str:
     return voice.join(
         voice.say("The disk is filling, so bulk messages are refused"), _room(params, voice), _safe(params, voice)
     )
+
+
+def _paused(params: Params, _now: str, voice: Speech) -> str:
+    paused = voice.plural(
+        "The disk is filling, so {n} bulk feed is paused",
+        "The disk is filling, so {n} bulk feeds are paused",
+        params["feeds"],
+    )
+    return voice.join(paused, _room(params, voice), _safe(params, voice))
 
 
 def _critical_only(params: Params, _now: str, voice: Speech) -> str:
@@ -276,6 +288,7 @@ SENTENCES: Final[Mapping[str, Callable[[Params, str, Speech], str]]] = {
     "VRD-34": _fenced,
     "VRD-35": _revoked,
     "VRD-36": _no_bulk,
+    "VRD-37": _paused,
     "VRD-40": _core_down,
     "VRD-41": _storage_full,
     "VRD-42": _no_feed,

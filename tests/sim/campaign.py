@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from tests.sim.bench import bench
-from tests.sim.schedule import schedule_of
+from tests.sim.schedule import schedule_of, with_thief
 from tests.sim.world import EFFECTS_MIN, Outcome, World
 
 COLLECT_EVERY = (
@@ -15,9 +15,11 @@ COLLECT_EVERY = (
 )
 
 
-def outcome(seed: int, drop: Collection[int] = (), *, wild: bool = False) -> Outcome:
+def outcome(seed: int, drop: Collection[int] = (), *, wild: bool = False, thief: bool = False) -> Outcome:
     """Run one seed, without some of its operations."""
     schedule = schedule_of(seed, wild=wild)
+    if thief:
+        schedule = with_thief(schedule)
     with bench(real_keys=schedule.real_keys, packed=schedule.parts):
         return World(schedule, drop).run()
 
@@ -34,14 +36,16 @@ class Campaign:
     faults: list[int] = field(default_factory=list)
     failures: list[Outcome] = field(default_factory=list)
 
-    def run(self, first: int, seeds: int, *, wild: bool = False) -> None:
-        """Run these seeds."""
+    def run(self, first: int, seeds: int, *, wild: bool = False, keys: bool = False, thief: bool = False) -> None:
+        """Run these seeds; `keys`: those of them whose log key changes, `thief`: these with a thief on the way."""
         began, was_on = time.process_time(), gc.isenabled()
         gc.disable()
         gc.freeze()  # what is there already is no garbage: looking it through each time takes longer than what is new
         try:
             for seed in range(first, first + seeds):
-                self._take(outcome(seed, wild=wild))
+                if (keys or thief) and not schedule_of(seed, wild=wild).keys:
+                    continue
+                self._take(outcome(seed, wild=wild, thief=thief))
                 if seed % COLLECT_EVERY == 0:
                     gc.collect()
         finally:

@@ -20,9 +20,11 @@ from sync.batch import decode
 from sync.context import CONTEXT_BYTES_MAX, recall
 from sync.dictionary import EMPTY
 from sync.errors import BadBatch, BadCertificate, BadUpload, UnknownDictionary
+from sync.held import rewind_members
 from sync.names import Origin
 from sync.receipt import SHORT_QUERY
-from sync.receiver import Receipt, Receiver, Refuse, Taken, rewind_members
+from sync.receiver import Receipt, Receiver, Refuse, Taken
+from sync.release import Release
 from sync.session import SessionAnswer, TheirStream, read_request
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
@@ -228,9 +230,10 @@ class Centre(Machine):
         """A person releases what is held."""
         node, self.signed_at = self.truth.world.node, self.signed_at + 1  # a person's clock, which only goes forward
         logs = tuple(held.origin for held in self.rows.heads(node))
-        self.ledger.release(
-            ReleaseCall(node=node, operator="simulated", statement=b"released", logs=logs, at=self.signed_at)
+        word = (
+            Release(gateway=self.truth.world.gateway, node=node, at=self.signed_at, logs=logs).text().encode() + b"\n"
         )
+        self.ledger.release(ReleaseCall(node=node, operator="simulated", statement=word, logs=logs, at=self.signed_at))
         if not self.turn_asked:
             self.turn_asked = True
             self.after(COMMIT_S, self._turn)
@@ -276,14 +279,16 @@ class Centre(Machine):
             members = rewind_members(found.held) if found.code == "rewind" else {}
             return Problem(found.code, json.loads(json.dumps(members)), 0.0)
         if isinstance(found, Taken):
-            return json.dumps(rewind_members(found.held)).encode()
+            if found.receipt:
+                self.truth.receipted(self, found.receipt)
+            return json.dumps({**rewind_members(found.held), "receipt": found.receipt.decode()}).encode()
         if isinstance(found, Told):
             return json.dumps({"tag": found.tag, "size": found.size, "root": found.root.hex()}).encode()
         self.truth.admitted(self, asked, found)
         return SessionAnswer(
             fence=found.fence, ledger=self.ledger.id, cosign_certificate=self.cosign.pem, held=found.held,
             streams=tuple(
-                TheirStream(stream=log.origin.stream, epoch=log.origin.epoch, tag=log.origin.tag, size=log.frontier.size, root=log.frontier.root)
+                TheirStream(stream=log.origin.stream, epoch=log.origin.epoch, tag=log.origin.tag, size=log.frontier.size, root=log.frontier.root, key=log.key)
                 for log in found.logs
             ),
             context=CONTEXT_BYTES_MAX if decode.__module__ == "sync.batch" else 0,

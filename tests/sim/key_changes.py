@@ -15,6 +15,7 @@ from tests.sim.parcel import Parcel
 
 DIES_AGAIN, POINTS_MAX = 0.5, 60  # of starts under a new key: so many points into it, which is past its hand-over
 IMPATIENT = 0.3  # takes the earlier keys out without looking whether they are still needed
+STATEMENT = b"wasl-opening/"
 KEY_ALARMS = {"SYN-15", "SYN-32"}
 
 
@@ -26,6 +27,8 @@ class KeyChanges:
         self.made: list[Identity] = [world.log_identity(0)]
         self.good_from = [0]  # POSIX seconds, by the key's number
         self.certificates = {self.made[0].der}
+        self.fresh = b""  # of these the one that a person made where another's was refused
+        self.altered: set[bytes] = set()  # notes as a thief left them
         self.hasty = False  # somebody took keys out that may still be needed
 
     # -- what comes over a world -----------------------------------------------------------------------------------
@@ -88,28 +91,40 @@ class KeyChanges:
     def mind(self, box: Any) -> None:
         """Whoever reads SYN-15 or SYN-32 gives the node the newest key, and the ones before under `[[keys.previous]]`, and restarts it.
 
-        Where there were two copies it is a fresh one: the other's key may have been followed by this one's, and a change to it would be refused for ever.
+        Where there were two copies that may be the other's, which this one's may have followed: the change to it is refused for ever. Then it
+        is a fresh one, and the order for a further epoch.
         """
         if not box.lacks_key and not any(alarm["code"] in KEY_ALARMS for alarm in box.alarms.standing()):
             return
         world, newest = self.world, self.made[-1].signer.public
         if box.log.signer.public == newest and len(box.earlier) == min(len(self.made) - 1, EARLIER_KEYS_MAX):
-            return  # all it can have: it asks again by itself, when the certificate is good
-        if len(world.boxes) > 1:
-            self._make(0)
+            if len(world.boxes) == 1:
+                return  # all it can have: it asks again by itself, when the certificate is good
+            if newest == self.fresh:
+                self._part(box)
+                return
+            self.fresh = self._make(0).signer.public
         world.say(f"a person gives box {world.boxes.index(box)} key {len(self.made) - 1} and those before it")
         world.counts["keys put right"] += 1
         present, *earlier = reversed(self.made)
         self._give(box, present, tuple(earlier))
         box.fall()
 
+    def _part(self, box: Any) -> None:
+        """`wasl epoch open` for each stream that stands still."""
+        for alarm in box.alarms.standing():
+            if box.up and alarm["code"] == "SYN-32":
+                self.world.say(f"a person orders a further epoch of {alarm['subject']}")
+                self.world.counts["epochs ordered"] += 1
+                box.lanes_up.part(alarm["subject"])
+
     # -- a thief ---------------------------------------------------------------------------------------------------
 
     def resigned(self, body: bytes) -> bytes:
-        """A batch that somebody on the way has signed: with a key from before, with a stranger's, with one signature less or more."""
-        if not isinstance(body, Parcel):
+        """A batch or statement that somebody on the way has signed: with a key from before, with a stranger's, with one signature less or more."""
+        if not isinstance(body, Parcel) and not body.startswith(STATEMENT):
             return body
-        note, dice = parse_note(body.batch.checkpoint), self.world.dice
+        note, dice = parse_note(body.batch.checkpoint if isinstance(body, Parcel) else body), self.world.dice
         stolen = [each.signer for each in self.made[:-1]] or [self._stranger()]
         kind, thief = dice.randrange(4), dice.choice(stolen)
         lines = note.signatures
@@ -119,7 +134,10 @@ class KeyChanges:
             lines = lines[1:] if dice.random() < 0.5 else lines[:1]
         else:
             lines = (*lines, *parse_note(sign_text(note.text, thief)).signatures)
-        return body.signed(Note(note.text, lines).encode())
+        made = Note(note.text, lines).encode()
+        if lines != note.signatures:
+            self.altered.add(made)
+        return body.signed(made) if isinstance(body, Parcel) else made
 
     def _stranger(self) -> HashSigner:
         return HashSigner(self.world.node, self.world.dice.randbytes(32))

@@ -37,6 +37,7 @@ class KeyTruth:
 
     def __init__(self, world: Any) -> None:
         self.world = world
+        self.stolen = False  # something that a thief signed was taken, by whatever ledger
         self.forget()
 
     def forget(self) -> None:
@@ -70,6 +71,8 @@ class KeyTruth:
     def alarm(self, code: str) -> None:
         """A box or the centre says that something is wrong with a key: not without a cause."""
         world = self.world
+        if code == "SYN-33" and not self.stolen:
+            broken("a false alarm: the gateway has nothing under another's key")
         if code not in ALARMS or world.copied or world.centre_rolled_back or world.changes.hasty:
             return
         if not any(each.since for each in world.changes.made) and not world.counts["resign"]:
@@ -101,6 +104,9 @@ class KeyTruth:
         """A transaction of the ledger is over, and its records were looked at: what it took was signed as it has to be."""
         if not any(isinstance(each.call, PutCall | EpochCall) for each in group):
             return
+        if any(_note(each) in self.world.changes.altered for each in group):
+            self.stolen = True
+            self.world.counts["thief's taken"] += 1
         logs = self._logs(centre)
         for waiting in group:
             if isinstance(waiting.call, PutCall) and isinstance(waiting.answer, Receipt):
@@ -154,13 +160,31 @@ class KeyTruth:
             return
         now = logs[max(older, key=_epoch)].last
         if signers[-1] != now:
-            self._check_follower(origin, 0, signers[-1], logs, centre)
+            self._check_good(origin, 0, signers[-1], centre)
+            if signers[-1] in self._gone(origin, logs, centre):
+                broken(f"{origin} was opened under key {signers[-1]}, which another has followed")
         if now not in signers and "GWY-23" not in {effect.code for effect in waiting.alarms}:
             broken(f"{origin} was opened without the word of key {now}, and nobody was told")
 
-    def _check_follower(self, origin: str, seq: int, key: int, logs: dict[str, Ends], centre: Any) -> None:
+    def _gone(self, origin: str, logs: dict[str, Ends], centre: Any) -> set[int]:
+        """The keys that another has followed in this stream before this log: a change record says so, or a person's release of a later log."""
+        older = sorted(
+            (name for name in logs if _stream(name) == _stream(origin) and _epoch(name) < _epoch(origin)), key=_epoch
+        )
+        found = {before for name in older for _, before, _ in self.changes.get(name, ())}
+        released = 0
+        for (word,) in centre.connection.execute("SELECT statement FROM release ORDER BY signed_at").fetchall():
+            named = [line for line in word.decode().split("\n")[4:] if line and _stream(line) == _stream(origin)]
+            released = max(map(_epoch, named), default=0)
+        seen = [logs[name].last for name in older if _epoch(name) <= released]
+        return found | {key for key in seen if key != seen[-1]}
+
+    def _check_good(self, origin: str, seq: int, key: int, centre: Any) -> None:
         if not self._is_good(key, centre):
             broken(f"{origin} {seq} hands over to key {key}, of which no certificate is good")
+
+    def _check_follower(self, origin: str, seq: int, key: int, logs: dict[str, Ends], centre: Any) -> None:
+        self._check_good(origin, seq, key, centre)
         if key in self._followed(origin, seq, logs):
             broken(f"{origin} {seq} hands over to key {key}, which another has followed")
 
@@ -200,6 +224,17 @@ class KeyTruth:
         node = self.world.node
         ids = {key_id(node, ED25519, each.signer.public): n for n, each in enumerate(self.world.changes.made)}
         return [ids.get(line.key_id, -1) for line in parse_note(note).signatures if line.name == node]
+
+
+def _note(waiting: Any) -> bytes:
+    """What was signed of what a call brought and the ledger took; empty: nothing."""
+    if isinstance(waiting.call, PutCall) and isinstance(waiting.answer, Receipt):
+        return bytes(waiting.call.batch.checkpoint)
+    return (
+        bytes(waiting.call.statement)
+        if isinstance(waiting.call, EpochCall) and isinstance(waiting.answer, Taken)
+        else b""
+    )
 
 
 def _opened(statement: bytes) -> str:

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 
 class Mutant(NamedTuple):
-    """In the function `at` (module:name), `old` becomes `new`."""
+    """In the function `at` (module:name), `old` becomes `new`. `thief`: looked for in worlds with a thief all along."""
 
     name: str
     at: str
     old: str
     new: str
+    thief: bool = False
 
 
 MUTANTS = (
@@ -96,9 +97,10 @@ MUTANTS = (
     Mutant("take a change to a key of which no certificate is good", "sync.log_keys:_follower", 'raise WrongKey("the certificate of a key change is not good")',
            'import sync.certificates as certificates\nreturn verifier_of(read(change.certificate), certificates.node_of(read(change.certificate), "log"))'),
     Mutant("take the old key after its change", "sync.log_keys:_in_force_at", "return keys.in_force or _find(note.signatures[0], keys.certified)",
-           "return _find(note.signatures[0], (*keys.certified, *(change.before for change in keys.changes)))"),
+           "return _find(note.signatures[0], (*keys.certified, *(change.before for change in keys.changes)))", thief=True),
     Mutant("take a change without the new key's word", "sync.log_keys:check_batch", "_check_lines(note, chain.signers)", "_check_lines(note, chain.signers[: len(note.signatures)])"),
     Mutant("take a statement under a key that another has followed", "sync.log_keys:check_opening", "_check_fresh(key, keys.retired)", "pass"),
+    Mutant("no receipt of what is common", "sync.receiver:_of_common", "return cosigned(", 'return b"" and cosigned('),
     Mutant("a further epoch without the old key's word is no alarm", "sync.receiver:_epoch", '*([] if opener.continues else [Raise("GWY-23", opened.stream)])', "*[]"),
     Mutant("the centre forgets where the key changed", "gateway.ledger_keys:KeyRows.sign_from", "for change in changes:", "for change in ():"),
     Mutant("forget at a restart where the key changed", "sync.outbox_keys:read_changes", "return found", "return {}"),
@@ -110,4 +112,7 @@ MUTANTS = (
     Mutant("the certificates of earlier keys are not told", "node.conversation:Conversation.session", "KeyRing.of(self._keystore.signer).earlier_certificates", "()"),
     Mutant("repeat a statement under a key of before for ever", "sync.sender:Sender._lacks_key", "flow.logs[flow.at].outdated", "False"),
     Mutant("an earlier key may go too early", "node.key_status:_needed", "{*log.keys.for_batch(log.receipted, log.size), log.keys.last}", "{log.keys.last}"),
+    Mutant("overlook that the gateway's log is under another's key", "sync.sender:Sender._is_anothers", "bool(theirs.key) and", "False and", thief=True),
+    Mutant("do not say under which key a log is", "gateway.ledger_rows:_held_log", "key=key)", 'key=b"")', thief=True),
+    Mutant("compare with the key at the log's end", "node.own_logs:OwnLogs.key_at", "self.keys(origin).at(size)", "self.keys(origin).last", thief=True),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 from tests.sim.bench import replace_everywhere
 from tests.sim.campaign import outcome
 from tests.sim.mutant_list import MUTANTS, Mutant
+from tests.sim.schedule import schedule_of
 
 KILLING_SEEDS = Path(__file__).parent / "killing_seeds.json"
 SEEDS_MAX = 2000
@@ -59,7 +60,9 @@ def find(mutant: Mutant, first: int, seeds: int) -> tuple[int, str] | None:
     """The first seed that finds the mutant, and what it says."""
     with planted(mutant):
         for seed in range(first, first + seeds):
-            found = outcome(seed)
+            if mutant.thief and not schedule_of(seed).keys:
+                continue
+            found = outcome(seed, thief=mutant.thief)
             if found.why:
                 return seed, found.why
     return None

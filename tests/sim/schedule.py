@@ -22,6 +22,8 @@ SILENT = (
 PARTING = {"restore-node", "clone"}  # a disk of the node is rolled back or copied: a further epoch may follow
 CALM = ("deaf", "cut-down", "crash-node", "crash-centre", "double", "stale", "lose", "delay", "busy")
 KEYS_SHARE = 0.2
+FULL_SHARE = 0.12  # of worlds to which nothing else that is rare happens: one in twenty of all
+QUOTA_BYTES, OCTETS_BIG = 128 * 4096, 6000  # a queue of minutes fills it
 PASTS = (2**31, 2**32, 2**63 - 2**12)  # the last leaves room below SQLite's largest integer
 
 
@@ -75,15 +77,16 @@ def schedule_of(seed: int, *, wild: bool = False) -> Schedule:
     past = dice.choice(PASTS) - dice.randrange(1, 40) if dice.random() < 0.15 else 0
     if past:  # what came before lies nowhere: another ledger could never be told
         kinds = ["cut-down" if kind == "new-ledger" else kind for kind in kinds]
-    big = dice.random() < 0.25 and (wild or not PARTING & set(kinds))
+    big = dice.random() < 0.25
     plain = Schedule(
         seed=seed, streams=dice.randint(1, 4), feeds=dice.randint(1, 3), past=past, every_s=dice.choice((0.2, 0.4, 0.8)),
-        octets=6000 if big else 200, wrap=dice.choice((0, 0, 0, 5)),
-        after=3 if any(kind in SILENT for kind in kinds) else max(dice.choice((0, 3)), 3 * bool(PARTING & set(kinds))), quota_bytes=128 * 4096 if big else 0, answer_s_max=dice.choice((2.0, 5.0)),
+        octets=OCTETS_BIG if big else 200, wrap=dice.choice((0, 0, 0, 5)),
+        after=3 if any(kind in SILENT for kind in kinds) else max(dice.choice((0, 3)), 3 * bool(PARTING & set(kinds))), quota_bytes=QUOTA_BYTES if big else 0, answer_s_max=dice.choice((2.0, 5.0)),
         retention_s=dice.choice((0.0, 5.0, 1000.0)), real_keys=seed % 10 == 9, files=seed % 50 == 25,
         ops=tuple(sorted((_op(kind, dice) for kind in kinds), key=lambda op: op.at)),
     )  # fmt: skip
-    return _with_keys(_with_more(plain, Random(f"more {seed}")), Random(f"the log key changes {seed}"))
+    plain = _with_keys(_with_more(plain, Random(f"more {seed}")), Random(f"the log key changes {seed}"))
+    return _with_full(plain, Random(f"a full disk comes back {seed}"))
 
 
 def _with_more(plain: Schedule, dice: Random) -> Schedule:
@@ -98,6 +101,35 @@ def _with_more(plain: Schedule, dice: Random) -> Schedule:
         ops = tuple(sorted((*plain.ops, gone), key=lambda op: op.at))
         return replace(plain, mark=mark, ways=ways, gone=ways == 2 and dice.random() < 0.5, answer_s_max=2.0, ops=ops)
     return replace(plain, mark=mark)
+
+
+def _with_full(plain: Schedule, dice: Random) -> Schedule:
+    """A share of the plain worlds fills its disk while the node is cut off; then a backup of just that is put back, after all of it was sent, and more."""
+    special = plain.parts or plain.keys or plain.past or plain.ways > 1
+    if dice.random() >= FULL_SHARE or special or any(op.kind in PARTING or op.kind in SILENT for op in plain.ops):
+        return plain
+    at = dice.uniform(9.0, 14.0)
+    cut = Op(kind="cut-up", at=0.5, span=at, much=dice.random())
+    back = Op(kind="restore-node", at=at, span=dice.uniform(6.0, 20.0), much=dice.random())
+    return replace(
+        plain, quota_bytes=QUOTA_BYTES, octets=OCTETS_BIG, every_s=0.2, retention_s=dice.choice((0.0, 5.0)), after=3,
+        ops=tuple(sorted((cut, back, *plain.ops[:2]), key=lambda op: op.at)),
+    )  # fmt: skip
+
+
+def with_thief(plain: Schedule) -> Schedule:
+    """The same world, cut off while its log key changes twice, once more perhaps later, and with a thief on its way from the beginning on."""
+    dice = Random(f"a thief {plain.seed}")
+    changes = [Op(kind="change-key", at=dice.uniform(0.0, 6.0), span=0.0, much=dice.random()) for _ in range(2)]
+    until = max(op.at for op in changes) + dice.uniform(0.0, 6.0)
+    # on either of two ways: which it is comes of the number's thousandths
+    numbers = (0.9, 0.901)
+    cut = [Op(kind="cut-up", at=0.0, span=until, much=much) for much in numbers]
+    thief = [Op(kind="resign", at=0.0, span=FAULTS_S, much=much) for much in numbers]
+    # not all of its own: a node holds four earlier keys at most
+    later = [op for op in plain.ops if op.kind == "change-key" and op.at > until][:1]
+    others = [op for op in plain.ops if op.kind != "change-key"]
+    return replace(plain, ops=tuple(sorted((*others, *later, *changes, *cut, *thief), key=lambda op: op.at)))
 
 
 def _with_keys(plain: Schedule, dice: Random) -> Schedule:

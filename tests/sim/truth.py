@@ -255,14 +255,17 @@ class Truth:
         """A box says that something is wrong: not without a cause."""
         world = self.world
         self.keys.alarm(code)
-        if code in {"SYN-20", "SYN-21", "SYN-22", "NOD-31"} and not world.copied:
+        if code in {"SYN-20", "SYN-21", "SYN-22", "NOD-31", "NOD-36"} and not world.copied:
             broken(f"a false alarm at the node: {code}")
-        if code in {"SYN-23", "SYN-27"} and not (world.copied or world.centre_rolled_back):
+        is_held_for_a_thief = code == "SYN-23" and self.keys.stolen
+        if code in {"SYN-23", "SYN-27"} and not (world.copied or world.centre_rolled_back or is_held_for_a_thief):
             broken(f"a false alarm at the node: {code}")
 
     def centre_alarm(self, code: str, stream: str) -> None:
         """The centre was told."""
-        if code in {"GWY-11", "GWY-12", "GWY-17"} and not self.world.copied:
+        if code in {"GWY-11", "GWY-12", "GWY-17"} and not (
+            self.world.copied or (code == "GWY-17" and self.keys.stolen)
+        ):
             broken(f"a false alarm at the centre: {code}")
         self.keys.alarm(code)
         self.alarms.add((code, stream))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from gateway.ledger_keys import LOG
 from native import frontier_append
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.log import HASH_BYTES, Frontier, root_at
@@ -36,7 +37,7 @@ CONVERGE_S = (
     900.0  # virtual, after the last fault: a dozen of the longest waits (60 s of back-off, 60 s of a full centre)
 )
 HALTS = {"SYN-24", "SYN-28", "SYN-29", "SYN-30", "SYN-31"}  # none of these may come of what a schedule does
-PARTED = ("SYN-20", "SYN-21", "SYN-22", "NOD-31")
+PARTED = ("SYN-20", "SYN-21", "SYN-22", "SYN-33", "NOD-31", "NOD-36")
 LANES = ("critical", "routine", "bulk")
 
 
@@ -150,9 +151,11 @@ class World:
             box.outbox.keep_receipt(
                 ledger=centre.ledger.id, origin=head.origin, size=past.size, receipt=receipt, at=sim_realm.NOW_S
             )
+            certificate = centre.rows.keys.keep_certificate(self.node, LOG, box.log.der, 0)
             centre.connection.execute(
-                "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at) VALUES (?, ?, 1, ?, ?, '', ?, ?, 0, ?, 0)",
-                (self.node, stream, head.origin.tag, head.lane, past.size, past.peaks, receipt),
+                "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at, certificate)"
+                " VALUES (?, ?, 1, ?, ?, '', ?, ?, 0, ?, 0, ?)",
+                (self.node, stream, head.origin.tag, head.lane, past.size, past.peaks, receipt, certificate),
             )
             origin = str(Origin(self.node, stream, 1, head.origin.tag))
             self.truth.heads.add((origin, past.size, past.root))

@@ -250,7 +250,12 @@ def sessions() -> dict[str, Any]:
         fence="e" * 32, ledger="a" * 32, cosign_certificate=pem(COSIGN_CERTIFICATE).decode(), held=False,
         streams=(TheirStream(stream=STREAM, epoch=1, tag=TAG, size=3, root=Frontier().append(b"".join(r.leaf for r in RECORDS)).root),),
     )  # fmt: skip
-    return {"request": json.loads(request.encode()), "answer": json.loads(answer.encode())}
+    keyed = replace(answer, streams=tuple(replace(each, key=id_of(LOG_SIGNER)) for each in answer.streams))
+    return {
+        "request": json.loads(request.encode()),
+        "answer": json.loads(answer.encode()),
+        "answer_with_key": json.loads(keyed.encode()),
+    }
 
 
 def heads() -> dict[str, Any]:
