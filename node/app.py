@@ -361,12 +361,8 @@ def _die_with_task(task: asyncio.Task[None]) -> None:
 
 def _die_with_thread(args: threading.ExceptHookArgs) -> None:
     # a node that lost a thread looks healthy and is not: the supervisor starts it anew, and the start verifies
-    log.critical(
-        "thread.died",
-        thread=args.thread.name if args.thread else "",
-        error=args.exc_type.__name__,
-        detail=str(args.exc_value),
-    )
+    name = args.thread.name if args.thread else ""
+    log.critical("thread.died", thread=name, error=args.exc_type.__name__, detail=str(args.exc_value))
     os._exit(EXIT_THREAD)
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from node.config import check
+from node.config_line import Lines
 from sync.record import Kind
 from tests.node_rig import Node, Seen, running, wait_until
 from tests.serial_rig import Cable, Printer
@@ -128,3 +129,21 @@ def test_a_line_feed_that_cannot_be_is_refused_in_words_of_a_technician(realm, t
     problems = check(path)
     assert len(problems) == 1, problems
     assert said in str(problems[0])
+
+
+def test_a_profiles_framing_is_the_feeds_where_it_has_none_of_its_own():
+    feed = Lines(name="printer", kind="line", connect="127.0.0.1:4001", profile="some-reader", line_end="cr")
+    found = feed.with_profile(
+        {"ends": "block", "line_end": "lf", "start": "=", "check": "xor-hex", "answer": "ACK", "columns": 3}
+    )
+    assert (found.ends, found.line_end, found.start, found.check, found.answer, found.profile) == (
+        "block",
+        "cr",
+        0x3D,
+        "xor-hex",
+        6,
+        "some-reader",
+    )
+    for wrong in ({"ends": "fixed"}, {"ends": "page"}, {"check": "crc"}):
+        with pytest.raises(ValueError, match=r"length|Input should be"):
+            feed.with_profile(wrong)

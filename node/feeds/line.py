@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from hl7.devices.profile_errors import ProfileProblem
 from node.config_line import Lines
 from node.config_serial import Line
 from node.device_profiles import find
@@ -34,8 +35,12 @@ class LineFeed:
     """One configured source of printed reports."""
 
     def __init__(self, feed: Lines, door: Door, intake: Intake, around: Surroundings) -> None:
-        profile = find(feed.profile, around.profiles) if feed.profile else None
-        self.feed = feed.with_profile(profile.link) if profile else feed
+        try:
+            profile = find(feed.profile, around.profiles) if feed.profile else None
+            self.feed = feed.with_profile(profile.link) if profile else feed
+            self._line = self._line_of(feed, dict(profile.serial) if profile else {})
+        except (ProfileProblem, ValueError) as error:
+            raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
         self.door, self.intake = door, intake
         self.clock = around.clock
         self.alarms = around.alarms
@@ -43,7 +48,6 @@ class LineFeed:
         self.away = Away(feed.name, door, intake, around)
         self.connections: set[Session] = set()
         self.noise_bytes = self.blank_bytes = self.lost = 0
-        self._line = self._line_of(feed, dict(profile.serial) if profile else {})
         self._port: SerialPort | None = None
         self._servers: list[asyncio.Server] = []
 
