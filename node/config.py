@@ -205,9 +205,8 @@ class OfNoKind(Feed):
     """A feed whose kind is none of ours: never valid, and every other mistake in it is told at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    kind: Literal[
-        "mllp", "fhir", "soap", "astm", "mqtt", "modbus", "poct1a", "folder", "line"
-    ]  # all kinds there are, for the list of what is allowed
+    # all kinds there are, for the list of what is allowed
+    kind: Literal["mllp", "fhir", "soap", "astm", "mqtt", "modbus", "poct1a", "folder", "line"]
 
 
 if TYPE_CHECKING:

@@ -56,11 +56,9 @@ class Outbox:
     def __init__(
         self, path: Path, *, signer: Signer, random: Callable[[int], bytes], quota_bytes: int = 0, recent_max: int = RECENT_MAX, vfs: str | None = None
     ) -> None:  # fmt: skip
-        self._ring = KeyRing.of(signer)
-        self._signer = self._ring.now
-        self._random = random
+        self._ring, self._signer = (ring := KeyRing.of(signer)), ring.now
+        self._random, self._drawn = random, b""
         self._recent, self._recent_max = Recent(recent_max), recent_max
-        self._drawn = b""
         try:
             self._database = create(path, SCHEMA, vfs=vfs)
             self._connection: apsw.Connection = self._database.raw()
@@ -84,8 +82,7 @@ class Outbox:
 
     def _take(self, head: Head) -> None:
         """Take a log as its stream's newest; the one before it is of an older epoch."""
-        before = self.heads.get(head.origin.stream)
-        if before is not None:
+        if (before := self.heads.get(head.origin.stream)) is not None:
             self.older.setdefault(head.origin.stream, []).append(before)
         self.heads[head.origin.stream] = head
 
@@ -330,7 +327,8 @@ class Outbox:
 
     def fact(self, name: str) -> bytes | None:
         """The value under a name; None where there is none."""
-        return self.facts(name).get(name)
+        found: Any = self._connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).get
+        return None if found is None else bytes(found)
 
     def facts(self, pattern: str) -> dict[str, bytes]:
         """All values whose names match a pattern of GLOB."""
