@@ -290,45 +290,6 @@ def simulate_hl7(address: str, rate: float, count: int | None, seed: int, kinds:
     click.echo(", ".join(f"{code} {number}" for code, number in sorted(answers.items())))
 
 
-@simulate.command("serial-lines")
-@click.option("--to", "address", default="", help="host:port of a line feed that listens.")
-@click.option(
-    "--link",
-    type=click.Path(path_type=Path),
-    help="Make a pseudo-terminal of this name, for a feed with [feeds.serial].",
-)
-@click.option(
-    "--device", type=click.Choice(["urine", "counter", "scale", "thermometer"]), default="urine", show_default=True
-)
-@click.option("--every", "every_s", type=float, default=2.0, show_default=True, help="Seconds between two reports.")
-@click.option("--count", type=int, default=None, help="Stop after so many; without it, never.")
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--fault", "faults", multiple=True, type=click.Choice(["noise", "cut", "check", "jabber", "unplug"]))
-@click.option(
-    "--share",
-    type=click.FloatRange(0, 1),
-    default=0.2,
-    show_default=True,
-    help="Of the reports, how many have a fault.",
-)
-def simulate_lines(
-    address: str, link: Path | None, device: str, every_s: float, count: int | None, seed: int, faults: tuple[str, ...], share: float
-) -> None:  # fmt: skip
-    """A device that just prints, with invented people."""
-    from node.tools.simulate_lines import Call, Pty
-    from node.tools.simulate_lines import simulate as send
-
-    if bool(address) == (link is not None):
-        raise click.UsageError("give one of --to and --link")
-    line = Pty(link) if link is not None else Call(address)
-    sent = send(
-        line, device, count=count, every_s=every_s, seed=seed, faults=faults, share=share,
-        told=lambda report: click.echo(f"{len(report.data)} bytes{f', fault: {report.fault}' if report.fault else ''}"),
-    )  # fmt: skip
-    line.close()
-    click.echo(f"{sent} reports")
-
-
 def _add_tools() -> None:
     """The image has no tools; there `wasl pki` and `wasl release` are simply no commands."""
     try:

@@ -148,7 +148,13 @@ def test_demo_json_is_there_when_all_is_ready_and_has_its_shape(demo):
     for name, feed in document["node"]["feeds"].items():
         kind = KINDS.get(name, "mllp")
         assert feed == {"kind": kind, "stream": name, "address": feed["address"]}
-        start = {"fhir": "http://127.0.0.1:", "folder": str(demo.folder)}.get(kind, "127.0.0.1:")
+        starts = {
+            "fhir": "http://127.0.0.1:",
+            "files": str(demo.folder),
+            "haematology": str(demo.folder),
+            "vitals": "mqtt://127.0.0.1:",
+        }
+        start = starts.get(name, "127.0.0.1:")
         assert feed["address"].startswith(start)
     assert set(document["node"]["feeds"]) == {*FEEDS, "fhir", *(device.name for device in DEVICES)}
     assert demo.status()["core"]["pid"] == document["node"]["pid"]
@@ -278,7 +284,7 @@ def test_a_resource_that_is_posted_to_the_demo_is_at_the_centre(demo):
 
 def test_demo_leaves_no_process_when_it_is_stopped_and_its_state_survives(demo, http):
     settled, family = demo.settled(), demo.family()
-    assert len(family) == 3 + len(DEVICES)
+    assert len(family) == 3 + len(DEVICES) + sum(bool(device.broker) for device in DEVICES)
     held = {stream: demo.records(stream) for stream in FEEDS}
     token, base = demo.document["gateway"]["token"], int(demo.page.rpartition(":")[2])
     demo.process.send_signal(signal.SIGTERM)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 HOST = "127.0.0.1"
 BASE_DEFAULT = 8400  # below the ephemeral ports, so no outgoing connection takes one while the link is cut
-RANGE = 16  # five of our own, four feeds, and room for the kinds of feed to come
+RANGE = 24  # five of our own, the hospital's four feeds, eight devices, and some to come
 RANGES_MAX = 64  # about a thousand ports in use: then a person has to say where
 PORT_MIN, PORT_MAX = 1024, 65_536 - RANGE
 

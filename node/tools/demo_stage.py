@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from node.control import ask
 from node.errors import CoreSilent
-from node.tools.demo_devices import DEVICES
+from node.tools.demo_devices import DEVICES, Spot, broker_configuration
 from node.tools.demo_folder import FEEDS, NODE, DemoFolder
 from node.tools.demo_link import Link
 from node.tools.demo_notebook import Mark
@@ -45,14 +45,8 @@ class Stage:
         self.addresses = {feed.name: feed.address(ports.feed(place)) for place, feed in enumerate(FEEDS)}
         spots = [folder.spot(ports, place) for place, _ in enumerate(DEVICES)]
         self.addresses |= {device.name: device.address(spot) for device, spot in zip(DEVICES, spots, strict=True)}
-        self._devices = [
-            Child(
-                Program(name=device.name, arguments=("node.cli", "simulate", *device.command(spot)), log=folder.log_file(device.name)),
-                on_start=lambda _: None, on_end=lambda *_: None,
-            )
-            for device, spot in zip(DEVICES, spots, strict=True)
-            if rate
-        ]  # fmt: skip
+        self._asked = [*self._programs(spots, is_asked=True)] if rate else []
+        self._calling = [*self._programs(spots, is_asked=False)] if rate else []
         self._run = folder.next_run()
         hospital = {feed.name: self.addresses[feed.name] for feed in FEEDS if feed.kind == "mllp"}
         self._traffic = Traffic(hospital, run=self._run, rate=rate)
@@ -74,12 +68,30 @@ class Stage:
         self._busy = asyncio.Lock()
         self.scene = self._look(Mark(0, 0), None, answered=False)
 
+    def _programs(self, spots: Sequence[Spot], *, is_asked: bool) -> Iterator[Child]:
+        """The simulators of devices that the node connects to, or of those that connect to it; the broker before the one that needs it."""
+        for device, spot in zip(DEVICES, spots, strict=True):
+            if device.is_asked is not is_asked:
+                continue
+            log = self.folder.log_file(device.name)
+            programs = [Program(name=device.name, arguments=("node.cli", "simulate", *device.command(spot)), log=log)]
+            if device.broker:
+                arguments = ("-c", str(broker_configuration(spot)))
+                programs.insert(
+                    0,
+                    Program(
+                        name="broker", arguments=arguments, log=self.folder.log_file("broker"), binary=device.broker
+                    ),
+                )
+            for program in programs:
+                yield Child(program, on_start=lambda _: None, on_end=lambda *_: None)
+
     # -- from the first process to the last ---------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start the link and the processes."""
         await self._link.restore()
-        for child in self._children.values():
+        for child in (*self._asked, *self._children.values()):
             await child.start()
 
     async def open(self) -> None:
@@ -96,7 +108,7 @@ class Stage:
         self._announce()
         self.story.tell("unproven", "opened")
         self._traffic.start()
-        for device in self._devices:
+        for device in self._calling:
             await device.start()
 
     async def watch(self) -> None:
@@ -110,7 +122,7 @@ class Stage:
         self._is_announced = False
         self.folder.withdraw()
         self._traffic.stop()
-        await asyncio.gather(*(device.stop() for device in self._devices))
+        await asyncio.gather(*(device.stop() for device in (*self._asked, *self._calling)))
         await asyncio.gather(*(child.stop() for child in self._children.values()))
         self._link.cut()
 

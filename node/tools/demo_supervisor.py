@@ -23,11 +23,12 @@ LOG_TAIL_BYTES = 2000  # what a person is shown of a process that would not star
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What to run: `python -P -m …` with these arguments; standard output and error go to `log`."""
+    """What to run: `python -P -m …` with these arguments, or another `binary`; standard output and error go to `log`."""
 
     name: str
     arguments: tuple[str, ...]
     log: Path
+    binary: str = ""
 
 
 class Child:
@@ -104,7 +105,8 @@ class Child:
     async def _spawn(self) -> asyncio.subprocess.Process:
         """Start it in a session of its own, so that Ctrl-C reaches the supervisor alone, which then stops all in order."""
         # -P: no folder of the working directory stands in for a package
-        command = (sys.executable, "-P", "-m", *self.program.arguments)
+        start = (self.program.binary,) if self.program.binary else (sys.executable, "-P", "-m")
+        command = (*start, *self.program.arguments)
         leash = (sys.executable, "-I", "-S", demo_leash.__file__, str(os.getpid()))
         with self.program.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(

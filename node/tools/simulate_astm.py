@@ -44,11 +44,16 @@ CELLS: Final = (
 
 
 class Cable:
-    """What carries the bytes: a TCP connection, or a serial port."""
+    """What carries the bytes: a TCP connection, a serial port, or a pseudo-terminal of our own, whose other end is found by `link`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, link: Path | None = None) -> None:
         self._socket: socket.socket | None = None
-        if address.startswith("/"):
+        if link is not None:
+            self._descriptor, theirs = os.openpty()
+            tty.setraw(theirs)  # stays open: without it the first bytes would meet a line that echoes
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.ttyname(theirs))
+        elif address.startswith("/"):
             self._descriptor = os.open(address, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
             tty.setraw(self._descriptor, termios.TCSANOW)
         else:
@@ -216,7 +221,12 @@ class Analyzer:
 
 
 @click.command("astm")
-@click.option("--to", "address", required=True, help="host:port of an ASTM feed, or the path of a serial port or pty.")
+@click.option("--to", "address", default="", help="host:port of an ASTM feed, or the path of a serial port or pty.")
+@click.option(
+    "--link",
+    type=click.Path(path_type=Path),
+    help="Make a pseudo-terminal of this name, for a feed with [feeds.serial].",
+)
 @click.option("--each", "each_s", type=float, default=10.0, show_default=True, help="Seconds between two results.")
 @click.option("--count", type=int, default=None, help="Stop after so many; without it, never.")
 @click.option(
@@ -225,13 +235,15 @@ class Analyzer:
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--fault", "faults", type=click.Choice(FAULTS), multiple=True, help="May be given several times.")
 def astm_command(
-    address: str, each_s: float, count: int | None, samples: tuple[str, ...], seed: int, faults: tuple[str, ...]
-) -> None:
+    address: str, link: Path | None, each_s: float, count: int | None, samples: tuple[str, ...], seed: int, faults: tuple[str, ...]
+) -> None:  # fmt: skip
     """A haematology analyzer: blood counts of invented people, and queries for orders."""
+    if bool(address) == (link is not None):
+        raise click.UsageError("give one of --to and --link")
     dice, number = random.Random(seed), 0
     while count is None or number < count:
         try:
-            cable = _connected(address)
+            cable = _connected(address, link)
             analyzer = Analyzer(cable, dice)
             for sample in samples if number == 0 else ():
                 click.echo(f"asked for {sample}: {b' / '.join(analyzer.ask(sample)).decode() or 'no answer'}")
@@ -254,7 +266,7 @@ def astm_command(
             cable.close()
 
 
-def _connected(address: str) -> Cable:
+def _connected(address: str, link: Path | None) -> Cable:
     if address.startswith("/") and not Path(address).exists():
         raise click.UsageError(f"{address} is not there")
-    return Cable(address)
+    return Cable(address, link=link)

@@ -13,6 +13,8 @@ from operator import xor
 from pathlib import Path
 from typing import Final
 
+import click
+
 NAMES: Final = ("مريم تجريبية", "سالم تجريبي", "Zoë Probe", "Test Patient")
 FAULTS: Final = ("noise", "cut", "check", "jabber", "unplug")
 BAUD: Final = 9600  # a real device is no faster, and a pause is only one at its pace
@@ -168,3 +170,39 @@ def simulate(
             told(report)
             time.sleep(every_s)
     return sent
+
+
+@click.command("serial-lines")
+@click.option("--to", "address", default="", help="host:port of a line feed that listens.")
+@click.option(
+    "--link",
+    type=click.Path(path_type=Path),
+    help="Make a pseudo-terminal of this name, for a feed with [feeds.serial].",
+)
+@click.option(
+    "--device", type=click.Choice(["urine", "counter", "scale", "thermometer"]), default="urine", show_default=True
+)
+@click.option("--every", "every_s", type=float, default=2.0, show_default=True, help="Seconds between two reports.")
+@click.option("--count", type=int, default=None, help="Stop after so many; without it, never.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--fault", "faults", multiple=True, type=click.Choice(["noise", "cut", "check", "jabber", "unplug"]))
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Of the reports, how many have a fault.",
+)
+def lines_command(
+    address: str, link: Path | None, device: str, every_s: float, count: int | None, seed: int, faults: tuple[str, ...], share: float
+) -> None:  # fmt: skip
+    """A device that just prints, with invented people."""
+    if bool(address) == (link is not None):
+        raise click.UsageError("give one of --to and --link")
+    line = Pty(link) if link is not None else Call(address)
+    sent = simulate(
+        line, device, count=count, every_s=every_s, seed=seed, faults=faults, share=share,
+        told=lambda report: click.echo(f"{len(report.data)} bytes{f', fault: {report.fault}' if report.fault else ''}"),
+    )  # fmt: skip
+    line.close()
+    click.echo(f"{sent} reports")
