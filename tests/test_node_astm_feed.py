@@ -218,3 +218,16 @@ def _read(instrument):
         return instrument.read()
     except ConnectionResetError:
         return b""
+
+
+def test_the_line_monitor_shows_both_sides_of_a_transfer_and_no_value(node):
+    with Instrument(node.feed(STREAM).address) as instrument:
+        instrument.send(result())
+        wait_until("record", lambda: bodies(node))
+        rows = node.ask(f"line {STREAM}")["rows"]
+    assert {row["way"] for row in rows} == {"", "in", "out"}
+    assert any(row["frames"] for row in rows)
+    assert sum(row["length"] for row in rows if row["way"] == "in") > len(result())
+    shown = "".join(row["text"] for row in rows)
+    assert "WBC" not in shown
+    assert "5.4" not in shown

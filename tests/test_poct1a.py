@@ -343,6 +343,13 @@ def test_the_page_knows_which_devices_are_connected(node):
         assert node.ask("status")["feeds"]["poct"]["devices"] == ["SN-1"]
 
 
+def test_the_line_monitor_shows_what_was_said_and_no_value(node):
+    talk(node, HELLO, RESULT)
+    rows = node.ask("line poct")["rows"]
+    assert {row["way"] for row in rows} == {"", "in", "out"}
+    assert not any("TEST-1" in row["text"] or "SN-1" in row["text"] for row in rows)
+
+
 def test_a_device_that_fills_the_line_without_reading_is_held_back_and_then_let_go(node):
     with socket.create_connection(node.feed("poct").address, 20) as peer:
         peer.settimeout(20)

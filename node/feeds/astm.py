@@ -22,6 +22,7 @@ from node.feeds.astm_sessions import Session
 from node.feeds.astm_tcp import Caller, Listeners
 from node.feeds.kinds import Surroundings
 from node.intake import Answer, Door, Intake, Refusal
+from node.line_trace import LineTrace
 from sync.record import Kind, Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class AstmFeed:
         self.clock, self.alarms, self.store = around.clock, around.alarms, around.frame_store
         self.switches = self.feed.switches
         self.needs_terminator = self.feed.terminator == "required"
+        self.trace = LineTrace(around.clock.now_us)
         self.lines: set[Line] = set()
         self.noise_bytes = 0
         self.ends: Counter[str] = Counter()
@@ -102,6 +104,7 @@ class AstmFeed:
 
     def add(self, line: Line) -> None:
         """A line is open."""
+        self.trace.noted("opened", line.peer)
         self.lines.add(line)
         if self._desk is not None:
             self._desk.opened(line)
@@ -110,6 +113,7 @@ class AstmFeed:
         """A line is closed, and all it left is recorded."""
         if line not in self.lines:
             return
+        self.trace.noted("away", line.peer)
         self.lines.discard(line)
         self._past.update(_counts(line))
         self.noise_bytes += line.link.counts.noise_bytes

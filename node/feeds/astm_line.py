@@ -67,6 +67,7 @@ class Line:
 
     def received(self, data: bytes) -> None:
         """Bytes came."""
+        self.feed.trace.came(data, self.peer)
         self._handle(Received(data))
 
     def send(self, token: int, records: tuple[bytes, ...]) -> None:
@@ -104,6 +105,7 @@ class Line:
         match effect:
             case Write(data):
                 if not self._is_closed:
+                    self.feed.trace.went(data, self.peer)
                     self._write(data)
             case Begun():
                 self._begin()

@@ -10,6 +10,7 @@ from node.feeds.doorstep import Doorstep
 from node.feeds.kinds import Surroundings
 from node.feeds.poct1a_connection import Poct1aConnection
 from node.intake import Door, Intake
+from node.line_trace import LineTrace
 
 CHECK_S = 5.0  # how often connections are looked at for silence
 GRACE_S_MAX = 5.0  # for what is under way when the node stops
@@ -23,6 +24,7 @@ class Poct1aFeed:
     def __init__(self, feed: Poct1a, door: Door, intake: Intake, around: Surroundings) -> None:
         self.feed, self.door, self.intake = feed, door, intake
         self.clock = around.clock
+        self.trace = LineTrace(around.clock.now_us)
         self.connections: set[Poct1aConnection] = set()
         self.noise_bytes = 0
         self._doorstep = Doorstep(feed, self._connect, count=lambda: len(self.connections), refused=self._refused)

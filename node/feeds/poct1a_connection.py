@@ -62,10 +62,12 @@ class Poct1aConnection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]) if name else ""
         self._feed.connections.add(self)
+        self._feed.trace.noted("opened", self._peer)
 
     def data_received(self, data: bytes) -> None:
         """Divide what comes; a device that sends on without answers is not read for a while."""
         self.heard_at = self._feed.clock.monotonic()
+        self._feed.trace.came(data, self._peer)
         noise = self._divider.noise_bytes
         self._waiting.extend(self._divider.feed(data))
         self._feed.noise_bytes += self._divider.noise_bytes - noise
@@ -81,6 +83,7 @@ class Poct1aConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
         """It ended: what came whole is stored all the same."""
         self._transport = None
+        self._feed.trace.noted("away", self._peer)
         self._end_input()
         if self._worker is None:
             self._feed.connections.discard(self)
@@ -175,6 +178,8 @@ class Poct1aConnection(asyncio.Protocol):
     def _write(self, said: list[bytes]) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        for each in said:
+            self._feed.trace.went(each, self._peer)
         self._transport.write(b"".join(said))
         if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self._transport.abort()
