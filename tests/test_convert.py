@@ -162,6 +162,16 @@ def test_escape_sequences_are_text():
     assert of_type(found, "ServiceRequest")[0]["note"] == [{"text": "a|b^c&d~e\\fA \nsecond loud"}]
 
 
+def test_a_feeds_own_escape_sequences_are_text_and_those_of_another_are_not():
+    raw = message("ORU^R01", PID, "OBR|1|P1|F1|C^T^L", r"NTE|1||µ: \Z1\ ends")
+    notes = [
+        request["note"]
+        for local in ({"Z1": "رمز"}, {"Z2": "رمز"}, {})
+        for request in of_type(convert(raw, Settings(local_escapes=local), ORIGIN), "ServiceRequest")
+    ]
+    assert notes == [[{"text": "µ: رمز ends"}], [{"text": r"µ: \Z1\ ends"}], [{"text": r"µ: \Z1\ ends"}]]
+
+
 # ---- resources and their relations -----------------------------------------------------------------------------------
 def test_the_same_record_gives_the_same_bytes():
     for raw in hospital(20):

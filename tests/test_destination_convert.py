@@ -47,11 +47,11 @@ def store():
         yield found
 
 
-def sink(store, *, tally=None, charsets=None, **keys) -> FhirSink:
+def sink(store, *, tally=None, manners=None, **keys) -> FhirSink:
     to_server = FhirOut.model_validate(
         {"name": "server", "kind": "fhir", "url": store.url, "streams": ("his",), **keys}
     )
-    return FhirSink(to_server, convert=ToFhir(to_server, charsets or {}, tally or Tally()))
+    return FhirSink(to_server, convert=ToFhir(to_server, manners or {}, tally or Tally()))
 
 
 def outgoing(body: bytes, place: int = 41, **more) -> Outgoing:
@@ -227,7 +227,7 @@ def test_a_field_of_a_hundred_thousand_repetitions_is_cut_and_the_rest_of_it_lis
 
 def test_each_feed_s_text_is_read_in_its_own_character_set(store):
     raw = message("ADT^A01", RICH).decode().encode("cp1256")
-    client = sink(store, charsets={"his": ("cp1256", "utf-8"), "lab": ("", "iso8859_6")})
+    client = sink(store, manners={"his": ("cp1256", "utf-8", {}), "lab": ("", "iso8859_6", {})})
     client.deliver(outgoing(raw, 1))
     client.deliver(
         outgoing(message("ADT^A01", RICH.replace("1001", "2002")).decode().encode("iso8859_6"), 2, feed="lab")

@@ -4,13 +4,13 @@ The character set is chosen, and escapes are read, by the view's own pieces (`hl
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from hl7.charsets import Charset
-from hl7.escapes import Writing, decoded, plain
+from hl7.escapes import NO_LOCAL, Writing, decoded, plain
 from hl7.separators import Separators, start_of
 from hl7.text import opened
 
@@ -27,9 +27,9 @@ class Decoded(NamedTuple):
     is_whole: bool
 
 
-def decode(raw: bytes, charset: str, charset_default: str) -> Decoded:
+def decode(raw: bytes, charset: str, charset_default: str, local: Mapping[str, str] = NO_LOCAL) -> Decoded:
     """Decode as the view does (`hl7.text`), but all at once where that gives the same; NotEr7 where there is no header."""
-    body, writing = opened(raw, charset, charset_default)
+    body, writing = opened(raw, charset, charset_default, local)
     body = body[start_of(body) :]
     for codec in (writing.codec, writing.charset.instead):
         if codec:
@@ -56,7 +56,7 @@ class Unescaper:
 
     def __init__(self, text: Decoded) -> None:
         self._writing, self._codec = text.writing, text.codec
-        self._utf8 = Writing(text.writing.separators, text.writing.charset, "utf-8")
+        self._utf8 = Writing(text.writing.separators, text.writing.charset, "utf-8", text.writing.local)
         self.mark = text.writing.mark.decode("latin-1") or "\x00"
 
     def __call__(self, text: str) -> str:
@@ -68,9 +68,11 @@ class Unescaper:
 
 
 @lru_cache(maxsize=64)  # a site speaks a handful of dialects
-def _unescaper(separators: Separators, charset: Charset, codecs: tuple[str, str]) -> Unescaper:
+def _unescaper(
+    separators: Separators, charset: Charset, codecs: tuple[str, str], local: tuple[tuple[str, str], ...]
+) -> Unescaper:
     """Make the reader of a dialect once: what was remembered of it is found by it."""
-    return Unescaper(Decoded("", Writing(separators, charset, codecs[0]), codecs[1], True))
+    return Unescaper(Decoded("", Writing(separators, charset, codecs[0], dict(local)), codecs[1], True))
 
 
 class Dialect(NamedTuple):
@@ -260,7 +262,8 @@ def segments(read: Decoded, separators: Separators) -> list[Segment]:
         chr(byte) if byte is not None else "\x00"
         for byte in (separators.component, separators.repetition, separators.subcomponent)
     )
-    unescape = _unescaper(separators, read.writing.charset, (read.writing.codec, read.codec))
+    writing = read.writing
+    unescape = _unescaper(separators, writing.charset, (writing.codec, read.codec), tuple(writing.local.items()))
     dialect = Dialect(component, repetition, subcomponent, component + repetition + subcomponent, unescape)
     counted: dict[str, int] = {}
     found: list[Segment] = []

@@ -60,13 +60,15 @@ class Origin:
 class Settings:
     """What a site knows and a message does not say.
 
-    `charset`, `charset_default`: as in `hl7.check.Rules`. `zone`: of times that name none (MSH-7's zone comes first);
+    `charset`, `charset_default`: as in `hl7.check.Rules`. `local_escapes`: `local` of `hl7.text.Text`.
+    `zone`: of times that name none (MSH-7's zone comes first);
     without it such times lose their time of day. `facility`: whose identifiers these are, where there is no origin.
     `systems`: URIs of assigning authorities and coding systems by the name that messages give them.
     """
 
     charset: str = ""
     charset_default: str = "utf-8"
+    local_escapes: Mapping[str, str] = field(default_factory=dict)
     zone: tzinfo | None = None
     facility: str = ""
     systems: Mapping[str, str] = field(default_factory=dict)

@@ -49,7 +49,7 @@ def convert(
         raise CannotConvert("too-large", f"{len(raw)} bytes, {BYTES_MAX} at most")
     try:
         separators = read_separators(raw)
-        decoded = decode(raw, settings.charset, settings.charset_default)
+        decoded = decode(raw, settings.charset, settings.charset_default, settings.local_escapes)
         route = facts(raw).route
     except NotEr7 as error:
         raise CannotConvert("no-header", str(error)) from error

@@ -26,7 +26,7 @@ PATHS_MAX: Final = 500  # counted each by itself; the corpus of 1,690 messages h
 SHOWN_MAX: Final = 40
 OTHER: Final = ("(others)", "")
 
-Charsets = Mapping[str, tuple[str, str]]
+Manners = Mapping[str, tuple[str, str, Mapping[str, str]]]
 """Of each feed, by name: its character set whatever MSH-18 says, and the one where MSH-18 is empty."""
 
 _NUMBER: Final = re.compile(r"\[\d+\]")
@@ -78,10 +78,10 @@ def _fits(body: bytes) -> None:
 class ToFhir:
     """HL7 v2 to FHIR R4 for one destination, each feed's text in its own character set."""
 
-    def __init__(self, destination: FhirOut, charsets: Charsets, tally: Tally) -> None:
+    def __init__(self, destination: FhirOut, manners: Manners, tally: Tally) -> None:
         self.kind = destination.convert
         self._zone, self._systems = zone_of(destination.zone), destination.systems
-        self._charsets, self._tally = charsets, tally
+        self._manners, self._tally = manners, tally
 
     def __call__(self, outgoing: Outgoing) -> Converted:
         """Convert a message. Raises CannotConvert, also where it says of itself that it is a test."""
@@ -93,8 +93,10 @@ class ToFhir:
                 raise CannotConvert("test", "a test is nobody's record")
         except NotEr7 as error:
             raise CannotConvert("no-header", str(error)) from error
-        charset, default = self._charsets.get(outgoing.feed, ("", "utf-8"))
-        settings = Settings(charset=charset, charset_default=default, zone=self._zone, systems=self._systems)
+        charset, default, local = self._manners.get(outgoing.feed, ("", "utf-8", {}))
+        settings = Settings(
+            charset=charset, charset_default=default, local_escapes=local, zone=self._zone, systems=self._systems
+        )
         return convert(outgoing.body, settings, outgoing.origin, _deadline())
 
     def count(self, made: Converted) -> None:

@@ -14,7 +14,7 @@ from node.config_destinations import AnyDestination
 from node.config_feeds import Mllp
 from node.config_folder import Folder
 from node.destinations.carrier import Carrier
-from node.destinations.conversion import Charsets, Tally, ToFhir
+from node.destinations.conversion import Manners, Tally, ToFhir
 from node.destinations.desk import Desk
 from node.destinations.errors import NoSuchDestination
 from node.destinations.fhir import FhirSink
@@ -49,16 +49,23 @@ def holders(config: Config, now_us: int) -> dict[str, int]:
     return {each.name: now_us - each.parked_days * DAY_US for each in config.outlets}
 
 
-def charsets_of(config: Config) -> Charsets:
-    """The character sets of each feed's text, as it was set for its checks."""
-    checks = ((feed.name, feed.check) for feed in config.feeds if isinstance(feed, Mllp | Folder))
-    return {name: (check.charset, check.charset_default) for name, check in checks}
+def manners_of(config: Config) -> Manners:
+    """How each feed's text is written, as it was set for its checks: character set, the one by default, local escape sequences."""
+    return {
+        feed.name: (
+            feed.check.charset,
+            feed.check.charset_default,
+            feed.local_escapes if isinstance(feed, Mllp) else {},
+        )
+        for feed in config.feeds
+        if isinstance(feed, Mllp | Folder)
+    }
 
 
 def sink_of(
-    destination: AnyDestination, *, prefix: str, now_us: Callable[[], int], charsets: Charsets, tally: Tally
+    destination: AnyDestination, *, prefix: str, now_us: Callable[[], int], manners: Manners, tally: Tally
 ) -> Sink:
-    """The protocol of a destination. `charsets`: of the feeds; `tally` counts what is converted."""
+    """The protocol of a destination. `manners`: of the feeds; `tally` counts what is converted."""
     match destination.kind:
         case "mllp" if destination.sequence_numbers:
             return NumberedSink(destination, prefix=f"{prefix}-{destination.name[:8]}-", now=lambda: hl7_time(now_us()))
@@ -67,7 +74,7 @@ def sink_of(
         case "folder":
             return FolderSink(destination)
         case "fhir":
-            return FhirSink(destination, convert=ToFhir(destination, charsets, tally))
+            return FhirSink(destination, convert=ToFhir(destination, manners, tally))
 
 
 class Site:
@@ -76,11 +83,11 @@ class Site:
     def __init__(
         self, config: Config, *, store: Path, writer: Writer, clock: Clock, alarms: Alarms, dice: Callable[[], float], prefix: str
     ) -> None:  # fmt: skip
-        node, self._monotonic, charsets = config.node.name, clock.monotonic, charsets_of(config)
+        node, self._monotonic, manners = config.node.name, clock.monotonic, manners_of(config)
 
         def carrier(each: AnyDestination) -> Carrier:
             tally = Tally()
-            sink = sink_of(each, prefix=prefix, now_us=clock.now_us, charsets=charsets, tally=tally)
+            sink = sink_of(each, prefix=prefix, now_us=clock.now_us, manners=manners, tally=tally)
             return Carrier(
                 each, sink, node=node, store=store, writer=writer, clock=clock, alarms=alarms, dice=dice, tally=tally
             )
