@@ -7,6 +7,20 @@ import ssl
 from node.addresses import Address, Network
 from node.config_feeds import Tls
 
+# answers are single bytes, an order a kilobyte
+KEEPALIVE = {
+    socket.TCP_KEEPIDLE: 60,
+    socket.TCP_KEEPINTVL: 20,
+    socket.TCP_KEEPCNT: 6,
+}  # an analyzer that was switched off is found in 3 min
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Find out within minutes that a peer is gone which says nothing any more, as after a power cut."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
 
 def is_within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: tuple[Network, ...]) -> bool:
     """Whether the address lies in one of the networks."""

@@ -278,7 +278,7 @@ class Uplink(threading.Thread):
     # -- epochs -----------------------------------------------------------------------------------------------------
 
     def _open_epoch(self, order: OpenEpoch, logs: OwnLogs) -> Event:
-        """Have the epoch stored; where there is no room even for that, a later session comes to it again."""
+        """Have the epoch stored; where there is no room for it, or no epoch of that number can follow, a later session comes to it again."""
         found, tag = order.theirs, self._boot.hex()[:8]
         theirs = End(Origin(self._node, order.stream, found.epoch, found.tag), found.size, found.root)
         try:
@@ -287,7 +287,7 @@ class Uplink(threading.Thread):
                     order.stream, epoch=order.epoch, tag=tag, place=order.place, own=order.own, theirs=theirs
                 )
             ).result()
-        except NoRoom as error:
+        except (NoRoom, LogBroken) as error:
             return PathFailed(error.code)
         log.warning("epoch.opened", stream=order.stream, epoch=order.epoch)
         return EpochOpened(order.stream, tuple(own for own in logs.read() if own.origin.stream == order.stream))

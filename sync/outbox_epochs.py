@@ -21,6 +21,7 @@ from sync.outbox_heads import Head, insert_head, write_head
 from sync.outbox_keys import cut_changes, keys_of
 from sync.store import LogTable
 
+EPOCHS_AHEAD_MAX = 1024  # that a gateway may be before us: as many as it keeps of a stream. A false number near 2^31 would leave no epoch after it
 LEAVES_MAX = 64 * TILE_LEAVES  # hashed together: 2 MiB of memory, and whole tiles
 
 
@@ -34,7 +35,8 @@ def open_epoch(
     newest = heads[-1]
     holder = next((head for head in heads if head.start <= own <= head.end), None)
     # what lies between `own` and `place` the gateway holds too, but in a log that a rolled-back disk has made us forget
-    if holder is None or not own <= place <= newest.end or epoch <= newest.origin.epoch:
+    is_next = newest.origin.epoch < epoch <= newest.origin.epoch + EPOCHS_AHEAD_MAX
+    if holder is None or not own <= place <= newest.end or not is_next:
         raise LogBroken(f"{newest.origin}: no epoch {epoch} can be opened at {place}")
     common = own - holder.start
     opening = Opening(

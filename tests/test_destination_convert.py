@@ -236,6 +236,17 @@ def test_each_feed_s_text_is_read_in_its_own_character_set(store):
     assert [each["name"][0]["family"] for each in store.of("Patient")] == ["الحربي", "الحربي"]
 
 
+@pytest.mark.parametrize("error", [ValueError("secret"), OverflowError(), KeyError("secret"), RecursionError()])
+def test_whatever_a_message_does_to_the_converter_parks_that_message_and_ends_no_thread(store, monkeypatch, error):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(conversion, "convert", broken)
+    outcome = sink(store).deliver(outgoing(ADMISSION))
+    assert (outcome.end, outcome.detail) == (End.REFUSED, "content")
+    assert "secret" not in repr(outcome)
+
+
 def test_what_has_no_place_is_counted_by_its_path_without_its_value():
     tally = Tally()
     tally.add(

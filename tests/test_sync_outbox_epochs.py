@@ -98,6 +98,18 @@ def test_epoch_that_is_not_later_or_begins_nowhere_is_refused_and_changes_nothin
         assert made.logs(STREAM) == before
 
 
+def test_a_number_far_beyond_ours_is_refused_so_that_another_epoch_can_always_follow(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        made.append(some(0, 10))
+        for epoch in (2**31, 2**31 - 1, 1026):
+            with pytest.raises(LogBroken):
+                opened(made, 4, epoch=epoch)
+        opened(made, 4, epoch=1025)
+    with closing(outbox(tmp_path)) as again:
+        again.verify_heads()
+        assert again.heads[STREAM].origin.epoch == 1025
+
+
 def test_receipts_trimming_and_repeats_go_on_in_every_window(tmp_path):
     with closing(outbox(tmp_path)) as made:
         drafts = [draft(n, repeat_key=b"k%d" % n) for n in range(10)]

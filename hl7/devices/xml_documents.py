@@ -3,12 +3,14 @@
 Only boundaries are looked for; whether a document is good XML is its reader's matter. Of encodings those that leave ASCII as it is.
 """
 
+import re
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
 DEPTH_MAX: Final = 64  # POCT1-A nests ten deep
 _SPACE: Final = b" \t\r\n"
 _CDATA: Final = b"<![CDATA["
+_TAG_MARK: Final = re.compile(rb"[>'\"]")
 
 
 class Document(NamedTuple):
@@ -149,11 +151,12 @@ class Divider:
 
     def _tag(self) -> int | Flaw:
         held = self._held
-        found = min((at for mark in (b">", b"'", b'"') if (at := held.find(mark, self._at)) >= 0), default=-1)
-        if found < 0:
+        match = _TAG_MARK.search(held, self._at)
+        if match is None:
             self._at = len(held)
             return 0
-        self._at = found + 1
+        found, self._at = match.start(), match.end()
+        del match  # it would hold on to the buffer, which is shortened
         if held[found] != 0x3E:
             self._state = _State.SINGLE if held[found] == 0x27 else _State.DOUBLE
             return -1

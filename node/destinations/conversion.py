@@ -4,7 +4,8 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from hl7.convert.result import CannotConvert, Converted, Json, Origin, Settings, Unmapped
@@ -75,6 +76,17 @@ def _fits(body: bytes) -> None:
         raise CannotConvert("too-large", f"{len(body)} bytes, {BODY_BYTES_MAX} at most")
 
 
+@contextmanager
+def _parked() -> Iterator[None]:
+    """Whatever a message does to the converter is that message's own: it is parked, and those behind it go on. Raises CannotConvert."""
+    try:
+        yield
+    except (CannotConvert, MemoryError):
+        raise
+    except Exception as error:  # the thread's end would be the core's, at every start anew
+        raise CannotConvert("content", type(error).__name__) from error
+
+
 class ToFhir:
     """HL7 v2 to FHIR R4 for one destination, each feed's text in its own character set."""
 
@@ -97,7 +109,8 @@ class ToFhir:
         settings = Settings(
             charset=charset, charset_default=default, local_escapes=local, zone=self._zone, systems=self._systems
         )
-        return convert(outgoing.body, settings, outgoing.origin, _deadline())
+        with _parked():
+            return convert(outgoing.body, settings, outgoing.origin, _deadline())
 
     def count(self, made: Converted) -> None:
         """One was taken."""
@@ -133,7 +146,8 @@ class ToV2:
         """Convert a record. Raises CannotConvert, also where a resource says that it is a test's."""
         _fits(body)
         settings = Settings(charset=self._charset, facility=origin.facility, systems=self._systems)
-        made = from_json(body, settings, origin, _deadline())
+        with _parked():
+            made = from_json(body, settings, origin, _deadline())
         if made.is_test:
             raise CannotConvert("test", "a test is nobody's record")
         self._tally.add(made.unmapped)

@@ -23,6 +23,7 @@ from node.feeds.astm_tcp import Caller, Listeners
 from node.feeds.kinds import Surroundings
 from node.intake import Answer, Door, Intake, Refusal
 from node.line_trace import LineTrace
+from node.uplink import EXIT_THREAD
 from sync.record import Kind, Verdict
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class AstmFeed:
         self._has_leftovers = await recover(self, first=True)
         await self._way.start()
         self._watch = asyncio.get_running_loop().create_task(self._look_after())
+        self._watch.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Take nothing more; what is open becomes incomplete records."""
@@ -93,6 +95,12 @@ class AstmFeed:
             counts.update(_counts(line))
         orders = {} if self._desk is None else {"orders": self._desk.document()}
         return {"link": dict(counts), "transfers": dict(self.ends), **self._way.facts(), **orders}
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """What is left over would wait for ever: the supervisor starts the process again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("astm.died", feed=self.feed.name, error=type(error).__name__)
+            self.around.die(EXIT_THREAD)
 
     async def _look_after(self) -> None:
         while True:

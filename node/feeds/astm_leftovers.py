@@ -49,7 +49,8 @@ async def _record(feed: "AstmFeed", transfer: str, frames: list[Frame]) -> bool:
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def answer(outcome: "Outcome | QueueFull | Counted") -> None:
-            stored.set_result(isinstance(outcome, Stored))
+            if not stored.done():  # the feed was stopped meanwhile
+                stored.set_result(isinstance(outcome, Stored))
 
         feed.take(
             text, peer=frames[0].peer, is_cut=True, fact=(session.name, session.encode() or b""), answer=answer,

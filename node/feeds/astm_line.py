@@ -72,7 +72,10 @@ class Line:
 
     def send(self, token: int, records: tuple[bytes, ...]) -> None:
         """Send a transfer when the line is free; the feed hears of it."""
-        self._handle(Send(token, records))
+        if self._is_closed:
+            self.feed.not_sent(self, token, "lost")
+        else:
+            self._handle(Send(token, records))
 
     def close(self) -> None:
         """The line is gone; what it left unfinished is recorded."""

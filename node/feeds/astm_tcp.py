@@ -11,7 +11,7 @@ import structlog
 from node.addresses import Address
 from node.errors import CannotListen
 from node.feeds.astm_line import Line
-from node.listeners import is_within, open_listener, tls_context
+from node.listeners import is_within, keep_alive, open_listener, tls_context
 
 if TYPE_CHECKING:
     from node.feeds.astm import AstmFeed
@@ -23,13 +23,7 @@ AGAIN_S_MIN, AGAIN_S_MAX = (
     30.0,
 )  # an analyzer that was switched on waits half a minute at most for its results to go
 CONNECT_S_MAX = 10.0  # it stands in the same building
-UNREAD_BYTES_MAX = 64 * 1024  # answers are single bytes, an order a kilobyte
-KEEPALIVE = {
-    socket.TCP_KEEPIDLE: 60,
-    socket.TCP_KEEPINTVL: 20,
-    socket.TCP_KEEPCNT: 6,
-}  # an analyzer that was switched off is found in 3 min
-
+UNREAD_BYTES_MAX = 64 * 1024
 log = structlog.get_logger()
 
 
@@ -52,10 +46,8 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
         sock = transport.get_extra_info("socket")
         if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            keep_alive(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for option, value in KEEPALIVE.items():
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
         def flow(is_reading: bool) -> None:
             (transport.resume_reading if is_reading else transport.pause_reading)()

@@ -160,7 +160,8 @@ class FolderFeed:
                 code=FileTooLong.code, answer=answer, source=source,
             )  # fmt: skip
             return True, await answered
-        found = facts_of(name, whole.data, types=self.feed.content_types, rules=self._rules)
+        # 20 MB of HL7 are a second's work, and all feeds share this loop
+        found = await asyncio.to_thread(facts_of, name, whole.data, types=self.feed.content_types, rules=self._rules)
         if not whole.data:
             found = found._replace(is_refused=True, code=FileEmpty.code)
         elif code and not found.is_refused:

@@ -20,7 +20,7 @@ from node.feeds.line_away import Away
 from node.feeds.line_session import Session
 from node.intake import Door, Intake
 from node.line_trace import LineTrace
-from node.listeners import is_within, open_listener, tls_context
+from node.listeners import is_within, keep_alive, open_listener, tls_context
 from node.serial_errors import AWAY, CANNOT, NOISE, STALLED, TAKEN
 from node.serial_port import CannotSet, PortTaken, SerialPort
 
@@ -214,6 +214,7 @@ class _Peer(asyncio.Protocol):
             feed.alarms.raised("NOD-13", feed.feed.name)
         else:
             both = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+            keep_alive(transport.get_extra_info("socket"))  # a terminal server that lost its power says no more
             self._session = feed.begin(_shown(name), both.write, partial(_hold, both))
             return
         transport.close()

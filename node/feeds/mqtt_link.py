@@ -291,7 +291,8 @@ class MqttLink(threading.Thread):
         if self._stopping.is_set():
             return  # read and forgotten: it comes again
         number = connection.first + len(connection.slots)
-        is_ours = message.topic == self._feed.own_topic
+        topic = _topic_of(message)
+        is_ours = topic == self._feed.own_topic
         connection.slots.append(Slot(message.mid, message.qos, stored=True if is_ours else None))
         if is_ours:
             self._events.append(Trouble("MQT-16", is_over=True))
@@ -299,6 +300,14 @@ class MqttLink(threading.Thread):
         self._events.append(
             Arrival(
                 connection=connection.number, number=number, mid=message.mid, qos=message.qos, dup=message.dup, retained=message.retain,
-                topic=message.topic, payload=bytes(message.payload), content_type=str(getattr(message.properties, "ContentType", "")),
+                topic=topic, payload=bytes(message.payload), content_type=str(getattr(message.properties, "ContentType", "")),
             )
         )  # fmt: skip
+
+
+def _topic_of(message: MQTTMessage) -> str:
+    """Its topic; one that is no UTF-8, which some brokers pass on, is on no list and is refused like any other such."""
+    try:
+        return str(message.topic)
+    except UnicodeDecodeError:
+        return bytes(message._topic).decode("utf-8", "backslashreplace")  # noqa: SLF001  # paho gives it no other way
