@@ -37,7 +37,8 @@ class OutboxLife:
         self.sent: list[tuple[Draft, Stored]] = []  # with a repeat key, and acknowledged
         self.next = 0
         self.said: list[tuple[Draft, Stored]] = []  # by the last call
-        self.took: dict[int, int] = {}  # of each run, up to where the site's own system was given it
+        # of each run, up to where the site's own system was given it; a disk that had a life before brings what that one gave
+        self.took = {row[2]: row[3] for row in rows if row[:2] == ("destination", SITE)}
         self.pinned: apsw.Connection | None = None
         disk.tape = self.life.tape
         self._mark(self._told(rows))
@@ -59,7 +60,7 @@ class OutboxLife:
     def call(self, what: Callable[[], object]) -> None:
         """One call, between the mark of what was answered before and that of its answer."""
         before = self.answers[-1]
-        told = self._told(before)
+        self.told = told = self._told(before)
         self._mark(told)
         self.said = []
         if self.dice.random() < UNPINNED_PART:
@@ -89,7 +90,8 @@ class OutboxLife:
         }  # fmt: skip
 
     def _told(self, rows: Rows) -> Told:
-        return Told(rows, rows, (tuple(self.sent[-RESENT_MAX:]), self.took))
+        # a copy: what is given later is no excuse for a position that stands there now
+        return Told(rows, rows, (tuple(self.sent[-RESENT_MAX:]), dict(self.took)))
 
     def _mark(self, told: Told) -> None:
         self.disk.note("mark", "", value=told)
@@ -175,7 +177,7 @@ class OutboxLife:
         reason = self.dice.choice(("", "", "", "DST-01", "DST-04"))
         gone = Parked(name=SITE, run=at.run, place=at.place, last=last, reason=reason, at_us=self.next)
         # from here on it has them, whatever becomes of the commit
-        self.took[at.run] = max(self.took.get(at.run, 0), last + 1)
+        self.took[at.run] = self.told.promised[1][at.run] = max(self.took.get(at.run, 0), last + 1)
         self.made.destinations.move(replace(at, place=last + 1), parked=[gone] if reason else [])
         self.life.count("parked" if reason else "delivered")
 

@@ -3,11 +3,13 @@
 import random
 import re
 from contextlib import closing
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
 
 from sync.outbox import Outbox
+from sync.outbox_destinations import Destinations
 from tests import power_ledger, power_outbox, sim_power
 from tests.power_lives import lay, watched
 from tests.power_states import Platter, name_of, state, states
@@ -47,8 +49,13 @@ def in_two_transactions(self, groups, facts):
     self._next_row -= sum(len(group.bodies) for group in groups)
 
 
-insert = Outbox._insert
+def one_too_far(self, cursor, **more):
+    move(self, replace(cursor, place=cursor.place + 1), **more)
+
+
+insert, move = Outbox._insert, Destinations.move
 FAULTS = {
+    "a position one too far": ("sync.outbox_destinations.Destinations.move", one_too_far),
     "synchronous NORMAL": ("sync.store.FULL", 1),
     "a group in two transactions": ("sync.outbox.Outbox._insert", in_two_transactions),
 }
@@ -56,7 +63,12 @@ FAULTS = {
 
 @pytest.mark.parametrize(
     ("kind", "fault"),
-    [("outbox", "synchronous NORMAL"), ("ledger", "synchronous NORMAL"), ("outbox", "a group in two transactions")],
+    [
+        ("outbox", "synchronous NORMAL"),
+        ("ledger", "synchronous NORMAL"),
+        ("outbox", "a group in two transactions"),
+        ("outbox", "a position one too far"),
+    ],
 )
 def test_campaign_notices(in_memory, kind, fault):
     with patch(*FAULTS[fault]), pytest.raises(Lost, match=f"--replay {kind}:1-"):
