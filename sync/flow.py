@@ -7,11 +7,15 @@ from sync.agreement import Question, Search
 from sync.batch import RECORDS_MAX
 from sync.checkpoint import Checkpoint
 from sync.errors import SyncError
-from sync.names import Origin
+from sync.names import EPOCHS_AHEAD_MAX, Origin
+from sync.opening import read_opening
 from sync.sender_events import AskRoot, Call, OwnLog, PostEpoch, Put
 from sync.session import TheirStream
 
 FORKS_MAX = 3  # in a row, with a session before each: then it is no copy but a fault, and a person decides
+# Epochs opened in a row without a receipt: a disk and a ledger that were both put back, and a copy, take one or two. Beyond that somebody answers
+# falsely, and each would cost a row here and the leaves hashed anew.
+OPENED_MAX = 16
 CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
 QUANTUM_BYTES_MAX = 256 * 1024  # body bytes of a batch before compression: about a second of a 256 kbit/s link
 
@@ -51,6 +55,10 @@ class Flow:
         named = (theirs.epoch, theirs.tag)
         return next((n for n, log in enumerate(self.logs) if (log.origin.epoch, log.origin.tag) == named), None)
 
+    def judged_anew(self) -> "Flow":
+        """As a session finds it: a stream that the centre had not allowed may be allowed now."""
+        return replace(self, halted="") if self.halted == "SYN-24" else self
+
     def at_another(self) -> "Flow":
         """Nothing of it is known of another ledger: what the first one confirmed says nothing of it."""
         return replace(self, theirs=None, logs=tuple(replace(log, receipted=0) for log in self.logs))
@@ -58,6 +66,22 @@ class Flow:
     def to_part(self) -> "Flow":
         """A person wants a further epoch: whoever gives that order has looked at it, and it stands still no longer."""
         return replace(self, ordered=True, halted="", forks=0, opened=0)
+
+    def next_epoch(self, theirs: TheirStream) -> int | None:
+        """The number of the epoch that follows ours and theirs; None where theirs is so far ahead that it cannot be true."""
+        ours = self.logs[-1].origin.epoch
+        return max(theirs.epoch, ours) + 1 if theirs.epoch < ours + EPOCHS_AHEAD_MAX else None
+
+    def may_part(self, code: str) -> bool:
+        """Whether a further epoch may be opened for this reason: a person's order always, else so many in a row."""
+        return code == "NOD-36" or self.opened < (FORKS_MAX if code == "SYN-33" else OPENED_MAX)
+
+    def halved(self) -> "Flow | None":
+        """With half as many records to a batch; of a single one only its header; None where that was refused as well."""
+        if self.records_max > 1:
+            most = min(self.records_max, max(1, self.size - (self.theirs or 0)))
+            return replace(self, records_max=max(1, most // 2))
+        return None if self.bare else replace(self, bare=True)
 
     def carried_on(self, logs: tuple[OwnLog, ...]) -> "Flow":
         """A further epoch was opened: these are all logs now."""
@@ -129,6 +153,9 @@ class Flow:
     def confirmed(self, said: Checkpoint, root_at: Callable[[Origin, int], bytes]) -> "Flow":
         """The stream with this receipt of one of its logs; itself where that is no news. Raises SyncError where we hold something else."""
         at = next((n for n, log in enumerate(self.logs) if log.origin == said.origin), None)
+        common = read_opening(self.logs[self.at].opening).common
+        if (said.origin, said.size, said.root) != (common.origin, common.size, common.root):
+            raise SyncError("a receipt of something else than what the statement calls common")
         if at is None or said.size > self.logs[at].size or said.root != root_at(said.origin, said.size):
             raise SyncError("a receipt of what is not here")
         return self if said.size <= self.logs[at].receipted else self.with_receipt(at, said.size)

@@ -14,14 +14,13 @@ from sync.errors import LogBroken
 from sync.key_ring import KeyRing, id_of
 from sync.keys import Signer
 from sync.log import HASH_BYTES, TILE_LEAVES, Frontier
-from sync.names import Origin
+from sync.names import EPOCHS_AHEAD_MAX, Origin
 from sync.opening import End, Opening, sign_opening
 from sync.outbox_bodies import body_bytes
 from sync.outbox_heads import Head, insert_head, write_head
 from sync.outbox_keys import cut_changes, keys_of
 from sync.store import LogTable
 
-EPOCHS_AHEAD_MAX = 1024  # that a gateway may be before us: as many as it keeps of a stream. A false number near 2^31 would leave no epoch after it
 LEAVES_MAX = 64 * TILE_LEAVES  # hashed together: 2 MiB of memory, and whole tiles
 
 

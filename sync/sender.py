@@ -184,7 +184,7 @@ class Sender:
             self.flows = {name: flow.at_another() for name, flow in self.flows.items()}
         theirs = {stream.stream: stream for stream in answer.streams}
         for name in self.flows:
-            flow, found = self._unlocked(name), theirs.get(name)
+            flow, found = self.flows[name].judged_anew(), theirs.get(name)
             if found is None:
                 done += self._halt(flow, "SYN-24")
             else:
@@ -193,14 +193,11 @@ class Sender:
                     self.flows[name] = replace(self.flows[name], posting=True)
         return done
 
-    def _unlocked(self, name: str) -> Flow:
-        """The stream's flow; one that the centre had not allowed is judged anew in each session."""
-        if self.flows[name].halted == "SYN-24":
-            self.flows[name] = replace(self.flows[name], halted="")
-        return self.flows[name]
+    def _compare(self, flow: Flow, theirs: TheirStream, *, is_told: bool = True) -> list[Effect]:
+        """Decide from the gateway's newest log where to go on; where it holds something else than we do, find out from where on.
 
-    def _compare(self, flow: Flow, theirs: TheirStream) -> list[Effect]:
-        """Decide from the gateway's newest log where to go on; where it holds something else than we do, find out from where on."""
+        `is_told`: by a session; else by the answer to a statement, which is not sent once more for it.
+        """
         if flow.halted:
             return []
         if flow.ordered:
@@ -219,8 +216,12 @@ class Sender:
         elif root != theirs.root:
             return self._search(flow, theirs, "SYN-20")
         elif self._is_anothers(log.origin, theirs):
-            # who has an earlier key signed there: our own batches would be refused for ever. A row of such is a fault, and a person decides
-            return self._search(flow, theirs, "SYN-33") if flow.opened < FORKS_MAX else self._halt(flow, "SYN-31")
+            if is_told and not is_newest and theirs.size == log.size:
+                # that was seen before, and the epoch after it opened: its statement may have been lost on the way
+                self._go_to(replace(flow, newest=theirs), at + 1, posting=True)
+                return []
+            # who has an earlier key signed there: our own batches would be refused for ever
+            return self._search(flow, theirs, "SYN-33")
         flow = replace(flow, newest=theirs)
         known = (flow.theirs or 0) if at == flow.at else 0
         behind = at < flow.at or theirs.size < max(log.receipted, known)
@@ -244,7 +245,9 @@ class Sender:
     # -- a further epoch ------------------------------------------------------------------------------------------
 
     def _search(self, flow: Flow, theirs: TheirStream, code: str) -> list[Effect]:
-        """Say that the gateway holds something else, and begin to ask up to where it is ours."""
+        """Say that the gateway holds something else, and begin to ask up to where it is ours. A row of such is a fault, and a person decides."""
+        if not flow.may_part(code):
+            return self._halt(flow, "SYN-31")
         windows = [Window(log.origin.epoch, log.origin.tag, log.start, log.start + log.size) for log in flow.logs]
         name = flow.stream
         search = find_common(
@@ -268,8 +271,9 @@ class Sender:
         except LogBroken:
             return self._halt(replace(flow, search=None, question=None), "SYN-31")
         except StopIteration as end:
+            if (epoch := flow.next_epoch(flow.newest)) is None:
+                return self._halt(replace(flow, search=None, question=None), "SYN-31")
             self.flows[flow.stream] = replace(flow, search=None, question=None, opening=True)
-            epoch = max(flow.newest.epoch, flow.logs[-1].origin.epoch) + 1
             return [OpenEpoch(flow.stream, epoch, end.value.place, flow.newest, end.value.own)]
         self.flows[flow.stream] = replace(flow, question=question)
         return []
@@ -284,7 +288,7 @@ class Sender:
                 flow, done = after, [KeepReceipt(said.origin, said.size, event.note, receipt.time)]
         except SyncError:
             done = [Alarm("SYN-26", flow.stream)]
-        return [*done, *self._compare(flow, event.theirs)]
+        return [*done, *self._compare(flow, event.theirs, is_told=False)]
 
     def _receipted(self, stream: str, note: bytes, now: float) -> list[Effect]:
         flow = self.flows[stream]
@@ -379,15 +383,11 @@ class Sender:
 
     def _halve(self, flow: Flow) -> list[Effect]:
         """Half as many; of a single record only the header. One message's content can never hold up another."""
-        name = flow.origin.stream
-        if flow.records_max > 1:
-            most = min(flow.records_max, max(1, flow.size - (flow.theirs or 0)))
-            self.flows[name] = replace(flow, records_max=max(1, most // 2))
-            return []
-        if flow.bare:
+        after = flow.halved()
+        if after is None:
             return self._halt(flow, "SYN-29")
-        self.flows[name] = replace(flow, bare=True)
-        return [Alarm("SYN-29", name)]
+        self.flows[flow.stream] = after
+        return [Alarm("SYN-29", flow.stream)] if after.bare else []
 
     def _halt(self, flow: Flow, code: str) -> list[Effect]:
         self.flows[flow.origin.stream] = replace(flow, halted=code)

@@ -7,11 +7,12 @@ import pytest
 from sync.agreement import Question, Told
 from sync.batch import RECORDS_MAX
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.flow import QUANTUM_BYTES_MAX
+from sync.flow import FORKS_MAX, QUANTUM_BYTES_MAX
 from sync.keys import FileSigner, Verifier
+from sync.opening import End, Opening, sign_opening
 from sync.pace import WAIT_S_MAX, WAIT_S_MIN, Backoff
 from sync.receipt import cosign
-from sync.sender import FORKS_MAX, KEY_WAIT_S, REVOKED_WAIT_S, SESSION_S_MAX, Sender
+from sync.sender import KEY_WAIT_S, REVOKED_WAIT_S, SESSION_S_MAX, Sender
 from sync.sender_events import (
     Alarm,
     AskRoot,
@@ -268,10 +269,16 @@ def test_further_epoch_is_stored_then_told_then_sent():
 NEW = replace(ORIGIN, epoch=2, tag="11111111")
 
 
-def idle(receipted: int, *, outdated: bool = False) -> tuple[Sender, SessionOpened]:
+def statement(common: int) -> bytes:
+    """What opened NEW, and says that so much of ORIGIN is common."""
+    end = End(ORIGIN, common, frontier_of(HELD[:common]).root)
+    return sign_opening(Opening(opened=NEW, theirs=None, own=end, common=end, carried=0), LOG_SIGNER)
+
+
+def idle(receipted: int, *, common: int = 30, outdated: bool = False) -> tuple[Sender, SessionOpened]:
     """A sender whose second epoch carries nothing, and the session that finds that epoch open."""
     made = made_sender()
-    new = OwnLog(NEW, 0, start=30, opening=b"signed", outdated=outdated)
+    new = OwnLog(NEW, 0, start=30, opening=statement(common), outdated=outdated)
     made.handle(Started((OwnLog(ORIGIN, 30, receipted), new), "ledger-1"), 0.0)
     empty = their(0, epoch=2, tag="11111111")
     return made, opened(0, streams=(empty,))
@@ -283,7 +290,7 @@ def taken_with(note: bytes) -> EpochTaken:
 
 def test_receipt_of_what_is_common_is_kept_with_the_answer_to_the_statement_and_asked_for_once_a_session_where_that_was_lost():
     made, session = idle(10)
-    assert made.handle(session, 0.0)[-1] == PostEpoch(NEW, b"signed")
+    assert made.handle(session, 0.0)[-1] == PostEpoch(NEW, statement(30))
     note = receipt(30).note
     effects = made.handle(taken_with(note), 0.0)
     assert [each for each in effects if isinstance(each, KeepReceipt)] == [KeepReceipt(ORIGIN, 30, note, 1)]
@@ -292,7 +299,7 @@ def test_receipt_of_what_is_common_is_kept_with_the_answer_to_the_statement_and_
     older, session = idle(10)
     older.handle(session, 0.0)
     assert not any(isinstance(each, PostEpoch | KeepReceipt) for each in older.handle(taken_with(b""), 0.0))
-    assert older.handle(session, 0.0)[-1] == PostEpoch(NEW, b"signed")
+    assert older.handle(session, 0.0)[-1] == PostEpoch(NEW, statement(30))
 
 
 @pytest.mark.parametrize("reason", ["all is receipted", "another key signs now"])
@@ -305,6 +312,8 @@ def test_statement_is_not_repeated_where_that_would_bring_nothing(reason):
     "note",
     [
         receipt(30, signer=LOG_SIGNER).note, receipt(30, root=bytes(32)).note, receipt(31).note, b"no note",
+        # true, and of something else than the statement calls common: another ledger's, perhaps, that is lost
+        receipt(29).note, receipt(12).note,
         receipt(30, origin=replace(ORIGIN, tag="22222222")).note,
     ],
 )  # fmt: skip
@@ -317,7 +326,7 @@ def test_receipt_of_what_is_common_that_is_not_true_is_alarmed_and_nothing_is_ke
 
 
 def test_receipt_of_what_is_common_that_is_older_than_ours_changes_nothing():
-    made, session = idle(20)
+    made, session = idle(20, common=12)
     made.handle(session, 0.0)
     effects = made.handle(taken_with(receipt(12).note), 0.0)
     assert not any(isinstance(each, KeepReceipt | Alarm) for each in effects)

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 
 from sync.agreement import Told
-from sync.sender import FORKS_MAX, Sender
+from sync.flow import FORKS_MAX, OPENED_MAX
+from sync.sender import Sender
 from sync.sender_events import (
     AskRoot,
     AskSession,
     EpochOpened,
+    EpochTaken,
     OpenEpoch,
     OwnLog,
     PartOrdered,
@@ -80,6 +82,51 @@ def test_gateway_that_says_so_of_every_epoch_has_a_person_decide():
     effects = made.handle(opened(10, streams=(replace(their(10), epoch=last.epoch, tag=last.tag, key=OTHER_KEY),)), 0.0)
     assert alarms(effects) == ["SYN-31"]
     assert puts(effects) == []
+
+
+def parted(made: Sender, effects: list, *, epoch: int) -> OwnLog:
+    """The epoch that it orders is opened, and its statement asked to be sent; the new log."""
+    (order,) = agree(made, effects, 10)
+    assert (type(order), order.epoch) == (OpenEpoch, epoch)
+    log = OwnLog(replace(ORIGIN, epoch=epoch, tag="11111111"), 30, start=10, opening=b"statement")
+    assert made.handle(EpochOpened("his", (OwnLog(ORIGIN, 10, 10), log)), 0.0) == [PostEpoch(log.origin, b"statement")]
+    return log
+
+
+@pytest.mark.parametrize("receipted", [10, 3])
+def test_statement_that_was_lost_after_another_key_was_seen_is_sent_again_and_no_other_epoch_opened(receipted):
+    made = sender(theirs=None)
+    log = parted(made, made.handle(told(OTHER_KEY), 0.0), epoch=2)
+    for _ in range(2 * FORKS_MAX):  # a line that is cut just then, again and again
+        made.handle(PathFailed("LNK-01"), 0.0)
+        old = made.flows["his"].logs[0]
+        made.flows["his"] = replace(made.flows["his"], logs=(replace(old, receipted=receipted), log))
+        assert [each for each in made.handle(told(OTHER_KEY), 1000.0) if isinstance(each, PostEpoch)] == [PostEpoch(log.origin, b"statement")]  # fmt: skip
+    assert made.flows["his"].halted == ""
+
+
+@pytest.mark.parametrize(("size", "root", "code"), [(40, b"x" * 32, "SYN-20"), (41, b"x" * 32, "SYN-21")])
+def test_gateway_that_denies_every_epoch_opens_no_more_than_so_many(size, root, code):
+    made, count = sender(theirs=None), 0
+    theirs = replace(their(10), size=size, root=root)
+    effects = made.handle(opened(size, streams=(theirs,)), 0.0)
+    while alarms(effects) == [code]:
+        count += 1
+        log = parted(made, effects, epoch=theirs.epoch + 1)
+        log = replace(log, size=40, start=0)
+        made.flows["his"] = replace(made.flows["his"], logs=(OwnLog(ORIGIN, 10, 10), log))
+        theirs = replace(theirs, epoch=log.origin.epoch, tag=log.origin.tag)
+        effects = made.handle(EpochTaken("his", theirs), 0.0)
+    assert (count, alarms(effects)) == (OPENED_MAX, ["SYN-31"])
+
+
+@pytest.mark.parametrize("epoch", [1025, 2**31 - 1])
+def test_epoch_number_that_cannot_be_true_stops_the_stream_and_opens_none(epoch):
+    made = sender(theirs=None)
+    effects = made.handle(opened(10, streams=(replace(their(10), epoch=epoch, tag="77777777"),)), 0.0)
+    effects = agree(made, effects, 10)
+    assert (alarms(effects), made.flows["his"].halted) == (["SYN-31"], "SYN-31")
+    assert [each for each in effects if isinstance(each, OpenEpoch)] == []
 
 
 @pytest.mark.parametrize("key", [b"", KEY])
