@@ -306,6 +306,32 @@ def test_no_bytes_raise_anything_but_a_refusal(tail, kind):
     json.loads(convert(raw, Settings(zone=RIYADH)).json())
 
 
+ODD = (
+    "²",
+    "٣",
+    "-1",
+    "9" * 5000,
+    "1e9",
+    "0",
+    "20260102030460",
+    "99991231235959",
+    "00000000",
+    "20261301",
+    "20260230",
+    "\\X3\\",
+)
+
+
+@pytest.mark.parametrize("kind", ["ADT^A01", "SIU^S12", "ORU^R01", "RDE^O11", "VXU^V04", "ORM^O01", "DFT^P03"])
+@pytest.mark.parametrize("odd", ODD)
+def test_a_digit_that_is_none_and_a_time_that_no_calendar_has_break_no_message(kind, odd):
+    every = [f"{name}|" + "|".join([odd] * 45) for name in ("PV1", "DG1", "OBR", "OBX", "RXE", "RXA", "TQ1", "FT1")]
+    schedule = f"SCH|1||||||{odd}||{odd}|MIN|^^{odd}^20260102030460^99991231235959"
+    resources = [f"{name}|1|A|{'|'.join([odd] * 9)}|MIN" for name in ("AIS", "AIG", "AIL", "AIP")]
+    for zone in (None, RIYADH):
+        json.loads(convert(message(kind, PID, schedule, *every, *resources), Settings(zone=zone)).json())
+
+
 @given(
     st.lists(
         st.sampled_from(

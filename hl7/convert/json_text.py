@@ -40,6 +40,11 @@ def number(text: str) -> Number | None:
     )
 
 
+def whole(text: str) -> int | None:
+    """Return a count as a number; None for whatever is not written in at most nine digits: "²" is a digit to Python, and no number."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+
+
 # A lone surrogate: no codec's text holds one, so it can stand around digits until the quotes are taken off them. Where
 # a text holds one all the same (JSON may, by an escape), the count differs and the slow writer is asked.
 _MARK: Final = "\ud800"

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from hl7.convert.building import Resource
 from hl7.convert.context import Context
+from hl7.convert.json_text import whole
 from hl7.convert.people import address, contact_point, practitioner
 from hl7.convert.reading import Part, Segment
 from hl7.convert.special_values import Special
@@ -142,10 +143,9 @@ def diagnosis(segment: Segment, made: Resource, ctx: Context) -> None:
     element: Json = {"condition": condition.reference}
     if segment.has(6) and (use := concept(segment.reps(6)[0], ctx, "diagnosis-type")):
         element["use"] = use
-    rank = segment.peek(15)
-    if rank.isdigit() and int(rank) > 0:
+    if rank := whole(segment.peek(15)):
         segment.get(15)
-        element["rank"] = int(rank)
+        element["rank"] = rank
     made.body.setdefault("diagnosis", []).append(element)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from hl7.convert.building import Resource
 from hl7.convert.context import Context
-from hl7.convert.json_text import number
+from hl7.convert.json_text import number, whole
 from hl7.convert.people import practitioner
 from hl7.convert.reading import Part, Segment
 from hl7.convert.result import Json
@@ -223,17 +223,15 @@ def remark(segment: Segment, made: Resource, ctx: Context) -> None:
 def appointment_length(segment: Segment, made: Resource, _ctx: Context) -> None:
     """SCH-9 or an AIx's duration with its unit, as minutes."""
     at = {"SCH": 9, "AIS": 7, "AIG": 11, "AIL": 9, "AIP": 9}[segment.name]
-    value = segment.peek(at)
-    scale = _MINUTES.get(segment.peek(at + 1).upper())
-    if not scale or not value.isdigit() or not 0 < int(value) * scale <= _MINUTES_MAX:
+    minutes = (whole(segment.peek(at)) or 0) * _MINUTES.get(segment.peek(at + 1).upper(), 0)
+    if not 0 < minutes <= _MINUTES_MAX:
         return
     segment.get(at)
     segment.reps(at + 1)[0].whole()
-    minutes = int(value) * scale
     made.body.setdefault("minutesDuration", minutes)
     start = made.body.get("start")
-    if start and "end" not in made.body:
-        made.body["end"] = later(start, minutes)
+    if start and "end" not in made.body and (end := later(start, minutes)):
+        made.body["end"] = end
 
 
 def timing(segment: Segment, made: Resource, ctx: Context) -> None:

@@ -88,8 +88,11 @@ def zone_in(text: str) -> str:
 
 
 def later(instant: str, minutes: int) -> str:
-    """Return the instant so many minutes later, in the same zone."""
-    return (datetime.fromisoformat(instant) + timedelta(minutes=minutes)).isoformat()
+    """Return the instant so many minutes later, in the same zone; "" where no calendar has it, or it begins in a leap second."""
+    try:
+        return (datetime.fromisoformat(instant) + timedelta(minutes=minutes)).isoformat()
+    except (ValueError, OverflowError):
+        return ""
 
 
 def hl7_time(text: str) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 from hl7.convert.building import Draft, Resource
 from hl7.convert.context import Context
+from hl7.convert.json_text import whole
 from hl7.convert.naming import key_of
 from hl7.convert.plan import IGNORED, Block, Family, family_of, plan_of
 from hl7.convert.reading import NULL, Segment, decode, segments
@@ -218,8 +219,9 @@ def _close(ctx: Context, provenance: Resource) -> None:
 def _whole_span(body: Json) -> None:
     """R4's app-2: an Appointment has start and end or neither; a start alone is when it is asked for."""
     start = body.get("start")
-    if start and "end" not in body and "minutesDuration" in body:
-        body["end"] = later(start, int(body["minutesDuration"]))
+    minutes = whole(str(body.get("minutesDuration", "")))
+    if start and minutes is not None and "end" not in body and (end := later(start, minutes)):
+        body["end"] = end
     if ("start" in body) != ("end" in body):
         span = {name: body.pop(name) for name in ("start", "end") if name in body}
         body.setdefault("requestedPeriod", []).append(span)
