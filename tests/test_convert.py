@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -133,9 +133,8 @@ def test_what_is_no_time_is_none(text):
     assert moment(text, RIYADH).date == ""
 
 
-@given(st.datetimes(), st.sampled_from(["Z", "+03:00", "-05:00", ""]))
+@given(st.datetimes(min_value=datetime(1000, 1, 1)), st.sampled_from(["Z", "+03:00", "-05:00", ""]))
 def test_a_time_comes_back_as_it_went(when, zone):
-    when = when.replace(year=max(when.year, 1000))
     text = when.strftime("%Y-%m-%dT%H:%M:%S") + zone
     sent = hl7_time(text)
     assert moment(sent, RIYADH).date_time == text.replace("Z", "+00:00") + ("" if zone else "+03:00")
