@@ -19,12 +19,19 @@ class GapStore:
         self._door, self._intake, self._peer = door, intake, peer
         self._untold: list[Gap] = []
         self._last: Gap | None = None
+        self._under_way = 0
         self.recorded = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every gap that was told is recorded."""
+        return not (self._under_way or self._untold)
 
     def tell(self, gap: Gap, stretch: Stretch | None = None) -> None:
         """Have a gap recorded."""
 
         def answer(outcome: Outcome | QueueFull | Counted) -> None:
+            self._under_way -= 1
             if isinstance(outcome, Stored):
                 self.recorded += 1
             elif stretch is not None:
@@ -33,6 +40,7 @@ class GapStore:
                 self._untold.append(gap)
 
         self._last = gap
+        self._under_way += 1
         self._intake.store_gap(
             self._door, body=encode(gap), content_type=CONTENT_TYPE, code=gap.code, peer=self._peer, answer=answer
         )

@@ -45,8 +45,10 @@ class LineFeed:
         self.clock = around.clock
         self.alarms = around.alarms
         self.trace = LineTrace(around.clock.now_us)
-        self.away = Away(feed.name, door, intake, around)
         self.connections: set[Session] = set()
+        self.away = Away(
+            feed.name, door, intake, around, holds=lambda: any(session.waiting for session in self.connections)
+        )
         self.noise_bytes = self.blank_bytes = self.lost = 0
         self._port: SerialPort | None = None
         self._servers: list[asyncio.Server] = []

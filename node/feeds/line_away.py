@@ -6,6 +6,7 @@ A loose plug comes and goes many times a second: the times between are one gap, 
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -27,7 +28,11 @@ log = structlog.get_logger()
 class Away:
     """One feed's times without its device. Used on the event loop alone."""
 
-    def __init__(self, feed: str, door: Door, intake: Intake, around: Surroundings) -> None:
+    def __init__(
+        self, feed: str, door: Door, intake: Intake, around: Surroundings, *, holds: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`holds`: whether reports wait in memory alone."""
+        self._holds = holds
         self._feed, self._clock, self._boot = feed, around.clock, around.boot
         self._store = GapStore(door, intake, peer="")
         self._alive = around.folder / f"line-{feed}.alive"
@@ -103,6 +108,9 @@ class Away:
         self._later("beat", ALIVE_S, self._beat)
 
     def _touch(self) -> None:
+        """Note that up to now all is accounted for. As long as it is not, the next start tells of the time since."""
+        if self._since_us or self._lost or self._holds() or not self._store.is_settled:
+            return
         try:
             self._alive.touch()
             now_ns = self._clock.now_us() * 1000

@@ -129,12 +129,18 @@ class Client:
 
     def ask(self, request: Request) -> tuple[int, ...]:
         """The registers, or bits as 0 and 1. Raises PollError."""
-        if not self._client.connected and not self._client.connect():
-            raise LineAway("cannot be opened")
+        try:
+            if not self._client.connected and not self._client.connect():
+                raise LineAway("cannot be opened")
+        except ValueError as error:
+            raise LineAway("cannot be opened") from error
         self._client.octets = 0
         try:
             reply = self._execute(request)
-        except ConnectionException as error:
+        except (
+            ConnectionException,
+            ValueError,
+        ) as error:  # a ValueError: pyserial's select() knows no descriptor above 1023
             self.close()
             raise LineAway("went away") from error
         except (ModbusException, OSError) as error:

@@ -159,7 +159,7 @@ class MqttLink(threading.Thread):
             and (sock := connection.client.socket()) is not None
             and self._clock.monotonic() < deadline
         ):
-            is_quiet = not select.select([sock], [], [], QUIET_S)[0] and not getattr(sock, "pending", lambda: 0)()
+            is_quiet = not _ready([sock], [], QUIET_S) and not getattr(sock, "pending", lambda: 0)()
             if is_quiet and not connection.slots:
                 return
             self._turn(connection, sock)
@@ -170,7 +170,7 @@ class MqttLink(threading.Thread):
         is_deaf = self.waiting >= WAITING_MAX
         more = not is_deaf and getattr(sock, "pending", lambda: 0)() > 0  # TLS holds bytes that select does not see
         reads = [self._inner] if is_deaf else [self._inner, sock]
-        ready, _, _ = select.select(reads, [sock] if client.want_write() else [], [], 0.0 if more else TURN_S)
+        ready = _ready(reads, [sock] if client.want_write() else [], 0.0 if more else TURN_S)
         if self._inner in ready:
             with suppress(BlockingIOError):
                 while self._inner.recv(4096):
@@ -303,6 +303,15 @@ class MqttLink(threading.Thread):
                 topic=topic, payload=bytes(message.payload), content_type=str(getattr(message.properties, "ContentType", "")),
             )
         )  # fmt: skip
+
+
+def _ready(reads: list[Any], writes: list[Any], wait_s: float) -> list[Any]:
+    """Those of `reads` from which something can be read; returns early where one of `writes` can be written. select() knows no descriptor above 1023."""
+    poll = select.poll()
+    for sock in {*reads, *writes}:
+        poll.register(sock, (select.POLLIN if sock in reads else 0) | (select.POLLOUT if sock in writes else 0))
+    seen = {descriptor for descriptor, event in poll.poll(wait_s * 1000) if event & ~select.POLLOUT}
+    return [sock for sock in reads if sock.fileno() in seen]
 
 
 def _topic_of(message: MQTTMessage) -> str:
