@@ -27,7 +27,7 @@ class Desk:
         self._cache, self._feed, self._clock = cache, feed, clock
         self._charset = profile.charset if profile else "utf-8"
         self._local = _local_codes(profile)
-        self._lines: set[Line] = set()
+        self._lines: dict[Line, None] = {}  # the one that did not take its orders stands last
         self._under_way: dict[int, Sequence[int]] = {}
         self._tokens = 0
         self._is_busy = False
@@ -46,12 +46,12 @@ class Desk:
 
     def opened(self, line: "Line") -> None:
         """An instrument is there."""
-        self._lines.add(line)
+        self._lines[line] = None
         self.came()
 
     def closed(self, line: "Line") -> None:
         """It is gone."""
-        self._lines.discard(line)
+        self._lines.pop(line, None)
 
     def asked(self, line: "Line", body: bytes) -> None:
         """A query came and is stored; its answer follows at once: instruments wait 10 to 30 s."""
@@ -107,7 +107,9 @@ class Desk:
 
     def not_sent(self, line: "Line", token: int, why: str) -> None:
         """It did not take it. One that asked asks again."""
-        del line
+        if line in self._lines:
+            del self._lines[line]
+            self._lines[line] = None
         self.refused += 1
         log.info("astm.orders_not_taken", feed=self._feed.name, why=why)
         if self._under_way.pop(token, ()):
@@ -120,7 +122,13 @@ class Desk:
     def _begin(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:  # a full disk: the cache is a copy
+            log.warning("astm.orders_failed", feed=self._feed.name, error=type(error).__name__)
+            asyncio.get_running_loop().call_later(AGAIN_S, self._again)
 
 
 def _local_codes(profile: Profile | None) -> Callable[[str], str]:

@@ -1,6 +1,8 @@
 """Transfers that were cut off by a stop, or that found no room at their end: what was acknowledged of them becomes a record marked incomplete."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -39,9 +41,33 @@ async def recover(feed: "AstmFeed", *, first: bool) -> bool:
     return left
 
 
+@asynccontextmanager
+async def _alone(session: Session) -> AsyncIterator[None]:
+    """While no other commit of this line is under way: what is marked here must not stand in another's, which may succeed where this one fails."""
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin() -> None:
+        if turn.done():  # the feed was stopped while it waited
+            session.leave()
+        else:
+            turn.set_result(None)
+
+    session.enter(begin)
+    await turn
+    try:
+        yield
+    finally:
+        session.leave()
+
+
 async def _record(feed: "AstmFeed", transfer: str, frames: list[Frame]) -> bool:
     """One transfer; False where there was no room."""
     session = feed.session(frames[0].peer)
+    async with _alone(session):
+        return await _record_alone(feed, session, transfer, frames)
+
+
+async def _record_alone(feed: "AstmFeed", session: Session, transfer: str, frames: list[Frame]) -> bool:
     known = session.transfers.setdefault(transfer, Transfer())
     text = b"".join(frame.text[max(0, known.end - frame.place) :] for frame in frames if frame.is_good)
     before, known.end = known.end, max(known.end, frames[-1].place + len(frames[-1].text))

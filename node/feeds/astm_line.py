@@ -25,7 +25,7 @@ from hl7.devices.astm_events import (
 )
 from hl7.devices.astm_link import Link
 from hl7.devices.astm_messages import Assembly, Part
-from node.feeds.astm_sessions import Transfer, fingerprint
+from node.feeds.astm_sessions import HASHES_MAX, Transfer, fingerprint
 from sync.outbox import Stored
 from sync.outbox_frames import Frame
 
@@ -197,6 +197,9 @@ class Line:
         mark, transfer, before = fingerprint(part.body), self._transfer, self._transfer.end
         transfer.end = part.end
         transfer.brought.append(mark)
+        del transfer.brought[
+            :-HASHES_MAX
+        ]  # each commit writes them: a day that is sent again in one transfer has thousands
 
         def answer(outcome: "Outcome | QueueFull | Counted") -> None:
             stored(isinstance(outcome, Stored))
