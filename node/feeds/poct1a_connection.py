@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from node.feeds.poct1a import Poct1aFeed
 
 WAITING_MAX = 8  # documents that came before the answer to the first: devices send one at a time
+WAITING_BYTES_MAX = 64 * 1024  # and so many bytes of them, beside the one that is coming: results have some kB
 UNREAD_BYTES_MAX = 64 * 1024  # of our answers: a device that reads none is gone
 HEAD_BYTES = 4096  # of what is no document: enough to see what it is
 CODES: Final = {
@@ -71,7 +72,7 @@ class Poct1aConnection(asyncio.Protocol):
         noise = self._divider.noise_bytes
         self._waiting.extend(self._divider.feed(data))
         self._feed.noise_bytes += self._divider.noise_bytes - noise
-        if len(self._waiting) > WAITING_MAX and self._transport is not None:
+        if self._is_full() and self._transport is not None:
             self._transport.pause_reading()
         self._work()
 
@@ -101,6 +102,10 @@ class Poct1aConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _is_full(self) -> bool:
+        """Whether the device sends faster than it is answered."""
+        return len(self._waiting) > WAITING_MAX or sum(len(each.raw) for each in self._waiting) > WAITING_BYTES_MAX
+
     def _end_input(self) -> None:
         if (cut := self._divider.end()) is not None:
             self._waiting.append(cut)
@@ -121,7 +126,7 @@ class Poct1aConnection(asyncio.Protocol):
                 if not goes_on:
                     self._is_ending = True
                     self._waiting.clear()  # not acknowledged: the device sends it again
-                if len(self._waiting) <= WAITING_MAX and self._transport is not None and not self._is_ending:
+                if not self._is_full() and self._transport is not None and not self._is_ending:
                     self._transport.resume_reading()
         except Exception as error:  # noqa: BLE001  # whatever one device's document does, the others are served on
             log.critical("poct1a.died", feed=self._feed.feed.name, error=type(error).__name__)
