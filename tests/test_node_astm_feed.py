@@ -231,3 +231,25 @@ def test_the_line_monitor_shows_both_sides_of_a_transfer_and_no_value(node):
     shown = "".join(row["text"] for row in rows)
     assert "WBC" not in shown
     assert "5.4" not in shown
+
+
+def test_long_messages_of_several_lines_share_one_allowance_and_none_is_lost(realm, tmp_path):
+    little = "import node.feeds.open_frames as o\no.OpenFrames.__init__.__defaults__ = (100_000,)"
+    long = [result(number, tests=2000) for number in (1, 2)]
+    with running(Node(realm, tmp_path, feeds=[AstmFeed(STREAM)]), before=little) as node:
+        address = node.feed(STREAM).address
+        with Instrument(address) as one, Instrument(address) as other:
+            first, second = (one.frames(message, size=9000) for message in long)
+            one.begin()
+            other.begin()
+            assert [one.exchange(frame) for frame in first[:-1]] == [ACK] * (len(first) - 1)
+            taken = 0
+            while other.exchange(second[taken]) == ACK:  # up to where both together hold too much
+                taken += 1
+            assert 0 < taken < len(second) - 1
+            assert one.exchange(first[-1]) == ACK
+            one.write(EOT)
+            wait_until("the first", lambda: bodies(node) == long[:1])
+            assert [other.exchange(frame) for frame in second[taken:]] == [ACK] * (len(second) - taken)
+            other.write(EOT)
+            wait_until("the second", lambda: bodies(node) == long)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hl7.devices.poct1a import read_message
 from hl7.devices.poct1a_conversation import Conversation, Manners
 from hl7.devices.xml_documents import Broken, Divider, Document, Flaw
+from node.feeds.open_frames import OpenFrames
 from node.feeds.poct1a_connection import WAITING_MAX, Poct1aConnection
 from node.line_trace import LineTrace
 from node.tools.simulate_poct1a import Device
@@ -364,29 +365,63 @@ def test_a_device_that_fills_the_line_without_reading_is_let_go(node):
         wait_until("it is let go", lambda: node.ask("status")["feeds"]["poct"]["connections"] == 0)
 
 
-def test_documents_that_wait_for_their_answers_are_bounded_in_number_and_bytes():
-    class Transport:
-        reading = True
+class Transport:
+    reading, is_aborted = True, False
 
-        def pause_reading(self):
-            self.reading = False
+    def pause_reading(self):
+        self.reading = False
 
-        def get_extra_info(self, _name):
-            return ("127.0.0.1", 1)
+    def resume_reading(self):
+        self.reading = True
 
+    def abort(self):
+        self.is_aborted = True
+
+    def get_extra_info(self, _name):
+        return ("127.0.0.1", 1)
+
+
+def connected(frames=None):
+    """A connection whose documents nobody answers, and its transport."""
     feed = SimpleNamespace(
         feed=SimpleNamespace(message_bytes_max=MIB, manners=Manners()), clock=SimpleNamespace(monotonic=lambda: 0.0), connections=set(),
-        trace=LineTrace(lambda: 0), noise_bytes=0,
+        trace=LineTrace(lambda: 0), noise_bytes=0, frames=frames or OpenFrames(), tell=lambda *_: None,
     )  # fmt: skip
+    connection = Poct1aConnection(feed)
+    connection._work = lambda: None
+    connection.connection_made(transport := Transport())
+    return connection, transport
+
+
+def test_documents_that_wait_for_their_answers_are_bounded_in_number_and_bytes():
     for size, most in ((100, WAITING_MAX + 1), (40_000, 3)):
-        connection = Poct1aConnection(feed)
-        connection._work = lambda: None  # nothing is answered
-        connection.connection_made(transport := Transport())
+        connection, transport = connected()
         raw = document("OBS.R01", "3", "<X>" + "x" * size + "</X>")
         for _ in range(100):
             if transport.reading:
                 connection.data_received(raw)
         assert len(connection._waiting) <= most
+
+
+def test_long_documents_of_several_devices_share_one_allowance_and_the_oldest_goes_on():
+    frames = OpenFrames(100_000)
+    (one, first), (other, second) = connected(frames), connected(frames)
+    one.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    other.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    assert (first.reading, second.reading) == (True, False)
+    one.data_received(b"</OBS.R01>")
+    assert second.reading, "the first is whole"
+    other.data_received(b"x" * 80_000)
+    one.connection_lost(None)
+    other.connection_lost(None)
+    assert frames.holders == {}
+
+
+def test_a_document_that_drips_while_others_wait_is_given_up():
+    connection, transport = connected()
+    connection.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    connection._feed.frames.give_up_oldest()
+    assert transport.is_aborted
 
 
 def test_no_kill_loses_a_result_that_the_device_deleted(realm, tmp_path):

@@ -34,6 +34,11 @@ class Assembly:
         return self._before + len(self._text)
 
     @property
+    def held(self) -> int:
+        """How many bytes of it are in memory."""
+        return len(self._text)
+
+    @property
     def is_blank(self) -> bool:
         """Nothing is open behind the parts that `take` gave out."""
         return not self._text[self._cut :].strip(_BLANK)

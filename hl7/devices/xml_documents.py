@@ -68,6 +68,11 @@ class Divider:
         self._is_done = False
         self.noise_bytes = 0
 
+    @property
+    def held(self) -> int:
+        """How many bytes of the document that is coming are in memory."""
+        return len(self._held)
+
     def feed(self, data: bytes) -> list[Document | Broken]:
         """Take a piece; what it completes."""
         if self._is_done:

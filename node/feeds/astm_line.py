@@ -26,6 +26,7 @@ from hl7.devices.astm_events import (
 from hl7.devices.astm_link import Link
 from hl7.devices.astm_messages import Assembly, Part
 from node.feeds.astm_sessions import HASHES_MAX, Transfer, fingerprint
+from node.feeds.open_frames import FRAME_BYTES_FREE
 from sync.outbox import Stored
 from sync.outbox_frames import Frame
 
@@ -59,6 +60,7 @@ class Line:
         self._parts: deque[Part] = deque()
         self._questions: list[bytes] = []
         self._has_frames = False
+        self._is_given_up = False
 
     def _new_assembly(self) -> Assembly:
         return Assembly(message_bytes_max=self.feed.feed.message_bytes_max, needs_terminator=self.feed.needs_terminator)
@@ -134,6 +136,8 @@ class Line:
         self._name = self.feed.next_transfer()
         self._transfer = self.session.begin(self._name)
         self._assembly = self._new_assembly()
+        self._is_given_up = False
+        self.feed.around.frames.release(self)
         self._questions = []
         self._has_frames = False
 
@@ -145,6 +149,11 @@ class Line:
             self.feed.note(error.code)
             self._kept(is_stored=False)
             return
+        if not self._may_hold():  # the instrument sends it again, and by then another's message may have ended
+            self._assembly.undo()
+            self._may_hold()
+            self._kept(is_stored=False)
+            return
         self._hold()
         self._parts = deque(parts)
         if parts and self._assembly.is_blank:
@@ -152,6 +161,24 @@ class Line:
             return
         frame = Frame(self._name, at, self.feed.door.feed, self.peer, self.feed.clock.now_us(), added)
         self.feed.store.write(self.feed.door.stream, self._frame_kept, kept=(frame,))
+
+    # -- memory, over all lines and feeds -----------------------------------------------------------------------------
+
+    def _may_hold(self) -> bool:
+        """Whether there is room for the message that is open. A short one always has it."""
+        frames = self.feed.around.frames
+        if self._assembly.held < FRAME_BYTES_FREE:
+            frames.release(self)
+            return True
+        return frames.hold(self, self._assembly.held) and not self._is_given_up
+
+    def go_on(self) -> None:
+        """There is room again: the instrument's next attempt finds it."""
+
+    def give_up_turn(self) -> None:
+        """Others have waited for the end of this message as long as they may: its next frames are refused, and its sender ends it."""
+        self.feed.note("NOD-15")
+        self._is_given_up = True
 
     def _frame_kept(self, is_stored: bool) -> None:
         # a crash here: the frame is kept and not acknowledged. What is left of the transfer becomes an incomplete record at the start
@@ -185,6 +212,7 @@ class Line:
             self._assembly.keep()
         else:
             self._assembly.undo()
+        self._may_hold()
         self._parts.clear()
         self._kept(is_stored=is_stored)
         self._go_on()
@@ -230,6 +258,7 @@ class Line:
         self._hold()
         left = self._assembly.finish(is_over=why is End.EOT)
         self._assembly = self._new_assembly()
+        self.feed.around.frames.release(self)
 
         def record() -> None:
             if left is None:

@@ -18,6 +18,7 @@ from node.feeds.mllp_foreign import take_foreign
 from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, PendingUsual, control_id
 from node.feeds.mllp_replies import is_silent_on_error
 from node.feeds.mllp_rules import way_of
+from node.feeds.open_frames import FRAME_BYTES_FREE
 from node.intake import Refusal
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ PENDING_MAX = 64  # frames of one connection without a reply; senders that follo
 PENDING_BYTES_MAX = (
     4 * 1024 * 1024
 )  # and their bytes: a commit group's worth, so that a fast sender of scans fills no memory
-FRAME_BYTES_FREE = 64 * 1024  # an open frame below this is not counted: nearly all messages are
 UNREAD_BYTES_MAX = 64 * 1024  # replies a source has not read: reading from it stops until it does
 HELD_BYTES_MAX = 32 * 1024 * 1024  # of one feed: as much as may wait for the disk over all of them
 HOLD_S = 1.0  # a full disk has room again in seconds at best

@@ -4,6 +4,8 @@ from typing import Protocol
 
 OPEN_BYTES_MAX = 64 * 1024 * 1024  # four of the largest frames, in a box of 1 GiB
 
+FRAME_BYTES_FREE = 64 * 1024  # an open frame below this is not counted: nearly all messages are
+
 
 class Holder(Protocol):
     """A connection with a long open frame."""

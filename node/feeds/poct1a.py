@@ -23,7 +23,7 @@ class Poct1aFeed:
 
     def __init__(self, feed: Poct1a, door: Door, intake: Intake, around: Surroundings) -> None:
         self.feed, self.door, self.intake = feed, door, intake
-        self.clock = around.clock
+        self.clock, self.frames = around.clock, around.frames
         self.trace = LineTrace(around.clock.now_us)
         self.connections: set[Poct1aConnection] = set()
         self.noise_bytes = 0

@@ -14,6 +14,7 @@ from hl7.devices.poct1a_errors import CutOffInside, DocumentTooLong, DocumentTyp
 from hl7.devices.xml_documents import Broken, Divider, Document, Flaw
 from node.clock import iso
 from node.errors import QueueFull
+from node.feeds.open_frames import FRAME_BYTES_FREE
 from node.intake import Counted, Refusal
 from node.writer import Outcome
 from sync.outbox import Stored
@@ -47,7 +48,7 @@ class Poct1aConnection(asyncio.Protocol):
         self._worker: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._peer = ""
-        self._is_ending = False
+        self._is_ending = self._waits_for_memory = False
         self.heard_at = feed.clock.monotonic()
 
     @property
@@ -72,6 +73,10 @@ class Poct1aConnection(asyncio.Protocol):
         noise = self._divider.noise_bytes
         self._waiting.extend(self._divider.feed(data))
         self._feed.noise_bytes += self._divider.noise_bytes - noise
+        if self._divider.held < FRAME_BYTES_FREE:
+            self._feed.frames.release(self)
+        elif not self._feed.frames.hold(self, self._divider.held):
+            self._waits_for_memory = True
         if self._is_full() and self._transport is not None:
             self._transport.pause_reading()
         self._work()
@@ -85,6 +90,7 @@ class Poct1aConnection(asyncio.Protocol):
         """It ended: what came whole is stored all the same."""
         self._transport = None
         self._feed.trace.noted("away", self._peer)
+        self._feed.frames.release(self)
         self._end_input()
         if self._worker is None:
             self._feed.connections.discard(self)
@@ -103,8 +109,23 @@ class Poct1aConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _is_full(self) -> bool:
-        """Whether the device sends faster than it is answered."""
-        return len(self._waiting) > WAITING_MAX or sum(len(each.raw) for each in self._waiting) > WAITING_BYTES_MAX
+        """Whether the device sends faster than it is answered, or others' long documents have the memory."""
+        return (
+            self._waits_for_memory
+            or len(self._waiting) > WAITING_MAX
+            or sum(len(each.raw) for each in self._waiting) > WAITING_BYTES_MAX
+        )
+
+    def go_on(self) -> None:
+        """There is room for the document that is coming again."""
+        self._waits_for_memory = False
+        if not self._is_full() and self._transport is not None and not self._is_ending:
+            self._transport.resume_reading()
+
+    def give_up_turn(self) -> None:
+        """Others have waited for the end of this document as long as they may."""
+        self._feed.tell("NOD-15", self._peer)
+        self.abort()
 
     def _end_input(self) -> None:
         if (cut := self._divider.end()) is not None:
