@@ -100,6 +100,11 @@ def feed_of(header: bytes) -> str:
     return feed
 
 
+def after_of(header: bytes) -> tuple[str, int, int] | None:
+    """The position that a header says it follows; None for none. Of the other fields nothing is asked. Raises NotARecord."""
+    return _after(decode_fields(header).get(AFTER))
+
+
 def decode(header: bytes) -> Header:
     """Read a header. Raises NotARecord where a field is missing, of the wrong type, or unknown."""
     return from_fields(decode_fields(header))
