@@ -74,7 +74,7 @@ class KeyRows:
             # it was not brought under a certificate that is good: revoked, or taken out of the node too early
             lapsed=in_force is not None and in_force.public not in {key.public for key, _ in brought},
             vouched={each: verifier_of(read(each), node) for each in vouched},
-            retired=frozenset() if in_force is None else self._were_in_force(node, *rows[0][1:], changes) - {in_force.public},
+            retired=frozenset() if in_force is None else self._were_in_force(node, rows[0][1], rows[0][2], changes) - {in_force.public},
         )  # fmt: skip
 
     def _were_in_force(self, node: str, stream: str, epoch: int, changes: Sequence[Change]) -> frozenset[bytes]:
