@@ -121,8 +121,8 @@ def test_a_kill_loses_nothing_and_doubles_nothing(rig, broker, where):
     else:
         kill = (
             "import node.feeds.mqtt_link as l, os, signal\nbefore = l.MqttLink.settle\n"
-            "def settle(self, connection, number, *, stored):\n    if number >= 3: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "    before(self, connection, number, stored=stored)\nl.MqttLink.settle = settle"
+            "def settle(self, connection, number, fate):\n    if number >= 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    before(self, connection, number, fate)\nl.MqttLink.settle = settle"
         )
     sent = [b"98", b"97", *map(vitals, range(6)), b"97"]
     with running(rig, before=kill), Device(broker) as device:
@@ -131,6 +131,7 @@ def test_a_kill_loses_nothing_and_doubles_nothing(rig, broker, where):
             device.send("ward/1", payload)
         rig.ended()
         rig.start()
+        joined(rig)
         assert [seen.body for seen in stored(rig, len(sent))] == sent
         assert told(rig, "ward")["broker"]["session"] == "resumed"
         if where == "between commit and PUBACK":
@@ -158,7 +159,7 @@ def test_a_message_that_finds_no_room_is_not_acknowledged_and_comes_again_when_t
 
 
 def test_the_broker_waits_at_receive_max_messages_that_are_not_acknowledged(realm, tmp_path, broker):
-    stuck = "import node.feeds.mqtt as m\nm.MqttFeed._settle = lambda self, arrival, *, stored: None"
+    stuck = "import node.feeds.mqtt as m\nm.MqttFeed._settle = lambda self, arrival, fate: None"
     node = Node(realm, tmp_path / "node", feeds=[MqttFeed("ward", broker, lines="receive_max = 5")])
     sent = [vitals(number) for number in range(12)]
     with running(node, before=stuck), Device(broker) as device:

@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 import secrets
+from concurrent.futures import Future
 from typing import Any
 
 import structlog
 
 from hl7.devices.gaps import Gap, Stretch
-from hl7.devices.mqtt_errors import TopicNotListed, TopicTooLong
+from hl7.devices.mqtt_errors import MaybeRepeated, TopicNotListed, TopicTooLong
 from hl7.devices.own_identity import identity_of
 from hl7.devices.topics import TOPIC_CHARACTERS_MAX, matches, widest
 from node.clock import iso
@@ -16,9 +17,10 @@ from node.config_mqtt import CONTENT_TYPES, Mqtt, Topic
 from node.errors import QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
-from node.feeds.mqtt_events import Arrival, Event, Joined, Left, Trouble
+from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
 from node.feeds.mqtt_link import MqttLink
 from node.feeds.mqtt_session import Session, read, write
+from node.feeds.mqtt_slots import Fate
 from node.feeds.unsettled import SESSION_BYTES, Unsettled
 from node.intake import Counted, Door, Intake, Refusal
 from node.uplink import EXIT_THREAD
@@ -56,6 +58,7 @@ class MqttFeed:
         self._rules: dict[str, Topic | None] = {}
         self._unsettled = Unsettled(feed.name, boot=around.boot)
         self._gaps = GapStore(door, intake, peer=feed.broker)
+        self._newest = 0, 0, 0  # connection, number and place of the message that was stored last
         self._lost = Stretch(subject="qos-0", boot=around.boot[:8])
         self._known: Session | None = None
         self._link: MqttLink | None = None
@@ -122,6 +125,8 @@ class MqttFeed:
                     self._take(event)
                 case Joined():
                     self._joined(event)
+                case Held():
+                    self._note(event)
                 case Left():
                     self._connected, self._since_us = False, event.at_us
                     log.info("mqtt.left", feed=self.feed.name, reason=event.reason)
@@ -139,7 +144,9 @@ class MqttFeed:
         expected = self._known is not None
         self._session = "resumed" if event.present else "lost" if expected else "new"
         log.info("mqtt.joined", feed=self.feed.name, session=self._session)
-        if not event.present:
+        if event.present:
+            self._unsettled.resume()
+        else:
             session, fact = secrets.token_bytes(SESSION_BYTES), self._unsettled.session_fact
             self._unsettled.begin(session)
             # an order goes before every draft that is submitted after it
@@ -158,7 +165,7 @@ class MqttFeed:
     def _take(self, arrival: Arrival) -> None:
         """Have one message stored; its outcome goes back to the thread."""
         if arrival.retained and self.feed.retained == "ignored":
-            self._settle(arrival, stored=True)
+            self._settle(arrival, Fate.PASSED)
             return
         self._facts["qos0"] += arrival.qos == 0
         self._facts["retained"] += arrival.retained
@@ -166,21 +173,31 @@ class MqttFeed:
         content_type, stream, members = _meaning(rule, arrival)
         digest = hashlib.sha256(arrival.topic.encode() + b"\0" + arrival.payload).digest()[:8]
         identity = identity_of(arrival.payload, members)
-        control_id, fact = f"{identity} {digest.hex()}", None
-        if not identity:
-            control_id, fact = self._unsettled.name(arrival.mid, digest, is_repeat=arrival.dup and arrival.qos > 0)
+        # one with an identity of its own has its place among those that come again, too
+        named = self._unsettled.name(arrival.mid, digest, is_dup=arrival.dup)
+        if named.is_doubtful and not identity and refusal is None:
+            refusal = Refusal(code=MaybeRepeated.code)
 
         def answer(outcome: Outcome | QueueFull | Counted) -> None:
-            stored = isinstance(outcome, Stored | Counted)
-            if not stored and not arrival.qos:
+            fate = (
+                Fate.STORED
+                if isinstance(outcome, Stored)
+                else Fate.PASSED
+                if isinstance(outcome, Counted)
+                else Fate.LOST
+            )
+            if fate is Fate.LOST and not arrival.qos:
                 self._lose(outcome)
-            self._settle(arrival, stored=stored)
+            if fate is Fate.STORED:
+                self._newest = arrival.connection, arrival.number, named.place
+            self._settle(arrival, fate)
 
         self._intake.store_typed(
             self.door, common=self.door.common(Kind.MESSAGE, content_type), body=arrival.payload, message_type="retained" if arrival.retained else "",
-            control_id=control_id, peer=self.feed.broker, verdict=Verdict.REJECTED if refusal else Verdict.ACCEPTED, refusal=refusal, answer=answer,
+            control_id=f"{identity} {digest.hex()}" if identity else named.text, peer=self.feed.broker, verdict=_verdict(refusal), refusal=refusal,
+            answer=answer,
             stream="" if stream == self.door.stream else stream, source=[(TOPIC, arrival.topic[:TOPIC_CHARACTERS_MAX])],
-            fact=fact,
+            fact=named.fact,
         )  # fmt: skip
 
     def _judge(self, topic: str) -> tuple[Topic | None, Refusal | None]:
@@ -194,9 +211,22 @@ class MqttFeed:
         rule = self._rules[topic]
         return rule, None if rule else Refusal(code=TopicNotListed.code)
 
-    def _settle(self, arrival: Arrival, *, stored: bool) -> None:
+    def _settle(self, arrival: Arrival, fate: Fate) -> None:
         if self._link is not None:
-            self._link.settle(arrival.connection, arrival.number, stored=stored)
+            self._link.settle(arrival.connection, arrival.number, fate)
+
+    def _note(self, held: Held) -> None:
+        """Note that all that is stored may be acknowledged, then have it acknowledged; not where something came meanwhile."""
+        link = self._link
+        if link is None or link.waiting or self._newest[:2] != (held.connection, held.number):
+            return
+        fact = self._unsettled.release(0 if held.is_stuck else self._newest[2])
+
+        def noted(future: Future[None]) -> None:
+            if future.exception() is None:
+                link.release(held.connection, held.number)
+
+        self._writer.order(lambda outbox: _keep_fact(outbox, *fact)).add_done_callback(noted)
 
     def _lose(self, outcome: object) -> None:
         """Note a message that no broker will send again."""
@@ -247,6 +277,12 @@ class MqttFeed:
             write(self._file, session)
         except OSError as error:  # a full disk: a lost session is then dated too early, and still seen
             log.warning("mqtt.session_not_written", feed=self.feed.name, error=type(error).__name__)
+
+
+def _verdict(refusal: Refusal | None) -> Verdict:
+    if refusal is None:
+        return Verdict.ACCEPTED
+    return Verdict.ACCEPTED_WITH_WARNING if refusal.code == MaybeRepeated.code else Verdict.REJECTED
 
 
 def _keep_fact(outbox: Outbox, name: str, value: bytes) -> None:
