@@ -110,6 +110,7 @@ class ModbusFeed:
         for source in self._sources:
             if gap := source.stretch.ended():
                 self._gaps.tell(gap, source.stretch)
+        self._loop = None
 
     def facts(self) -> dict[str, Any]:
         """How the line and each point goes, and the gap that lasts."""
@@ -127,8 +128,8 @@ class ModbusFeed:
     # -- what the thread tells --------------------------------------------------------------------------------------
 
     def _hear_in_loop(self, event: Polled | Missed) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._hear, event)
+        if (loop := self._loop) is not None:
+            loop.call_soon_threadsafe(self._hear, event)
 
     def _hear(self, event: Polled | Missed) -> None:
         source = self._sources[event.place]

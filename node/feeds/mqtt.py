@@ -33,6 +33,9 @@ LOOK_S = 5.0  # how often the thread is looked at, and what could not be told is
 SILENT_S_MAX = (
     180.0  # the thread's longest step: a name that does not resolve, a connection and a TLS handshake that time out
 )
+STOP_S_MAX = (
+    5.0  # for the last acknowledgements, which have 3 s; a thread that hangs longer in a connection has none to give
+)
 ALIVE_S = 600.0  # how often the session's file says that it still lives: 144 writes a day
 UNREACHED = ("MQT-10", "MQT-11", "MQT-12", "MQT-13")  # over as soon as a connection is open
 RULES_MAX = (
@@ -98,9 +101,10 @@ class MqttFeed:
             self._watch.cancel()
         if self._link is not None:
             self._link.stop()
-            await asyncio.to_thread(self._link.join, SILENT_S_MAX)
+            await asyncio.to_thread(self._link.join, STOP_S_MAX)
         if self._connected:
             await self._remember()
+        self._loop = None  # a thread that hangs in a connection dies with the process, and nobody hears it any more
 
     def facts(self) -> dict[str, Any]:
         """How it is with the broker, and the last gap."""
@@ -115,8 +119,8 @@ class MqttFeed:
     # -- what the thread tells --------------------------------------------------------------------------------------
 
     def _hear_in_loop(self, events: list[Event]) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._hear, events)
+        if (loop := self._loop) is not None:
+            loop.call_soon_threadsafe(self._hear, events)
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:

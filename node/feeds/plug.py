@@ -1,11 +1,15 @@
 """What the core asks of a feed, of whatever kind."""
 
 from collections.abc import Sized
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from node.config_feeds import Feed
 from node.intake import Door
 from node.line_trace import LineTrace
+
+# For all feeds together, which stop at once: each bounds its own steps below it (5 s for requests and questions under way, 3 s for last
+# acknowledgements). With the writer, the uplink and the destinations a stop stays below systemd's usual 90 s (TimeoutStopSec).
+STOP_S_MAX: Final = 15.0
 
 
 class Plug(Protocol):
