@@ -1,12 +1,14 @@
 """The MQTT feed against a real mosquitto: what was acknowledged is stored, what was not comes again, and what is lost is told."""
 
+import hashlib
 import json
 import subprocess
 import time
 
 import pytest
 
-from sync.header import TOPIC
+from node.device_profiles import text_of
+from sync.header import PROFILE, TOPIC
 from sync.record import Kind
 from tests.mqtt_rig import Device, MqttFeed, Rival, broker_at, is_joined, needs_mosquitto, told
 from tests.node_rig import EAGER, Node, running, wait_until
@@ -111,6 +113,23 @@ def test_two_readings_of_equal_bytes_are_two_records_and_a_repeat_by_the_devices
         for topic, payload in (("ward/plain", b"97"), ("ward/plain", b"97"), ("ward/counted", vitals(1)), ("ward/counted", vitals(1)), ("ward/counted", vitals(2))):  # fmt: skip
             device.send(topic, payload)
         assert [seen.body for seen in stored(node, 4)] == [b"97", b"97", vitals(1), vitals(2)]
+
+
+def test_a_profile_says_content_type_and_identity_and_each_record_says_which_it_was(realm, tmp_path, broker):
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    own = text_of("vitals-mqtt").replace('identity = "device seq ts"', 'identity = "seq"')
+    (folder / "ours.toml").write_text(own)
+    topics = '[[feeds.topics]]\nfilter = "ward/#"\n[[feeds.topics]]\nfilter = "lab/#"\nprofile = "ours"\ncontent_type = "text/plain"\nidentity = ["hr"]\n'
+    feed = MqttFeed("ward", broker, lines='profile = "ours"', topics=f'{topics}[devices]\nprofiles = "{folder}"\n')
+    with running(Node(realm, tmp_path / "node", feeds=[feed])) as node, Device(broker) as device:
+        joined(node)
+        for topic in ("ward/1", "ward/1", "lab/1"):
+            device.send(topic, vitals(1))
+        found = stored(node, 2)
+        wait_until("a repeat", lambda: told(node, "ward")["repeated"])
+    assert [seen.header.content_type for seen in found] == ["application/json", "text/plain"]
+    assert [seen.particulars[PROFILE] for seen in found] == [["ours", hashlib.sha256(own.encode()).digest()[:8]]] * 2
 
 
 @pytest.mark.parametrize("where", ["between receive and commit", "between commit and PUBACK"])

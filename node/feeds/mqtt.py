@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import secrets
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -11,10 +12,12 @@ import structlog
 from hl7.devices.gaps import Gap, Stretch
 from hl7.devices.mqtt_errors import MaybeRepeated, TopicNotListed, TopicTooLong
 from hl7.devices.own_identity import identity_of
+from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.topics import TOPIC_CHARACTERS_MAX, matches, widest
 from node.clock import iso
 from node.config_mqtt import CONTENT_TYPES, Mqtt, Topic
-from node.errors import QueueFull
+from node.device_profiles import marked
+from node.errors import CannotListen, QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
 from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
@@ -25,7 +28,7 @@ from node.feeds.unsettled import SESSION_BYTES, Unsettled
 from node.intake import Counted, Door, Intake, Refusal
 from node.uplink import EXIT_THREAD
 from node.writer import Outcome
-from sync.header import TOPIC
+from sync.header import PROFILE, TOPIC
 from sync.outbox import Outbox, Stored
 from sync.record import Kind, Verdict
 
@@ -52,6 +55,7 @@ class MqttFeed:
 
     def __init__(self, feed: Mqtt, door: Door, intake: Intake, around: Surroundings) -> None:
         self.feed, self.door, self._intake = feed, door, intake
+        self._topics, self._profiles = _read_with_profiles(feed, around.profiles)
         self._clock, self._alarms, self._die = around.clock, around.alarms, around.die
         self._file = around.folder / f"mqtt-{feed.name}.json"
         self._facts = {"qos0": 0, "retained": 0, "lost_qos0": 0, "sessions_lost": 0, "joined": 0}
@@ -200,9 +204,15 @@ class MqttFeed:
             self.door, common=self.door.common(Kind.MESSAGE, content_type), body=arrival.payload, message_type="retained" if arrival.retained else "",
             control_id=f"{identity} {digest.hex()}" if identity else named.text, peer=self.feed.broker, verdict=_verdict(refusal), refusal=refusal,
             answer=answer,
-            stream="" if stream == self.door.stream else stream, source=[(TOPIC, arrival.topic[:TOPIC_CHARACTERS_MAX])],
+            stream="" if stream == self.door.stream else stream, source=self._source(arrival, rule),
             fact=named.fact,
         )  # fmt: skip
+
+    def _source(self, arrival: Arrival, rule: Topic | None) -> list[tuple[int, object]]:
+        """What else a record says: its topic, and which profile says what its payload means."""
+        told: list[tuple[int, object]] = [(TOPIC, arrival.topic[:TOPIC_CHARACTERS_MAX])]
+        mark = self._profiles.get(rule.filter) if rule else None
+        return [*told, (PROFILE, mark)] if mark else told
 
     def _judge(self, topic: str) -> tuple[Topic | None, Refusal | None]:
         """The rule of a topic; or why it is refused."""
@@ -211,7 +221,7 @@ class MqttFeed:
         if topic not in self._rules:
             if len(self._rules) >= RULES_MAX:
                 self._rules.clear()
-            self._rules[topic] = next((rule for rule in self.feed.topics if matches(rule.filter, topic)), None)
+            self._rules[topic] = next((rule for rule in self._topics if matches(rule.filter, topic)), None)
         rule = self._rules[topic]
         return rule, None if rule else Refusal(code=TopicNotListed.code)
 
@@ -281,6 +291,22 @@ class MqttFeed:
             write(self._file, session)
         except OSError as error:  # a full disk: a lost session is then dated too early, and still seen
             log.warning("mqtt.session_not_written", feed=self.feed.name, error=type(error).__name__)
+
+
+def _read_with_profiles(feed: Mqtt, folder: Path | None) -> tuple[tuple[Topic, ...], dict[str, tuple[str, bytes]]]:
+    """The rules as their profiles complete them, and of each filter what its records say of the profile. Raises CannotListen."""
+    topics, marks = [], {}
+    for topic in feed.topics:
+        name = feed.profile_of(topic)
+        if not name:
+            topics.append(topic)
+            continue
+        try:
+            profile, marks[topic.filter] = marked(name, folder)
+            topics.append(topic.with_profile(profile))
+        except (ProfileProblem, ValueError) as error:
+            raise CannotListen(f"feed {feed.name}: profile {name}: {error}") from error
+    return tuple(topics), marks
 
 
 def _verdict(refusal: Refusal | None) -> Verdict:
