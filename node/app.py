@@ -28,7 +28,7 @@ from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
-from node.feeds.plug import STOP_S_MAX, Plug, Traced
+from node.feeds.plug import Plug, Traced, stop_all
 from node.highwater import HighWater
 from node.intake import Intake
 from node.key_change import hand_over
@@ -209,18 +209,9 @@ class Core:
         await control.stop()
 
     async def _stop_feeds(self, intake: Intake) -> None:
-        """Stop all at once: a broker or a line that is away costs the others nothing, and all together one bound."""
         for feed in self._feeds:
             intake.summarise(feed.door)
-        stopping = {asyncio.create_task(feed.stop()): feed.feed.name for feed in self._feeds}
-        if stopping:
-            done, hanging = await asyncio.wait(stopping, timeout=STOP_S_MAX)
-            for each in hanging:  # what it has under way is not acknowledged, and comes again
-                log.error("feed.not_stopped", feed=stopping[each])
-                each.cancel()
-            for each in done:
-                if (error := each.exception()) is not None:
-                    log.error("feed.stopped_badly", feed=stopping[each], error=type(error).__name__, detail=str(error))
+        await stop_all(self._feeds)
         await asyncio.to_thread(self._orders.stop)
 
     def _make_control(self, site: Site) -> ControlServer:

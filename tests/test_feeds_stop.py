@@ -5,7 +5,7 @@ import socket
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from node import app
+from node.feeds import plug
 from tests.mqtt_rig import MqttFeed
 from tests.node_rig import Node, running, wait_until
 
@@ -18,8 +18,7 @@ class Plug:
 
 
 def stop_all(*plugs):
-    core = SimpleNamespace(_feeds=plugs, _orders=SimpleNamespace(stop=lambda: None))
-    asyncio.run(asyncio.wait_for(app.Core._stop_feeds(core, SimpleNamespace(summarise=lambda door: None)), 20))
+    asyncio.run(asyncio.wait_for(plug.stop_all(plugs), 20))
 
 
 def test_feeds_stop_at_once_and_not_one_after_another():
@@ -36,7 +35,7 @@ def test_feeds_stop_at_once_and_not_one_after_another():
 
 
 def test_a_feed_that_does_not_end_or_fails_keeps_none_of_the_others_from_ending(monkeypatch):
-    monkeypatch.setattr(app, "STOP_S_MAX", 0.05)
+    monkeypatch.setattr(plug, "STOP_S_MAX", 0.05)
     ended = []
 
     async def hang():
