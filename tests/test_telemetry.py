@@ -263,6 +263,8 @@ POINT = '[[feeds.points]]\nname = "p"\nfunction = "holding"\naddress = 0\n'
         (MQTT.replace("10.0.0.9", "u:p@h") + WARD, "keys of their own"), (MQTT.replace("mqtt://", "http://") + WARD, 'begin with "mqtts://"'),
         (MQTT + WARD + '[[feeds.topics]]\nfilter = "+/alarm"\n', "half overlap"), (MQTT + WARD + '[[feeds.topics]]\nfilter = "ward/+/alarm"\n', ""),
         (MQTT + WARD.replace("ward/#", "$share/a/b"), "must not be shared"), (MQTT + 'heartbeat_topic = "a/+"\n' + WARD, "one topic"),
+        (MQTT + 'profile = "sysmex-xn"\n' + WARD, 'for feeds of kind "astm"'), (MQTT + WARD + 'profile = "fridge-modbus"\n', 'for feeds of kind "modbus"'),
+        (MQTT + WARD + 'profile = "vitals-mqtt"\n', ""), (MQTT + WARD + 'profile = "nobodys"\n', "there is no profile"),
         (MODBUS + POINT, ""), (MODBUS, "nothing would be asked"), ('kind = "modbus"\n' + POINT, "either `tcp` or `serial`"), (MODBUS + POINT + POINT, "twice"),
         (MODBUS.replace(":502", "") + POINT, '"host:port"'), (MODBUS + POINT + "count = 126\n", "125 registers"), (MODBUS + POINT + "every_s = 0\n", "whole number from 1"),
         (MODBUS + POINT + 'type = "float32"\ncount = 3\n', "even `count`"), (MODBUS + POINT.replace("address = 0", "address = 65535") + "count = 2\n", "end at address 65535"),
