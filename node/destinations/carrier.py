@@ -1,6 +1,7 @@
 """One destination's thread: takes what comes next in each of its streams, hands it over, and moves the cursor once it was taken.
 
-A crash between the peer's word and the cursor's commit sends the same message again: same bytes, same MSH-10, same file name, same X-Request-Id.
+A crash between the peer's word and the cursor's commit sends the same message again: same bytes, same MSH-10, same file name, same X-Request-Id
+(of a converted message: where the server's state makes the same request of it).
 """
 
 import threading

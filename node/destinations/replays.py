@@ -71,7 +71,7 @@ class Replays:
             if numbered is None:
                 return
             outgoing = numbered
-        outcome = self._carrier.deliver(outgoing)
+        outcome = self._carrier.deliver(outgoing._replace(is_replay=True))
         match outcome.end:
             case End.TAKEN:
                 self._taken(lane, row, outgoing, outcome)
