@@ -23,6 +23,7 @@ from node.destinations.replays import Replays
 from node.destinations.steps import after
 from node.destinations.trouble import Failure, Trouble
 from node.destinations.wanted import selection_of
+from node.feeds.law_desk import LawDesk
 from node.writer import Writer
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
 from sync.outbox_destinations import Cursor, Parked
@@ -63,12 +64,12 @@ class Carrier(threading.Thread):
 
     def __init__(
         self, destination: AnyDestination, sink: Sink, *, node: str, store: Path, writer: Writer, clock: Clock, alarms: Alarms,
-        dice: Callable[[], float], tally: Tally | None = None,
+        dice: Callable[[], float], tally: Tally | None = None, orders: LawDesk | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name=f"to-{destination.name}", daemon=True)
         self.destination = destination
         self.counts = Counts()
-        self.tally = tally or Tally()
+        self.tally, self.orders = tally or Tally(), orders
         self.last_error: Failure | None = None
         self.since_us = clock.now_us()
         self.parked, self.lost = 0, 0
@@ -112,7 +113,7 @@ class Carrier(threading.Thread):
     def run(self) -> None:
         """Carry until stopped."""
         view = DestinationView(self._store)
-        selection = selection_of(self.destination, self.tally)
+        selection = selection_of(self.destination, self.tally, orders=self.orders)
         for stream in self.destination.streams:
             self._lanes[stream] = Lane(Reading(view, self._node, stream, selection), self._new_trouble())
         again = Replays(self, view, self._node, self._new_trouble())

@@ -91,7 +91,9 @@ class FhirSink:
         outcome = _outcome_of(*self._ask("POST", "", body, self._headers(outgoing, body)))
         if outcome.end is End.TAKEN:
             self._known.add(entry["request"]["url"] for entry in bundle["entry"])
-        if outcome.end is End.REFUSED and found.gone:  # it may well be refused for that; a person restores it there, and replays
+        if (
+            outcome.end is End.REFUSED and found.gone
+        ):  # it may well be refused for that; a person restores it there, and replays
             return outcome._replace(detail=f"{outcome.detail}, {min(found.gone).partition('/')[0]} {GONE}")
         return outcome
 

@@ -13,7 +13,9 @@ def is_newer(resource: bytes, origin: Origin) -> bool:
         source = loads(resource)["meta"]["source"]
         if not source.startswith(stream):
             return False
-        place = tuple(map(int, source.partition("#")[0].removeprefix(stream).split("/")))  # some servers add "#" and an id
+        place = tuple(
+            map(int, source.partition("#")[0].removeprefix(stream).split("/"))
+        )  # some servers add "#" and an id
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
     return len(place) > 1 and place[:2] > (origin.epoch, origin.seq)
