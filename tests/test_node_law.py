@@ -3,12 +3,16 @@
 import contextlib
 import json
 import subprocess
+import sys
+from datetime import UTC, datetime
 
 import pytest
 
-from hl7.message import Message
+from hl7.devices.law import Query, no_work, read_query, read_reply
+from hl7.message import Message, facts
 from hl7.text import Text
 from node.config import ConfigError, load
+from node.tools import simulate_law
 from tests.destination_rig import EAGER, Peer, destination, msh, parked, wait_got
 from tests.node_rig import ROOT, Feed, Node, Reply, free_port, running, wait_until
 from tests.test_hl7_law import qbp
@@ -149,6 +153,41 @@ def test_python_hl7_as_the_analyzer_is_answered_and_given_its_orders(realm, tmp_
     assert (found["type"], found["code"], found["id"], found["status"]) == ("RSP^K11^RSP_K11", "AA", "PEER-S000007", "OK")  # fmt: skip
     assert (found["sample"], found["control"], found["tests"], found["name"]) == ("S000007", "NW", ["WBC", "RBC"], "تجريبية^فاطمة^^^^^L")  # fmt: skip
     assert (cancelled["status"], cancelled["sample"], cancelled["control"]) == ("NF", "S000008", "DC")
+
+
+def test_the_simulated_analyzer_asks_is_given_its_orders_and_says_what_it_is_told_to(realm, tmp_path):
+    port = free_port()
+    with running(Node(realm, tmp_path, feeds=[Feed("his"), law(port)]), before=EAGER) as node:
+        node.send(oml(1, "WBC", "RBC"))
+        known(node, 1)
+        command = [
+            sys.executable,
+            "-m",
+            "node.cli",
+            "simulate",
+            "law",
+            "S000007",
+            "NONE",
+            "--to",
+            f"127.0.0.1:{node.feed('analyzer').port}",
+        ]
+        analyzer = subprocess.Popen(
+            [*command, "--listen", f"127.0.0.1:{port}", "--fault", "unable"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )  # fmt: skip
+        with analyzer:
+            assert [analyzer.stdout.readline() for _ in range(2)] == ["S000007: WBC, RBC\n", "NONE: no work\n"]
+            analyzer.kill()
+        wait_until("parked", lambda: [row["detail"] for row in parked(node, "analyzer-orders")][:1] == ["UA"])
+    work = no_work("NONE", facts(qbp()), control_id=b"W1", now=b"20300101")
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    said = [simulate_law.reply(work, fault, now) for fault in ("", "refuse", "unable")]
+    assert [(read_reply(each)[0].code, read_reply(each)[1]) for each in said] == [
+        ("AA", False),
+        ("AR", True),
+        ("AA", True),
+    ]
+    assert simulate_law.reply(work, "silent", now) == b""
+    assert read_query(simulate_law.query("", number="1", now=now)) == Query()
 
 
 def test_an_order_counts_as_given_only_when_the_analyzer_has_said_so_also_over_a_kill(realm, tmp_path):
