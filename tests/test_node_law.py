@@ -141,43 +141,47 @@ def test_results_on_the_same_feed_are_answered_as_ever(node):
     assert b"|ACK^R22" in exchange(node, raw).payload
 
 
-@pytest.mark.skipif(not PYTHON.exists(), reason="peers/py is not installed")
-def test_python_hl7_as_the_analyzer_is_answered_and_given_its_orders(realm, tmp_path):
+@pytest.fixture(scope="module")
+def alone(realm, tmp_path_factory):
+    """A node whose analyzer is whoever listens at this port."""
     port = free_port()
-    with running(Node(realm, tmp_path, feeds=[Feed("his"), law(port)]), before=EAGER) as node:
+    with running(Node(realm, tmp_path_factory.mktemp("alone"), feeds=[Feed("his"), law(port)]), before=EAGER) as node:
         node.send(oml(1, "WBC", "RBC"), oml(2, "GLU", sample="S000008"), oml(3, "GLU", sample="S000008", control="CA"))
         known(node, 1)
-        command = [PYTHON, "-I", "tests/law_peer.py", str(node.feed("analyzer").port), str(port), "S000007", "S000008"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+        yield node, port
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason="peers/py is not installed")
+def test_python_hl7_as_the_analyzer_is_answered_and_given_its_orders(alone):
+    node, port = alone
+    command = [PYTHON, "-I", "tests/law_peer.py", str(node.feed("analyzer").port), str(port), "S000007", "S000008"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     found, cancelled = map(json.loads, done.stdout.splitlines())
     assert (found["type"], found["code"], found["id"], found["status"]) == ("RSP^K11^RSP_K11", "AA", "PEER-S000007", "OK")  # fmt: skip
     assert (found["sample"], found["control"], found["tests"], found["name"]) == ("S000007", "NW", ["WBC", "RBC"], "تجريبية^فاطمة^^^^^L")  # fmt: skip
     assert (cancelled["status"], cancelled["sample"], cancelled["control"]) == ("NF", "S000008", "DC")
 
 
-def test_the_simulated_analyzer_asks_is_given_its_orders_and_says_what_it_is_told_to(realm, tmp_path):
-    port = free_port()
-    with running(Node(realm, tmp_path, feeds=[Feed("his"), law(port)]), before=EAGER) as node:
-        node.send(oml(1, "WBC", "RBC"))
-        known(node, 1)
-        command = [
-            sys.executable,
-            "-m",
-            "node.cli",
-            "simulate",
-            "law",
-            "S000007",
-            "NONE",
-            "--to",
-            f"127.0.0.1:{node.feed('analyzer').port}",
-        ]
-        analyzer = subprocess.Popen(
-            [*command, "--listen", f"127.0.0.1:{port}", "--fault", "unable"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )  # fmt: skip
-        with analyzer:
-            assert [analyzer.stdout.readline() for _ in range(2)] == ["S000007: WBC, RBC\n", "NONE: no work\n"]
-            analyzer.kill()
-        wait_until("parked", lambda: [row["detail"] for row in parked(node, "analyzer-orders")][:1] == ["UA"])
+def test_the_simulated_analyzer_asks_is_given_its_orders_and_says_what_it_is_told_to(alone):
+    node, port = alone
+    command = [
+        sys.executable,
+        "-m",
+        "node.cli",
+        "simulate",
+        "law",
+        "S000007",
+        "NONE",
+        "--to",
+        f"127.0.0.1:{node.feed('analyzer').port}",
+    ]
+    analyzer = subprocess.Popen(
+        [*command, "--listen", f"127.0.0.1:{port}", "--fault", "unable"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )  # fmt: skip
+    with analyzer:
+        assert [analyzer.stdout.readline() for _ in range(2)] == ["S000007: WBC, RBC\n", "NONE: no work\n"]
+        analyzer.kill()
+    wait_until("parked", lambda: [row["detail"] for row in parked(node, "analyzer-orders")][:1] == ["UA"])
     work = no_work("NONE", facts(qbp()), control_id=b"W1", now=b"20300101")
     now = datetime(2030, 1, 1, tzinfo=UTC)
     said = [simulate_law.reply(work, fault, now) for fault in ("", "refuse", "unable")]
