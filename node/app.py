@@ -168,7 +168,7 @@ class Core:
         self._uplink = self._make_uplink()
         self._site = site = Site(
             self._config, store=self._store, writer=self._writer, clock=self._clock, alarms=self._alarms, dice=random.random,
-            prefix=self._boot.hex()[:8],
+            prefix=self._boot.hex()[:8], orders=self._orders.law,
         )  # fmt: skip
         proofreader = Proofreader(store=self._store, node=self._config.node.name, alarms=self._alarms)
         intake = self._make_intake()
@@ -235,7 +235,7 @@ class Core:
             clock=self._clock, alarms=self._alarms, writer=self._writer, facility=self._config.node.facility, folder=self._store.parent,
             boot=self._boot.hex(), frames=self._frames, quality=self._quality, samples=self._samples, checker=self._checker,
             workshop=self._workshop, die=os._exit, patient=patient_feeds(self._config), frame_store=self._frame_store, desk=self._orders.desk,
-            profiles=self._config.devices.profiles,
+            law=self._orders.law, profiles=self._config.devices.profiles,
         )  # fmt: skip
 
     async def _each_minute(self, intake: Intake) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import hl7.devices.astm_errors
 import hl7.devices.errors
 import hl7.devices.folder_errors
+import hl7.devices.law_errors
 import hl7.devices.line_errors
 import hl7.devices.mqtt_errors
 import hl7.devices.poct1a_errors

@@ -154,6 +154,12 @@ class Mllp(Feed):
     # under the name of the feed with "-replies".
     application_reply_to: Annotated[Listen, AfterValidator(with_port)] | None = None
     application_reply_tls: ClientTls | None = None
+    # Whether an analyzer may ask here for its orders (IHE LAW, LAB-27): those of OML and ORM messages on this node's MLLP feeds. The reply to a
+    # query is RSP^K11; its orders go, each a message, to the analyzer's own listener (LAB-28), kept, repeated and counted like those to a
+    # destination, under the name of the feed with "-orders".
+    orders: Literal["none", "query"] = "none"
+    orders_to: Annotated[Listen, AfterValidator(with_port)] | None = None
+    orders_tls: ClientTls | None = None
     # MSH-13 (HL7 2.9.1). Where the sender does not follow the protocol it holds constants and texts: never guessed from what comes.
     sequence_numbers: Literal["ignored", "followed", "required"] = "ignored"
 

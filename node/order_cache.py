@@ -81,15 +81,24 @@ class OrderCache:
 
     def find(self, names: Sequence[str]) -> list[Order]:
         """The orders of the first of these numbers that is known, newest first."""
+        return [order for _, order in self.find_rows(names)]
+
+    def find_rows(self, names: Sequence[str]) -> list[tuple[int, Order]]:
+        """As `find`, each with its row: an order that changes gets another one, a later row is a greater number."""
         with self._lock:
             for name in names:
                 rows: Any = self._connection.execute(
-                    "SELECT value FROM wanted JOIN name USING (id) WHERE name = ? ORDER BY at_us DESC LIMIT ?",
+                    "SELECT id, value FROM wanted JOIN name USING (id) WHERE name = ? ORDER BY at_us DESC LIMIT ?",
                     (name, ANSWERS_MAX),
                 )
-                if found := [_order(value) for (value,) in rows]:
+                if found := [(row, _order(value)) for row, value in rows]:
                     return found
         return []
+
+    def has(self, row: int) -> bool:
+        """Whether an order is still as it was when it got this row."""
+        with self._lock:
+            return self._connection.execute("SELECT 1 FROM wanted WHERE id = ?", (row,)).get is not None
 
     def waiting(self, feed: str) -> list[tuple[int, Order]]:
         """Orders that were not given to this feed's instrument yet, oldest first."""

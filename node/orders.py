@@ -9,6 +9,7 @@ from node.config import Config
 from node.config_astm import Astm
 from node.config_feeds import Mllp
 from node.feeds.astm_desk import Desk
+from node.feeds.law_desk import LawDesk
 from node.order_cache import OrderCache
 from node.order_reader import OrderReader
 
@@ -28,16 +29,27 @@ class Orders:
         self._cache: OrderCache | None = None
         self._reader: OrderReader | None = None
         self._desks: list[Desk] = []
+        self._law: dict[str, LawDesk] = {}
+        self._asked = {feed.name: feed for feed in sources if feed.orders == "query"}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def desk(self, feed: Astm, profile: Profile | None) -> Desk | None:
         """The feed's desk; None where it hands out nothing."""
         if feed.orders == "none":
             return None
+        self._desks.append(Desk(self._opened(), feed, self._clock, profile))
+        return self._desks[-1]
+
+    def law(self, name: str) -> LawDesk | None:
+        """The desk of an MLLP feed on which analyzers ask; None where they may not."""
+        if name in self._asked and name not in self._law:
+            self._law[name] = LawDesk(self._opened(), self._asked[name], self._clock)
+        return self._law.get(name)
+
+    def _opened(self) -> OrderCache:
         if self._cache is None:
             self._cache = OrderCache(self._store.parent)
-        self._desks.append(Desk(self._cache, feed, self._clock, profile))
-        return self._desks[-1]
+        return self._cache
 
     def start(self) -> None:
         """Begin to read."""

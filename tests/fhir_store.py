@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from hl7.convert.json_text import loads
+from hl7.convert.json_text import dumps, loads
 
 
 class Refused(Exception):
@@ -19,7 +19,7 @@ class Refused(Exception):
 
 class FhirStore:
     """`resources` by "Type/id", with numbers as they were sent; `requests`: method and path of each; `answers`: statuses to give before it looks at all; `refusal`:
-    of every transaction.
+    of every transaction; `deleted`: names that were; `ids`: X-Request-Id of each transaction.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,8 @@ class FhirStore:
         self.bodies: list[dict[str, Any]] = []
         self.answers: list[int] = []
         self.refusal = 0
+        self.deleted: set[str] = set()
+        self.ids: list[str] = []
         self.url = ""
         self._lock = threading.Lock()
 
@@ -38,7 +40,7 @@ class FhirStore:
             if self.answers:
                 return self.answers.pop(0)
             if method == "GET":
-                return 200 if path in self.resources else 404
+                return 200 if path in self.resources else 410 if path in self.deleted else 404
             self.bodies.append(loads(body))
             if self.refusal:
                 return self.refusal
@@ -68,7 +70,13 @@ class FhirStore:
             name = entry["request"]["url"]
             self.versions[name] = self.versions.get(name, 0) + (made[name] != self.resources.get(name))
         self.resources = made
+        self.deleted -= set(made)
         return 200
+
+    def delete(self, name: str) -> dict[str, Any]:
+        """As a person at the server does."""
+        self.deleted.add(name)
+        return self.resources.pop(name)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [each for each in self.resources.values() if each["resourceType"] == kind]
@@ -83,9 +91,15 @@ class FhirStore:
 
             def _any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                self.send_response(store.handle(self.command, self.path.removeprefix("/fhir").lstrip("/"), body))
-                self.send_header("Content-Length", "0")
+                path = self.path.removeprefix("/fhir").lstrip("/")
+                if self.command == "POST":
+                    store.ids.append(self.headers["X-Request-Id"])
+                status = store.handle(self.command, path, body)
+                answer = dumps(store.resources[path]).encode() if (self.command, status) == ("GET", 200) else b""
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
+                self.wfile.write(answer)
 
             do_GET = do_POST = _any  # noqa: N815  # http.server's names
 

@@ -20,6 +20,7 @@ from node.config_destinations import FhirOut, MllpOut
 from node.destinations import conversion, fhir_known
 from node.destinations.conversion import Tally, ToFhir
 from node.destinations.fhir import FhirSink
+from node.destinations.fhir_newer import is_newer
 from node.destinations.plug import ER7, FHIR_JSON, End, Outgoing
 from node.destinations.wanted import selection_of
 from tests import fhir_oracle
@@ -282,6 +283,125 @@ def test_every_bundle_that_is_sent_is_valid_for_an_independent_validator(store):
     checked = [store.bodies[0], store.bodies[-1], *store.resources.values()]
     assert [each for each in fhir_oracle.errors_of([dumps(each) for each in checked]) if each] == []
     assert len(checked) > 100
+
+
+# ---- an order, and what else speaks of it ---------------------------------------------------------------------------------
+ORDERED = (
+    "ORC|NW|P-1||||||20260101||||77^Test^Doctor",
+    "OBR|1|P-1||1^Test|||||||||fasting since midnight||||||||||||||||||^Test reason",
+)
+
+
+def test_a_result_does_not_take_the_place_of_the_order_that_it_answers_in_whichever_way_it_names_it(store):
+    client = sink(store)
+    assert client.deliver(outgoing(message("OML^O21", RICH, *ORDERED), 1)).end is End.TAKEN
+    (order,) = store.of("ServiceRequest")
+    for at, kind in enumerate(("ORU^R01", "OUL^R22", "MDM^T02", "ORL^O22"), 2):
+        said = message(kind, THIN, "ORC|SC|P-1", "OBR|1|P-1||1^Test|||||||||||||||||||||F", "OBX|1|NM|1^Test||5||||||F")
+        assert client.deliver(outgoing(said, at)).end is End.TAKEN
+    assert (store.of("ServiceRequest"), store.versions[f"ServiceRequest/{order['id']}"]) == ([order], 1)
+    client.deliver(outgoing(message("OML^O21", RICH, "ORC|CA|P-1", ORDERED[1]), 9))
+    assert store.of("ServiceRequest")[0]["status"] == "revoked"  # who placed it says what becomes of it
+    client.close()
+
+
+def test_a_result_without_its_order_brings_the_order_s_bare_name_so_that_no_reference_leads_nowhere(store):
+    client = sink(store)
+    assert client.deliver(outgoing(result(1), 1)).end is End.TAKEN
+    (made,) = store.of("ServiceRequest")
+    (report,) = store.of("DiagnosticReport")
+    assert report["basedOn"] == [{"reference": f"ServiceRequest/{made['id']}"}]
+    client.close()
+
+
+@pytest.mark.parametrize("kind", ["RDS^O13", "RAS^O17"])
+def test_what_was_dispensed_or_given_does_not_take_the_place_of_its_prescription(store, kind):
+    client = sink(store)
+    client.deliver(outgoing(message("OMP^O09", RICH, "ORC|NW|P-1", "RXO|1^Test drug|5||mg||^take with food"), 1))
+    (ordered,) = store.of("MedicationRequest")
+    given = "RXA|0|1|20260102||1^Test drug|5" if kind.startswith("RAS") else "RXD|1|1^Test drug|20260102|5"
+    assert client.deliver(outgoing(message(kind, THIN, "ORC|RE|P-1", given), 2)).end is End.TAKEN
+    assert store.of("MedicationRequest") == [ordered]
+    client.close()
+
+
+# ---- requests, deletions, replays ------------------------------------------------------------------------------------------
+def test_a_second_attempt_with_other_content_bears_another_request_id_and_a_repetition_the_same(store):
+    client = sink(store)
+    for _ in range(3):
+        client.deliver(outgoing(ADMISSION, 1))
+    # the second found the ward there, which the first had to make; the third is the second again
+    assert (store.bodies[0] == store.bodies[1], store.ids[0] == store.ids[1]) == (False, False)
+    assert (store.bodies[1], store.ids[1]) == (store.bodies[2], store.ids[2])
+    store.resources.clear()  # behind our back: the server refuses the references, and is asked again
+    client.deliver(outgoing(result(2), 2))
+    refused = store.ids[3:]
+    client.close()
+    assert store.bodies[3] != store.bodies[4]
+    assert (len(refused), len(set(refused))) == (2, 2)
+    assert all(each.startswith("clinic-7.his.2.0.") for each in refused)
+
+
+def test_a_patient_who_was_deleted_at_the_server_stays_deleted_and_the_result_waits_for_a_person(store):
+    client = sink(store)
+    client.deliver(outgoing(ADMISSION, 1))
+    (rich,) = store.of("Patient")
+    name = f"Patient/{rich['id']}"
+    store.delete(name)
+    outcome = client.deliver(outgoing(result(2), 2))
+    assert (outcome.end, outcome.code, outcome.detail) == (End.REFUSED, "DST-01", "409, Patient 410")
+    assert store.of("Patient") == store.of("Observation") == []
+    store.resources[name] = rich  # the person restores it, and has the message sent again
+    assert client.deliver(outgoing(result(2), 2, is_replay=True)).end is End.TAKEN
+    assert (store.of("Patient"), len(store.of("Observation"))) == ([rich], 1)
+    client.close()
+
+
+def test_a_doctor_who_was_deleted_at_the_server_holds_no_result_back(store):
+    client = sink(store)
+    client.deliver(outgoing(result(1), 1))
+    for doctor in store.of("Practitioner"):
+        store.delete(f"Practitioner/{doctor['id']}")
+    client.close()
+    again = sink(store)
+    assert again.deliver(outgoing(result(2), 2)).end is End.TAKEN
+    assert store.of("Practitioner")
+    again.close()
+
+
+def test_a_replay_of_an_older_admission_does_not_bring_back_its_older_state(store):
+    moved = message("ADT^A02", RICH.replace("الرياض", "جدة"), "PV1|1|I|ward^99^9")
+    client = sink(store)
+    client.deliver(outgoing(ADMISSION, 1))
+    client.deliver(outgoing(moved, 2))
+    newest = (store.of("Patient"), store.of("Encounter"))
+    assert client.deliver(outgoing(ADMISSION, 1, is_replay=True)).end is End.TAKEN
+    assert (store.of("Patient"), store.of("Encounter")) == newest
+    assert client.deliver(outgoing(moved, 2, is_replay=True)).end is End.TAKEN  # the newest itself may come again
+    assert client.deliver(outgoing(ADMISSION, 3, is_replay=True)).end is End.TAKEN
+    client.close()
+    assert (store.of("Patient"), store.of("Encounter")) != newest
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["urn:wasl:record:F/lab/1/99", "urn:wasl:record:F/his/1", "urn:wasl:record:F/his/x/9", "https://other/1", 7, None],
+)
+def test_what_another_stream_or_system_wrote_is_not_known_to_be_newer(source):
+    origin = outgoing(b"").origin
+    assert origin is not None
+    assert not is_newer(json.dumps({"meta": {"source": source}}).encode(), origin)
+    assert not is_newer(b"{", origin)
+    assert is_newer(b'{"meta": {"source": "urn:wasl:record:F/his/1/42/3#abc"}}', replace(origin, part=2))
+    assert not is_newer(b'{"meta": {"source": "urn:wasl:record:F/his/1/41#abc"}}', origin)
+
+
+def test_a_replay_asks_nothing_more_of_a_server_that_does_not_say_what_it_has(store):
+    client = sink(store)
+    store.answers = [500]
+    assert client.deliver(outgoing(ADMISSION, 1, is_replay=True)).end is End.LATER
+    client.close()
+    assert store.bodies == []
 
 
 # ---- FHIR at a system that listens for HL7 v2 ------------------------------------------------------------------------------

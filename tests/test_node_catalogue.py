@@ -14,7 +14,7 @@ from node.catalogue import Entry, entries, hint, page
 from node.web.verdict import STATE_OF
 
 ROOT = Path(__file__).parents[1]
-CODE = re.compile(r"(HL7|MLP|FHR|SOP|SYN|NOD|LNK|DST|DEV|AST|SER|MQT|MOD|POC|FOL|LIN|PRF|GWY|VRD|WEB)-\d\d")
+CODE = re.compile(r"(HL7|MLP|FHR|SOP|SYN|NOD|LNK|DST|DEV|AST|SER|MQT|MOD|POC|FOL|LIN|LAW|PRF|GWY|VRD|WEB)-\d\d")
 SOURCES = [file for room in ("hl7", "sync", "node") for file in sorted((ROOT / room).rglob("*.py"))]
 
 

@@ -154,3 +154,37 @@ def test_a_destination_cannot_have_the_name_that_a_feeds_replies_have(realm, tmp
 def test_a_feed_without_the_setting_carries_nothing(realm, tmp_path):
     with running(Node(realm, tmp_path)) as node:
         assert node.ask("status")["destinations"] == {}
+
+
+BROKEN = """
+import node.destinations.replies as r
+made = r.acknowledge
+def broken(raw, *more, **keys):
+    if b"|BAD|" in raw:
+        raise OverflowError("secret")
+    return made(raw, *more, **keys)
+r.acknowledge = broken
+"""
+
+
+def test_a_reply_that_cannot_be_made_is_parked_and_told_and_those_behind_it_leave(node):
+    with Peer() as peer:
+        node.feeds = [feed(peer)]
+        node.start(before=EAGER + BROKEN)
+        node.send(asking("FIRST", b"AL", b"AL"), asking("BAD", b"AL", b"AL"), asking("NEXT", b"AL", b"AL"))
+        wait_until("the others", lambda: said(peer) == [(b"AA", b"FIRST"), (b"AA", b"NEXT")])
+        (row,) = parked(node, "his-replies")
+        assert (row["reason"], row["detail"]) == ("DST-02", "content")
+        wait_until("an alarm", lambda: any("his-replies" in str(each) for each in node.ask("status")["alarms"]))
+        inner = asking("B-1", b"AL", b"AL") + asking("BAD", b"AL", b"AL") + asking("B-3", b"AL", b"AL")
+        with node.mllp() as mllp:
+            mllp.write(START + b"BHS|^~\\&|HIS|TEST\r" + inner + b"BTS|3\r" + END)
+            mllp.reply()
+        wait_until("the others of a batch", lambda: said(peer)[2:] == [(b"AA", b"B-1"), (b"AA", b"B-3")])
+        assert len(parked(node, "his-replies")) == 2
+        assert destination(node, "his-replies")["state"] == "up"
+    node.stop()
+    node.start(before=EAGER)  # the fault is mended: what was parked can be sent
+    with Peer(port=peer.port) as later:
+        node.ask("destination replay his-replies all")
+        wait_until("both", lambda: sorted(said(later)) == [(b"AA", b"BAD")] * 2)

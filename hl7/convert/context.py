@@ -29,14 +29,14 @@ _REMEMBERED: Final[dict[tuple[str, int, Dialect], tuple[Mapping[str, str], Conce
 class Context:
     """One message's conversion under way."""
 
-    __slots__ = ("concepts", "current", "draft", "event", "facility", "family", "segment", "settings", "zone")
+    __slots__ = ("concepts", "current", "draft", "event", "facility", "segment", "settings", "spoken_of", "zone")
 
     def __init__(self, settings: Settings, draft: Draft, facility: str, event: str) -> None:
         self.settings = settings
         self.draft = draft
         self.facility = facility
         self.event = event
-        self.family = ""
+        self.spoken_of: frozenset[str] = frozenset()  # kinds of resources that such a message is no authority for
         self.zone = settings.zone
         self.concepts: Concepts = {}
         self.current: dict[str, Resource] = {}

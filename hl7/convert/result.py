@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from hl7.convert.json_text import dumps
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 """Of tables and code together: raised with every change that can change an output, so that old ones can be run again."""
 
 Json = dict[str, Any]

@@ -37,8 +37,16 @@ NOT_WHOLE: Final = "bytes that are no text in this character set were replaced b
 _PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 
 
-_OF_ADT: Final = {"Account", "Coverage", "Encounter", "Patient", "RelatedPerson"}
+_OF_ADT: Final = frozenset({"Account", "Coverage", "Encounter", "Patient", "RelatedPerson"})
 _ADT: Final = {"patient", "moved"}  # the families that are about these; to others they are whom the message speaks of
+_NOBODY: Final[frozenset[str]] = frozenset()
+_OF_ORDERS: Final = frozenset({"MedicationRequest", "ServiceRequest"})
+# Messages that repeat of an order what they have to: results, documents, charges, what was given, and replies to orders. Whoever placed it
+# said more, and is its authority.
+_ABOUT_ORDERS: Final = frozenset(
+    {"ADT", "BAR", "DFT", "MDM", "ORF", "ORU", "OUL", "RAS", "RDS", "RGV"}
+    | {"ORG", "ORI", "ORL", "ORP", "ORR", "RRA", "RRD", "RRE", "RRG"}
+)
 
 
 def convert(
@@ -61,7 +69,7 @@ def convert(
     position = origin.uri if origin else "urn:wasl:message:" + hashlib.sha256(raw).hexdigest()
     facility = origin.facility if origin else settings.facility
     ctx = Context(settings, Draft(facility, origin.name if origin else position), facility, event)
-    ctx.family = family.name
+    ctx.spoken_of = (_NOBODY if family.name in _ADT else _OF_ADT) | (_OF_ORDERS if code in _ABOUT_ORDERS else _NOBODY)
     if found:
         ctx.remember(found[0].dialect)
     provenance = _provenance(ctx, origin, position, f"{code}^{event}" if event else code)
@@ -140,7 +148,7 @@ def _resource(block: Block, segment: Segment, ctx: Context) -> Resource | None:
     for role in block.ends:
         ctx.current.pop(role, None)
     made = ctx.draft.begin(block.resource)
-    made.owned = block.resource not in _OF_ADT or ctx.family in _ADT
+    made.owned = block.resource not in ctx.spoken_of
     made.seen.add(segment.name)
     ctx.current[block.role] = made
     if block.notes is True:

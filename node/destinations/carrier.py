@@ -1,6 +1,7 @@
 """One destination's thread: takes what comes next in each of its streams, hands it over, and moves the cursor once it was taken.
 
-A crash between the peer's word and the cursor's commit sends the same message again: same bytes, same MSH-10, same file name, same X-Request-Id.
+A crash between the peer's word and the cursor's commit sends the same message again: same bytes, same MSH-10, same file name, same X-Request-Id
+(of a converted message: where the server's state makes the same request of it).
 """
 
 import threading
@@ -22,6 +23,7 @@ from node.destinations.replays import Replays
 from node.destinations.steps import after
 from node.destinations.trouble import Failure, Trouble
 from node.destinations.wanted import selection_of
+from node.feeds.law_desk import LawDesk
 from node.writer import Writer
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
 from sync.outbox_destinations import Cursor, Parked
@@ -62,12 +64,12 @@ class Carrier(threading.Thread):
 
     def __init__(
         self, destination: AnyDestination, sink: Sink, *, node: str, store: Path, writer: Writer, clock: Clock, alarms: Alarms,
-        dice: Callable[[], float], tally: Tally | None = None,
+        dice: Callable[[], float], tally: Tally | None = None, orders: LawDesk | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name=f"to-{destination.name}", daemon=True)
         self.destination = destination
         self.counts = Counts()
-        self.tally = tally or Tally()
+        self.tally, self.orders = tally or Tally(), orders
         self.last_error: Failure | None = None
         self.since_us = clock.now_us()
         self.parked, self.lost = 0, 0
@@ -111,7 +113,7 @@ class Carrier(threading.Thread):
     def run(self) -> None:
         """Carry until stopped."""
         view = DestinationView(self._store)
-        selection = selection_of(self.destination, self.tally)
+        selection = selection_of(self.destination, self.tally, orders=self.orders)
         for stream in self.destination.streams:
             self._lanes[stream] = Lane(Reading(view, self._node, stream, selection), self._new_trouble())
         again = Replays(self, view, self._node, self._new_trouble())

@@ -1,5 +1,6 @@
 """A destination that is a FHIR server: each record a request, as it came, HL7 v2 converted. A redirection is not followed, an answer's body not kept."""
 
+import hashlib
 import re
 import ssl
 from urllib.parse import urlsplit
@@ -12,7 +13,8 @@ from node.config_destinations import FhirOut
 from node.destinations.conversion import ToFhir, as_message, as_transaction
 from node.destinations.errors import HTTP, LATER, NO_ANSWER, NOT_CONVERTED, NOT_SENDABLE, REFUSED, UNREACHABLE
 from node.destinations.errors import TLS as NO_TLS
-from node.destinations.fhir_known import Known
+from node.destinations.fhir_known import GONE, NOT_THERE, THERE, Known
+from node.destinations.fhir_newer import is_newer
 from node.destinations.plug import ER7, FHIR_JSON, TAKEN, End, Outcome, Outgoing
 from node.destinations.tls import client_context
 
@@ -26,6 +28,7 @@ MENTIONED_MAX = (
 )
 RACE = "412"  # somebody made a mentioned resource after we asked for it
 PATH = re.compile(r"(\$process-message|[A-Z][A-Za-z]{0,63}(/[A-Za-z0-9.-]{1,64})?)(\?[\x21-\x7e]{0,8192})?")
+HEADERS = urllib3.HTTPHeaderDict({"Content-Type": FHIR_JSON})
 CONDITIONS = frozenset({"if-none-exist", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 
 
@@ -37,6 +40,7 @@ class FhirSink:
         self._known = Known()
         self._base = urlsplit(destination.url).path.rstrip("/")
         self._pool: urllib3.HTTPConnectionPool | None = None
+        self._answer = b""  # the body of the last answer, where it is short
 
     def deliver(self, outgoing: Outgoing) -> Outcome:
         """Make the request and read its status."""
@@ -63,7 +67,7 @@ class FhirSink:
             return Outcome(End.REFUSED, NOT_CONVERTED, error.code)
         remembered = any(name in self._known for name in made.mentioned)
         outcome = self._send(made, outgoing, convert.kind)
-        if outcome.end is End.REFUSED and (remembered or outcome.detail == RACE):
+        if outcome.end is End.REFUSED and (remembered or outcome.detail.startswith(RACE)):
             self._known.forget()
             outcome = self._send(made, outgoing, convert.kind)
         if outcome.end is End.TAKEN:
@@ -71,19 +75,41 @@ class FhirSink:
         return outcome
 
     def _send(self, made: Converted, outgoing: Outgoing, kind: str) -> Outcome:
-        headers = self._headers(outgoing)
         if kind == "message":
-            return _outcome_of(*self._ask("POST", "$process-message", dumps(as_message(made)).encode(), headers))
+            body = dumps(as_message(made)).encode()
+            return _outcome_of(*self._ask("POST", "$process-message", body, self._headers(outgoing, body)))
         if len(made.mentioned) > MENTIONED_MAX:
             return Outcome(End.REFUSED, NOT_CONVERTED, "too-large")
-        there, status = self._known.of(sorted(made.mentioned), lambda name: self._ask("GET", name, b"", headers)[0])
+        found = self._known.of(sorted(made.mentioned), lambda name: self._ask("GET", name, b"", HEADERS)[0])
+        status, newer = found.status, frozenset[str]()
+        if outgoing.is_replay and not status:
+            status, newer = self._newer(made, outgoing)
         if status:
             return _not_told(status)
-        bundle = as_transaction(made, there)
-        outcome = _outcome_of(*self._ask("POST", "", dumps(bundle).encode(), headers))
+        bundle = as_transaction(made, found.there | found.gone | newer)
+        body = dumps(bundle).encode()
+        outcome = _outcome_of(*self._ask("POST", "", body, self._headers(outgoing, body)))
         if outcome.end is End.TAKEN:
             self._known.add(entry["request"]["url"] for entry in bundle["entry"])
+        if (
+            outcome.end is End.REFUSED and found.gone
+        ):  # it may well be refused for that; a person restores it there, and replays
+            return outcome._replace(detail=f"{outcome.detail}, {min(found.gone).partition('/')[0]} {GONE}")
         return outcome
+
+    def _newer(self, made: Converted, outgoing: Outgoing) -> tuple[int, frozenset[str]]:
+        """Of a replay: what it would write that a later record has written already; and the first status that is no answer to that."""
+        newer = set()
+        for entry in made.bundle["entry"]:
+            name = entry["request"]["url"]
+            if name in made.mentioned or outgoing.origin is None:
+                continue
+            status, _ = self._ask("GET", name, b"", HEADERS)
+            if status not in THERE and status not in {NOT_THERE, GONE}:
+                return status, frozenset()
+            if status in THERE and is_newer(self._answer, outgoing.origin):
+                newer.add(name)
+        return 0, frozenset(newer)
 
     # -- the connection -------------------------------------------------------------------------------------------
 
@@ -95,7 +121,7 @@ class FhirSink:
             method, f"{self._base}/{path}" if path else self._base or "/", body=body or None, headers={**self._pool.headers, **headers},
             redirect=False, retries=False, preload_content=False, decode_content=False,
         )  # fmt: skip
-        _finish(response)
+        self._answer = _finish(response)
         if response.status in NOT_OURS or 300 <= response.status < 400:
             self.close()  # the token may have been renewed meanwhile
         return response.status, _wait_s(response)
@@ -126,10 +152,12 @@ class FhirSink:
             server_hostname=server_name, assert_hostname=server_name,
         )  # fmt: skip
 
-    def _headers(self, outgoing: Outgoing) -> urllib3.HTTPHeaderDict:
-        headers = urllib3.HTTPHeaderDict({"Content-Type": FHIR_JSON})
-        # the same for each repetition of one message and for no other: a server that keeps it knows a repeat
-        headers["X-Request-Id"] = f"{outgoing.node}.{outgoing.stream}.{outgoing.place}.{outgoing.part}"
+    def _headers(self, outgoing: Outgoing, made: bytes = b"") -> urllib3.HTTPHeaderDict:
+        headers = urllib3.HTTPHeaderDict(HEADERS)
+        # the same for each repetition of one request and for no other: a server that keeps it knows a repeat. What is made of a message may
+        # be another request the next time (the server has more, the tables know more): it is no repeat then, and no old answer is its
+        digest = f".{hashlib.sha256(made).hexdigest()[:12]}" if made else ""
+        headers["X-Request-Id"] = f"{outgoing.node}.{outgoing.stream}.{outgoing.place}.{outgoing.part}{digest}"
         if outgoing.content_type == FHIR_JSON:
             for line in outgoing.conditions.splitlines():
                 name, _, value = line.partition(":")
@@ -179,15 +207,17 @@ def _wait_s(response: urllib3.BaseHTTPResponse) -> float:
     return min(WAIT_S_MAX, float(asked)) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 0.0
 
 
-def _finish(response: urllib3.BaseHTTPResponse) -> None:
+def _finish(response: urllib3.BaseHTTPResponse) -> bytes:
     """Read the rest of a short answer, so that its connection can be used again; what is longer, or breaks off, takes the connection with it."""
     try:
-        whole = len(response.read(ANSWER_BYTES_MAX + 1)) <= ANSWER_BYTES_MAX
+        answer = response.read(ANSWER_BYTES_MAX + 1)
     except (urllib3.exceptions.HTTPError, OSError):
-        whole = False  # the status line came: the verdict stands
-    if not whole:
+        answer = None  # the status line came: the verdict stands
+    if answer is None or len(answer) > ANSWER_BYTES_MAX:
         response.close()
+        answer = b""
     response.release_conn()
+    return answer
 
 
 def _failure(error: Exception) -> Outcome:

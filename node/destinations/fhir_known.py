@@ -2,11 +2,25 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 KNOWN_MAX: Final = 20_000  # names of 50 bytes: a hospital's staff, wards and a week's patients
 THERE: Final = frozenset({200, 204, 304})
-NOT_THERE: Final = frozenset({404, 410})
+NOT_THERE: Final = 404
+GONE: Final = 410
+# What is about a patient and was deleted at the server, a person deleted there: a mention is no reason to bring back the little that it
+# says. Wards, staff and devices are no more than that little: they come back, rather than park a night's results.
+OF_A_PATIENT: Final = frozenset(
+    {"Account", "Coverage", "Encounter", "MedicationRequest", "Patient", "RelatedPerson", "ServiceRequest", "Specimen"}
+)
+
+
+class Found(NamedTuple):
+    """Which names are there, which were deleted and stay so; or the first status that says neither (0: all did)."""
+
+    there: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
+    status: int = 0
 
 
 class Known:
@@ -33,16 +47,19 @@ class Known:
         """Nothing is sure any more."""
         self._names.clear()
 
-    def of(self, names: Iterable[str], ask: Callable[[str], int]) -> tuple[frozenset[str], int]:
-        """Which of these are there, and 0; or none, and the first status that is no answer to that. `ask` gives the status of a read."""
-        there = set()
+    def of(self, names: Iterable[str], ask: Callable[[str], int]) -> Found:
+        """What the server has of these. `ask` gives the status of a read."""
+        there, gone = set(), set()
         for name in names:
             if name not in self:
                 status = ask(name)
-                if status in NOT_THERE:
+                if status == GONE and name.partition("/")[0] in OF_A_PATIENT:
+                    gone.add(name)
+                    continue
+                if status in {NOT_THERE, GONE}:
                     continue
                 if status not in THERE:
-                    return frozenset(), status
+                    return Found(status=status)
                 self.add((name,))
             there.add(name)
-        return frozenset(there), 0
+        return Found(frozenset(there), frozenset(gone))

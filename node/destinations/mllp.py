@@ -81,6 +81,14 @@ class MllpSink:
         answer = self.hear(found.control_id)
         if answer is None:
             return TAKEN if wanted is Hope.ERROR else Outcome(End.LATER, NO_ANSWER)
+        return self.judge(answer)
+
+    def read(self, payload: bytes) -> Answer | None:
+        """A reply; None for what is none."""
+        return read_answer(payload)
+
+    def judge(self, answer: Answer) -> Outcome:
+        """What it means."""
         return outcome_of(answer)
 
     def rest(self) -> None:
@@ -174,7 +182,7 @@ class MllpSink:
                 events = self._decoder.receive(data)
             found = None
             for event in events:
-                answer = read_answer(event.payload) if isinstance(event, Frame) else None
+                answer = self.read(event.payload) if isinstance(event, Frame) else None
                 if found is None and answer is not None and answer.control_id == control_id:
                     found = answer
                 else:

@@ -16,7 +16,7 @@ class Outgoing(NamedTuple):
     """One message on its way: where it stands, and its bytes as they came. `is_last` of those in its record that are for this destination.
 
     `number`: where the peer counts, and `numbered` says whose it may be. `feed`, `origin`: where the record comes from. `unconverted`: why it is not
-    in the form that the destination takes.
+    in the form that the destination takes. `is_replay`: later records of its stream may have been taken before it.
     """
 
     node: str
@@ -38,6 +38,7 @@ class Outgoing(NamedTuple):
     feed: str = ""
     origin: Origin | None = None
     unconverted: str = ""
+    is_replay: bool = False
 
     @property
     def key(self) -> tuple[str, int, int]:

@@ -23,8 +23,8 @@ class Replays:
     def __init__(self, carrier: "Carrier", view: DestinationView, node: str, trouble: "Trouble") -> None:
         self._carrier, self._view, self._node, self.trouble = carrier, view, node, trouble
         self._name = carrier.destination.name
-        self._wanted = selection_of(carrier.destination, carrier.tally)
-        self._any = selection_of(carrier.destination, carrier.tally, of_any_type=True)
+        self._wanted = selection_of(carrier.destination, carrier.tally, orders=carrier.orders)
+        self._any = selection_of(carrier.destination, carrier.tally, of_any_type=True, orders=carrier.orders)
 
     def turn(self, now: float) -> float:
         """One message, if one is wanted and the time has come. Seconds until the next turn."""
@@ -71,7 +71,7 @@ class Replays:
             if numbered is None:
                 return
             outgoing = numbered
-        outcome = self._carrier.deliver(outgoing)
+        outcome = self._carrier.deliver(outgoing._replace(is_replay=True))
         match outcome.end:
             case End.TAKEN:
                 self._taken(lane, row, outgoing, outcome)

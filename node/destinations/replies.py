@@ -5,7 +5,11 @@ A reply is made of its record alone, each time it is wanted: the record is what 
 
 import base64
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
+
+import structlog
 
 from hl7.ack import acknowledge
 from hl7.asked import asked, reply_codes
@@ -24,6 +28,8 @@ from sync.record import Kind, Record
 from sync.record import Verdict as Said
 
 ID_BYTES: Final = 10  # 16 letters of base 32: MSH-10 may have 20 before HL7 2.7, and 80 bits do not meet by chance
+
+log = structlog.get_logger()
 
 _ERRORS: Final = {each.code: each for each in CATALOGUE}
 
@@ -49,14 +55,20 @@ class Replies(Selection):
     def parts(self, header: Header, record: Record, origin: Origin) -> list[Part]:
         """The replies that are due, in the order of the messages."""
         del origin
-        code, location = _refusal(record)
-        batch = None if is_single(record.body) else divide(record.body)
-        spans = [(0, len(record.body))] if batch is None else batch.messages
-        refused = refused_in(location) if code == PartOfBatchRefused.code else frozenset()
-        due = (
-            self._reply(header, record, number, record.body[start:end], code, "" if batch else location, is_refused=number + 1 in refused)
-            for number, (start, end) in enumerate(spans)
-        )  # fmt: skip
+        with _of_its_own(record.body) as failed:
+            code, location = _refusal(record)
+            batch = None if is_single(record.body) else divide(record.body)
+            spans = [(0, len(record.body))] if batch is None else batch.messages
+            refused = refused_in(location) if code == PartOfBatchRefused.code else frozenset()
+        if failed:
+            return failed
+        due: list[Part | None] = []
+        for number, (start, end) in enumerate(spans):
+            with _of_its_own(record.body[start:end], number) as failed:
+                due.append(
+                    self._reply(header, record, number, record.body[start:end], code, "" if batch else location, is_refused=number + 1 in refused)
+                )  # fmt: skip
+            due += failed
         return [each for each in due if each is not None]
 
     def _reply(
@@ -77,6 +89,22 @@ class Replies(Selection):
             is_apart=True,
         )  # fmt: skip
         return Part(number, body, own_id, facts(body).route.message_type.decode("ascii", "replace"))
+
+
+@contextmanager
+def _of_its_own(raw: bytes, number: int = 0) -> Iterator[list[Part]]:
+    """Whatever a message does to the making of its reply is that message's own: what is yielded then holds a part that is parked, as `content`.
+
+    Else it would be tried for ever, as if the disk could not be read, and no later reply would leave.
+    """
+    failed: list[Part] = []
+    try:
+        yield failed
+    except MemoryError:  # another time there is room
+        raise
+    except Exception as error:  # noqa: BLE001  # of whatever kind
+        log.warning("reply.not_made", error=type(error).__name__)
+        failed.append(Part(number, raw, "", "", unconverted="content"))
 
 
 def _own_id(record: Record, number: int) -> str:

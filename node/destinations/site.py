@@ -13,6 +13,7 @@ from node.config import Config
 from node.config_destinations import AnyDestination
 from node.config_feeds import Mllp
 from node.config_folder import Folder
+from node.config_replies import OrdersOut
 from node.destinations.carrier import Carrier
 from node.destinations.conversion import Manners, Tally, ToFhir
 from node.destinations.desk import Desk
@@ -21,7 +22,9 @@ from node.destinations.fhir import FhirSink
 from node.destinations.folder import FolderSink
 from node.destinations.mllp import MllpSink
 from node.destinations.mllp_numbers import NumberedSink
+from node.destinations.orders import LawDesks, OrdersSink
 from node.destinations.plug import Sink
+from node.feeds.law_desk import LawDesk
 from node.writer import Writer
 from sync.errors import CursorLost, LogBroken
 from sync.outbox import Outbox
@@ -63,9 +66,11 @@ def manners_of(config: Config) -> Manners:
 
 
 def sink_of(
-    destination: AnyDestination, *, prefix: str, now_us: Callable[[], int], manners: Manners, tally: Tally
-) -> Sink:
-    """The protocol of a destination. `manners`: of the feeds; `tally` counts what is converted."""
+    destination: AnyDestination, *, prefix: str, now_us: Callable[[], int], manners: Manners, tally: Tally, orders: LawDesk | None = None
+) -> Sink:  # fmt: skip
+    """The protocol of a destination. `manners`: of the feeds; `tally` counts what is converted; `orders`: of an analyzer's listener."""
+    if isinstance(destination, OrdersOut) and orders is not None:
+        return OrdersSink(destination, orders)
     match destination.kind:
         case "mllp" if destination.sequence_numbers:
             return NumberedSink(destination, prefix=f"{prefix}-{destination.name[:8]}-", now=lambda: hl7_time(now_us()))
@@ -81,16 +86,18 @@ class Site:
     """The destinations of one node. `prefix` makes ids of this start."""
 
     def __init__(
-        self, config: Config, *, store: Path, writer: Writer, clock: Clock, alarms: Alarms, dice: Callable[[], float], prefix: str
+        self, config: Config, *, store: Path, writer: Writer, clock: Clock, alarms: Alarms, dice: Callable[[], float], prefix: str,
+        orders: LawDesks,
     ) -> None:  # fmt: skip
         node, self._monotonic, manners = config.node.name, clock.monotonic, manners_of(config)
 
         def carrier(each: AnyDestination) -> Carrier:
             tally = Tally()
-            sink = sink_of(each, prefix=prefix, now_us=clock.now_us, manners=manners, tally=tally)
+            desk = orders(each.feed) if isinstance(each, OrdersOut) else None
+            sink = sink_of(each, prefix=prefix, now_us=clock.now_us, manners=manners, tally=tally, orders=desk)
             return Carrier(
-                each, sink, node=node, store=store, writer=writer, clock=clock, alarms=alarms, dice=dice, tally=tally
-            )
+                each, sink, node=node, store=store, writer=writer, clock=clock, alarms=alarms, dice=dice, tally=tally, orders=desk
+            )  # fmt: skip
 
         self._carriers = {each.name: carrier(each) for each in config.outlets}
         self._desk = Desk(

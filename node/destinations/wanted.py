@@ -1,16 +1,23 @@
-"""What of its streams is for whatever the outbox is carried to: a destination's messages, or the application replies of a feed."""
+"""What of its streams is for whatever the outbox is carried to: a destination's messages, the application replies of a feed, or what its queries ask for."""
 
 from node.config_destinations import AnyDestination
-from node.config_replies import RepliesOut
+from node.config_replies import OrdersOut, RepliesOut
 from node.destinations.conversion import Tally, ToV2
+from node.destinations.orders import Queries
 from node.destinations.replies import Replies
 from node.destinations.selection import Selection
+from node.feeds.law_desk import LawDesk
 
 
 def selection_of(
-    destination: AnyDestination | RepliesOut, tally: Tally | None = None, *, of_any_type: bool = False
-) -> Selection:
-    """Its selection. `of_any_type`: whatever was for it once, when its types may have been others. `tally` counts what becomes of FHIR."""
+    destination: AnyDestination | RepliesOut, tally: Tally | None = None, *, of_any_type: bool = False, orders: LawDesk | None = None
+) -> Selection:  # fmt: skip
+    """Its selection. `of_any_type`: whatever was for it once, when its types may have been others. `tally` counts what becomes of FHIR.
+
+    `orders`: those of a running core, for an analyzer's listener.
+    """
+    if isinstance(destination, OrdersOut):
+        return Queries(destination, orders)
     if isinstance(destination, RepliesOut):
         return Replies(destination)
     back = None

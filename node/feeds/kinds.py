@@ -18,6 +18,7 @@ from node.config_http import Http
 from node.feeds.astm_desk import Desk
 from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
+from node.feeds.law_desk import LawDesk
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames
@@ -70,6 +71,7 @@ class Surroundings:
     workshop: Workshop
     frame_store: FrameStore
     desk: Callable[[Astm, Profile | None], Desk | None]
+    law: Callable[[str], LawDesk | None]
     profiles: Path | None
     die: Callable[[int], object]
     patient: frozenset[str] = frozenset()
@@ -104,4 +106,5 @@ def _mllp(feed: Mllp, door: Door, intake: Intake, around: Surroundings) -> MllpF
     return MllpFeed(
         feed, door, intake, clock=around.clock, alarms=around.alarms, prefix=f"{around.boot[:8]}-{feed.name[:8]}-", frames=around.frames,
         numbers=numbers, quality=around.quality.of_feed(feed.local_escapes), checker=around.checker, sample=around.samples.of_feed(feed),
+        orders=around.law(feed.name),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from node.alarms import Alarms
 from node.clock import Clock, hl7_time
 from node.config_feeds import Mllp
 from node.errors import CannotListen
+from node.feeds.law_desk import LawDesk
 from node.feeds.mllp_connection import Connection
 from node.feeds.mllp_numbers import Numbers
 from node.feeds.mllp_rules import rules_of
@@ -51,6 +52,7 @@ class MllpFeed:
         numbers: Numbers | None = None,
         checker: Checker | None = None,
         sample: Sample | None = None,
+        orders: LawDesk | None = None,
     ) -> None:
         self.feed = feed
         self.frames = frames
@@ -63,6 +65,7 @@ class MllpFeed:
         self.numbers = numbers
         self.quality = quality
         self.sample = sample
+        self.orders = orders
         self.checker = checker
         self.held = 0  # bytes of messages that wait for room since their senders may not be told that there is none
         self.signed: Counter[str] = Counter()
@@ -116,7 +119,14 @@ class MllpFeed:
         """What only its kind has to tell: its trial ports, and what was found of signatures, where they are looked at."""
         signed = {} if self.feed.signatures == "carried" else {"signatures": dict(self.signed)}
         sampled = {} if self.sample is None else {"profile": self.sample.document()}
-        return {"trial_addresses": self.trial_addresses(), "quality": self.quality.document(), **signed, **sampled}
+        asked = {} if self.orders is None else {"orders": self.orders.document()}
+        return {
+            "trial_addresses": self.trial_addresses(),
+            "quality": self.quality.document(),
+            **signed,
+            **sampled,
+            **asked,
+        }
 
     @staticmethod
     def _names(listeners: list[socket.socket]) -> list[str]:

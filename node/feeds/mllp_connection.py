@@ -16,6 +16,7 @@ from hl7.mllp import Broken, Decoder, Frame
 from node.config_feeds import Mllp
 from node.feeds.mllp_foreign import take_foreign
 from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, PendingUsual, control_id
+from node.feeds.mllp_query import pending_of
 from node.feeds.mllp_replies import is_silent_on_error
 from node.feeds.mllp_rules import way_of
 from node.feeds.open_frames import FRAME_BYTES_FREE
@@ -73,7 +74,9 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._is_welcome = is_welcome  # it was looked at before its handshake
         self._is_trial = is_trial
-        self._is_usual = not (is_trial or feed.numbers or feed.rules.routes or feed.always_enhanced or feed.sample)
+        self._is_usual = not (
+            is_trial or feed.numbers or feed.rules.routes or feed.always_enhanced or feed.sample or feed.orders
+        )
         self._decoder = Decoder(feed.feed.frame_bytes_max)
         self._pending: deque[Pending | PendingBroken] = deque()
         self._octets = 0
@@ -276,7 +279,7 @@ class Connection(asyncio.Protocol):
                     take_foreign(self, raw, foreign, is_trial=self._is_trial)
                     return
                 verdict = verdict_of(SignatureNotGood, "", None) if feed.demands_signatures else verdict
-            pending = Pending(self, raw, verdict)
+            pending = pending_of(self, raw, verdict)
         if is_silent_on_error(verdict, feed):
             self._alone = pending
         self.store(pending)
@@ -320,6 +323,11 @@ class Connection(asyncio.Protocol):
     def block(self, pending: Pending) -> None:
         """Begin with no further frame until this one is settled."""
         self._alone = pending
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether all that comes here is a test."""
+        return self._is_trial
 
     @property
     def peer(self) -> str:

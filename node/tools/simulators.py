@@ -6,6 +6,7 @@ import click
 
 from node.tools.simulate_astm import astm_command
 from node.tools.simulate_folder import folder_command
+from node.tools.simulate_law import law_command
 from node.tools.simulate_lines import lines_command
 from node.tools.simulate_modbus import modbus_command
 from node.tools.simulate_mqtt import mqtt_command
@@ -13,5 +14,5 @@ from node.tools.simulate_pcd01 import pcd01_command
 from node.tools.simulate_poct1a import poct1a_command
 
 COMMANDS: Final[tuple[click.Command, ...]] = (
-    astm_command, folder_command, lines_command, modbus_command, mqtt_command, pcd01_command, poct1a_command,
+    astm_command, folder_command, law_command, lines_command, modbus_command, mqtt_command, pcd01_command, poct1a_command,
 )  # fmt: skip
