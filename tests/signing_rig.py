@@ -1,6 +1,7 @@
 """Signers of an invented hospital, and what they sign: CDA and SOAP by signxml, Bundles by a JWS."""
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,16 +11,16 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 from joserfc import jws
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, RSAKey
 from lxml import etree
 from signxml import XMLSigner, methods
 from signxml.xades import XAdESSigner
 
 from hl7.soap import SOAP12
-from node.signature_json import _Registry, canonical
+from node.signature_json import canonical
 from tests.soap_rig import envelope
 
 NOW = datetime.now(UTC)
@@ -37,6 +38,18 @@ class Signer:
     @property
     def pem(self) -> bytes:
         return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def public_pem(self) -> bytes:
+        return self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def thumbprint(self) -> bytes:
+        return hashlib.sha256(self.der).digest()
 
     @property
     def key_pem(self) -> bytes:
@@ -100,17 +113,34 @@ def sign_body(signer: Signer, **options: Any) -> bytes:
     return etree.tostring(made, xml_declaration=True, encoding="UTF-8")
 
 
+def jose(payload: bytes, signer: Signer, *others: Signer, is_attached: bool = False, **header: Any) -> str:
+    """A JWS, as Signature.data has it; `header` replaces or, where None, removes what it says."""
+    x5c = [base64.b64encode(each.der).decode() for each in (signer, *others)]
+    is_rsa = isinstance(signer.key, rsa.RSAPrivateKey)
+    said = {"alg": "PS256" if is_rsa else "ES256", "x5c": x5c, **header}
+    said = {name: value for name, value in said.items() if value is not None}
+    algorithm = jws.JWSRegistry(algorithms=[said["alg"]]).get_alg(said["alg"])
+    first = _encoded(json.dumps(said).encode())
+    carried = payload if said.get("b64") is False else _encoded(payload)  # RFC 7797
+    value = _encoded(algorithm.sign(first + b"." + carried, (RSAKey if is_rsa else ECKey).import_key(signer.key_pem)))
+    return base64.b64encode(first + b"." + (carried if is_attached else b"") + b"." + value).decode()
+
+
+def _encoded(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def signature(data: str, *, form: str = "", when: str = "") -> dict[str, Any]:
+    """FHIR's Signature."""
+    made = {"sigFormat": "application/jose", "data": data}
+    if form:
+        made["targetFormat"] = f"application/fhir+json;canonicalization={form}"
+    return {**made, "when": when} if when else made
+
+
 def sign_bundle(bundle: dict[str, Any], signer: Signer, *, without: tuple[str, ...] = ()) -> bytes:
     """A Bundle with a JWS in its signature."""
-    x5c = [base64.b64encode(signer.certificate.public_bytes(Encoding.DER)).decode()]
     payload = canonical({name: value for name, value in bundle.items() if name not in without})
-    header, _, value = jws.serialize_compact(
-        {"alg": "ES256", "x5c": x5c},
-        payload,
-        ECKey.import_key(signer.key_pem),
-        registry=_Registry(algorithms=["ES256"]),
-    ).split(".")
-    data = base64.b64encode(f"{header}..{value}".encode()).decode()
     return json.dumps(
-        {**bundle, "signature": {"sigFormat": "application/jose", "data": data}}, ensure_ascii=False
+        {**bundle, "signature": signature(jose(payload.encode(), signer))}, ensure_ascii=False
     ).encode()

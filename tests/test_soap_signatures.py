@@ -12,6 +12,7 @@ from lxml import etree
 from node.clock import SystemClock
 from node.errors import AuthoritiesBad
 from node.signature_check import Checker, Finding, is_good, reason
+from node.signature_chain import Authorities
 from node.signature_worker import check
 from sync.header import SIGNATURES
 from sync.record import Verdict
@@ -42,7 +43,7 @@ V3 = "{urn:hl7-org:v3}"
 def found(raw, content_type="application/hl7-cda+xml", time=NOW, known=(ROOT_CA,)):
     time_us = None if time is None else int(time.timestamp() * 1_000_000)
     head = json.dumps([time_us, content_type]).encode()
-    return [Finding(*row) for row in check(head + b"\n" + raw, [each.certificate for each in known])]
+    return [Finding(*row) for row in check(head + b"\n" + raw, Authorities([each.certificate for each in known]))]
 
 
 def result(raw, *arguments, **options):
