@@ -25,6 +25,7 @@ from tests.soap_rig import envelope
 
 NOW = datetime.now(UTC)
 WSU = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd"
+DIGEST_VALUE = "{http://www.w3.org/2000/09/xmldsig#}DigestValue"
 C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 
 
@@ -96,9 +97,57 @@ def sign(
     return etree.tostring(made, xml_declaration=True, encoding="UTF-8")
 
 
-def sign_xades(raw: bytes, signer: Signer) -> bytes:
+def revoke(issuer: Signer, *signers: Signer, since: datetime | None = None, until: datetime | None = None, is_partial: bool = False) -> bytes:  # fmt: skip
+    """An authority's list of revoked certificates, DER."""
+    built = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject).last_update(NOW - timedelta(days=20))
+    built = built.next_update(until or NOW + timedelta(days=7))
+    for each in signers:
+        row = x509.RevokedCertificateBuilder().serial_number(each.certificate.serial_number)
+        built = built.add_revoked_certificate(row.revocation_date(since or NOW - timedelta(days=1)).build())
+    if is_partial:
+        built = built.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+    return built.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+class Careless(XAdESSigner):
+    """Writes properties that XAdES does not allow; `fault` says which."""
+
+    def __init__(self, *, fault: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._fault = fault
+
+    def add_signing_certificate(self, properties: Any, **options: Any) -> None:
+        super().add_signing_certificate(properties, **options)
+        found = properties[-1]
+        if self._fault == "no certificate":
+            properties.remove(found)
+        if self._fault == "another certificate":
+            found.find(f".//{DIGEST_VALUE}").text = base64.b64encode(bytes(32)).decode()
+        if self._fault == "sha1":
+            found.find(".//{*}DigestMethod").set("Algorithm", "http://www.w3.org/2000/09/xmldsig#sha1")
+            der = options["signing_settings"].cert_chain[0]
+            found.find(f".//{DIGEST_VALUE}").text = base64.b64encode(hashlib.sha1(_der(der)).digest()).decode()
+
+    def _add_reference_to_signed_info(self, root: Any, node: Any, **attributes: Any) -> None:
+        is_own = "SignedProperties" in node.tag
+        if is_own and self._fault == "another target":
+            node.getparent().set("Target", "#other")
+        if is_own and self._fault == "twice":
+            node.getparent().append(etree.fromstring(etree.tostring(node).replace(b'Id="', b'Id="x')))
+        if not (is_own and self._fault == "not signed"):
+            super()._add_reference_to_signed_info(root, node, **attributes)
+
+
+def _der(certificate: Any) -> bytes:
+    held = certificate if isinstance(certificate, x509.Certificate) else x509.load_pem_x509_certificate(certificate.encode())
+    return held.public_bytes(Encoding.DER)
+
+
+def sign_xades(raw: bytes, signer: Signer, *, fault: str = "", **options: Any) -> bytes:
+    if fault:
+        return sign(raw, signer, kind=Careless, c14n_algorithm="http://www.w3.org/2006/12/xml-c14n11", fault=fault)
     # its signer names no transform for what it signs of itself, so the whole has to be in the form that is then meant
-    return sign(raw, signer, kind=XAdESSigner, c14n_algorithm="http://www.w3.org/2006/12/xml-c14n11")
+    return sign(raw, signer, kind=XAdESSigner, c14n_algorithm="http://www.w3.org/2006/12/xml-c14n11", **options)
 
 
 def sign_body(signer: Signer, **options: Any) -> bytes:
