@@ -1,4 +1,4 @@
-"""From a signer's certificate to an authority that the site knows, and whether a list of the folder has revoked it. Purposes are not looked at: the site names who may sign."""
+"""From a signer's certificate to an authority that the site knows, and whether it is revoked. Purposes are not looked at: the site names who may sign."""
 
 import base64
 from datetime import UTC, datetime
@@ -27,11 +27,11 @@ class Authorities(NamedTuple):
     """What the site's folder holds: certificates, and lists of revoked ones by their issuer's name."""
 
     certificates: list[x509.Certificate]
-    revocations: dict[x509.Name, list[Revocations]] = {}
+    revocations: dict[x509.Name, list[Revocations]]
 
 
 class Judged(NamedTuple):
-    """ "valid", "unknown signer" or "invalid"; why; and what else a reader should know."""
+    """The result, which is "valid", "unknown signer" or "invalid"; why; and what else a reader should know."""
 
     result: str
     why: str = ""
@@ -49,7 +49,7 @@ class Chain:
         self, signer: x509.Certificate, others: list[x509.Certificate], claimed: datetime | None = None
     ) -> Judged:
         """What a signature that fits is worth. `claimed`: when it was made, by its own account, which nobody has to believe."""
-        notes = () if claimed is None else (_claim(signer, claimed),)
+        notes: tuple[str, ...] = () if claimed is None else (_claim(signer, claimed),)
         path = self._path(signer, others, CHAIN_MAX, self._time)
         if path is None:
             is_late = self._time is not None and self._path(signer, others, CHAIN_MAX, None) is not None

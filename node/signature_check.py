@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class Finding(NamedTuple):
-    """One signature: "valid", "invalid", "unknown signer", or "unknown" where it covers what is not here; its kind; what it covers; why; what else is to be known."""
+    """One signature: valid, invalid, unknown signer, or unknown where it covers what is not here; its kind; what it covers; why; what else is to be known."""
 
     result: str
     kind: str
@@ -112,5 +112,7 @@ def reason(found: Sequence[Finding] | None) -> str:
         return "not verified in time"
     if not found:
         return "unsigned"
-    worst = min((each for each in found if each.result != "valid"), key=lambda each: each.result in HARMLESS, default=None)
+    worst = min(
+        (each for each in found if each.result != "valid"), key=lambda each: each.result in HARMLESS, default=None
+    )
     return "does not cover the whole" if worst is None else f"{worst.result}{': ' if worst.why else ''}{worst.why}"

@@ -15,7 +15,12 @@ from node.signature_jws import BadJws, Jws, StrangeKey, opened
 JOSE = "application/jose"
 FORM = "http://hl7.org/fhir/canonicalization/json"
 # R4 json.html#canonical: what each form leaves out of the resource that is signed
-WITHOUT = {FORM: (), f"{FORM}#data": ("text",), f"{FORM}#static": ("text", "meta"), f"{FORM}#document": ("id", "meta")}
+WITHOUT: dict[str, tuple[str, ...]] = {
+    FORM: (),
+    f"{FORM}#data": ("text",),
+    f"{FORM}#static": ("text", "meta"),
+    f"{FORM}#document": ("id", "meta"),
+}
 TARGETS_MAX = 64  # of one Provenance: each is looked for in all entries
 
 Row = list[str]  # result, kind, what it covers, why, what else is to be known
@@ -134,7 +139,7 @@ def _signed(held: _Held) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
     if form and form not in WITHOUT:
         raise _Unknown("a canonical form that is not read here")
     # many signers of documents leave id and meta out, as R4 has it for them, and do not say so; of others only what is said counts
-    forms = [WITHOUT[form]] if form else [(), ("id", "meta")] if is_bundles else [()]
+    forms: list[tuple[str, ...]] = [WITHOUT[form]] if form else [(), ("id", "meta")] if is_bundles else [()]
     return target, [(*each, "signature") for each in forms] if is_bundles else forms
 
 

@@ -1,6 +1,7 @@
 """The process that verifies signatures: `python -m node.signature_worker FOLDER`, documents in, findings out. The only one that holds lxml and signxml.
 
-Its parent kills it where it hangs; it ends when its parent does. FOLDER: certificates (*.pem) of the authorities whose signers are known, and their lists of revoked ones (*.crl).
+Its parent kills it where it hangs; it ends when its parent does. FOLDER: certificates (*.pem) of the authorities whose signers are known,
+and their lists of revoked ones (*.crl).
 """
 
 import base64

@@ -15,7 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from node.signature_chain import moment
 
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
-VERSIONS = ("http://uri.etsi.org/01903/v1.1.1#", "http://uri.etsi.org/01903/v1.2.2#", "http://uri.etsi.org/01903/v1.3.2#")
+VERSIONS = (
+    "http://uri.etsi.org/01903/v1.1.1#",
+    "http://uri.etsi.org/01903/v1.2.2#",
+    "http://uri.etsi.org/01903/v1.3.2#",
+)
 PROPERTIES = frozenset(f"{{{each}}}SignedProperties" for each in VERSIONS)
 # no SHA-1: who can make two certificates of one digest can take the one for the other
 DIGESTS = {

@@ -99,7 +99,11 @@ def sign(
 
 def revoke(issuer: Signer, *signers: Signer, since: datetime | None = None, until: datetime | None = None, is_partial: bool = False) -> bytes:  # fmt: skip
     """An authority's list of revoked certificates, DER."""
-    built = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject).last_update(NOW - timedelta(days=20))
+    built = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(NOW - timedelta(days=20))
+    )
     built = built.next_update(until or NOW + timedelta(days=7))
     for each in signers:
         row = x509.RevokedCertificateBuilder().serial_number(each.certificate.serial_number)
@@ -139,7 +143,11 @@ class Careless(XAdESSigner):
 
 
 def _der(certificate: Any) -> bytes:
-    held = certificate if isinstance(certificate, x509.Certificate) else x509.load_pem_x509_certificate(certificate.encode())
+    held = (
+        certificate
+        if isinstance(certificate, x509.Certificate)
+        else x509.load_pem_x509_certificate(certificate.encode())
+    )
     return held.public_bytes(Encoding.DER)
 
 
@@ -190,6 +198,4 @@ def signature(data: str, *, form: str = "", when: str = "") -> dict[str, Any]:
 def sign_bundle(bundle: dict[str, Any], signer: Signer, *, without: tuple[str, ...] = ()) -> bytes:
     """A Bundle with a JWS in its signature."""
     payload = canonical({name: value for name, value in bundle.items() if name not in without})
-    return json.dumps(
-        {**bundle, "signature": signature(jose(payload.encode(), signer))}, ensure_ascii=False
-    ).encode()
+    return json.dumps({**bundle, "signature": signature(jose(payload.encode(), signer))}, ensure_ascii=False).encode()

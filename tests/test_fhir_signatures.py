@@ -52,7 +52,7 @@ def dumped(value):
 def found(value, time=NOW, known=(ROOT_CA,)):
     raw = value if isinstance(value, bytes) else dumped(value)
     head = json.dumps([None if time is None else int(time.timestamp() * 1e6), "application/fhir+json"]).encode()
-    return [Finding(*row) for row in check(head + b"\n" + raw, Authorities([each.certificate for each in known]))]
+    return [Finding(*row) for row in check(head + b"\n" + raw, Authorities([each.certificate for each in known], {}))]
 
 
 def one(value, **options):
@@ -122,7 +122,10 @@ def test_a_key_may_be_named_by_the_thumbprint_of_a_configured_certificate():
 def test_a_bundle_and_its_provenances_are_judged_each_in_its_place():
     inner = message(provenance(jose(of(PATIENT), STRANGER)))
     rows = found(sign_bundle(inner, DOCTOR))
-    assert [(each.result, each.covers) for each in rows] == [("unknown signer", "target Patient"), ("valid", "document")]
+    assert [(each.result, each.covers) for each in rows] == [
+        ("unknown signer", "target Patient"),
+        ("valid", "document"),
+    ]
     assert not is_good(rows)
     raw = sign_bundle(inner, DOCTOR)
     assert [each[2] for each in told(in_json(raw), rows)] == ["unknown signer", "valid"]
@@ -210,7 +213,9 @@ def test_no_changed_character_of_what_is_signed_leaves_the_signature_valid(data,
 def test_no_changed_character_of_a_jws_leaves_it_valid(data):
     jws = base64.b64decode(jose(of(PATIENT), DOCTOR, is_attached=True)).decode()
     header_end = jws.index(".")
-    at = data.draw(st.integers(0, len(jws) - 3).filter(lambda at: at != header_end))  # the last character's low bits mean nothing
+    at = data.draw(
+        st.integers(0, len(jws) - 3).filter(lambda at: at != header_end)
+    )  # the last character's low bits mean nothing
     other = data.draw(st.sampled_from("ABCabc012-_.="))
     if other != jws[at]:
         changed = (jws[:at] + other + jws[at + 1 :]).encode()

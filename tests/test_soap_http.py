@@ -347,7 +347,10 @@ def test_zeep_makes_its_client_from_our_own_description_and_its_document_is_stor
 
 def test_the_description_names_the_address_by_which_it_was_asked_for_and_no_other_text(node):
     with connect(node) as http:
-        for host, shown in (("his-gate.test:8080", "his-gate.test:8080"), ('x"/><evil', f"127.0.0.1:{node.feeds[0].port}")):
+        for host, shown in (
+            ("his-gate.test:8080", "his-gate.test:8080"),
+            ('x"/><evil', f"127.0.0.1:{node.feeds[0].port}"),
+        ):
             http.write(f"GET /soap?wsdl HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             answer = http.answer()
             assert answer.status == 200

@@ -15,8 +15,8 @@ from signxml.xades import XAdESSignaturePolicy
 
 from node.clock import SystemClock
 from node.errors import AuthoritiesBad
-from node.signature_check import Checker, Finding, is_good, reason
 from node.signature_chain import Authorities, read_authorities
+from node.signature_check import Checker, Finding, is_good, reason
 from node.signature_worker import Folder, check
 from sync.header import SIGNATURES
 from sync.record import Verdict
@@ -48,7 +48,7 @@ V3 = "{urn:hl7-org:v3}"
 def found(raw, content_type="application/hl7-cda+xml", time=NOW, known=(ROOT_CA,), folder=None):
     time_us = None if time is None else int(time.timestamp() * 1_000_000)
     head = json.dumps([time_us, content_type]).encode()
-    site = Authorities([each.certificate for each in known]) if folder is None else read_authorities(folder)
+    site = Authorities([each.certificate for each in known], {}) if folder is None else read_authorities(folder)
     return [Finding(*row) for row in check(head + b"\n" + raw, site)]
 
 
