@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from node.errors import AuthoritiesBad
@@ -132,7 +132,7 @@ def _read_list(path: Path, authorities: list[x509.Certificate]) -> tuple[x509.Na
         return found.issuer, Revocations(
             found.next_update_utc, {each.serial_number: each.revocation_date_utc for each in found}
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise AuthoritiesBad(f"{path}: {type(error).__name__}") from error
 
 
@@ -154,7 +154,7 @@ def _issued(found: x509.Certificate, issuer: x509.Certificate) -> bool:
         if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return False
         found.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, InvalidSignature, ValueError, TypeError):
+    except (x509.ExtensionNotFound, InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
 

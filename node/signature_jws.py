@@ -7,6 +7,7 @@ import warnings
 from typing import Any, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
@@ -78,7 +79,10 @@ def opened(data: Any, chain: Chain) -> Jws:
         raise BadJws("a header that must be understood and is not")
     if b64 is not True and (b64 is not False or "b64" not in critical or parts[1]):
         raise BadJws("a payload that is written in a way that is not read here")
-    key = signer.public_key()
+    try:
+        key = signer.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        raise BadJws("a key that is not taken") from None
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or (
         isinstance(key, rsa.RSAPublicKey) and key.key_size < RSA_BITS_MIN
     ):

@@ -144,7 +144,7 @@ def test_a_refusal_is_a_fault_and_a_record(node, http, raw, media, status, code,
 @pytest.mark.parametrize(
     ("method", "path", "media", "status", "code"),
     [
-        ("GET", "/soap?wsdl", None, 405, "SOP-11"),
+        ("GET", "/soap?xsd", None, 405, "SOP-11"),
         ("POST", "/other", SOAP, 404, "FHR-20"),
         ("POST", "/soap/x", SOAP, 404, "FHR-20"),
         ("POST", "/soap", "application/json", 415, "SOP-10"),
