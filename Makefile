@@ -2,6 +2,8 @@
 .PHONY: help run test check sim hosts bench clean
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
+# tests side by side: `make test WORKERS=2`; one file's tests stay together, as they share a node. tests/ports.py has room for four
+WORKERS := 0
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -12,7 +14,7 @@ run:  ## the demo on this machine: a hospital, a node, a gateway; prints one lin
 
 test:  ## all tests
 	@.ci/setup test
-	PYTHONASYNCIODEBUG=1 $(PYTHON) -m pytest
+	PYTHONASYNCIODEBUG=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 check:  ## lint, format, types, import arrows, sizes
 	@.ci/setup test
@@ -20,7 +22,7 @@ check:  ## lint, format, types, import arrows, sizes
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	PATH=.venv/bin:$$PATH cython-lint native
-	$(PYTHON) -m pytest -q tests/test_tidy.py
+	$(PYTHON) -m pytest -q tests/test_tidy.py -k "not imports_alone"  # that one takes as long as all others, and `make test` has it
 
 sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and its planted faults, mutated messages (hours)
 	@.ci/setup test

@@ -134,7 +134,7 @@ class AuthoritiesBad(NodeError):
 
     code = "NOD-43"
     fault = "site"
-    hint = "The folder `authorities` of [signatures] must hold certificates alone, as *.pem, and one at least. Correct it; nothing else is wrong."
+    hint = "The folder `authorities` of [signatures] must hold certificates, as *.pem, one at least; their lists of revoked ones are *.crl. Correct it."
 
 
 class LinkError(NodeError):

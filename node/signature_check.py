@@ -20,21 +20,24 @@ TURNS_MAX = 4  # documents at the worker's door, which does not let more than ei
 WAIT_S_MAX = 60.0  # for a turn and an answer: a hundred signed documents at once take a second or two, a poisonous one among them five
 LATER_MAX = 8  # documents under way that are only counted; more are left out, and counted as not checked
 WHOLE = frozenset(("document", "body"))
+# a Provenance may be about what the centre holds already: that is no reason to doubt this message, and none to believe it
+HARMLESS = frozenset(("valid", "unknown"))
 
 log = structlog.get_logger()
 
 
 class Finding(NamedTuple):
-    """One signature: "valid", "invalid" or "unknown signer"; its kind; what it covers; why it is no good."""
+    """One signature: valid, invalid, unknown signer, or unknown where it covers what is not here; its kind; what it covers; why; what else is to be known."""
 
     result: str
     kind: str
     covers: str
     why: str
+    notes: str = ""
 
 
 class Checker:
-    """Of one node. Used from the event loop only. `authorities`: a folder of PEM files. Raises AuthoritiesBad."""
+    """Of one node. Used from the event loop only. `authorities`: a folder of certificates, and of lists of revoked ones. Raises AuthoritiesBad."""
 
     def __init__(self, authorities: Path, clock: Clock) -> None:
         read_authorities(authorities)  # the worker reads them too, when it starts: what is wrong is told now
@@ -66,7 +69,7 @@ class Checker:
                 found = await self._worker.validate(head + b"\n" + raw)
         except TimeoutError:
             return None
-        return None if found is None else [Finding(*each[:4]) for each in found]
+        return None if found is None else [Finding(*each[:5]) for each in found]
 
     def check_later(self, raw: bytes, content_type: str, counts: Counter[str], feed: str) -> None:
         """Verify what is stored already: for the counts and the log."""
@@ -81,7 +84,7 @@ class Checker:
         found = await self.check(raw, content_type)
         for each in found or ():
             counts[each.result] += 1
-            if each.result != "valid":
+            if each.result not in HARMLESS:
                 log.warning("signatures.found", code="NOD-42", feed=feed, result=each.result, kind=each.kind)
         if found is None:
             counts["not checked"] += 1
@@ -91,8 +94,8 @@ def is_good(found: Sequence[Finding] | None) -> bool:
     """Whether this is enough for a feed that demands a signature: one is valid and covers what is used, and none is invalid or a stranger's."""
     return (
         bool(found)
-        and all(each.result == "valid" for each in found or ())
-        and any(each.covers in WHOLE for each in found or ())
+        and all(each.result in HARMLESS for each in found or ())
+        and any(each.result == "valid" and each.covers in WHOLE for each in found or ())
     )
 
 
@@ -109,5 +112,7 @@ def reason(found: Sequence[Finding] | None) -> str:
         return "not verified in time"
     if not found:
         return "unsigned"
-    worst = next((each for each in found if each.result != "valid"), None)
+    worst = min(
+        (each for each in found if each.result != "valid"), key=lambda each: each.result in HARMLESS, default=None
+    )
     return "does not cover the whole" if worst is None else f"{worst.result}{': ' if worst.why else ''}{worst.why}"

@@ -1,74 +1,63 @@
-"""A JWS in Bundle.signature (FHIR R4, signatures): detached, over the canonical JSON of the Bundle without it. For the worker alone."""
+"""JWS in FHIR resources (R4, signatures): Bundle.signature and Provenance.signature, and what each covers. For the worker alone.
 
-import base64
-import binascii
+A signature counts for what stands in this message. What a Provenance names by a reference is looked for in the same Bundle, or in the Provenance;
+where it is not there, once, nothing can be said, whatever the JWS carries: "unknown".
+"""
+
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, RSAKey
+from hl7.signatures import MARKS_MAX
+from node.signature_chain import Chain, moment
+from node.signature_jws import BadJws, Jws, StrangeKey, opened
 
-from node.signature_chain import Chain
+JOSE = "application/jose"
+FORM = "http://hl7.org/fhir/canonicalization/json"
+# R4 json.html#canonical: what each form leaves out of the resource that is signed
+WITHOUT: dict[str, tuple[str, ...]] = {
+    FORM: (),
+    f"{FORM}#data": ("text",),
+    f"{FORM}#static": ("text", "meta"),
+    f"{FORM}#document": ("id", "meta"),
+}
+TARGETS_MAX = 64  # of one Provenance: each is looked for in all entries
 
-ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
-SIGNATURE = frozenset(("signature",))
-ENVELOPE = frozenset(
-    ("signature", "id", "meta")
-)  # R4 bundle.html: signed without id and metadata; many signers leave them in
-
-Row = list[str]
-
-
-class _Registry(jws.JWSRegistry):
-    """The library's bounds are those of tokens: a chain of certificates in the header is longer, and the content is a Bundle."""
-
-    max_header_length = 64 * 1024
-    max_payload_length = 32 * 1024 * 1024
-    max_signature_length = 4096
+Row = list[str]  # result, kind, what it covers, why, what else is to be known
 
 
 class _Number(str):  # noqa: SLOT000  # lives for a moment
     """A number as it was written: 1.0 and 1.00 are two values in FHIR."""
 
 
+class _Held(NamedTuple):
+    """A signature, and where it stands: in which member of which resource, in which Bundle, under which fullUrl."""
+
+    signature: dict[str, Any]
+    member: str
+    resource: dict[str, Any]
+    bundle: dict[str, Any]
+    url: str
+
+
+class _Bad(Exception):
+    """Why a signature is no good."""
+
+
+class _Unknown(Exception):
+    """Why nothing can be said of it."""
+
+
 def check_json(body: bytes, chain: Chain) -> list[Row]:
-    """Judge the signature of a Bundle. Those of Provenance cover what lies elsewhere, and cannot be judged here. Raises ValueError, RecursionError."""
-    value = json.loads(body, parse_float=_Number, parse_int=_Number, object_pairs_hook=_once)
-    found = value.get("signature") if isinstance(value, dict) else None
-    if not isinstance(found, dict) or value.get("resourceType") != "Bundle":
-        return [["invalid", "JWS", "", "it covers what is not here"]] if b'"sigFormat"' in body else []
-    try:
-        signer, others, parts = _opened(found.get("data", ""))
-        pem = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        key = ECKey.import_key(pem) if b"EC" in type(signer.public_key()).__name__.encode() else RSAKey.import_key(pem)
-    except (ValueError, TypeError, KeyError, IndexError, binascii.Error, JoseError):
-        return [["invalid", "JWS", "", "it cannot be read, or names no certificate"]]
-    if not any(_is_good(value, without, parts, key) for without in (SIGNATURE, ENVELOPE)):
-        return [["invalid", "JWS", "", "the signature does not fit the Bundle"]]
-    return [["valid" if chain.is_known(signer, others) else "unknown signer", "JWS", "document", ""]]
+    """Judge every JWS of a resource, in the order in which they stand. Raises ValueError, RecursionError."""
+    value = parsed(body)
+    held = [each for each in _held(value, _Held({}, "", {}, {}, "")) if _is_jws(each)]
+    return [_row(each, chain, is_root=each.resource is value) for each in held[:MARKS_MAX]]
 
 
-def _opened(data: str) -> tuple[x509.Certificate, list[x509.Certificate], list[str]]:
-    text = data if data.count(".") == 2 else base64.b64decode(data).decode("ascii")
-    parts = text.split(".")
-    header = json.loads(_unpadded(parts[0]))
-    chain = [x509.load_der_x509_certificate(base64.b64decode(each)) for each in header["x5c"][:8]]
-    return chain[0], chain[1:], [parts[0], parts[1], parts[2]]
-
-
-def _is_good(value: dict[str, Any], without: frozenset[str], parts: list[str], key: Any) -> bool:
-    payload = canonical({name: each for name, each in value.items() if name not in without}).encode()
-    encoded = base64.urlsafe_b64encode(payload).rstrip(b"=").decode()
-    if parts[1] not in {"", encoded}:  # it carries another content than the Bundle that is used
-        return False
-    try:
-        jws.deserialize_compact(f"{parts[0]}.{encoded}.{parts[2]}", key, registry=_Registry(algorithms=ALGORITHMS))
-    except (JoseError, ValueError):
-        return False
-    return True
+def parsed(body: bytes) -> Any:
+    """JSON with its numbers as they were written. Raises ValueError, RecursionError."""
+    return json.loads(body, parse_float=_Number, parse_int=_Number, object_pairs_hook=_once)
 
 
 def canonical(value: Any) -> str:
@@ -80,17 +69,134 @@ def canonical(value: Any) -> str:
     return str(value) if isinstance(value, _Number) else _text(value)
 
 
+# ---- where they stand ---------------------------------------------------------------------------------------------------------------
+def _held(value: Any, at: _Held) -> Iterator[_Held]:
+    """Every object, with the place where it stands."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _held(each, at)
+    if not isinstance(value, dict):
+        return
+    if "resourceType" in value:
+        at = at._replace(resource=value)
+        if value["resourceType"] == "Bundle":
+            at = at._replace(bundle=value)
+    elif at.resource is at.bundle and at.member == "entry":
+        at = at._replace(url=str(value.get("fullUrl", "")))
+    yield at._replace(signature=value)
+    for name, each in value.items():
+        yield from _held(each, at._replace(member=name))
+
+
+def _is_jws(held: _Held) -> bool:
+    """Told by its format; a Bundle's may leave that out."""
+    form = held.signature.get("sigFormat")
+    is_bundles = held.resource is held.bundle and held.member == "signature" and "data" in held.signature
+    return form == JOSE or (form is None and is_bundles and "resourceType" not in held.signature)
+
+
+# ---- one signature ------------------------------------------------------------------------------------------------------------------
+def _row(held: _Held, chain: Chain, *, is_root: bool) -> Row:
+    try:
+        jws = opened(held.signature.get("data"), chain)
+        covers = _fit(held, jws, is_root=is_root)
+    except (_Bad, BadJws) as bad:
+        return ["invalid", "JWS", "", str(bad), ""]
+    except StrangeKey:
+        return ["unknown signer", "JWS", "", "it names a key that is not configured", ""]
+    except _Unknown as unknown:
+        return ["unknown", "JWS", "", str(unknown), ""]
+    claimed = moment(jws.header.get("sigT")) or moment(held.signature.get("when"))
+    judged = chain.judge(jws.signer, jws.others, claimed)
+    return [judged.result, "JWS", covers, judged.why, "; ".join(judged.notes)]
+
+
+def _fit(held: _Held, jws: Jws, *, is_root: bool) -> str:
+    """What it covers. Raises _Bad, _Unknown."""
+    payload = jws.payload
+    if payload is not None and not jws.fits():
+        raise _Bad("the signature does not fit what it carries")
+    target, forms = _signed(held)
+    for without in forms:
+        expected = canonical({name: each for name, each in target.items() if name not in without})
+        if jws.fits(expected.encode()) if payload is None else _is_same(payload, expected):
+            if held.resource is held.bundle:
+                return "document" if is_root else "element Bundle"
+            left_out = " and ".join(name for name in without if name in target)
+            return f"target {str(target.get('resourceType', ''))[:40]}{left_out and f' without {left_out}'}"
+    what = "the Bundle" if held.resource is held.bundle else "its target"
+    raise _Bad(f"the signature does not fit {what}" if payload is None else f"what it carries is not {what}")
+
+
+def _signed(held: _Held) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """The resource that is signed, and the members that the signer may have left out. Raises _Unknown."""
+    is_bundles = held.resource is held.bundle
+    if held.member != "signature" or not (is_bundles or held.resource.get("resourceType") == "Provenance"):
+        raise _Unknown("what it covers is not said")
+    target = held.resource if is_bundles else _target(held)
+    _, _, form = str(held.signature.get("targetFormat", "")).partition("canonicalization=")
+    form = form.partition(";")[0].strip(' "')
+    if form and form not in WITHOUT:
+        raise _Unknown("a canonical form that is not read here")
+    # many signers of documents leave id and meta out, as R4 has it for them, and do not say so; of others only what is said counts
+    forms: list[tuple[str, ...]] = [WITHOUT[form]] if form else [(), ("id", "meta")] if is_bundles else [()]
+    return target, [(*each, "signature") for each in forms] if is_bundles else forms
+
+
+def _is_same(payload: bytes, expected: str) -> bool:
+    """Whether what a JWS carries is this, however its members are ordered and spaced."""
+    try:
+        return canonical(parsed(payload)) == expected
+    except (ValueError, RecursionError):
+        return False
+
+
+# ---- what a Provenance is about -----------------------------------------------------------------------------------------------------
+def _target(held: _Held) -> dict[str, Any]:
+    """The one resource of this message that a Provenance names. Raises _Unknown."""
+    targets = held.resource.get("target")
+    if not isinstance(targets, list) or len(targets) > 1:
+        raise _Unknown("several targets: R4 does not say how they are joined")
+    reference = targets[0].get("reference") if targets and isinstance(targets[0], dict) else None
+    found = _contained(held.resource, reference) if str(reference).startswith("#") else _entries(held, reference)
+    if len(found) != 1:
+        raise _Unknown("target not here")
+    return found[0]
+
+
+def _contained(resource: dict[str, Any], reference: Any) -> list[dict[str, Any]]:
+    contained = resource.get("contained")
+    rows = contained if isinstance(contained, list) else []
+    return [each for each in rows if isinstance(each, dict) and f"#{each.get('id')}" == reference]
+
+
+def _entries(held: _Held, reference: Any) -> list[dict[str, Any]]:
+    """R4 bundle.html#references: by fullUrl; a relative one below the Provenance's own address, or by type and id where the entries have no address."""
+    rows = held.bundle.get("entry")
+    if not isinstance(reference, str) or not isinstance(rows, list):
+        return []
+    plain, _, version = reference.partition("/_history/")
+    base = held.url.rpartition("Provenance/")[0]
+    wanted = {plain, f"{base}{plain}"} if base else {plain}
+    found = []
+    for entry in rows:
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if not isinstance(resource, dict):
+            continue
+        name = entry.get("fullUrl") or f"{resource.get('resourceType')}/{resource.get('id')}"
+        meta = resource.get("meta")
+        if name in wanted and (not version or (isinstance(meta, dict) and meta.get("versionId") == version)):
+            found.append(resource)
+    return found
+
+
 def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a name that stands twice: two readers would see two Bundles under one signature."""
+    """Refuse a name that stands twice: two readers would see two resources under one signature."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a member stands twice")
     return found
-
-
-def _unpadded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

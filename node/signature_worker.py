@@ -1,33 +1,52 @@
 """The process that verifies signatures: `python -m node.signature_worker FOLDER`, documents in, findings out. The only one that holds lxml and signxml.
 
-Its parent kills it where it hangs; it ends when its parent does. FOLDER: PEM certificates of the authorities whose signers are known.
+Its parent kills it where it hangs; it ends when its parent does. FOLDER: certificates (*.pem) of the authorities whose signers are known,
+and their lists of revoked ones (*.crl).
 """
 
 import base64
+import contextlib
 import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from lxml import etree  # type: ignore[import-untyped]  # it brings no types
 
 from hl7.mtom import XOP, divide, medium
 from hl7.soap_errors import SoapError
-from node.signature_chain import Chain, read_authorities
+from node.errors import AuthoritiesBad
+from node.signature_chain import Authorities, Chain, read_authorities, state_of
 from node.signature_json import check_json
 from node.signature_xml import DSIG, check_xml
 from node.worker_process import confine, serve
 
 INCLUDE = "{http://www.w3.org/2004/08/xop/include}Include"
-UNREADABLE = [["invalid", "", "", "the document cannot be read"]]
+UNREADABLE = [["invalid", "", "", "the document cannot be read", ""]]
 HEAD_BYTES_MAX = 8192  # of the line before a document: when it came, and its Content-Type
 
-Row = list[str]  # result, kind, what it covers, why
+Row = list[str]  # result, kind, what it covers, why, what else is to be known
 
 
-def check(given: bytes, authorities: list[x509.Certificate]) -> list[Row]:
+class Folder:
+    """The site's authorities, as their folder says them now: lists of revoked certificates come anew every few days."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._state = state_of(folder)
+        self._authorities = read_authorities(folder)
+
+    def authorities(self) -> Authorities:
+        """Those of the folder; the last good ones while a file of it cannot be read, as while it is copied."""
+        with contextlib.suppress(OSError, AuthoritiesBad):
+            state = state_of(self._folder)
+            if state != self._state:
+                self._authorities, self._state = read_authorities(self._folder), state
+        return self._authorities
+
+
+def check(given: bytes, authorities: Authorities) -> list[Row]:
     """What is found in a document; `given` is a line of JSON (time in µs or null, Content-Type) and the document. Never raises but MemoryError."""
     head, _, body = given.partition(b"\n")
     time_us, content_type = json.loads(head[:HEAD_BYTES_MAX])
@@ -68,10 +87,10 @@ def _parsed(body: bytes) -> Any:
 
 def main() -> None:
     """Bound what this process may do, and serve."""
-    authorities = read_authorities(Path(sys.argv[1]))
+    folder = Folder(Path(sys.argv[1]))
     confine()
-    exhausted = [["invalid", "", "", "it takes too much memory"]]
-    serve(sys.stdin.buffer, sys.stdout.buffer, lambda given: check(given, authorities), exhausted)
+    exhausted = [["invalid", "", "", "it takes too much memory", ""]]
+    serve(sys.stdin.buffer, sys.stdout.buffer, lambda given: check(given, folder.authorities()), exhausted)
 
 
 if __name__ == "__main__":

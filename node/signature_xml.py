@@ -15,6 +15,7 @@ from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from hl7.soap import SOAP11, SOAP12
 from node.signature_chain import Chain
+from node.signature_xades import PROPERTIES, BadProperties, Properties, read_properties
 
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
 WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
@@ -29,7 +30,7 @@ TRANSFORMS = frozenset(
 )
 IDS = frozenset(("Id", "ID", "id"))
 REFERENCES_MAX = 16  # each takes a copy of the document
-WHOLE = frozenset(("document", "body"))
+OWN = PROPERTIES | {f"{{{DSIG}}}KeyInfo"}
 
 Row = list[str]
 
@@ -40,20 +41,23 @@ class _Bad(Exception):
 
 def check_xml(root: Any, signature: Any, chain: Chain) -> Row:
     """Judge one signature of a document. Never raises but MemoryError."""
-    kind = "XAdES" if any("/01903/" in str(each.tag) for each in signature.iter()) else "XMLDSig"
+    kind, properties = "XMLDSig", Properties(None, ())
+    if any("/01903/" in str(each.tag) for each in signature.iter()):
+        kind = "XAdES"
     try:
         covers = _covered(root, signature)
         signer, others = _signer(root, signature)
         _verify(root, signature, signer)
-    except _Bad as bad:
-        return ["invalid", kind, "", str(bad)]
+        if kind == "XAdES":
+            properties = read_properties(signature, signer)
+    except (_Bad, BadProperties) as bad:
+        return ["invalid", kind, "", str(bad), ""]
     except (SignXMLException, etree.LxmlError) as error:
-        return ["invalid", kind, "", type(error).__name__]
+        return ["invalid", kind, "", type(error).__name__, ""]
     except Exception as error:  # noqa: BLE001  # as the library leaves them, for bytes that mean harm
-        return ["invalid", kind, "", type(error).__name__]
-    if not chain.is_known(signer, others):
-        return ["unknown signer", kind, covers, ""]
-    return ["valid", kind, covers, ""]
+        return ["invalid", kind, "", type(error).__name__, ""]
+    judged = chain.judge(signer, others, properties.claimed)
+    return [judged.result, kind, covers, judged.why, "; ".join((*judged.notes, *properties.notes))]
 
 
 # ---- what it covers -----------------------------------------------------------------------------------------------------------------
@@ -62,7 +66,9 @@ def _covered(root: Any, signature: Any) -> str:
     references = signature.findall(f"{{{DSIG}}}SignedInfo/{{{DSIG}}}Reference")
     if not 1 <= len(references) <= REFERENCES_MAX:
         raise _Bad("no reference, or too many")
-    names = [_name(root, _target(root, each)) for each in references]
+    found = [_target(root, each) for each in references]
+    # what a signature says of itself is no content; alone it is told as what it is
+    names = [_name(root, each) for each in found if each.tag not in OWN] or [_name(root, found[0])]
     return next((name for name in ("document", "body") if name in names), names[0])
 
 

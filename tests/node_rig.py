@@ -1,8 +1,6 @@
 """A small real rig: a node's core as a process over one data folder, raw MLLP senders, and a look into its outbox."""
 
-import contextlib
 import json
-import random
 import re
 import resource
 import socket
@@ -23,6 +21,7 @@ from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFU
 from sync.outbox_view import OutboxView, StreamView
 from sync.record import Record
 from tests.gateway_rig import GATEWAY, Gateway, Realm
+from tests.ports import free_port
 from tests.warm_start import ROOT, Warm, calm, zygote
 
 NAME = "clinic-7"
@@ -30,22 +29,7 @@ WAIT_S_MAX = 40.0  # for what must come; a busy machine is slow, and no test ass
 # Python that a process runs first: it comes again at once where it would wait up to a minute
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 START, END = b"\x0b", b"\x1c\r"
-PORTS = (
-    16_000,
-    32_000,
-)  # below the kernel's ephemeral ones: an outgoing connection never takes a listener's port between two starts
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    """A port that is free on IPv4 and IPv6, and stays so unless somebody asks for just this one."""
-    while True:
-        port = random.SystemRandom().randrange(*PORTS)
-        with contextlib.suppress(OSError), socket.socket() as four, socket.socket(socket.AF_INET6) as six:
-            six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            four.bind(("127.0.0.1", port))
-            six.bind(("::1", port))
-            return port
 
 
 def wait_until(what: str, found: Callable[[], T], *, s_max: float = WAIT_S_MAX) -> T:

@@ -1,6 +1,7 @@
 """Signers of an invented hospital, and what they sign: CDA and SOAP by signxml, Bundles by a JWS."""
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,20 +11,21 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 from joserfc import jws
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, RSAKey
 from lxml import etree
 from signxml import XMLSigner, methods
 from signxml.xades import XAdESSigner
 
 from hl7.soap import SOAP12
-from node.signature_json import _Registry, canonical
+from node.signature_json import canonical
 from tests.soap_rig import envelope
 
 NOW = datetime.now(UTC)
 WSU = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd"
+DIGEST_VALUE = "{http://www.w3.org/2000/09/xmldsig#}DigestValue"
 C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 
 
@@ -37,6 +39,18 @@ class Signer:
     @property
     def pem(self) -> bytes:
         return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def public_pem(self) -> bytes:
+        return self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def thumbprint(self) -> bytes:
+        return hashlib.sha256(self.der).digest()
 
     @property
     def key_pem(self) -> bytes:
@@ -83,9 +97,65 @@ def sign(
     return etree.tostring(made, xml_declaration=True, encoding="UTF-8")
 
 
-def sign_xades(raw: bytes, signer: Signer) -> bytes:
+def revoke(issuer: Signer, *signers: Signer, since: datetime | None = None, until: datetime | None = None, is_partial: bool = False) -> bytes:  # fmt: skip
+    """An authority's list of revoked certificates, DER."""
+    built = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(NOW - timedelta(days=20))
+    )
+    built = built.next_update(until or NOW + timedelta(days=7))
+    for each in signers:
+        row = x509.RevokedCertificateBuilder().serial_number(each.certificate.serial_number)
+        built = built.add_revoked_certificate(row.revocation_date(since or NOW - timedelta(days=1)).build())
+    if is_partial:
+        built = built.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+    return built.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+class Careless(XAdESSigner):
+    """Writes properties that XAdES does not allow; `fault` says which."""
+
+    def __init__(self, *, fault: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._fault = fault
+
+    def add_signing_certificate(self, properties: Any, **options: Any) -> None:
+        super().add_signing_certificate(properties, **options)
+        found = properties[-1]
+        if self._fault == "no certificate":
+            properties.remove(found)
+        if self._fault == "another certificate":
+            found.find(f".//{DIGEST_VALUE}").text = base64.b64encode(bytes(32)).decode()
+        if self._fault == "sha1":
+            found.find(".//{*}DigestMethod").set("Algorithm", "http://www.w3.org/2000/09/xmldsig#sha1")
+            der = options["signing_settings"].cert_chain[0]
+            found.find(f".//{DIGEST_VALUE}").text = base64.b64encode(hashlib.sha1(_der(der)).digest()).decode()
+
+    def _add_reference_to_signed_info(self, root: Any, node: Any, **attributes: Any) -> None:
+        is_own = "SignedProperties" in node.tag
+        if is_own and self._fault == "another target":
+            node.getparent().set("Target", "#other")
+        if is_own and self._fault == "twice":
+            node.getparent().append(etree.fromstring(etree.tostring(node).replace(b'Id="', b'Id="x')))
+        if not (is_own and self._fault == "not signed"):
+            super()._add_reference_to_signed_info(root, node, **attributes)
+
+
+def _der(certificate: Any) -> bytes:
+    held = (
+        certificate
+        if isinstance(certificate, x509.Certificate)
+        else x509.load_pem_x509_certificate(certificate.encode())
+    )
+    return held.public_bytes(Encoding.DER)
+
+
+def sign_xades(raw: bytes, signer: Signer, *, fault: str = "", **options: Any) -> bytes:
+    if fault:
+        return sign(raw, signer, kind=Careless, c14n_algorithm="http://www.w3.org/2006/12/xml-c14n11", fault=fault)
     # its signer names no transform for what it signs of itself, so the whole has to be in the form that is then meant
-    return sign(raw, signer, kind=XAdESSigner, c14n_algorithm="http://www.w3.org/2006/12/xml-c14n11")
+    return sign(raw, signer, kind=XAdESSigner, c14n_algorithm="http://www.w3.org/2006/12/xml-c14n11", **options)
 
 
 def sign_body(signer: Signer, **options: Any) -> bytes:
@@ -100,17 +170,32 @@ def sign_body(signer: Signer, **options: Any) -> bytes:
     return etree.tostring(made, xml_declaration=True, encoding="UTF-8")
 
 
+def jose(payload: bytes, signer: Signer, *others: Signer, is_attached: bool = False, **header: Any) -> str:
+    """A JWS, as Signature.data has it; `header` replaces or, where None, removes what it says."""
+    x5c = [base64.b64encode(each.der).decode() for each in (signer, *others)]
+    is_rsa = isinstance(signer.key, rsa.RSAPrivateKey)
+    said = {"alg": "PS256" if is_rsa else "ES256", "x5c": x5c, **header}
+    said = {name: value for name, value in said.items() if value is not None}
+    algorithm = jws.JWSRegistry(algorithms=[said["alg"]]).get_alg(said["alg"])
+    first = _encoded(json.dumps(said).encode())
+    carried = payload if said.get("b64") is False else _encoded(payload)  # RFC 7797
+    value = _encoded(algorithm.sign(first + b"." + carried, (RSAKey if is_rsa else ECKey).import_key(signer.key_pem)))
+    return base64.b64encode(first + b"." + (carried if is_attached else b"") + b"." + value).decode()
+
+
+def _encoded(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def signature(data: str, *, form: str = "", when: str = "") -> dict[str, Any]:
+    """FHIR's Signature."""
+    made = {"sigFormat": "application/jose", "data": data}
+    if form:
+        made["targetFormat"] = f"application/fhir+json;canonicalization={form}"
+    return {**made, "when": when} if when else made
+
+
 def sign_bundle(bundle: dict[str, Any], signer: Signer, *, without: tuple[str, ...] = ()) -> bytes:
     """A Bundle with a JWS in its signature."""
-    x5c = [base64.b64encode(signer.certificate.public_bytes(Encoding.DER)).decode()]
     payload = canonical({name: value for name, value in bundle.items() if name not in without})
-    header, _, value = jws.serialize_compact(
-        {"alg": "ES256", "x5c": x5c},
-        payload,
-        ECKey.import_key(signer.key_pem),
-        registry=_Registry(algorithms=["ES256"]),
-    ).split(".")
-    data = base64.b64encode(f"{header}..{value}".encode()).decode()
-    return json.dumps(
-        {**bundle, "signature": {"sigFormat": "application/jose", "data": data}}, ensure_ascii=False
-    ).encode()
+    return json.dumps({**bundle, "signature": signature(jose(payload.encode(), signer))}, ensure_ascii=False).encode()

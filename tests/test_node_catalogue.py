@@ -91,6 +91,10 @@ def test_every_exception_of_ours_that_can_reach_a_log_has_an_entry():
         "Stop",
         "XmlTrouble",
         "_Bad",
+        "_Unknown",
+        "BadJws",
+        "BadProperties",
+        "StrangeKey",
     }, without
 
 

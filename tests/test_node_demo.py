@@ -22,6 +22,7 @@ from node.tools.demo_ports import RANGE, PortTaken, reserve
 from node.tools.demo_words import WORDS
 from node.tools.hospital import Hospital
 from node.tools.mllp_client import MllpClient, parse_address
+from tests.ports import DEMO_PORTS, share
 
 CHROMIUM = "/usr/bin/chromium"
 TARGET_PX = 44
@@ -41,7 +42,10 @@ def until(true, what: str):
 
 
 def free_base() -> int:
-    for base in range(20_000 + os.getpid() % 500 * RANGE, 30_000, RANGE):
+    ports = share(DEMO_PORTS)
+    first = os.getpid() % (len(ports) // RANGE)
+    for place in range(len(ports) // RANGE):
+        base = ports[(first + place) % (len(ports) // RANGE) * RANGE]
         with contextlib.suppress(PortTaken):
             _, page = reserve(base)
             page.close()

@@ -1,10 +1,12 @@
 """The SOAP feed of a running node: stored whole as it came, answered after the commit, every refusal a fault, whatever the network does."""
 
+import base64
 import hashlib
 import json
 import ssl
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -142,7 +144,7 @@ def test_a_refusal_is_a_fault_and_a_record(node, http, raw, media, status, code,
 @pytest.mark.parametrize(
     ("method", "path", "media", "status", "code"),
     [
-        ("GET", "/soap?wsdl", None, 405, "SOP-11"),
+        ("GET", "/soap?xsd", None, 405, "SOP-11"),
         ("POST", "/other", SOAP, 404, "FHR-20"),
         ("POST", "/soap/x", SOAP, 404, "FHR-20"),
         ("POST", "/soap", "application/json", 415, "SOP-10"),
@@ -260,6 +262,20 @@ def test_a_client_without_a_certificate_is_not_let_in(realm, tmp_path):
 
 
 # ---- other people's client ------------------------------------------------------------------------------------------------
+OWN = """
+import json, sys
+from zeep import Client
+(address,) = sys.argv[1:]
+out = {}
+for port in ("Soap12", "Soap11"):
+    client = Client(address + "?wsdl", service_name="DocumentRepository_Service", port_name="DocumentRepository_Port_" + port)
+    rim = client.get_element("{urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0}RegistryObjectList")
+    document = {"id": "D1", "_value_1": "<ClinicalDocument>مريض تجريبي</ClinicalDocument>".encode()}
+    answer = client.service["DocumentRepository_ProvideAndRegisterDocumentSet-b"](
+        SubmitObjectsRequest={"RegistryObjectList": rim()}, Document=[document])
+    out[port] = answer.status
+print(json.dumps(out))
+"""
 ZEEP = """
 import json, sys
 from zeep import Client
@@ -316,6 +332,31 @@ def test_zeep_sends_in_both_versions_and_reads_our_faults(node, tmp_path):
     assert found["One-fault"][0] == "wsa:ActionNotSupported"
     assert found["Two-fault"][0] == "soap:Sender"
     assert newest(node).refusal == "SOP-05"
+
+
+def test_zeep_makes_its_client_from_our_own_description_and_its_document_is_stored(node):
+    address = f"http://127.0.0.1:{node.feeds[0].port}/soap"
+    done = subprocess.run([PEERS, "-W", "ignore", "-c", OWN, address], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert {each.rpartition(":")[2] for each in json.loads(done.stdout).values()} == {"Success"}
+    for seen, version in zip(node.records("xds")[-2:], (SOAP12, SOAP11), strict=True):
+        assert (seen.header.verdict, seen.header.message_type) == (Verdict.ACCEPTED, ITI_41)
+        held = ET.fromstring(seen.body).find(f"{{{version}}}Body").find(".//{urn:ihe:iti:xds-b:2007}Document")
+        assert base64.b64decode(held.text) == "<ClinicalDocument>مريض تجريبي</ClinicalDocument>".encode()
+
+
+def test_the_description_names_the_address_by_which_it_was_asked_for_and_no_other_text(node):
+    with connect(node) as http:
+        for host, shown in (
+            ("his-gate.test:8080", "his-gate.test:8080"),
+            ('x"/><evil', f"127.0.0.1:{node.feeds[0].port}"),
+        ):
+            http.write(f"GET /soap?wsdl HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            answer = http.answer()
+            assert answer.status == 200
+            assert {each.get("location") for each in ET.fromstring(answer.body).iterfind(".//{*}address")} == {f"http://{shown}/soap"}  # fmt: skip
+        http.write(b"GET /soap HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert http.answer().status == 405
 
 
 # ---- configuration --------------------------------------------------------------------------------------------------------

@@ -1,29 +1,35 @@
 """Signatures that sources bring: valid, invalid or of a stranger, and only what they cover counts. The attacks are those that were published."""
 
+import base64
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from datetime import timedelta
 
 import pytest
 from lxml import etree
+from signxml import DigestAlgorithm
+from signxml.xades import XAdESSignaturePolicy
 
 from node.clock import SystemClock
 from node.errors import AuthoritiesBad
+from node.signature_chain import Authorities, read_authorities
 from node.signature_check import Checker, Finding, is_good, reason
-from node.signature_worker import check
+from node.signature_worker import Folder, check
 from sync.header import SIGNATURES
 from sync.record import Verdict
 from tests.fhir_rig import Http, request
 from tests.node_rig import Feed, Node, Realm, Reply, message, running, wait_until
-from tests.signing_rig import NOW, SOAP12, authorities, make, sign, sign_body, sign_bundle, sign_xades
+from tests.signing_rig import NOW, SOAP12, authorities, make, revoke, sign, sign_body, sign_bundle, sign_xades
 from tests.soap_rig import CDA, SOAP, Heard, SoapFeed, mtom, post
 from tests.xml_samples import HARMFUL, v3, x12
 
 ROOT_CA = make("Test Authority", is_ca=True)
 MIDDLE = make("Test Middle", ROOT_CA, is_ca=True)
 DOCTOR = make("Dr. Test", ROOT_CA)
+COLLEAGUE = make("Dr. Colleague", ROOT_CA)
 RSA_DOCTOR = make("Dr. Rsa", ROOT_CA, rsa_key=True)
 DEPARTMENT = make("Department Test", MIDDLE)
 STRANGER = make("Stranger", make("Other Authority", is_ca=True))
@@ -39,10 +45,11 @@ DS = "{http://www.w3.org/2000/09/xmldsig#}"
 V3 = "{urn:hl7-org:v3}"
 
 
-def found(raw, content_type="application/hl7-cda+xml", time=NOW, known=(ROOT_CA,)):
+def found(raw, content_type="application/hl7-cda+xml", time=NOW, known=(ROOT_CA,), folder=None):
     time_us = None if time is None else int(time.timestamp() * 1_000_000)
     head = json.dumps([time_us, content_type]).encode()
-    return [Finding(*row) for row in check(head + b"\n" + raw, [each.certificate for each in known])]
+    site = Authorities([each.certificate for each in known], {}) if folder is None else read_authorities(folder)
+    return [Finding(*row) for row in check(head + b"\n" + raw, site)]
 
 
 def result(raw, *arguments, **options):
@@ -185,6 +192,87 @@ def test_a_jws_over_another_bundle_or_with_a_member_twice_is_invalid():
     assert result(json.dumps({**signed, "type": "collection"}).encode(), "application/fhir+json")[0] == "invalid"
     twice = sign_bundle(BUNDLE, DOCTOR).replace(b'"id": "b"', b'"id": "x", "id": "b"')
     assert result(twice, "application/fhir+json")[0] == "invalid"
+
+
+# ---- what XAdES says of itself ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("no certificate", "its properties do not name its certificate"),
+        ("another certificate", "its properties do not name its certificate"),
+        ("sha1", "its properties do not name its certificate"),
+        ("another target", "its properties are another signature's"),
+        ("not signed", "its properties are not signed"),
+        ("twice", "its properties are not there once"),
+    ],
+)
+def test_a_xades_signature_whose_properties_do_not_bind_it_is_invalid(fault, why):
+    (one,) = found(sign_xades(CDA, DOCTOR, fault=fault))
+    assert (one.result, one.kind, one.why) == ("invalid", "XAdES", why)
+
+
+def test_the_time_of_xades_is_told_and_policy_and_time_stamp_are_told_as_not_checked():
+    (plain,) = found(sign_xades(CDA, DOCTOR))
+    assert re.fullmatch(r"by its own account signed \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", plain.notes)
+    policy = XAdESSignaturePolicy("urn:oid:1.2.3", "Test", DigestAlgorithm.SHA256, base64.b64encode(bytes(32)).decode())
+    raw = sign_xades(CDA, DOCTOR, signature_policy=policy)
+    # what is added after signing stands outside of what is signed, as XAdES-T has it
+    stamp = b"<xades:UnsignedProperties><xades:UnsignedSignatureProperties><xades:SignatureTimeStamp/></xades:UnsignedSignatureProperties></xades:UnsignedProperties>"
+    (full,) = found(raw.replace(b"</xades:QualifyingProperties>", stamp + b"</xades:QualifyingProperties>"))
+    assert (full.result, full.covers) == ("valid", "document")
+    assert full.notes.endswith("; its policy is not checked; its time-stamp is not checked")
+
+
+def test_a_signature_over_nothing_but_its_own_properties_is_not_good():
+    root = etree.fromstring(sign_xades(CDA, DOCTOR))
+    (reference,) = root.iterfind(f".//{DS}Reference[@URI='']")
+    reference.getparent().remove(reference)
+    assert not is_good(found(etree.tostring(root)))
+
+
+# ---- revoked signers ------------------------------------------------------------------------------------------------------
+def with_lists(folder, *lists):
+    authorities(folder, ROOT_CA)
+    for number, each in enumerate(lists):
+        (folder / f"{number}.crl").write_bytes(each)
+    return folder
+
+
+@pytest.mark.parametrize("sign_it", [lambda signer: sign(CDA, signer), lambda signer: sign_bundle(BUNDLE, signer)])
+def test_a_revoked_signer_is_invalid_from_that_day_on(tmp_path, sign_it):
+    folder = with_lists(tmp_path, revoke(ROOT_CA, DOCTOR))
+    (late,) = found(sign_it(DOCTOR), folder=folder)
+    assert (late.result, late.why) == ("invalid", "revoked")
+    (before,) = found(sign_it(DOCTOR), folder=folder, time=NOW - timedelta(days=2))
+    assert (before.result, before.notes[-13:].strip()) == ("valid", "after it came")
+    assert found(sign_it(COLLEAGUE), folder=folder)[0].result == "valid"
+    (no_clock,) = found(sign_it(DOCTOR), folder=folder, time=None)
+    assert no_clock.result == "invalid"
+
+
+def test_a_revoked_authority_between_takes_its_signers_along(tmp_path):
+    (one,) = found(sign(CDA, DEPARTMENT, MIDDLE), folder=with_lists(tmp_path, revoke(ROOT_CA, MIDDLE)))
+    assert (one.result, one.why) == ("invalid", "revoked")
+
+
+def test_a_list_that_is_out_of_date_is_told(tmp_path):
+    (one,) = found(sign(CDA, DOCTOR), folder=with_lists(tmp_path, revoke(ROOT_CA, until=NOW - timedelta(days=3))))
+    assert (one.result, one.notes) == ("valid", "the list of revoked certificates was out of date when it came")
+
+
+@pytest.mark.parametrize("held", [b"no list", revoke(STRANGER, DOCTOR), revoke(make("Test Authority", is_ca=True), DOCTOR), revoke(ROOT_CA, DOCTOR, is_partial=True)])  # fmt: skip
+def test_a_list_that_is_no_whole_one_of_a_known_authority_stops_the_start(tmp_path, held):
+    with pytest.raises(AuthoritiesBad):
+        Checker(with_lists(tmp_path, held), SystemClock())
+
+
+def test_a_new_list_counts_without_a_restart_and_a_torn_one_changes_nothing(tmp_path):
+    folder = Folder(with_lists(tmp_path))
+    assert not folder.authorities().revocations
+    (tmp_path / "0.crl").write_bytes(revoke(ROOT_CA, DOCTOR)[:99])
+    assert not folder.authorities().revocations
+    (tmp_path / "0.crl").write_bytes(revoke(ROOT_CA, DOCTOR))
+    assert folder.authorities().revocations
 
 
 @pytest.mark.parametrize("raw", [*HARMFUL, b"", b"<a", b"\xff", b"<a>" * 100_000, b"{", b"[" * 100_000, b"{}x"])

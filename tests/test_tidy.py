@@ -450,3 +450,15 @@ def test_vendored_files_are_the_ones_that_were_reviewed():
             if file.name not in named
         ]
     )
+
+
+# ---- pages --------------------------------------------------------------------------------------------------------
+def test_every_test_that_a_page_names_exists():
+    files = list((ROOT / "tests").rglob("*.py"))
+    have = {file.stem for file in files}
+    for file in files:
+        have |= set(re.findall(r"^ *(?:async )?def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE))
+    pages = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]
+    named = {(page.name, name) for page in pages for name in re.findall(r"`(?:test_\w+::)?(test_\w+)`", page.read_text(encoding="utf-8"))}  # fmt: skip
+    assert len(named) > 200
+    assert not sorted((page, name) for page, name in named if name not in have)

@@ -11,6 +11,7 @@ from node.feeds.http_connection import HttpConnection
 from node.feeds.http_plug import HttpPlug
 from node.feeds.http_workshop import Workshop
 from node.feeds.soap_app import SoapApp, fault_before_envelope
+from node.feeds.soap_wsdl import described
 from node.intake import Door, Intake
 
 
@@ -44,6 +45,10 @@ class SoapFeed(HttpPlug):
         self.actions = frozenset(feed.actions)
         self.understood = feed.understood
         self.signed: Counter[str] = Counter()
+
+    def described(self, host: str) -> bytes:
+        """Its WSDL; `host`: what the client calls this machine."""
+        return described(scheme=self.scheme, host=host, path=self.feed.path, address=self.addresses()[0])
 
     def facts(self) -> dict[str, Any]:
         """What only its kind has to tell."""

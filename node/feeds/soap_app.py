@@ -10,11 +10,12 @@ from hl7 import mtom
 from hl7.check import Outcome as Verdict
 from hl7.fhir_errors import BodyOversized, BodySlow, ClosedInsideBody, FhirError, NoAccess, UnknownPath
 from hl7.signatures import Mark, in_xml
-from hl7.soap import SOAP11, SOAP12, Envelope, Refused, media, read_request, version_of
+from hl7.soap import ITI_41, SOAP11, SOAP12, Envelope, Refused, media, read_request, version_of
 from hl7.soap import Request as Read
 from hl7.soap_answers import fault, taken
 from hl7.soap_errors import NotAPost, SignatureDemanded, SoapError
 from node.errors import QueueFull
+from node.feeds import soap_wsdl
 from node.feeds.fhir_answer import BUSY_S, FULL_S, Answer, Header
 from node.feeds.http_body import Body, announced
 from node.feeds.http_call import Call
@@ -76,6 +77,8 @@ class SoapApp:
         feed = self._feed
         if call.below(feed.feed.path) not in {"", "/"}:
             raise UnknownPath
+        if call.method == "GET" and call.query in soap_wsdl.QUERIES and ITI_41 in feed.actions:
+            return Answer(200, ((b"content-type", soap_wsdl.MEDIA),), feed.described(call.headers.get("host", "")))
         if call.method != "POST":
             raise NotAPost
         feed.access.grant(call.headers.get("authorization", ""))
