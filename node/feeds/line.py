@@ -46,9 +46,7 @@ class LineFeed:
         self.alarms = around.alarms
         self.trace = LineTrace(around.clock.now_us)
         self.connections: set[Session] = set()
-        self.away = Away(
-            feed.name, door, intake, around, holds=lambda: any(session.waiting for session in self.connections)
-        )
+        self.away = Away(feed.name, door, intake, around, heard_since_us=self._heard_since_us)
         self.noise_bytes = self.blank_bytes = self.lost = 0
         self._port: SerialPort | None = None
         self._servers: list[asyncio.Server] = []
@@ -111,6 +109,10 @@ class LineFeed:
         """A line is no longer open."""
         self.connections.discard(session)
         self.trace.noted("away", session.peer)
+
+    def _heard_since_us(self) -> int:
+        """When the oldest began of what is in memory alone; 0: nothing is."""
+        return min((since for session in self.connections if (since := session.since_us)), default=0)
 
     def heard(self, session: Session) -> None:
         """What its bytes say of the settings; a network has none."""
