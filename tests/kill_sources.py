@@ -285,7 +285,7 @@ class Poct(Source):
 
 
 # -- lines ---------------------------------------------------------------------------------------------------------------
-BLOCK = 'ends = "block"\ncheck = "xor-hex"\nquiet_ms = 300'
+BLOCK = 'ends = "block"\ncheck = "xor-hex"\nquiet_ms = 5000'
 
 
 def block(number: int, of: int, name: str) -> bytes:
@@ -378,7 +378,8 @@ class Telling(Peer):
 
 
 class Told(Source):
-    """Nothing is acknowledged here: each report is there, once and in its order, or it was printed within a gap record."""
+    """Nothing is acknowledged here: each report is there, once and in its order; or it is cut off, as its record says; or a gap record tells of the
+    time in which it was printed."""
 
     name = "told"
 
@@ -386,7 +387,8 @@ class Told(Source):
         link = folder / "port"
         super().__init__(Printer(self.name, device=str(link), lines=BLOCK), [Telling(0, seed, link)])
         self.gaps: list[tuple[int, int]] = []
-        self.there = self.lost = self.cut = 0
+        self.cut: list[bytes] = []
+        self.there = self.lost = 0
 
     def take(self, row: Row) -> None:
         (peer,) = self.peers
@@ -396,25 +398,28 @@ class Told(Source):
             peer.found(row.body)
             self.there += 1
         elif row.kind == "incomplete":
-            self.cut += 1
+            self.cut.append(row.body)
         else:
             raise LoopError(f"record {row.seq} is {row.kind}")
 
     def read(self, centre: Any, node: str, *, is_end: bool = False) -> None:
         super().read(centre, node, is_end=is_end)
         (peer,) = self.peers
-        untold = [
-            each for each in peer.missing if not any(first <= each.ended and each.began <= last for first, last in self.gaps)
-        ]
+        untold = [each for each in peer.missing if not self._is_told(each)]
         self.lost += len(peer.missing) - len(untold)
         peer.missing = untold
         if is_end and (untold or peer.printed):
             raise LoopError(f"{self.name}: no gap tells of {untold[:3]} (gaps {self.gaps[-4:]}), {list(peer.printed)[:3]}")
 
+    def _is_told(self, printed: Print) -> bool:
+        return any(first <= printed.ended and printed.began <= last for first, last in self.gaps) or any(
+            printed.data.startswith(body) for body in self.cut
+        )
+
     def said(self) -> str:
         away = sum(last - first for first, last in self.gaps) / 1e6
         return (
-            f"{self.name}: {self.acknowledged} printed, {self.there} there, {self.lost} within gaps, {self.cut} cut off,"
+            f"{self.name}: {self.acknowledged} printed, {self.there} there, {self.lost} within gaps or cut off ({len(self.cut)}),"
             f" {len(self.gaps)} gaps of {away:.0f} s, {self.hits} kills amid one"
         )
 

@@ -178,9 +178,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--keep", type=Path, help="use and keep this folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        loop, began = DeviceLoop(Path(folder), options.kills, options.seed), time.monotonic()
+        loop, began = DeviceLoop(options.keep or Path(folder), options.kills, options.seed), time.monotonic()
         try:
             print(loop.run(), f"\n  in {time.monotonic() - began:.0f} s")
         except (LoopError, RuntimeError) as error:

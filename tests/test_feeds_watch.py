@@ -5,10 +5,12 @@ import fcntl
 import os
 import resource
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
 
 from hl7.devices.modbus_poll import Request
 from node.alarms import Alarms
@@ -96,25 +98,32 @@ class Store:
     """Takes reports; the test answers."""
 
     def __init__(self):
-        self.answers = []
+        self.answers, self.bodies, self.stored = [], [], lambda: None
 
-    def store(self, _door, *, answer, **_more):
+    def store(self, _door, *, answer, body, **_more):
         self.answers.append(answer)
+        self.bodies.append(body)
+        self.stored()
+
+
+def session_of(now, store, **keys):
+    """A session of a line feed under a clock that the test moves."""
+    clock = SimpleNamespace(now_us=lambda: int(now[0] * 1e6), monotonic=lambda: now[0])
+    table = Lines.model_validate({"name": "printer", "kind": "line", "connect": "127.0.0.1:4001", **keys})
+    feed: Any = SimpleNamespace(
+        feed=table, clock=clock, intake=store, door=None, trace=LineTrace(clock.now_us), alarms=Alarms(clock.now_us), heard=lambda _: None,
+        ended=lambda _: None, noise_bytes=0, blank_bytes=0,
+    )  # fmt: skip
+    return Session(feed, "port", write=lambda _: None, hold=None)
 
 
 def test_a_report_is_in_memory_alone_from_its_first_byte_until_it_is_stored():
     async def live():
-        time, store = [1.0], Store()
-        clock = SimpleNamespace(now_us=lambda: int(time[0] * 1e6), monotonic=lambda: time[0])
-        table = Lines.model_validate({"name": "printer", "kind": "line", "connect": "127.0.0.1:4001"})
-        feed: Any = SimpleNamespace(
-            feed=table, clock=clock, intake=store, door=None, trace=LineTrace(clock.now_us), alarms=Alarms(clock.now_us), heard=lambda _: None,
-            ended=lambda _: None, noise_bytes=0, blank_bytes=0,
-        )  # fmt: skip
-        session = Session(feed, "port", write=lambda _: None, hold=None)
+        now, store = [1.0], Store()
+        session = session_of(now, store)
 
         def hear(at, data):
-            time[0] = at
+            now[0] = at
             session.received(data, at, 0)
             return session.since_us // 1_000_000
 
@@ -132,6 +141,24 @@ def test_a_report_is_in_memory_alone_from_its_first_byte_until_it_is_stored():
 
     session = asyncio.run(live())
     assert session.waiting + len(session._under_way) == 1
+
+
+def test_a_loop_that_was_busy_is_no_pause_of_the_device():
+    store, now = Store(), [1.0]
+
+    async def live():
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        session = session_of(now, store, ends="pause", quiet_ms=10)
+        session.received(b"one ", 1.0, 0)
+        loop.call_soon_threadsafe(session.received, b"report", 1.005, 0)  # read in time by the port's thread
+        time.sleep(0.05)  # and the loop does something else for longer than the pause
+        now[0] = 1.05
+        store.stored = ended.set
+        await ended.wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(live())
+    assert store.bodies == [b"one report"]
 
 
 @pytest.fixture

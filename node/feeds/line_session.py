@@ -90,7 +90,8 @@ class Session:
         """Look again when the silence will have lasted long enough."""
         if self._timer is None and self._reader.is_amid and not self._is_closed:
             wait = self._reader.quiet_at - self._feed.clock.monotonic()
-            self._timer = self._loop.call_later(max(0.001, wait), self._tick)
+            # behind what has been read already: a loop that was busy for long is no pause of the device
+            self._timer = self._loop.call_later(max(0.001, wait), lambda: self._loop.call_soon(self._tick))
 
     def _tick(self) -> None:
         self._timer = None
