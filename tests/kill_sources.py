@@ -145,7 +145,7 @@ class Analyzer(Peer):
 
     def make(self, number: int) -> bytes:
         number += self.number * 100_000
-        return result(number, name=self.dice.choice(ASTM_NAMES), tests=self.dice.randint(1, 8))
+        return result(number, name=self.dice.choice(ASTM_NAMES), tests=self.dice.randint(1, 4))
 
     def hand_over(self, data: bytes) -> bool:
         """Whether its last frame was acknowledged."""
@@ -162,7 +162,7 @@ class Analyzer(Peer):
                     peer.sendall(EOT)
         except OSError:
             if at < len(frames):
-                self.cut += 1
+                self.cut += at > 0
                 if at and at < len(frames) - 1:  # the last frame's ACK may be what was lost, and the message be there
                     self.cuts.append((data, sum(len(frame) - 7 for frame in frames[:at])))
                 return False
