@@ -1,7 +1,7 @@
 """Bit rot as a campaign: one bit of a real outbox or its WAL is flipped, then the node starts, proofreads, sends and exports. Nothing altered may arrive.
 Then it goes on: messages are repeated, bodies trimmed, messages repeated again. No answer may name another's position, no body go that is not receipted.
 
-    python tests/sim_bits.py --flips 100000 [--seed 1]      one line at the end; a violation names its flip
+    python tests/sim_bits.py --flips 100000 [--seed 1]      one line at the end; a violation names its flip. As many again among frames (decision 29)
     python tests/sim_bits.py --only db:123456:3             that flip alone: file, byte, bit
 
 What arrives, by link or by stick, is judged by the gateway's own receiver. A flip is noticed where the start refuses, the proofreader or the sender alarms,
@@ -246,7 +246,7 @@ class Campaign:
         """Flips where frames lie, and the fact beside them; then the start of their feed alone."""
         for _ in range(flips):
             at, bit = self.dice.choice(self.frame_bytes), self.dice.randrange(8)
-            self.counts["flips"] += 1
+            self.counts["flips among frames"] += 1
             try:
                 self._lay("db", at, bit)
                 self._recover("db")
@@ -477,7 +477,6 @@ def main() -> int:
     options.add_argument("--flips", type=int, default=100_000)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--only", default="")
-    options.add_argument("--frames", action="store_true", help="flip where frames lie, and start their feed alone")
     options.add_argument("--keep-going", action="store_true")
     args = options.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))  # each flip would say so
@@ -488,9 +487,8 @@ def main() -> int:
         if args.only:
             kind, at, bit = args.only.split(":")
             campaign.flip(kind, int(at), int(bit))
-        elif args.frames:
-            campaign.run_frames(args.flips)
         else:
+            campaign.run_frames(args.flips)
             campaign.run(args.flips, keep_going=args.keep_going)
     except Violation as violation:
         print(f"VIOLATION seed {args.seed} {violation}")

@@ -31,6 +31,8 @@ from tests.node_rig import EAGER, Centre, Node, Realm, wait_until
 START_S_MAX = 0.5  # about what a warm start takes: some kills come before all listen
 WORK_MAX = 3  # messages of one kind acknowledged between two kills, at most
 COMPARED_EACH = 10  # kills
+REPORTED_EACH = 50
+COME_S_MAX = 300.0  # for what must come, on a machine that does other things
 # What a node waits for in seconds, in hundredths: how long a file rests, between two polls, before a port is looked for again, between two notes that
 # a line was heard. Nothing else is otherwise than in production.
 QUICK = (
@@ -105,7 +107,7 @@ class DeviceLoop:
             self._kill()
             if at % COMPARED_EACH == 0:
                 self._compare()
-            if at % 100 == 0:
+            if at % REPORTED_EACH == 0:
                 self.report(f"{at} kills, {(time.monotonic() - began) / at:.2f} s each")
 
     def _kill(self) -> None:
@@ -113,11 +115,11 @@ class DeviceLoop:
         if self._dice.random() < 0.2:
             time.sleep(self._dice.random() * START_S_MAX)
         else:
-            wait_until("a node that listens", self._is_up)
+            wait_until("a node that listens", self._is_up, s_max=COME_S_MAX)
             source = self._dice.choice(self._sources)
             goal = source.acknowledged + self._dice.randint(1, WORK_MAX)
             wait_until(
-                f"acknowledgements of {source.name}", lambda: source.acknowledged >= goal or self._faults(), s_max=60
+                f"acknowledgements of {source.name}", lambda: source.acknowledged >= goal or self._faults(), s_max=COME_S_MAX
             )
             time.sleep(self._dice.random() * 0.02)
         if faults := self._faults():
@@ -137,14 +139,14 @@ class DeviceLoop:
             source.read(self._centre, self._node.name, is_end=is_end)
 
     def _finish(self) -> str:
-        wait_until("a node that listens", self._is_up)
+        wait_until("a node that listens", self._is_up, s_max=COME_S_MAX)
         told = next(source for source in self._sources if isinstance(source, Told))
         there, others = told.there, [source for source in self._sources if source is not told]
         for source in others:
             source.finish()
         for source in others:
             source.join()
-        wait_until("a report of the printer", lambda: self._read(told).there > there)
+        wait_until("a report of the printer", lambda: self._read(told).there > there, s_max=COME_S_MAX)
         told.finish()
         told.join()
         self._settle(told)
@@ -163,18 +165,20 @@ class DeviceLoop:
     def _settle(self, told: Told) -> None:
         """Wait until what was sent is stored, then end the node in good order: a stretch of failed polls is told then."""
         mqtt = next(source for source in self._sources if isinstance(source, Mqtt))
-        wait_until("all that the broker has", lambda: self._node.stream(mqtt.name).size >= mqtt.acknowledged)
-        wait_until("the last report", lambda: not self._read(told).peers[0].printed)
+        wait_until(
+            "all that the broker has", lambda: self._node.stream(mqtt.name).size >= mqtt.acknowledged, s_max=COME_S_MAX
+        )
+        wait_until("the last report", lambda: not self._read(told).peers[0].printed, s_max=COME_S_MAX)
         if self._node.stop():
             raise LoopError("the node did not stop in good order")
         self._launch()
-        wait_until("a node that listens", self._is_up)
+        wait_until("a node that listens", self._is_up, s_max=COME_S_MAX)
         self._node.ask("retry")
         sizes = {source.name: self._node.stream(source.name).size for source in self._sources}
         wait_until(
             "everything receipted",
             lambda: all(self._node.stream(name).receipted >= size for name, size in sizes.items()),
-            s_max=300,
+            s_max=COME_S_MAX,
         )
 
 
