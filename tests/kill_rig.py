@@ -80,7 +80,7 @@ class Peer(threading.Thread):
             while not (self.finishing or self.is_over):
                 self.turn()
                 time.sleep(self.dice.random() * REST_S_MAX)
-        except Exception as error:  # noqa: BLE001  # the loop tells of it
+        except Exception as error:  # the loop tells of it
             self.fault = f"{type(error).__name__} {error}"
         finally:
             self.close()
@@ -105,7 +105,7 @@ class Peer(threading.Thread):
         except OSError:
             return False
 
-    def keep(self, data: bytes, tries: int) -> None:  # noqa: ARG002  # for those that may be there more often
+    def keep(self, data: bytes, tries: int) -> None:  # for those that may be there more often
         """It is acknowledged."""
         self._mine.append(Taken(data))
         self.acknowledged += 1

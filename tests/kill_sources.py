@@ -246,7 +246,7 @@ class Meter(Peer):
         make = Remembering if number % 2 else PoctDevice
         self._device = make(f"SN-{number}", self.dice, control_id=10_000)
 
-    def make(self, number: int) -> bytes:  # noqa: ARG002  # the device counts
+    def make(self, number: int) -> bytes:  # the device counts
         self._device.measure(1)
         # the same value within one second is the same text; a real one counts its results
         self._device.results[-1] = self._device.results[-1].replace(b"<OBS>", f'<OBS N="{self.made}">'.encode())
@@ -409,7 +409,9 @@ class Told(Source):
         self.lost += len(peer.missing) - len(untold)
         peer.missing = untold
         if is_end and (untold or peer.printed):
-            raise LoopError(f"{self.name}: no gap tells of {untold[:3]} (gaps {self.gaps[-4:]}), {list(peer.printed)[:3]}")
+            raise LoopError(
+                f"{self.name}: no gap tells of {untold[:3]} (gaps {self.gaps[-4:]}), {list(peer.printed)[:3]}"
+            )
 
     def _is_told(self, printed: Print) -> bool:
         return any(first <= printed.ended and printed.began <= last for first, last in self.gaps) or any(

@@ -231,8 +231,12 @@ class OutboxLife:
     def _settled(self) -> None:
         """What a record holds is deleted with all others that are done."""
         with reading():
-            done = {frame.transfer for frame in self.made.frames.of_feed(INSTRUMENT) if frame.transfer <= self._settled_to()}
-        self.made.frames.write(dropped=sorted(done), facts=[(f"astm:{INSTRUMENT}:seen", self._settled_to().encode() or None)])
+            done = {
+                frame.transfer for frame in self.made.frames.of_feed(INSTRUMENT) if frame.transfer <= self._settled_to()
+            }
+        self.made.frames.write(
+            dropped=sorted(done), facts=[(f"astm:{INSTRUMENT}:seen", self._settled_to().encode() or None)]
+        )
         self.life.count("frames settled", len(done))
 
     def _boot(self) -> None:

@@ -32,6 +32,8 @@ import apsw
 import structlog
 
 from node.alarms import Alarms
+from node.feeds.astm_leftovers import leftover
+from node.feeds.astm_sessions import Session, Transfer
 from node.gateway_client import Problem
 from node.own_logs import OwnLogs
 from node.proofreader import Proofreader
@@ -39,8 +41,6 @@ from node.stick_legs import batches, legs_of
 from node.uplink import Uplink
 from sync import batch
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from node.feeds.astm_leftovers import leftover
-from node.feeds.astm_sessions import Session, Transfer
 from sync.errors import BadBatch, CommitUnknown, KeyAbsent, LogBroken
 from sync.header import CONTROL_ID, PEER, encode_particulars
 from sync.held import HeldLog, rewind_members
@@ -74,7 +74,11 @@ AIMED = 0.1  # of the flips, the part that hits where a hit counts and chance se
 KINDS_BYTES = 8  # of a row before its first value: its length, its id, the kinds of four values
 TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival", "frame")
 INSTRUMENT, PEER_OF_IT = "xn", "192.0.2.9"
-TRANSFERS = {f"{INSTRUMENT}/b/1": (9, 4), f"{INSTRUMENT}/b/2": (3, 0), f"{INSTRUMENT}/b/3": (1, 0)}  # frames, and how many of them are in the log
+TRANSFERS = {
+    f"{INSTRUMENT}/b/1": (9, 4),
+    f"{INSTRUMENT}/b/2": (3, 0),
+    f"{INSTRUMENT}/b/3": (1, 0),
+}  # frames, and how many of them are in the log
 RECORDS = {"log", "header", "body", "tile", "header_position"}  # the others are facts beside the records
 
 
@@ -179,7 +183,10 @@ class Campaign:
         """What an instrument was told we have, frame by frame, and no record holds yet."""
         session, self.owed = Session(f"astm:{INSTRUMENT}:{PEER_OF_IT}"), {}
         for transfer, (count, settled) in TRANSFERS.items():
-            texts, at = [b"R|%d|" % n + self.dice.randbytes(self.dice.choice((30, 200))) + b"\r" for n in range(count)], 0
+            texts, at = (
+                [b"R|%d|" % n + self.dice.randbytes(self.dice.choice((30, 200))) + b"\r" for n in range(count)],
+                0,
+            )
             for text in texts:
                 made.frames.write(kept=[Frame(transfer, at, INSTRUMENT, PEER_OF_IT, 1, text)])
                 at += len(text)
@@ -313,7 +320,9 @@ class Campaign:
                 made.frames.check()
                 facts = made.frames.facts(f"astm:{INSTRUMENT}:")
                 sessions = {name: Session.read(name, value) for name, value in facts.items()}
-                for transfer, rows in itertools.groupby(made.frames.of_feed(INSTRUMENT), key=lambda frame: frame.transfer):
+                for transfer, rows in itertools.groupby(
+                    made.frames.of_feed(INSTRUMENT), key=lambda frame: frame.transfer
+                ):
                     frames = list(rows)
                     session = sessions.get(f"astm:{INSTRUMENT}:{frames[0].peer}") or Session("")
                     found[transfer], is_whole = leftover(frames, session.transfers.get(transfer, Transfer()).end)
@@ -325,7 +334,9 @@ class Campaign:
             is_all = text in full if kind == "wal" else full.endswith(text) and text.endswith(true)
             if not told and not is_all:
                 raise Violation(f"{transfer}: of an open transfer something else is recorded")
-            self.counts[f"{kind} frames recorded twice"] += not told and len(text) > len(true)  # the fact beside them was lost
+            self.counts[f"{kind} frames recorded twice"] += not told and len(text) > len(
+                true
+            )  # the fact beside them was lost
         missing = [transfer for transfer in self.owed if transfer not in found]
         if missing and not told and kind != "wal":
             raise Violation(f"{missing}: frames that were acknowledged are gone, and nobody is told")

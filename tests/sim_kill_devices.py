@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -55,7 +54,7 @@ class DeviceLoop:
     folder: Path
     kills: int
     seed: int
-    report: Callable[[str], None] = partial(print, flush=True)
+    report: Callable[[str], None] = print
 
     def run(self) -> str:
         """Kill, restart, compare, finish; a summary. Raises LoopError."""
@@ -72,7 +71,9 @@ class DeviceLoop:
             with over_tcp(devices, self._node.feed(Modbus.name).port):
                 self._centre.start()
                 self._launch()
-                wait_until("a session at the broker", self._is_up)  # it keeps nothing for a client that it does not know
+                wait_until(
+                    "a session at the broker", self._is_up
+                )  # it keeps nothing for a client that it does not know
                 for source in self._sources:
                     source.start()
                 self._kill_all()
@@ -119,7 +120,9 @@ class DeviceLoop:
             source = self._dice.choice(self._sources)
             goal = source.acknowledged + self._dice.randint(1, WORK_MAX)
             wait_until(
-                f"acknowledgements of {source.name}", lambda: source.acknowledged >= goal or self._faults(), s_max=COME_S_MAX
+                f"acknowledgements of {source.name}",
+                lambda: source.acknowledged >= goal or self._faults(),
+                s_max=COME_S_MAX,
             )
             time.sleep(self._dice.random() * 0.02)
         if faults := self._faults():

@@ -71,7 +71,10 @@ BROKEN_FRAMES = {
         "lambda *row: Frame(*(each.decode(errors='replace') if n in {0, 2, 3} else each for n, each in enumerate(row[:6])))",
     ),
     "a row that is gone is not missed": ("sync.outbox_frames.Frames.check", "lambda *_: None"),
-    "frames are found by their feed alone": ("sync.outbox_frames._SELECT", "_SELECT.replace('OR substr', 'AND substr')"),
+    "frames are found by their feed alone": (
+        "sync.outbox_frames._SELECT",
+        "_SELECT.replace('OR substr', 'AND substr')",
+    ),
     "a hole between frames is not seen": (
         "tests.sim_bits.leftover",
         "lambda frames, end: (b''.join(frame.text for frame in frames)[end:], True)",

@@ -151,7 +151,7 @@ def test_a_loop_that_was_busy_is_no_pause_of_the_device():
         session = session_of(now, store, ends="pause", quiet_ms=10)
         session.received(b"one ", 1.0, 0)
         loop.call_soon_threadsafe(session.received, b"report", 1.005, 0)  # read in time by the port's thread
-        time.sleep(0.05)  # and the loop does something else for longer than the pause
+        time.sleep(0.05)  # noqa: ASYNC251  # and the loop does something else for longer than the pause
         now[0] = 1.05
         store.stored = ended.set
         await ended.wait()

@@ -9,9 +9,9 @@ import pytest
 from node.clock import SystemClock
 from node.config import load
 from node.status import Status
+from node.tools.simulate_poct1a import Device as Meter
 from node.web import words
 from node.web.speech import speech
-from node.tools.simulate_poct1a import Device as Meter
 from tests.fhir_rig import OBSERVATION, FhirFeed, Http
 from tests.folder_rig import CSV, FolderOf
 from tests.kill_sources import PoctFeed, block
@@ -147,7 +147,9 @@ def test_what_devices_have_while_bulk_feeds_are_paused_stays_with_them_or_is_tol
             with printed(node, "asks", block(1, 0, "Test Patient")) as asking:
                 assert asking.recv(1) == b"\x15"
             with printed(node, "prints", block(2, 0, "Test Patient")):
-                wait_until("it waits in memory", lambda: node.ask("status")["feeds"]["prints"]["line"]["waiting"] == 1)
+                wait_until("it waits in memory", lambda: waiting(node) == 1)
+            wait_until("the device is gone", lambda: node.ask("status")["feeds"]["prints"]["connections"] == 0)
+            assert waiting(node) == 1
             held = devices.asked[1]
             wait_until("polls that are not stored", lambda: devices.asked[1] > held + 3)
             before = {name: node.stream(name).size for name in names}
@@ -176,6 +178,10 @@ def keeps(meter, node):
     except ConnectionError:
         return len(meter.results) == 2
     return False
+
+
+def waiting(node):
+    return node.ask("status")["feeds"]["prints"]["line"]["waiting"]
 
 
 def refusals(node, name):

@@ -29,7 +29,13 @@ class Away:
     """One feed's times without its device. Used on the event loop alone."""
 
     def __init__(
-        self, feed: str, door: Door, intake: Intake, around: Surroundings, *, heard_since_us: Callable[[], int] = lambda: 0
+        self,
+        feed: str,
+        door: Door,
+        intake: Intake,
+        around: Surroundings,
+        *,
+        heard_since_us: Callable[[], int] = lambda: 0,
     ) -> None:
         """`heard_since_us`: when the oldest was heard of what is in memory alone; 0: nothing is."""
         self._heard_since_us = heard_since_us
