@@ -368,6 +368,10 @@ class Telling(Peer):
         self.acknowledged += 1
         self.is_amid = False
 
+    def unplug(self) -> None:
+        """Take its cable away."""
+        self._pty.close()
+
     def found(self, data: bytes) -> None:
         while self.printed:
             if self.printed[0].data == data:
@@ -412,6 +416,13 @@ class Told(Source):
             raise LoopError(
                 f"{self.name}: no gap tells of {untold[:3]} (gaps {self.gaps[-4:]}), {list(peer.printed)[:3]}"
             )
+
+    def abandon(self) -> None:
+        super().abandon()
+        for peer in self.peers:
+            if peer.ident is not None:
+                peer.join(5)
+            peer.unplug()
 
     def _is_told(self, printed: Print) -> bool:
         return any(first <= printed.ended and printed.began <= last for first, last in self.gaps) or any(

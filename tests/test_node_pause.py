@@ -12,6 +12,7 @@ from node.status import Status
 from node.tools.simulate_poct1a import Device as Meter
 from node.web import words
 from node.web.speech import speech
+from tests.astm_rig import ACK, NAK, AstmFeed, Instrument, result
 from tests.fhir_rig import OBSERVATION, FhirFeed, Http
 from tests.folder_rig import CSV, FolderOf
 from tests.kill_sources import PoctFeed, block
@@ -130,6 +131,7 @@ def test_what_devices_have_while_bulk_feeds_are_paused_stays_with_them_or_is_tol
         feeds = [
             Feed("his"), FolderOf("files", listen=("x",), path=drop), PoctFeed("meters"), Printer("prints", lines=lines),
             Printer("asks", lines=lines + '\nanswer = "ACK"\nanswer_bad = "NAK"'), MqttFeed("ward", broker), ModbusFeed("cold"),
+            AstmFeed("xn"),
         ]  # fmt: skip
         names = {feed.name for feed in feeds[1:]}
         node = Node(realm, tmp_path / "node", feeds=feeds, outbox="free_mb_min = 16\nquota_mb = 16", gateway=fake.url)
@@ -144,6 +146,10 @@ def test_what_devices_have_while_bulk_feeds_are_paused_stays_with_them_or_is_tol
             with Device(broker) as monitor:
                 monitor.send("ward/1", b'{"spo2": 97}')  # the broker has it, and gets no PUBACK
             assert keeps(meter, node)
+            with Instrument(node.feed("xn").address) as instrument:
+                instrument.begin()
+                said = [instrument.exchange(frame) for frame in instrument.frames(result())]
+            assert said == [ACK] * (len(said) - 1) + [NAK], "what was acknowledged is kept, the message is not taken"
             with printed(node, "asks", block(1, 0, "Test Patient")) as asking:
                 assert asking.recv(1) == b"\x15"
             with printed(node, "prints", block(2, 0, "Test Patient")):
@@ -159,6 +165,8 @@ def test_what_devices_have_while_bulk_feeds_are_paused_stays_with_them_or_is_tol
             assert (drop / "a.csv").exists()
             fake.script = lambda _request: None
             wait_until("no pause", lambda: not paused(node))
+            with Instrument(node.feed("xn").address) as instrument:
+                instrument.send(result())
             wait_until("the file is moved", lambda: not (drop / "a.csv").exists())
             wait_until("a message", lambda: fake.bodies("ward") == [b'{"spo2": 97}'])
             wait_until("a report", lambda: fake.bodies("prints") == [block(2, 0, "Test Patient").rstrip()])
@@ -166,6 +174,7 @@ def test_what_devices_have_while_bulk_feeds_are_paused_stays_with_them_or_is_tol
             with printed(node, "asks", block(1, 0, "Test Patient")) as asking:
                 assert asking.recv(1) == b"\x06"
             wait_until("all at the centre", lambda: fake.bodies("files") == [CSV] and len(fake.bodies("asks")) == 1)
+            wait_until("the instrument's", lambda: result() in fake.bodies("xn"))
             assert [body for body in fake.bodies("meters") if b"<SVC>" in body] != []
             polls = wait_until("polls again", lambda: told_polls(fake.bodies("cold")))
             assert polls == list(range(len(polls))), "each turn is a value, or in a gap"
