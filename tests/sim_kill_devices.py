@@ -31,7 +31,7 @@ START_S_MAX = 0.5  # about what a warm start takes: some kills come before all l
 WORK_MAX = 3  # messages of one kind acknowledged between two kills, at most
 COMPARED_EACH = 10  # kills
 REPORTED_EACH = 50
-COME_S_MAX = 300.0  # for what must come, on a machine that does other things
+COME_S_MAX = 900.0  # for what must come, on a machine that does other things
 # What a node waits for in seconds, in hundredths: how long a file rests, between two polls, before a port is looked for again, between two notes that
 # a line was heard. Nothing else is otherwise than in production.
 QUICK = (
@@ -39,7 +39,7 @@ QUICK = (
     + """
 import dataclasses, node.config_modbus, node.feeds.folder, node.feeds.line_away, node.serial_port
 asked, begin = node.config_modbus.Point.request, node.feeds.folder.FolderFeed.__init__
-node.config_modbus.Point.request = lambda self: dataclasses.replace(asked(self), every_s=0.05)
+node.config_modbus.Point.request = lambda self: dataclasses.replace(asked(self), every_s=0.1)
 node.feeds.folder.FolderFeed.__init__ = lambda self, feed, *more: begin(self, feed.model_copy(update={"settle_s": 0.05, "look_s": 0.03}), *more)
 node.feeds.line_away.ALIVE_S = 0.05
 node.serial_port.AGAIN_S_MIN = node.serial_port.AGAIN_S_MAX = 0.05
