@@ -27,9 +27,8 @@ check:  ## lint, format, types, import arrows, sizes
 sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and its planted faults, mutated messages (hours)
 	@.ci/setup test
 	$(PYTHON) tests/sim_kill.py --kills 2000
-	$(PYTHON) tests/sim_astm_kill.py --kills 1000
+	$(PYTHON) tests/sim_kill_devices.py --kills 1000
 	$(PYTHON) tests/sim_unplug.py --turns 1000 --kills 100
-	$(PYTHON) tests/sim_kill_telemetry.py --kills 1000
 	$(PYTHON) tests/sim_power.py --states 1000000
 	$(PYTHON) tests/sim_bits.py --flips 100000
 	$(PYTHON) tests/sim_destinations.py --flips 50000

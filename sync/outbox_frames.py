@@ -3,7 +3,7 @@
 The record's own transaction says, by a fact, up to where its transfer is in the log: from then on these rows mean nothing, and go later.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -11,13 +11,20 @@ from typing import Any, NamedTuple
 import apsw
 
 from native import cbor_map
+from sync.errors import LogBroken
+from sync.transaction import reading
 
 _INSERT = "INSERT OR REPLACE INTO frame (transfer, place, feed, peer, at_us, text, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_SELECT = "SELECT transfer, place, feed, peer, at_us, text, digest FROM frame WHERE feed = ? ORDER BY transfer, place"
+# by either name: a flipped bit in one of them does not hide a frame that was acknowledged
+_SELECT = """SELECT CAST(transfer AS BLOB), place, CAST(feed AS BLOB), CAST(peer AS BLOB), at_us, text, digest FROM frame
+WHERE feed = ?1 OR substr(transfer, 1, length(?1) + 1) = ?1 || '/' ORDER BY transfer, place"""
 
 
 class Frame(NamedTuple):
-    """One frame's text, or what stands for it. `is_good`: it is as it was written."""
+    """One frame's text. `transfer` begins with the feed's name and a slash; `place`: how many bytes of the transfer stand before it.
+
+    `is_good`: it is as it was written; else nothing of it is sure, and there is no text.
+    """
 
     transfer: str
     place: int
@@ -56,8 +63,16 @@ class Frames:
                     run("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
 
     def of_feed(self, feed: str) -> list[Frame]:
-        """All frames of a feed, in the order of their transfers."""
-        return list(self._read(feed))
+        """All frames of a feed, in the order of their transfers. Raises LogBroken, CommitUnknown."""
+        with reading():
+            return [_frame(*row) for row in self._connection.execute(_SELECT, (feed,))]
+
+    def check(self) -> None:
+        """See that no row has gone: none of the others would tell. Raises LogBroken, CommitUnknown."""
+        with reading():
+            said = self._connection.execute("PRAGMA integrity_check(frame)").get
+        if said != "ok":
+            raise LogBroken("the frames of open transfers are not as they were written")
 
     def facts(self, start: str) -> dict[str, bytes]:
         """The facts whose names begin so."""
@@ -66,8 +81,12 @@ class Frames:
         )
         return {name: bytes(value) for name, value in found}
 
-    def _read(self, feed: str) -> Iterator[Frame]:
-        rows: Any = self._connection.execute(_SELECT, (feed,))
-        for *values, digest in rows:
-            frame = Frame(*values)
-            yield frame if frame.digest == digest else frame._replace(is_good=False)
+
+def _frame(transfer: Any, place: Any, feed: Any, peer: Any, at_us: Any, text: Any, digest: Any) -> Frame:
+    """A row as a frame; a damaged one may hold values of any kind."""
+    names = [(each or b"").decode("utf-8", "backslashreplace") for each in (transfer, feed, peer)]
+    if type(place) is type(at_us) is int and min(place, at_us) >= 0 and type(text) is bytes:
+        frame = Frame(names[0], place, names[1], names[2], at_us, text)
+        if frame.digest == digest:
+            return frame
+    return Frame(names[0], 0, names[1], names[2], 0, b"", is_good=False)

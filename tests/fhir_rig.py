@@ -88,7 +88,11 @@ class Http:
     def __init__(self, address: tuple[str, int], *, tls: Any = None) -> None:
         self.socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         self.socket.settimeout(WAIT_S_MAX)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname=address[0])
         self._read = b""

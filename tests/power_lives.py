@@ -19,7 +19,7 @@ WAL_PAGES_MAX = 14  # some groups, so that a life has dozens of checkpoints
 Rows = list[tuple[Any, ...]]
 
 TABLES = {
-    "outbox.db": ("log", "tile", "cursor", "boot", "fact", "arrival", "destination", "parked"),
+    "outbox.db": ("log", "tile", "cursor", "boot", "fact", "arrival", "destination", "parked", "frame"),
     "ledger.sqlite": ("node", "boot", "log", "hold", "tile", "certificate", "fact", "alarm"),
 }
 # through the index, so that a lost entry of it is noticed too

@@ -12,6 +12,7 @@ from sync.errors import NoRoom
 from sync.outbox import Outbox, Stored
 from sync.outbox_arrivals import repeat_key
 from sync.outbox_destinations import Parked, read_cursor, read_parked
+from sync.outbox_frames import Frame
 from sync.record import Draft
 from sync.transaction import reading
 from tests.outbox_rig import FAR, LEDGER, receipted
@@ -23,6 +24,7 @@ UNPINNED_PART = 0.2  # of the calls, a reader that pins the WAL goes: so it grow
 RESENT_MAX = 3  # messages that a source sends again after a start
 STREAMS = ("his", "lab", "rad")
 SITE = "lis"  # a system of the site's own
+INSTRUMENT = "xn"  # a feed whose frames are acknowledged one by one
 
 
 class OutboxLife:
@@ -86,7 +88,7 @@ class OutboxLife:
         return {
             self._group: 12, self._one: 4, self._large: 2, self._mixed: 5, self._repeat: 2, self._receipt: 3, self._trim: 2,
             self._boot: 1, self._admitted: 1, self._probe: 1, self._stream: 1, self._restart: 1, self._killed: 1, self._pin: 1,
-            self._deliver: 5, self._replay: 1,
+            self._deliver: 5, self._replay: 1, self._frame: 6, self._message: 3, self._settled: 2,
         }  # fmt: skip
 
     def _told(self, rows: Rows) -> Told:
@@ -190,6 +192,52 @@ class OutboxLife:
         else:
             self.made.destinations.replayed(row, place=row.last + 1, done=0)
             self.life.count("replayed")
+
+    def _transfer(self) -> list[Frame]:
+        """The frames of the transfer under way, as the store has them: a start goes on with these."""
+        with reading():
+            return [frame for frame in self.made.frames.of_feed(INSTRUMENT) if frame.transfer > self._settled_to()]
+
+    def _settled_to(self) -> str:
+        return self.made.frames.facts(f"astm:{INSTRUMENT}:").get(f"astm:{INSTRUMENT}:peer", b"").decode()
+
+    def _frame(self) -> None:
+        """An instrument's next frames, of one line or two: durable together, then acknowledged."""
+        frames = self._transfer()
+        at = frames[-1].place + len(frames[-1].text) if frames else 0
+        self.next += 1
+        # a disk that had a life before has names of that one
+        name = frames[-1].transfer if frames else f"{INSTRUMENT}/{int(self._settled_to()[-6:] or 0) + 1:06}"
+        text = self.dice.randbytes(self.dice.randrange(1, 250))
+        kept = [Frame(name, at, INSTRUMENT, "192.0.2.9", self.next, text)]
+        if self.dice.random() < 0.3:
+            kept.append(Frame(f"other/{self.next:06}", 0, "other", "192.0.2.10", self.next, text[:9]))
+        self.made.frames.write(kept=kept)
+        assert self._transfer()[-1] == kept[0], "kept, and not there as it was"
+        self.life.count("frames", len(kept))
+
+    def _message(self) -> None:
+        """The transfer is whole: the record and the fact that says so are one transaction; the rows go later."""
+        frames = self._transfer()
+        if not frames:
+            return self._frame()
+        body, fact = b"".join(frame.text for frame in frames), f"astm:{INSTRUMENT}:peer"
+        self.next += 1
+        self._append([draft(self.next, stream="his", body=body, fact=(fact, frames[-1].transfer.encode()))])
+        assert not self._transfer()
+        self.life.count("of frames")
+        return None
+
+    def _settled(self) -> None:
+        """What a record holds is deleted with all others that are done."""
+        with reading():
+            done = {
+                frame.transfer for frame in self.made.frames.of_feed(INSTRUMENT) if frame.transfer <= self._settled_to()
+            }
+        self.made.frames.write(
+            dropped=sorted(done), facts=[(f"astm:{INSTRUMENT}:seen", self._settled_to().encode() or None)]
+        )
+        self.life.count("frames settled", len(done))
 
     def _boot(self) -> None:
         self.made.start_boot(self.dice.randbytes(16), self.next)

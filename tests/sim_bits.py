@@ -1,7 +1,7 @@
 """Bit rot as a campaign: one bit of a real outbox or its WAL is flipped, then the node starts, proofreads, sends and exports. Nothing altered may arrive.
 Then it goes on: messages are repeated, bodies trimmed, messages repeated again. No answer may name another's position, no body go that is not receipted.
 
-    python tests/sim_bits.py --flips 100000 [--seed 1]      one line at the end; a violation names its flip
+    python tests/sim_bits.py --flips 100000 [--seed 1]      one line at the end; a violation names its flip. As many again among frames (decision 29)
     python tests/sim_bits.py --only db:123456:3             that flip alone: file, byte, bit
 
 What arrives, by link or by stick, is judged by the gateway's own receiver. A flip is noticed where the start refuses, the proofreader or the sender alarms,
@@ -13,6 +13,7 @@ whole. The WAL is the exception: SQLite drops the group that no longer fits its 
 
 import argparse
 import collections
+import itertools
 import shutil
 import sys
 import tempfile
@@ -31,6 +32,8 @@ import apsw
 import structlog
 
 from node.alarms import Alarms
+from node.feeds.astm_leftovers import leftover
+from node.feeds.astm_sessions import Session, Transfer
 from node.gateway_client import Problem
 from node.own_logs import OwnLogs
 from node.proofreader import Proofreader
@@ -47,6 +50,7 @@ from sync.log import Frontier
 from sync.log_keys import LogKeys
 from sync.outbox import Outbox
 from sync.outbox_arrivals import repeat_key
+from sync.outbox_frames import Frame
 from sync.outbox_view import OutboxView
 from sync.receipt import cosign
 from sync.receiver import Admitted, Append, PutAsked, Receipt, Receiver, Refuse
@@ -55,6 +59,7 @@ from sync.sender import Sender
 from sync.sender_events import Alarm, AskRoot, OpenEpoch, Put, SessionOpened, Started
 from sync.session import SessionAnswer, TheirStream
 from sync.store import UNREADABLE, OutboxTable
+from tests.sim_destinations import pages_of, used
 from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, TAG, MemoryLog, draft
 
 STREAMS = {"his": 21, "lab": 5, "adt": 2}  # two full tiles and a part, a part, and hardly anything
@@ -67,7 +72,13 @@ TURNS_MAX = 400  # calls of one sender: halving each of the batches down to one 
 ALWAYS = 0.1  # of the flips that the sender has noticed already, the part that proofreader and start are shown too
 AIMED = 0.1  # of the flips, the part that hits where a hit counts and chance seldom strikes
 KINDS_BYTES = 8  # of a row before its first value: its length, its id, the kinds of four values
-TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival")
+TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival", "frame")
+INSTRUMENT, PEER_OF_IT = "xn", "192.0.2.9"
+TRANSFERS = {
+    f"{INSTRUMENT}/b/1": (9, 4),
+    f"{INSTRUMENT}/b/2": (3, 0),
+    f"{INSTRUMENT}/b/3": (1, 0),
+}  # frames, and how many of them are in the log
 RECORDS = {"log", "header", "body", "tile", "header_position"}  # the others are facts beside the records
 
 
@@ -157,11 +168,32 @@ class Campaign:
                 made.keep_receipt(ledger="ledger-1", origin=head.origin, size=size, receipt=note, at=1)
                 if size == TRIMMED:  # the rest of what is receipted is trimmed after the flip
                     assert made.trim("his", ledger="ledger-1", received_before_us=FAR) == TRIMMED
+            self._open_transfers(made)
             self.images["wal"] = {f.name: f.read_bytes() for f in self.folder.glob("outbox.db*") if "shm" not in f.name}
         self.images["db"] = {"outbox.db": (self.folder / "outbox.db").read_bytes()}
+        raw = apsw.Connection(str(self.folder / "outbox.db"))
+        pages = pages_of(raw, "frame") + pages_of(raw, "fact")
+        raw.close()
+        self.frame_bytes = [at for page in pages for at in used(self.images["db"]["outbox.db"], page)]
         self.whole = {kind: self._dump(kind) for kind in self.images}
         self.receipted = {(row[0],) for row in self.whole["db"]["header"] if row[1] == 1 and row[2] < RECEIPTED}
         self.again: dict[tuple[str, int], tuple[str, int, int]] = {}  # where a message was stored once more
+
+    def _open_transfers(self, made: Outbox) -> None:
+        """What an instrument was told we have, frame by frame, and no record holds yet."""
+        session, self.owed = Session(f"astm:{INSTRUMENT}:{PEER_OF_IT}"), {}
+        for transfer, (count, settled) in TRANSFERS.items():
+            texts, at = (
+                [b"R|%d|" % n + self.dice.randbytes(self.dice.choice((30, 200))) + b"\r" for n in range(count)],
+                0,
+            )
+            for text in texts:
+                made.frames.write(kept=[Frame(transfer, at, INSTRUMENT, PEER_OF_IT, 1, text)])
+                at += len(text)
+            self.owed[transfer] = b"".join(texts), b"".join(texts[settled:])
+            if settled:
+                session.transfers[transfer] = Transfer(len(b"".join(texts[:settled])), ["0" * 32])
+        made.frames.write(facts=[(session.name, session.encode())])
 
     def _draft(self, stream: str, n: int):
         """A message that can be repeated, under an id of its own."""
@@ -217,8 +249,23 @@ class Campaign:
                 self.counts["violations"] += 1
                 print(violation, flush=True)
 
+    def run_frames(self, flips: int) -> None:
+        """Flips where frames lie, and the fact beside them; then the start of their feed alone."""
+        for _ in range(flips):
+            at, bit = self.dice.choice(self.frame_bytes), self.dice.randrange(8)
+            self.counts["flips among frames"] += 1
+            try:
+                self._lay("db", at, bit)
+                self._recover("db")
+            except Exception as error:
+                raise Violation(f"db:{at}:{bit}: {type(error).__name__}: {error}") from error
+
     def _aim(self, image: bytes) -> int:
-        """A byte of what says of which kind the values of a body's or an arrival's row are: a few hundred of all the bits, and each makes another value."""
+        """A byte of what says of which kind the values of a body's or an arrival's row are: a few hundred of all the bits, and each makes another value.
+        Or one of the page that holds the frames.
+        """
+        if self.dice.random() < 0.5 and len(image) == len(self.images["db"]["outbox.db"]):
+            return self.dice.choice(self.frame_bytes)
         salts = [record.salt for made in self.truth.values() for record in made.records]
         return image.rindex(self.dice.choice(salts)) - self.dice.randrange(1, KINDS_BYTES + 1)
 
@@ -229,6 +276,8 @@ class Campaign:
             self.again.clear()
             self._lay(kind, at, bit)
             self._carry(kind)
+            self._lay(kind, at, bit)
+            self._recover(kind)
             self._lay(kind, at, bit)
             noticed, always = self._send(), self.dice.random() < ALWAYS
             if not noticed or always:
@@ -262,6 +311,36 @@ class Campaign:
             self.counts["facts unnoticed"] += 1
         else:
             self.counts[f"{kind} idle"] += 1
+
+    def _recover(self, kind: str) -> None:
+        """Start as the feed of the instrument does: what it was told we have becomes incomplete records. All of it, or somebody is told."""
+        found, told = {}, False
+        try:
+            with closing(open_outbox(self.path, Random(1))) as made:
+                made.frames.check()
+                facts = made.frames.facts(f"astm:{INSTRUMENT}:")
+                sessions = {name: Session.read(name, value) for name, value in facts.items()}
+                for transfer, rows in itertools.groupby(
+                    made.frames.of_feed(INSTRUMENT), key=lambda frame: frame.transfer
+                ):
+                    frames = list(rows)
+                    session = sessions.get(f"astm:{INSTRUMENT}:{frames[0].peer}") or Session("")
+                    found[transfer], is_whole = leftover(frames, session.transfers.get(transfer, Transfer()).end)
+                    told |= not is_whole
+        except (LogBroken, CommitUnknown, *UNREADABLE):
+            told = True
+        for transfer, text in found.items():
+            full, true = self.owed.get(transfer, (b"", b""))
+            is_all = text in full if kind == "wal" else full.endswith(text) and text.endswith(true)
+            if not told and not is_all:
+                raise Violation(f"{transfer}: of an open transfer something else is recorded")
+            self.counts[f"{kind} frames recorded twice"] += not told and len(text) > len(
+                true
+            )  # the fact beside them was lost
+        missing = [transfer for transfer in self.owed if transfer not in found]
+        if missing and not told and kind != "wal":
+            raise Violation(f"{missing}: frames that were acknowledged are gone, and nobody is told")
+        self.counts[f"{kind} frames told"] += told
 
     def _live(self, kind: str) -> set[str]:
         found = self._dump(kind)
@@ -420,6 +499,7 @@ def main() -> int:
             kind, at, bit = args.only.split(":")
             campaign.flip(kind, int(at), int(bit))
         else:
+            campaign.run_frames(args.flips)
             campaign.run(args.flips, keep_going=args.keep_going)
     except Violation as violation:
         print(f"VIOLATION seed {args.seed} {violation}")

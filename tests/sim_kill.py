@@ -9,8 +9,6 @@ SIGKILL proves recovery of the process, not of the disk: what a power cut leaves
 """
 
 import argparse
-import base64
-import json
 import random
 import socket
 import sys
@@ -23,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.kill_rig import LoopError, rows_of
 from tests.node_rig import END, START, Centre, Feed, Node, Realm, wait_until
 
 STREAM = "his"
@@ -31,10 +30,6 @@ WINDOW_MAX = 8  # messages under way on one connection: standard senders have on
 START_S_MAX = 0.6  # about what a warm start takes: some kills come before the victim is up
 WORK_MAX = 60  # messages acknowledged between two kills, at most
 NAMES = ("سلمى الشمري", "خالد بن فيصل", "Test Patient", "مريم", "Zoë Probe")
-
-
-class LoopError(Exception):
-    """What the loop found: a promise is broken."""
 
 
 def message(sender: int, number: int, dice: random.Random) -> bytes:
@@ -209,14 +204,10 @@ def check(centre: Centre, node: str, acknowledged: list[list[bytes]]) -> int:
     """Compare what the gateway gives a consumer with what was acknowledged on each connection; how many. Raises LoopError."""
     got: list[list[bytes]] = [[] for _ in acknowledged]
     position = 0
-    while lines := centre.get(
-        f"/v1/nodes/{node}/streams/{STREAM}/records?from={position}&limit=2000"
-    ).data.splitlines():
-        for row in map(json.loads, lines):
-            if row["seq"] != position or row["verdict"] != "accepted" or row["epoch"] != 1:
-                raise LoopError(f"position {position}: {row['epoch']}/{row['seq']} {row['verdict']}")
-            position += 1
-            got[number_of(row["control_id"])[0]].append(base64.b64decode(row["body"]))
+    for position, row in enumerate(rows_of(centre, node, STREAM), 1):  # noqa: B007  # their number
+        if row.verdict != "accepted":
+            raise LoopError(f"position {row.seq}: {row.verdict}")
+        got[number_of(row.control_id)[0]].append(row.body)
     for number, (mine, theirs) in enumerate(zip(acknowledged, got, strict=True)):
         if mine != theirs:
             at = next(

@@ -4,7 +4,7 @@
     python tests/sim_power.py --replay outbox:SEED:LIFE:CUT:CHOICE
 
 Each state must hold exactly what had been answered before the cut, or that and the whole of the one call under way, and it must verify.
-The disk keeps any part of what was not synced, in any order, torn at sectors. SIGKILL and real processes are the matter of sim_kill.py.
+The disk keeps any part of what was not synced, in any order, torn at sectors. SIGKILL and real processes are the matter of sim_kill.py and sim_kill_devices.py.
 """
 
 import argparse

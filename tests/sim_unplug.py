@@ -20,25 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sync.record import Kind
 from tests.gateway_rig import Realm
+from tests.kill_rig import LoopError
+from tests.kill_sources import NAMES, block
 from tests.node_rig import Node, wait_until
 from tests.serial_rig import Cable, Printer
 
-NAMES = ("سلمى الشمري", "خالد بن فيصل", "Test Patient", "Zoë Probe")
 LINES = 'ends = "block"\ncheck = "xor-hex"\nanswer = "ACK"\nanswer_bad = "NAK"\nquiet_ms = 300'
 ANSWER_S_MAX = 3.0
-
-
-class LoopError(Exception):
-    """What the loop found: a promise is broken."""
-
-
-def report(number: int, dice: random.Random) -> bytes:
-    """A block with its number in it."""
-    text = f"{number:06};{dice.choice(NAMES)};HB;{dice.uniform(8, 17):.1f}".encode() + b"\x03"
-    check = 0
-    for byte in text:
-        check ^= byte
-    return b"\x02" + text + b"%02X\r\n" % check
 
 
 def answered(cable: Cable, data: bytes) -> bool:
@@ -64,7 +52,7 @@ def run(folder: Path, *, turns: int, kills: int, seed: int) -> str:
     try:
         for turn in range(turns):
             for _ in range(dice.randrange(1, 4)):
-                data = report(len(taken), dice)
+                data = block(len(taken), 0, dice.choice(NAMES))
                 wait_until("an answer", lambda data=data: answered(cable, data))
                 taken.append(data)
             if turn in killed:
@@ -72,14 +60,14 @@ def run(folder: Path, *, turns: int, kills: int, seed: int) -> str:
                 node.start()
                 wait_until("the port to be open", lambda: opens(node))
             if dice.random() < 0.5:
-                cable.send(report(999_999, dice)[: dice.randrange(1, 9)])  # pulled in the midst of it
+                cable.send(block(999_999, 0, dice.choice(NAMES))[: dice.randrange(1, 9)])  # pulled in the midst of it
             before = opens(node)
             cable.pull()
             cable.plug()
             wait_until("the port to be open again", lambda before=before: opens(node) > before)
             if turn == min(50, turns // 2) or turn in killed or not first:
                 first = counts(node)
-        wait_until("an answer", lambda: answered(cable, report(999_998, dice)))
+        wait_until("an answer", lambda: answered(cable, block(999_998, 0, "Test Patient")))
         last = counts(node)
         if last["files"] > first["files"] + 4 or last["threads"] > first["threads"]:
             raise LoopError(f"grew: {first} -> {last}")

@@ -1,4 +1,4 @@
-"""ASTM with other people's programs at the other end, our own simulator's faults, and kills: what was acknowledged is there, once."""
+"""ASTM with other people's programs at the other end, our own simulator's faults: what was acknowledged is there, once."""
 
 import os
 import random
@@ -13,7 +13,6 @@ from node.tools.simulate_astm import Analyzer, Cable
 from sync.record import Kind
 from tests.astm_rig import STREAM, AstmFeed
 from tests.node_rig import Feed, Node, free_port, running, wait_until
-from tests.sim_astm_kill import AstmKillLoop
 from tests.test_node_astm_orders import cable, known, oml
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +98,3 @@ def test_the_simulator_asks_for_orders_over_a_serial_line(realm, tmp_path):
         assert "O|1|S000007||^^^WBC|R" in outcome.output
         assert "TEST-000001 sent" in outcome.output
         wait_until("records", lambda: len(messages(node)) == 2)
-
-
-def test_kills_between_any_two_steps_lose_and_double_nothing(tmp_path):
-    assert AstmKillLoop(tmp_path, kills=3, seed=20301, report=lambda _: None).run()

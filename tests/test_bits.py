@@ -1,5 +1,6 @@
 """A slice of the bit-rot campaign, in a process of its own. `make sim` flips a hundred thousand."""
 
+import json
 import random
 import subprocess
 import sys
@@ -62,3 +63,41 @@ def test_the_campaign_finds_it_when(what):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, "VIOLATION" in done.stdout) == (1, True), done.stdout + done.stderr
+
+
+BROKEN_FRAMES = {
+    "a frame that was changed is believed": (
+        "sync.outbox_frames._frame",
+        "lambda *row: Frame(*(each.decode(errors='replace') if n in {0, 2, 3} else each for n, each in enumerate(row[:6])))",
+    ),
+    "a row that is gone is not missed": ("sync.outbox_frames.Frames.check", "lambda *_: None"),
+    "frames are found by their feed alone": (
+        "sync.outbox_frames._SELECT",
+        "_SELECT.replace('OR substr', 'AND substr')",
+    ),
+    "a hole between frames is not seen": (
+        "tests.sim_bits.leftover",
+        "lambda frames, end: (b''.join(frame.text for frame in frames)[end:], True)",
+    ),
+    "what stands beside frames is believed": ("node.feeds.astm_sessions._digest", "lambda *_: ''"),
+}
+FRAMES_CODE = """
+import json, sys, tempfile
+from pathlib import Path
+from unittest.mock import patch
+sys.path.insert(0, '.')
+from tests.sim_bits import Campaign, Violation
+from sync.outbox_frames import Frame, _SELECT
+for what, (place, broken) in json.loads(sys.argv[1]).items():
+    with tempfile.TemporaryDirectory(dir=sys.argv[2]) as folder, patch(place, eval(broken)):
+        try:
+            Campaign(Path(folder), 1).run_frames(4000)
+        except Violation:
+            print(what)
+"""
+
+
+def test_the_campaign_among_frames_finds_each_planted_fault(in_memory):
+    command = [sys.executable, "-c", FRAMES_CODE, json.dumps(BROKEN_FRAMES), str(in_memory)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines() == list(BROKEN_FRAMES), done.stderr

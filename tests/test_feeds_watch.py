@@ -5,15 +5,22 @@ import fcntl
 import os
 import resource
 import socket
+import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import uvloop
 
 from hl7.devices.modbus_poll import Request
+from node.alarms import Alarms
+from node.config_line import Lines
 from node.config_modbus import Modbus
 from node.feeds import mqtt_link
-from node.feeds.line_away import ALIVE_S, Away
+from node.feeds.line_away import UNREAD_US, Away
+from node.feeds.line_session import Session
 from node.feeds.modbus_client import Client, LineAway
+from node.line_trace import LineTrace
 from sync.errors import NoRoom
 from sync.outbox import Stored
 
@@ -31,10 +38,10 @@ class Doorway:
         self.told.append((more, answer))
 
 
-def away(folder, *, holds=lambda: False):
+def away(folder, *, since=lambda: 0):
     around = SimpleNamespace(clock=SimpleNamespace(now_us=lambda: NOW_US), folder=folder, boot="b" * 32)
     doorway = Doorway()
-    return Away("printer", None, doorway, around, holds=holds), doorway
+    return Away("printer", None, doorway, around, heard_since_us=since), doorway
 
 
 def heard_at(folder):
@@ -67,25 +74,91 @@ def test_time_without_a_node_stays_noted_until_its_gap_is_recorded(tmp_path, end
         made.stop(is_open=True)
 
     asyncio.run(live())
-    assert heard_at(tmp_path) == (NOW_US if end == "stored" else before_us)
+    assert heard_at(tmp_path) == (NOW_US - UNREAD_US if end == "stored" else before_us)
 
 
-def test_reports_that_wait_in_memory_keep_the_note_where_it_was(tmp_path):
+def test_a_note_never_passes_the_beginning_of_what_is_in_memory_alone(tmp_path):
     note(tmp_path, NOW_US - HOUR_US)
-    waiting = [True]
+    since_us = [NOW_US - HOUR_US // 2]
 
     async def live():
-        made, doorway = away(tmp_path, holds=lambda: waiting[0])
+        made, doorway = away(tmp_path, since=lambda: since_us[0])
         made.returned()
-        assert heard_at(tmp_path) == NOW_US - HOUR_US
-        waiting[0] = False
+        assert heard_at(tmp_path) == NOW_US - HOUR_US // 2 - UNREAD_US
+        since_us[0] = 0
         made._beat()
-        assert heard_at(tmp_path) == NOW_US
+        assert heard_at(tmp_path) == NOW_US - UNREAD_US
         assert doorway.told == []
         made.stop(is_open=True)
 
     asyncio.run(live())
-    assert ALIVE_S > 0
+
+
+class Store:
+    """Takes reports; the test answers."""
+
+    def __init__(self):
+        self.answers, self.bodies, self.stored = [], [], lambda: None
+
+    def store(self, _door, *, answer, body, **_more):
+        self.answers.append(answer)
+        self.bodies.append(body)
+        self.stored()
+
+
+def session_of(now, store, **keys):
+    """A session of a line feed under a clock that the test moves."""
+    clock = SimpleNamespace(now_us=lambda: int(now[0] * 1e6), monotonic=lambda: now[0])
+    table = Lines.model_validate({"name": "printer", "kind": "line", "connect": "127.0.0.1:4001", **keys})
+    feed: Any = SimpleNamespace(
+        feed=table, clock=clock, intake=store, door=None, trace=LineTrace(clock.now_us), alarms=Alarms(clock.now_us), heard=lambda _: None,
+        ended=lambda _: None, noise_bytes=0, blank_bytes=0,
+    )  # fmt: skip
+    return Session(feed, "port", write=lambda _: None, hold=None)
+
+
+def test_a_report_is_in_memory_alone_from_its_first_byte_until_it_is_stored():
+    async def live():
+        now, store = [1.0], Store()
+        session = session_of(now, store)
+
+        def hear(at, data):
+            now[0] = at
+            session.received(data, at, 0)
+            return session.since_us // 1_000_000
+
+        assert session.since_us == 0
+        assert hear(2.0, b"fir") == 2
+        assert hear(3.0, b"st\rsec") == 2  # being stored; the second began at 3
+        assert hear(4.0, b"ond\r\r") == 2
+        store.answers.pop(0)(Stored("printer", 1, 0))
+        assert session.since_us // 1_000_000 == 3
+        store.answers.pop(0)(NoRoom("full"))
+        assert session.since_us // 1_000_000 == 3, "it waits for room"
+        await asyncio.sleep(0)  # it is handed in again
+        session.close()
+        return session
+
+    session = asyncio.run(live())
+    assert session.waiting + len(session._under_way) == 1
+
+
+def test_a_loop_that_was_busy_is_no_pause_of_the_device():
+    store, now = Store(), [1.0]
+
+    async def live():
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        session = session_of(now, store, ends="pause", quiet_ms=10)
+        session.received(b"one ", 1.0, 0)
+        loop.call_soon_threadsafe(session.received, b"report", 1.005, 0)  # read in time by the port's thread
+        time.sleep(0.05)  # noqa: ASYNC251  # and the loop does something else for longer than the pause
+        now[0] = 1.05
+        store.stored = ended.set
+        await ended.wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(live())
+    assert store.bodies == [b"one report"]
 
 
 @pytest.fixture

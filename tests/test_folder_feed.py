@@ -1,10 +1,8 @@
 """Files that are dropped: taken when they are complete, stored byte for byte, moved, never twice."""
 
-import base64
 import hashlib
 import os
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from node.tools import simulate_folder
 from sync.header import FRAME_BYTES, FRAME_SHA256, decode_particulars
 from sync.record import Kind, Verdict
 from tests.folder_rig import CSV, FolderOf, Plug, control_id, file_name, refusal
-from tests.node_rig import Centre, Node, message, running, wait_until
+from tests.node_rig import Node, message, running, wait_until
 
 
 @pytest.fixture
@@ -354,36 +352,6 @@ def test_of_every_fault_the_simulator_knows_nothing_half_is_all_that_is_kept(plu
 
 
 # -- a real node -------------------------------------------------------------------------------------------------------
-def test_no_kill_loses_or_doubles_a_dropped_file(realm, tmp_path):
-    dice = random.Random(20261122)
-    drop = tmp_path / "drop"
-    drop.mkdir()
-    centre = Centre(realm, tmp_path / "centre")
-    node = Node(realm, tmp_path / "node", feeds=[FolderOf("drop", listen=("x",), path=drop)], gateway=centre)
-    dropped = []
-    centre.start()
-    try:
-        node.start()
-        kills = 0
-        for number in range(40):
-            name, data = f"{number:04d}.csv", CSV + b"%d\n" % number
-            (drop / f".{name}").write_bytes(data)
-            (drop / f".{name}").rename(drop / name)
-            dropped.append(data)
-            if number % 8 == 7:  # anywhere between the look, the commit and the move
-                time.sleep(dice.random() * 2)
-                node.restart()
-                kills += 1
-        wait_until("all are moved", lambda: not [each for each in drop.iterdir() if each.is_file()])
-        node.wait_receipted("drop", len(dropped))
-        at_centre = [base64.b64decode(row["body"]) for row in centre.records(node.name, "drop")]
-    finally:
-        node.kill()
-        centre.kill()
-    assert kills == 5
-    assert sorted(at_centre) == sorted(dropped)
-
-
 def test_a_node_says_where_its_files_are_dropped_and_takes_them(realm, tmp_path):
     drop = tmp_path / "drop"
     drop.mkdir()

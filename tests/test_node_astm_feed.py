@@ -1,8 +1,12 @@
 """An ASTM feed in a real node: acknowledged means durable; repetitions, cuts and kills leave each result once."""
 
+from contextlib import closing
+
+import apsw
 import pytest
 
 from hl7.devices.astm_frames import encode, encode_all
+from sync.header import REFUSAL
 from sync.record import Kind
 from tests.astm_rig import ACK, ENQ, EOT, NAK, STREAM, AstmFeed, Instrument, records, result
 from tests.node_rig import Node, running, wait_until
@@ -43,6 +47,27 @@ def test_a_frame_is_on_disk_before_its_ack_and_a_kill_leaves_an_incomplete_recor
     assert seen.body == b"".join(records(result())[:3])
     node.restart()
     assert len(node.records(STREAM)) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "left"),
+    [
+        ("UPDATE frame SET text = X'00'", b""),
+        ("DELETE FROM frame WHERE place = (SELECT place FROM frame ORDER BY place LIMIT 1 OFFSET 1)", [0, 2]),
+        ("UPDATE frame SET feed = 'xm' WHERE place > 0", [0]),
+    ],
+)
+def test_of_frames_that_the_disk_has_lost_somebody_is_told(node, damage, left):
+    with Instrument(node.feed(STREAM).address) as instrument:
+        instrument.begin()
+        assert [instrument.exchange(frame) for frame in instrument.frames(result())[:3]] == [ACK] * 3
+        node.kill()
+    with closing(apsw.Connection(str(node.store))) as connection:
+        connection.execute(damage)
+    node.start()
+    (seen,) = node.records(STREAM)
+    assert (seen.header.kind, seen.particulars[REFUSAL]) == (Kind.INCOMPLETE, ["AST-04", "frames lost"])
+    assert seen.body == b"".join(records(result())[n] for n in left)
 
 
 def test_a_transfer_that_ends_early_is_never_a_result(node):

@@ -1,10 +1,8 @@
 """POCT1-A: where documents end, what is said to a device, and that nothing it deletes is lost."""
 
-import base64
 import contextlib
 import random
 import socket
-import time
 from types import SimpleNamespace
 from xml.parsers import expat
 
@@ -19,17 +17,11 @@ from node.feeds.open_frames import OpenFrames
 from node.feeds.poct1a_connection import WAITING_MAX, Poct1aConnection
 from node.line_trace import LineTrace
 from node.tools.simulate_poct1a import Device
-from tests.node_rig import Centre, Feed, Node, running, wait_until
+from tests.kill_sources import PoctFeed
+from tests.node_rig import Node, running, wait_until
 
 NOW = "2030-01-01T08:00:00+00:00"
 MIB = 1024 * 1024
-
-
-class PoctFeed(Feed):
-    """A POCT1-A feed of the configuration."""
-
-    def text(self):
-        return super().text().replace('kind = "mllp"', 'kind = "poct1a"')
 
 
 def document(kind, control_id="7", body=""):
@@ -422,45 +414,3 @@ def test_a_document_that_drips_while_others_wait_is_given_up():
     connection.data_received(b"<OBS.R01>" + b"x" * 80_000)
     connection._feed.frames.give_up_oldest()
     assert transport.is_aborted
-
-
-def test_no_kill_loses_a_result_that_the_device_deleted(realm, tmp_path):
-    dice, devices = random.Random(20301), [Device(f"SN-{number}", random.Random(number)) for number in range(3)]
-    centre = Centre(realm, tmp_path / "centre")
-    node = Node(realm, tmp_path / "node", feeds=[PoctFeed("poct", stream="poct")], gateway=centre)
-    made, kills = [], 0
-    centre.start()
-    try:
-        node.start()
-        for turn in range(30):
-            device = dice.choice(devices)
-            device.measure(3)
-            made += device.results[-3:]
-            if turn % 6 == 5:
-                node.kill()
-                node.launch()
-                kills += 1
-            try:
-                device.connect(*node.feed("poct").address, dice.choice(("", "cut", "no-ack", "repeat")))
-            except OSError:
-                time.sleep(0.05)
-        wait_until("the node", node.is_listening)
-        for device in devices:
-            wait_until("the last results", lambda device=device: not device.results or not _connect(device, node))
-        node.wait_receipted("poct", len(made))
-        at_centre = [base64.b64decode(row["body"]) for row in centre.records(node.name, "poct")]
-    finally:
-        node.kill()
-        centre.kill()
-    kept = [body for body in at_centre if b"<SVC>" in body]
-    missing = [result for result in made if not any(result in body for body in kept)]
-    assert kills == 5
-    assert not missing
-
-
-def _connect(device, node):
-    try:
-        device.connect(*node.feed("poct").address)
-    except OSError:
-        return True
-    return bool(device.results)

@@ -10,6 +10,7 @@ import pytest
 
 from sync.outbox import Outbox
 from sync.outbox_destinations import Destinations
+from sync.outbox_frames import Frames
 from tests import power_ledger, power_outbox, sim_power
 from tests.power_lives import lay, watched
 from tests.power_states import Platter, name_of, state, states
@@ -20,7 +21,7 @@ from tests.sim_realm import LOG_SIGNER, draft
 STATES = 15_000  # half a minute of one core; `make sim` looks at a million
 MET = (
     "acknowledged", "repeated", "refused", "group", "one", "large", "of several streams", "receipt", "trimmed", "boot", "admitted", "probe", "stream",
-    "restart", "killed", "pin", "receipted", "rewind", "fork", "fenced", "started", "verified", "tiles", "checkpoints", "cut back", "deleted",
+    "restart", "killed", "pin", "frames", "of frames", "frames settled", "receipted", "rewind", "fork", "fenced", "started", "verified", "tiles", "checkpoints", "cut back", "deleted",
 )  # fmt: skip
 WHOLE = {"a": b"A" * 1024}
 
@@ -37,7 +38,7 @@ def test_power_cut_at_any_moment_leaves_all_that_was_answered_and_nothing_that_w
 
 def test_lives_meet_all_that_an_outbox_and_a_ledger_can_meet(in_memory):
     # a fixed seed: whether a life of another seed is refused something is a matter of its dice
-    campaign = Campaign(in_memory, 5, 300, lives_min=12, states_each=25)
+    campaign = Campaign(in_memory, 6, 300, lives_min=12, states_each=25)
     campaign.run()
     assert [what for what in MET if not campaign.counts[what]] == []
 
@@ -53,8 +54,23 @@ def one_too_far(self, cursor, **more):
     move(self, replace(cursor, place=cursor.place + 1), **more)
 
 
-insert, move = Outbox._insert, Destinations.move
+def one_by_one(self, *, kept=(), dropped=(), facts=()):
+    for frame in kept:
+        write_frames(self, kept=[frame])
+    write_frames(self, dropped=dropped, facts=facts)
+
+
+def fact_later(self, groups, facts):
+    insert(self, groups, ())
+    with self.transaction():
+        for name, value in facts:
+            self.set_fact(name, value)
+
+
+insert, move, write_frames = Outbox._insert, Destinations.move, Frames.write
 FAULTS = {
+    "frames of one acknowledgement in two transactions": ("sync.outbox_frames.Frames.write", one_by_one),
+    "a record before the fact that settles its frames": ("sync.outbox.Outbox._insert", fact_later),
     "a position one too far": ("sync.outbox_destinations.Destinations.move", one_too_far),
     "synchronous NORMAL": ("sync.store.FULL", 1),
     "a group in two transactions": ("sync.outbox.Outbox._insert", in_two_transactions),
@@ -68,6 +84,8 @@ FAULTS = {
         ("ledger", "synchronous NORMAL"),
         ("outbox", "a group in two transactions"),
         ("outbox", "a position one too far"),
+        ("outbox", "frames of one acknowledgement in two transactions"),
+        ("outbox", "a record before the fact that settles its frames"),
     ],
 )
 def test_campaign_notices(in_memory, kind, fault):

@@ -1,7 +1,7 @@
 """Transfers that were cut off by a stop, or that found no room at their end: what was acknowledged of them becomes a record marked incomplete."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ LOOK_S = 60.0  # how often what found no room is tried again
 async def recover(feed: "AstmFeed", *, first: bool) -> bool:
     """Record what is left of transfers that nobody works on; whether some still found no room. `first`: at the start. Raises SyncError."""
     name, start = feed.door.feed, feed.fact_start
+    if first:
+        await asyncio.wrap_future(feed.around.writer.order(lambda outbox: outbox.frames.check()))
     rows, facts = await asyncio.wrap_future(
         feed.around.writer.order(lambda outbox: (outbox.frames.of_feed(name), outbox.frames.facts(start)))
     )
@@ -39,6 +41,16 @@ async def recover(feed: "AstmFeed", *, first: bool) -> bool:
             for transfer in list(session.transfers):
                 session.close(transfer, is_heard=False)
     return left
+
+
+def leftover(frames: Sequence[Frame], end: int) -> tuple[bytes, bool]:
+    """What the frames of a transfer hold behind its byte `end`, up to which all is in the log; and whether none of them is missing or damaged."""
+    text, at, is_whole = bytearray(), 0, True
+    for frame in frames:
+        is_whole = is_whole and frame.is_good and frame.place == at
+        at = frame.place + len(frame.text)
+        text += frame.text[max(0, end - frame.place) :]
+    return bytes(text), is_whole and end <= at
 
 
 @asynccontextmanager
@@ -69,9 +81,9 @@ async def _record(feed: "AstmFeed", transfer: str, frames: list[Frame]) -> bool:
 
 async def _record_alone(feed: "AstmFeed", session: Session, transfer: str, frames: list[Frame]) -> bool:
     known = session.transfers.setdefault(transfer, Transfer())
-    text = b"".join(frame.text[max(0, known.end - frame.place) :] for frame in frames if frame.is_good)
-    before, known.end = known.end, max(known.end, frames[-1].place + len(frames[-1].text))
-    if text.strip():
+    text, is_whole = leftover(frames, known.end)
+    before, known.end = known.end, max(known.end, *(frame.place + len(frame.text) for frame in frames))
+    if text.strip() or not is_whole:
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def answer(outcome: "Outcome | QueueFull | Counted") -> None:
@@ -80,7 +92,7 @@ async def _record_alone(feed: "AstmFeed", session: Session, transfer: str, frame
 
         feed.take(
             text, peer=frames[0].peer, is_cut=True, fact=(session.name, session.encode() or b""), answer=answer,
-            damaged=not all(frame.is_good for frame in frames),
+            damaged=not is_whole,
         )  # fmt: skip
         if not await stored:
             known.end = before

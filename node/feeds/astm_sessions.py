@@ -21,6 +21,11 @@ def fingerprint(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[: 2 * HASH_BYTES]
 
 
+def _digest(unsettled: object, transfers: object) -> str:
+    """Over a session as it is written: a position that is not the one written would hide bytes, or tell them twice."""
+    return fingerprint(json.dumps([unsettled, transfers], separators=(",", ":")).encode())
+
+
 @dataclass(slots=True)
 class Transfer:
     """One transfer of a line: up to which of its bytes all is in the log, the messages it brought, and those it may repeat."""
@@ -45,7 +50,9 @@ class Session:
         """The line as it was when the node ended: what was open then is of unknown end. What cannot be read is no session."""
         session = Session(name)
         try:
-            unsettled, transfers = json.loads(value)
+            unsettled, transfers, *digest = json.loads(value)
+            if digest not in ([], [_digest(unsettled, transfers)]):  # none: of an earlier version
+                return session
             session.unsettled = [str(each) for each in unsettled]
             session.transfers = {
                 str(key): Transfer(int(end), [str(each) for each in brought])
@@ -60,7 +67,8 @@ class Session:
         if not self.unsettled and not any(transfer.end for transfer in self.transfers.values()):
             return None
         transfers = {key: (each.end, each.brought) for key, each in self.transfers.items() if each.end}
-        return json.dumps([self.unsettled, transfers], separators=(",", ":")).encode()
+        digest = _digest(self.unsettled, transfers)
+        return json.dumps([self.unsettled, transfers, digest], separators=(",", ":")).encode()
 
     def begin(self, transfer: str) -> Transfer:
         """A transfer begins."""

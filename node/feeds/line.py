@@ -46,9 +46,8 @@ class LineFeed:
         self.alarms = around.alarms
         self.trace = LineTrace(around.clock.now_us)
         self.connections: set[Session] = set()
-        self.away = Away(
-            feed.name, door, intake, around, holds=lambda: any(session.waiting for session in self.connections)
-        )
+        self._leaving: set[Session] = set()  # closed, and what they brought still waits for room
+        self.away = Away(feed.name, door, intake, around, heard_since_us=self._heard_since_us)
         self.noise_bytes = self.blank_bytes = self.lost = 0
         self._port: SerialPort | None = None
         self._servers: list[asyncio.Server] = []
@@ -110,7 +109,17 @@ class LineFeed:
     def ended(self, session: Session) -> None:
         """A line is no longer open."""
         self.connections.discard(session)
+        self._leaving.add(session)
         self.trace.noted("away", session.peer)
+
+    def _heard_since_us(self) -> int:
+        """When the oldest began of what is in memory alone; 0: nothing is."""
+        return min((since for session in self.holding() if (since := session.since_us)), default=0)
+
+    def holding(self) -> set[Session]:
+        """The lines that are open, and those that are not and whose reports still wait: all that take memory."""
+        self._leaving = {session for session in self._leaving if session.since_us}
+        return self.connections | self._leaving
 
     def heard(self, session: Session) -> None:
         """What its bytes say of the settings; a network has none."""
@@ -148,7 +157,7 @@ class LineFeed:
             told |= {"settings": self._line.shorthand, "flow": self._line.flow}
         for session in list(self.connections)[:1]:
             told["doctor"] = session.heard.document()
-        waiting = sum(session.waiting for session in self.connections)
+        waiting = sum(session.waiting for session in self.holding())
         return {
             "line": {
                 **told,
@@ -212,7 +221,7 @@ class _Peer(asyncio.Protocol):
         feed, name = self._feed, transport.get_extra_info("peername")
         if not is_within(ipaddress.ip_address(name[0].partition("%")[0]), feed.feed.allow):
             feed.alarms.raised("NOD-12", feed.feed.name)
-        elif len(feed.connections) >= feed.feed.connections_max:
+        elif len(feed.holding()) >= feed.feed.connections_max:
             feed.alarms.raised("NOD-13", feed.feed.name)
         else:
             both = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class

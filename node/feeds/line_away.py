@@ -20,7 +20,7 @@ from node.serial_errors import NO_ROOM, NOT_RUNNING
 STAYED_S: Final = 2.0  # after so long a port is back, and not on its way out again
 # How often a file says that we listen: so much earlier a gap may begin after a kill, than the kill was. No write lies in it, only a time.
 ALIVE_S: Final = 30.0
-US: Final = 1_000_000
+UNREAD_US: Final = 1_000_000  # bytes of the last moment may lie in the kernel, or between the port's thread and us
 
 log = structlog.get_logger()
 
@@ -29,10 +29,16 @@ class Away:
     """One feed's times without its device. Used on the event loop alone."""
 
     def __init__(
-        self, feed: str, door: Door, intake: Intake, around: Surroundings, *, holds: Callable[[], bool] = lambda: False
+        self,
+        feed: str,
+        door: Door,
+        intake: Intake,
+        around: Surroundings,
+        *,
+        heard_since_us: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`holds`: whether reports wait in memory alone."""
-        self._holds = holds
+        """`heard_since_us`: when the oldest was heard of what is in memory alone; 0: nothing is."""
+        self._heard_since_us = heard_since_us
         self._feed, self._clock, self._boot = feed, around.clock, around.boot
         self._store = GapStore(door, intake, peer="")
         self._alive = around.folder / f"line-{feed}.alive"
@@ -108,13 +114,14 @@ class Away:
         self._later("beat", ALIVE_S, self._beat)
 
     def _touch(self) -> None:
-        """Note that up to now all is accounted for. As long as it is not, the next start tells of the time since."""
-        if self._since_us or self._lost or self._holds() or not self._store.is_settled:
+        """Note up to when all is accounted for. As long as it is not, the next start tells of the time since."""
+        if self._since_us or self._lost or not self._store.is_settled:
             return
+        # of a report that is in memory alone a kill leaves nothing: the note stays before it
+        until_us = (self._heard_since_us() or self._clock.now_us()) - UNREAD_US
         try:
             self._alive.touch()
-            now_ns = self._clock.now_us() * 1000
-            os.utime(self._alive, ns=(now_ns, now_ns))
+            os.utime(self._alive, ns=(until_us * 1000, until_us * 1000))
         except OSError as error:  # a full disk: the next gap begins earlier than it did
             log.warning("line.not_noted", feed=self._feed, error=type(error).__name__)
 

@@ -1,8 +1,10 @@
 """One open line of a line feed: bytes into reports, reports into records, and the answer byte where a device waits for one."""
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hl7.devices.line_doctor import Heard
@@ -23,6 +25,14 @@ UNDER_WAY_MAX: Final = 256  # submitted and not yet settled: a few group commits
 AGAIN_S: Final = 1.0  # between two attempts where there was no room for any
 
 
+@dataclass(slots=True, eq=False)
+class _Heard:
+    """A report, and when its first bytes came."""
+
+    report: Report
+    since_us: int
+
+
 class Session:
     """A line from its opening to its end. `hold`: makes the sender wait (TCP); None where nothing can (a serial port)."""
 
@@ -35,10 +45,11 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._again: asyncio.Handle | None = None
-        self._waiting: deque[Report] = deque()
+        self._waiting: deque[_Heard] = deque()
         self._waiting_bytes = 0
-        self._under_way = 0
-        self._failed: list[Report] = []  # of those under way, those that found no room
+        self._under_way: list[_Heard] = []
+        self._failed: list[_Heard] = []  # of those under way, those that found no room
+        self._amid_since_us = 0  # when the report that is coming began; 0: none is
         self._is_some_stored = self._is_held = False
         self._is_closed = False
 
@@ -47,8 +58,15 @@ class Session:
         """Reports that wait in memory for room."""
         return len(self._waiting) + len(self._failed)
 
+    @property
+    def since_us(self) -> int:
+        """When the oldest began of what is in memory alone: reports that are coming, wait, or are being stored; 0: nothing is."""
+        held = [each.since_us for each in (*self._under_way, *self._failed, *itertools.islice(self._waiting, 1))]
+        return min((each for each in (*held, self._amid_since_us) if each), default=0)
+
     def received(self, data: bytes, at: float, marks: int) -> None:
         """Bytes came, of which `marks` were wrong on the line."""
+        self._amid_since_us = self._amid_since_us or self._feed.clock.now_us()
         self._feed.trace.came(data, self.peer)
         self.heard.take(data, marks)
         self._feed.heard(self)
@@ -72,7 +90,8 @@ class Session:
         """Look again when the silence will have lasted long enough."""
         if self._timer is None and self._reader.is_amid and not self._is_closed:
             wait = self._reader.quiet_at - self._feed.clock.monotonic()
-            self._timer = self._loop.call_later(max(0.001, wait), self._tick)
+            # behind what has been read already: a loop that was busy for long is no pause of the device
+            self._timer = self._loop.call_later(max(0.001, wait), lambda: self._loop.call_soon(self._tick))
 
     def _tick(self) -> None:
         self._timer = None
@@ -83,29 +102,31 @@ class Session:
 
     def _store(self, reports: list[Report]) -> None:
         """Have them stored in their order. Beyond the bound a report is lost, and that is told."""
+        began_us = self._amid_since_us
+        self._amid_since_us = 0 if not self._reader.is_amid else self._feed.clock.now_us() if reports else began_us
         for report in reports:
             if self._waiting_bytes + len(report.head) > WAITING_BYTES_MAX:
                 self._feed.lost += 1
                 self._feed.alarms.raised(NO_ROOM, self._feed.feed.name)
                 self._feed.away.lost()
             else:
-                self._waiting.append(report)
+                self._waiting.append(_Heard(report, began_us))
                 self._waiting_bytes += len(report.head)
         self._submit()
 
     def _submit(self) -> None:
-        while self._waiting and not self._failed and self._again is None and self._under_way < UNDER_WAY_MAX:
-            report = self._waiting.popleft()
-            self._waiting_bytes -= len(report.head)
-            self._under_way += 1
-            self._hand_in(report)
+        while self._waiting and not self._failed and self._again is None and len(self._under_way) < UNDER_WAY_MAX:
+            heard = self._waiting.popleft()
+            self._waiting_bytes -= len(heard.report.head)
+            self._under_way.append(heard)
+            self._hand_in(heard)
         self._hold_sender(self._waiting_bytes > HELD_BYTES_MAX)
 
-    def _hand_in(self, report: Report) -> None:
+    def _hand_in(self, heard: "_Heard") -> None:
         def answer(outcome: Outcome | QueueFull | Counted) -> None:
-            self._settled(report, outcome)
+            self._settled(heard, outcome)
 
-        intake, door = self._feed.intake, self._feed.door
+        intake, door, report = self._feed.intake, self._feed.door, heard.report
         if report.fault is None:
             intake.store(
                 door, body=report.head, message_type="", control_id="", peer=self.peer, verdict=ACCEPTED, refusal=None, answer=answer
@@ -117,10 +138,10 @@ class Session:
                 answer=answer,
             )  # fmt: skip
 
-    def _settled(self, report: Report, outcome: Outcome | QueueFull | Counted) -> None:
+    def _settled(self, heard: "_Heard", outcome: Outcome | QueueFull | Counted) -> None:
         # a crash before this: a device that waits for an answer sends again, and the report is there twice; it has no number of its own
-        feed = self._feed.feed
-        self._under_way -= 1
+        feed, report = self._feed.feed, heard.report
+        self._under_way.remove(heard)
         if isinstance(outcome, Stored):
             self._is_some_stored = True
             self._feed.alarms.cleared(NO_ROOM, feed.name)
@@ -128,7 +149,7 @@ class Session:
         elif isinstance(outcome, Counted) or feed.answer is not None:
             self._reply(feed.answer_bad)
         else:
-            self._failed.append(report)
+            self._failed.append(heard)
         if not self._under_way and self._again is None:
             self._again = (
                 self._loop.call_soon(self._go_on)
@@ -140,7 +161,7 @@ class Session:
         """All that was under way is settled: what found no room comes first again. Only where room came in between has a later one overtaken."""
         self._again, self._is_some_stored = None, False
         self._waiting.extendleft(reversed(self._failed))
-        self._waiting_bytes += sum(len(report.head) for report in self._failed)
+        self._waiting_bytes += sum(len(each.report.head) for each in self._failed)
         self._failed.clear()
         self._submit()
 

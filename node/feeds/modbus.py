@@ -13,7 +13,7 @@ from hl7.devices.profile_errors import ProfileProblem
 from node.clock import iso
 from node.config_modbus import Modbus
 from node.device_profiles import marked
-from node.errors import QueueFull
+from node.errors import FeedPaused, QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
 from node.feeds.modbus_client import Client
@@ -33,6 +33,7 @@ SILENT_S_MAX = (
 STOP_S_MAX = 5.0  # for the question under way; a thread that hangs longer dies with the process
 ALARM_AFTER = 3  # failures in a row, as where a device is left alone
 NO_ROOM = "NOD-10"
+OUR_OWN = {NO_ROOM, FeedPaused.code}  # causes with an alarm of the node's
 
 log = structlog.get_logger()
 
@@ -156,7 +157,8 @@ class ModbusFeed:
         def answer(outcome: Outcome | QueueFull | Counted) -> None:
             self._heard()
             if not isinstance(outcome, Stored):
-                self._failed(source, NO_ROOM, polled.wall_us, (polled.sequence, polled.sequence))
+                code = FeedPaused.code if isinstance(outcome, FeedPaused) else NO_ROOM
+                self._failed(source, code, polled.wall_us, (polled.sequence, polled.sequence))
                 return
             source.last_us = polled.wall_us
             source.counts["polls"] += 1
@@ -186,7 +188,7 @@ class ModbusFeed:
 
     def _weigh(self) -> None:
         """Raise an alarm for each cause that a stretch of failures has now, and clear the others."""
-        standing = {each.stretch.code for each in self._sources if each.stretch.count >= ALARM_AFTER} - {NO_ROOM}
+        standing = {each.stretch.code for each in self._sources if each.stretch.count >= ALARM_AFTER} - OUR_OWN
         for code in standing - self._raised:
             self._alarms.raised(code, self.feed.name)
         for code in self._raised - standing:
