@@ -12,6 +12,7 @@ import apsw
 from native import pack_rows
 from sync.log import HASH_BYTES
 from sync.outbox_heads import Head, write_head
+from sync.outbox_segments import FOLLOW
 from sync.record import SALT_BYTES, BodyState
 
 # bits for the lengths of a row's parts; what is left of 63 says where it begins. A header has 1 kB at most; for a body 24 are
@@ -31,6 +32,7 @@ FROM json_each(NEW.header_places);
 INSERT INTO body (id, salt, particulars, body) SELECT NEW.row + key, substr(NEW.salts, key * {SALT_BYTES} + 1, {SALT_BYTES}),
 substr(NEW.joined, {_OFFSET} + 1, {_PARTICULARS}), substr(NEW.joined, {_OFFSET} + {_PARTICULARS} + 1, value & {(1 << BODY_BITS) - 1})
 FROM json_each(NEW.places);
+{FOLLOW.format(run="NEW.run", place="NEW.place", row="NEW.row")};
 UPDATE log SET size = NEW.size, peaks = NEW.peaks, octets = NEW.octets, group_first = NEW.first, checkpoint = NEW.checkpoint,
 digest = NEW.digest WHERE id = NEW.log;
 END"""  # noqa: S608  # constants
@@ -94,6 +96,7 @@ def _filled(joined: bytes) -> bytes:
 
 def _insert_each(connection: apsw.Connection, row: int, group: Group) -> None:
     leaves, salts, head = group.leaves, group.salts, group.head
+    connection.execute(FOLLOW.format(run="?1", place="?2", row="?3"), (head.run, head.start + head.group_first, row))
     connection.executemany(
         "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, ?, ?, ?)",
         [
