@@ -130,7 +130,7 @@ class Execute(Protocol):
 
 
 class LogTable:
-    """One log in a database that has the tables header, body and tile. Reads for `sync.log`; appends within the caller's transaction.
+    """One log in a database that has the tables header, with an index of log and seq, body and tile. Reads for `sync.log`; appends within the caller's transaction.
 
     `run`, `start`: the epochs of one stream are windows on one run of rows, so that opening an epoch moves none: this one's record
     0 lies at `start` of the rows of `run` (None: those of the log itself).

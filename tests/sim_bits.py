@@ -67,8 +67,8 @@ TURNS_MAX = 400  # calls of one sender: halving each of the batches down to one 
 ALWAYS = 0.1  # of the flips that the sender has noticed already, the part that proofreader and start are shown too
 AIMED = 0.1  # of the flips, the part that hits where a hit counts and chance seldom strikes
 KINDS_BYTES = 8  # of a row before its first value: its length, its id, the kinds of four values
-TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival")
-RECORDS = {"log", "header", "body", "tile", "header_position"}  # the others are facts beside the records
+TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival", "segment")
+RECORDS = {"log", "header", "body", "tile", "segment"}  # the others are facts beside the records
 
 
 class Violation(Exception):
@@ -192,11 +192,7 @@ class Campaign:
             self._lay(kind)
             connection = apsw.Connection(str(self.path))
         try:
-            found = {table: connection.execute(f"SELECT * FROM {table} NOT INDEXED").fetchall() for table in TABLES}
-            found["header_position"] = connection.execute(
-                "SELECT log, seq, id FROM header INDEXED BY header_position ORDER BY log, seq"
-            ).fetchall()
-            return found
+            return {table: connection.execute(f"SELECT * FROM {table} NOT INDEXED").fetchall() for table in TABLES}
         except (apsw.Error, ValueError):
             return None
         finally:
