@@ -6,10 +6,13 @@ from random import Random
 import apsw
 import pytest
 
+from sync.errors import LogBroken
+from sync.outbox_salvage import salvage
 from sync.outbox_segments import AT_PLACES, IN_ORDER, ROWS
 from sync.record import BodyState
+from sync.transaction import PAGE_BYTES
 from tests.outbox_rig import FAR, outbox, receipted, some, stored
-from tests.sim_realm import draft
+from tests.sim_realm import LOG_SIGNER, draft
 
 STREAMS = ("his", "lab", "adt")
 INDEX = "CREATE UNIQUE INDEX header_position ON header (log, seq)"
@@ -91,6 +94,25 @@ def test_an_outbox_of_before_segments_is_brought_forward_and_goes_on(in_memory, 
         made.verify_heads()
     with closing(outbox(in_memory, streams=STREAMS)) as made:
         assert {name: stored(made, name)[: len(before[name])] for name in STREAMS} == before
+
+
+def test_an_outbox_of_before_segments_whose_index_is_broken_is_refused_and_repaired_without_loss(in_memory):
+    with closing(outbox(in_memory, streams=STREAMS)) as made:
+        fill(made, 15, 6)
+        before = {name: stored(made, name) for name in STREAMS}
+    path = in_memory / "outbox.db"
+    with closing(apsw.Connection(str(path))) as raw:
+        raw.execute(STEP_BACK)
+        (page,) = raw.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'header_position'").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * PAGE_BYTES)
+        file.write(Random(7).randbytes(PAGE_BYTES))
+    with pytest.raises(LogBroken):
+        outbox(in_memory, streams=STREAMS)
+    (in_memory / "new").mkdir()
+    assert [log.holes for log in salvage(path, in_memory / "new" / "outbox.db", signer=LOG_SIGNER)] == [()] * len(STREAMS)
+    with closing(outbox(in_memory / "new", streams=STREAMS)) as made:
+        assert {name: stored(made, name) for name in STREAMS} == before
 
 
 def test_a_row_that_a_flipped_bit_gave_the_place_of_another_is_not_read_for_it(in_memory):
