@@ -12,7 +12,7 @@ import apsw
 from sync.errors import SyncError
 from sync.header import COMMITMENT, CONTROL_ID, VERDICT, decode_fields, decode_particulars, feed_of
 from sync.outbox_heads import Head
-from sync.outbox_segments import AT_PLACES, ROWS, SHIFT_OF_ROW
+from sync.outbox_segments import AT_PLACES, ROWS
 from sync.record import SALT_BYTES, Draft
 from sync.repair import commitment_to
 from sync.store import BROKEN
@@ -43,7 +43,8 @@ def place_of_same(connection: apsw.Connection, row: int, draft: Draft, heads: It
             "SELECT log, seq, header, body.body, coalesce(body.salt, arrival.salt), coalesce(body.particulars, arrival.particulars) FROM header"
             " LEFT JOIN body ON body.id = header.id LEFT JOIN arrival ON arrival.id = header.id WHERE header.id = ?"
             # row and segment have to agree on where it stands
-            f" AND header.id - header.seq = {SHIFT_OF_ROW}",
+            " AND header.id - header.seq ="
+            " (SELECT shift FROM segment WHERE run = header.log AND first <= header.seq ORDER BY first DESC LIMIT 1)",
             (row,),
         ).fetchone()
         if found is None:

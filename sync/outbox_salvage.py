@@ -87,7 +87,9 @@ class _Salvage:
             "CREATE TABLE doubt (id INTEGER, log INTEGER, seq INTEGER, state INTEGER, header BLOB, leaf BLOB)"
         )
         self._fresh.execute("CREATE TABLE stray (id INTEGER, salt BLOB, particulars BLOB, body BLOB)")
-        self._fresh.execute("CREATE UNIQUE INDEX position ON header (log, seq)")  # while rows come in any order, and twice
+        self._fresh.execute(
+            "CREATE UNIQUE INDEX position ON header (log, seq)"
+        )  # while rows come in any order, and twice
         yield
         self._fresh.execute(FILL)
         self._fresh.execute("DROP INDEX position")

@@ -5,7 +5,7 @@ writes nothing while it follows on what its stream stored last. A row of `header
 record of that place, so a flipped bit in either makes a record missing, and missing is noticed. `wasl repair` reads the rows alone.
 """
 
-# the name of one segment in the statements below; `shift` is a row's id less its place, from place `first` on to where the next segment begins
+# `shift` is a row's id less its place, from place `first` on to where the next segment begins
 TABLE = "CREATE TABLE segment (run INTEGER NOT NULL, first INTEGER NOT NULL, shift INTEGER NOT NULL, PRIMARY KEY (run, first)) STRICT, WITHOUT ROWID"
 
 # FROM, WHERE and ORDER BY of a statement on the columns of `header`, for places ?2 .. ?3 - 1 of run ?1
@@ -26,6 +26,3 @@ WHERE {row} - {place} IS NOT (SELECT shift FROM segment WHERE run = {run} ORDER 
 # of all rows of `header`; with an index of log and seq this needs no sorting
 FILL = """INSERT INTO segment (run, first, shift) SELECT log, seq, id - seq FROM
 (SELECT log, seq, id, lag(id - seq) OVER (PARTITION BY log ORDER BY seq) AS before FROM header) WHERE id - seq IS NOT before"""
-
-# the shift of the segment that a row of `header` should lie in
-SHIFT_OF_ROW = "(SELECT shift FROM segment WHERE run = header.log AND first <= header.seq ORDER BY first DESC LIMIT 1)"

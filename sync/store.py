@@ -130,7 +130,9 @@ class Execute(Protocol):
 
 
 class LogTable:
-    """One log in a database that has the tables header, with an index of log and seq, body and tile. Reads for `sync.log`; appends within the caller's transaction.
+    """One log in a database that has the tables header, body and tile, and an index of header by log and seq.
+
+    Reads for `sync.log`; appends within the caller's transaction.
 
     `run`, `start`: the epochs of one stream are windows on one run of rows, so that opening an epoch moves none: this one's record
     0 lies at `start` of the rows of `run` (None: those of the log itself).
@@ -245,7 +247,7 @@ class LogTable:
 
 
 class OutboxTable(LogTable):
-    """One log of an outbox: its segments say where its records lie, and its row up to where bodies were trimmed: one that is missing beyond that was lost."""
+    """One log of an outbox: segments say where its records lie, and its row up to where bodies were trimmed; one that is missing beyond that was lost."""
 
     __slots__ = ()
     _ROWS, _AT_PLACES, _IN_ORDER = ROWS, AT_PLACES, IN_ORDER

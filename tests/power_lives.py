@@ -24,7 +24,10 @@ TABLES = {
 }
 RECORDS = """SELECT log, seq, header.id, state, header, leaf, salt, particulars, body
 FROM header {index} LEFT JOIN body USING (id) ORDER BY log, seq"""
-INDEX = {"outbox.db": "", "ledger.sqlite": "INDEXED BY header_position"}  # through it, so that a lost entry is noticed too
+INDEX = {
+    "outbox.db": "",
+    "ledger.sqlite": "INDEXED BY header_position",
+}  # through it, so that a lost entry is noticed too
 
 
 def everything(connection: apsw.Connection, name: str) -> Rows:

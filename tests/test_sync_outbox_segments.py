@@ -88,7 +88,9 @@ def test_an_outbox_of_before_segments_is_brought_forward_and_goes_on(in_memory, 
     with closing(outbox(in_memory, streams=STREAMS)) as made:  # verifies the heads too
         assert segments(made) == known
         assert {name: stored(made, name) for name in STREAMS} == before
-        assert [record.state is BodyState.TRIMMED for record in stored(made)][: trimmed + 1] == [True] * trimmed + [False]
+        assert [record.state is BodyState.TRIMMED for record in stored(made)][: trimmed + 1] == [True] * trimmed + [
+            False
+        ]
         assert not list(made._connection.execute("SELECT * FROM sqlite_schema WHERE name = 'header_position'"))
         fill(made, 5, 5)
         made.verify_heads()
@@ -110,7 +112,9 @@ def test_an_outbox_of_before_segments_whose_index_is_broken_is_refused_and_repai
     with pytest.raises(LogBroken):
         outbox(in_memory, streams=STREAMS)
     (in_memory / "new").mkdir()
-    assert [log.holes for log in salvage(path, in_memory / "new" / "outbox.db", signer=LOG_SIGNER)] == [()] * len(STREAMS)
+    assert [log.holes for log in salvage(path, in_memory / "new" / "outbox.db", signer=LOG_SIGNER)] == [()] * len(
+        STREAMS
+    )
     with closing(outbox(in_memory / "new", streams=STREAMS)) as made:
         assert {name: stored(made, name) for name in STREAMS} == before
 
