@@ -134,7 +134,7 @@ class Campaign:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.dice, self.counts = folder, Random(seed), collections.Counter()
         self.path = folder / "work" / "outbox.db"
-        self.complete = True
+        self.complete, self.aimed = True, AIMED
         (folder / "work").mkdir()
         self.truth, self.images, self.drafts = {}, {}, {}
         self._build()
@@ -204,7 +204,7 @@ class Campaign:
         for _ in range(flips):
             kind = "wal" if self.dice.random() < 0.25 else "db"
             image = self.images[kind]["outbox.db-wal" if kind == "wal" else "outbox.db"]
-            at = self._aim(image) if self.dice.random() < AIMED else self.dice.randrange(len(image))
+            at = self._aim(image) if self.dice.random() < self.aimed else self.dice.randrange(len(image))
             try:
                 self.flip(kind, at, self.dice.randrange(8))
             except Violation as violation:
@@ -405,6 +405,7 @@ def main() -> int:
     options.add_argument("--flips", type=int, default=100_000)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--only", default="")
+    options.add_argument("--aimed", type=float, default=AIMED)
     options.add_argument("--keep-going", action="store_true")
     args = options.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))  # each flip would say so
@@ -412,6 +413,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         campaign = Campaign(folder, args.seed)
+        campaign.aimed = args.aimed
         if args.only:
             kind, at, bit = args.only.split(":")
             campaign.flip(kind, int(at), int(bit))
