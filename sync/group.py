@@ -12,6 +12,7 @@ import apsw
 from native import pack_rows
 from sync.log import HASH_BYTES
 from sync.outbox_heads import Head, write_head
+from sync.outbox_segments import FOLLOW
 from sync.record import SALT_BYTES, BodyState
 
 # bits for the lengths of a row's parts; what is left of 63 says where it begins. A header has 1 kB at most; for a body 24 are
@@ -22,9 +23,10 @@ Values = tuple[int | bytes | str, ...]
 
 _PARTICULARS = f"((value >> {BODY_BITS}) & {(1 << PARTICULARS_BITS) - 1})"
 _OFFSET = f"(value >> {BODY_BITS + PARTICULARS_BITS})"
-_HEAD = """UPDATE log SET size = NEW.size, peaks = NEW.peaks, octets = NEW.octets, group_first = NEW.first, checkpoint = NEW.checkpoint,
+_HEAD = f"""{FOLLOW.format(run="NEW.run", place="NEW.place", row="NEW.row")};
+UPDATE log SET size = NEW.size, peaks = NEW.peaks, octets = NEW.octets, group_first = NEW.first, checkpoint = NEW.checkpoint,
 digest = NEW.digest WHERE id = NEW.log;
-END"""
+END"""  # noqa: S608  # constants
 _VIEW = """CREATE TEMP VIEW sealed AS SELECT 0 AS row, 0 AS log, 0 AS run, 0 AS place, 0 AS first, x'' AS headers, '' AS header_places,
 x'' AS leaves, x'' AS salts, x'' AS joined, '' AS places, 0 AS size, x'' AS peaks, 0 AS octets, x'' AS checkpoint, x'' AS digest"""
 _TRIGGER = f"""CREATE TEMP TRIGGER store_sealed INSTEAD OF INSERT ON sealed BEGIN
@@ -108,6 +110,7 @@ def _filled(joined: bytes) -> bytes:
 
 def _insert_each(connection: apsw.Connection, row: int, group: Group) -> None:
     leaves, salts, head = group.leaves, group.salts, group.head
+    connection.execute(FOLLOW.format(run="?1", place="?2", row="?3"), (head.run, head.start + head.group_first, row))
     connection.executemany(
         "INSERT INTO header (id, log, seq, state, header, leaf) VALUES (?, ?, ?, ?, ?, ?)",
         [

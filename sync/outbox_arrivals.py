@@ -12,6 +12,7 @@ import apsw
 from sync.errors import SyncError
 from sync.header import COMMITMENT, CONTROL_ID, VERDICT, decode_fields, decode_particulars, feed_of
 from sync.outbox_heads import Head
+from sync.outbox_segments import AT_PLACES, ROWS
 from sync.record import SALT_BYTES, Draft
 from sync.repair import commitment_to
 from sync.store import BROKEN
@@ -41,8 +42,9 @@ def place_of_same(connection: apsw.Connection, row: int, draft: Draft, heads: It
         found: Any = connection.execute(
             "SELECT log, seq, header, body.body, coalesce(body.salt, arrival.salt), coalesce(body.particulars, arrival.particulars) FROM header"
             " LEFT JOIN body ON body.id = header.id LEFT JOIN arrival ON arrival.id = header.id WHERE header.id = ?"
-            # row and index have to agree on where it stands
-            " AND header.id = (SELECT id FROM header AS there WHERE there.log = header.log AND there.seq = header.seq)",
+            # row and segment have to agree on where it stands
+            " AND header.id - header.seq ="
+            " (SELECT shift FROM segment WHERE run = header.log AND first <= header.seq ORDER BY first DESC LIMIT 1)",
             (row,),
         ).fetchone()
         if found is None:
@@ -67,9 +69,9 @@ def remembered(connection: apsw.Connection, head: Head, end: int, since: int) ->
     """
     try:
         found: Any = connection.execute(
-            "SELECT id, salt, particulars FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ? AND id >= ?"
+            f"SELECT id, salt, particulars FROM {ROWS} JOIN body USING (id) WHERE {AT_PLACES} AND id >= ?4"  # noqa: S608  # constants
             # a flipped bit makes a text of one, which the table does not take, or gives it another length
-            " AND typeof(salt) = 'blob' AND length(salt) = ? AND typeof(particulars) = 'blob'",
+            " AND typeof(salt) = 'blob' AND length(salt) = ?5 AND typeof(particulars) = 'blob'",
             (head.run, head.start + head.trimmed, head.start + end, since, SALT_BYTES),
         )
         return list(found)

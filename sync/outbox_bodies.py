@@ -11,13 +11,14 @@ from sync.header import decode
 from sync.names import Origin
 from sync.opening import read_opening
 from sync.outbox_heads import Head
+from sync.outbox_segments import AT_PLACES, ROWS
 
 
 def body_bytes(connection: apsw.Connection, head: Head, first: int, end: int) -> int:
     """Bytes of these records' bodies, for the page; where a page of them cannot be read, what their headers say: a receipt must not fail for it."""
     try:
         total: Any = connection.execute(
-            "SELECT coalesce(sum(length(body)), 0) FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ?",
+            f"SELECT coalesce(sum(length(body)), 0) FROM {ROWS} JOIN body USING (id) WHERE {AT_PLACES}",  # noqa: S608  # constants
             (head.run, head.start + first, head.start + end),
         ).get
         return int(total)
@@ -75,7 +76,7 @@ def past_retention(connection: apsw.Connection, head: Head, end: int, received_b
 def delete_bodies(connection: apsw.Connection, head: Head, end: int) -> None:
     """Delete the bodies from `head.trimmed` to `end`, within the caller's transaction."""
     connection.execute(
-        "DELETE FROM body WHERE id IN (SELECT id FROM header WHERE log = ? AND seq >= ? AND seq < ?)",
+        f"DELETE FROM body WHERE id IN (SELECT header.id FROM {ROWS} WHERE {AT_PLACES})",  # noqa: S608  # constants
         (head.run, head.start + head.trimmed, head.start + end),
     )
 

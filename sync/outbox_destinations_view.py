@@ -6,7 +6,7 @@ from typing import Any
 
 from sync.outbox_destinations import Cursor, Parked, count_parked, read_cursor, read_parked
 from sync.record import Record
-from sync.store import LogTable, SafeDatabase
+from sync.store import LogTable, OutboxTable, SafeDatabase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class DestinationView:
         return next(iter(list(self._table(run).records(place, 1))), None)
 
     def _table(self, run: int) -> LogTable:
-        return LogTable(self._database.raw(), run)
+        return OutboxTable(self._database.raw(), run)
 
     def _all(self, statement: str, bindings: tuple[Any, ...]) -> list[Any]:
         return list(self._database.raw().execute(statement, bindings))

@@ -18,6 +18,7 @@ from sync.outbox import SCHEMA
 from sync.outbox_heads import Head, insert_head, write_head
 from sync.outbox_salvage_heads import HEAD_COLUMNS, Wanted, check_present, octets_of, read_wanted
 from sync.outbox_salvage_keys import carry_keys
+from sync.outbox_segments import FILL
 from sync.record import BodyState
 from sync.repair import Loss, Reading, Salvaged, commitment_of, commitment_to, holes, readings, settle
 from sync.store import UNREADABLE, create
@@ -86,7 +87,12 @@ class _Salvage:
             "CREATE TABLE doubt (id INTEGER, log INTEGER, seq INTEGER, state INTEGER, header BLOB, leaf BLOB)"
         )
         self._fresh.execute("CREATE TABLE stray (id INTEGER, salt BLOB, particulars BLOB, body BLOB)")
+        self._fresh.execute(
+            "CREATE UNIQUE INDEX position ON header (log, seq)"
+        )  # while rows come in any order, and twice
         yield
+        self._fresh.execute(FILL)
+        self._fresh.execute("DROP INDEX position")
         self._fresh.execute("DROP TABLE doubt")
         self._fresh.execute("DROP TABLE stray")
         self._fresh.execute("COMMIT")

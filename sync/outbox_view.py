@@ -120,7 +120,7 @@ class OutboxView:
 
     def run_root(self, run: int, start: int, size: int) -> bytes:
         """The root over rows start..start+size-1 of a run, as a tree of their own. Raises IndexError where they are missing."""
-        frontier, table = Frontier(), LogTable(self._database.raw(), run, run, start)
+        frontier, table = Frontier(), OutboxTable(self._database.raw(), run, run, start)
         while frontier.size < size:
             leaves = table.leaves(frontier.size, min(READ_ROWS_MAX, size - frontier.size))
             if not leaves:

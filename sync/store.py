@@ -16,6 +16,7 @@ from native import body_commitment, leaf_hashes
 from sync.errors import UnsafeStore
 from sync.header import COMMITMENT, decode_fields
 from sync.log import HASH_BYTES, Frontier, full_tiles, range_frontier
+from sync.outbox_segments import AT_PLACES, IN_ORDER, ROWS
 from sync.record import BodyState, Record
 
 FULL = 2  # PRAGMA synchronous: only with FULL does COMMIT wait for the disk in WAL mode
@@ -129,7 +130,9 @@ class Execute(Protocol):
 
 
 class LogTable:
-    """One log in a database that has the tables header, body and tile. Reads for `sync.log`; appends within the caller's transaction.
+    """One log in a database that has the tables header, body and tile, and an index of header by log and seq.
+
+    Reads for `sync.log`; appends within the caller's transaction.
 
     `run`, `start`: the epochs of one stream are windows on one run of rows, so that opening an epoch moves none: this one's record
     0 lies at `start` of the rows of `run` (None: those of the log itself).
@@ -137,21 +140,29 @@ class LogTable:
 
     __slots__ = ("_connection", "_run", "_start", "log")
 
+    # which rows of `header` are the places ?2 .. ?3 - 1 of run ?1
+    _ROWS = "header"
+    _AT_PLACES = "header.log = ?1 AND seq >= ?2 AND seq < ?3"
+    _IN_ORDER = "seq"
+
     def __init__(self, connection: Execute, log: int, run: int | None = None, start: int = 0) -> None:
         self._connection = connection
         self.log = log
         self._run = log if run is None else run
         self._start = start
 
+    def _select(self, columns: str, first: int, count: int, join: str = "") -> Iterable[Any]:
+        """These columns of the rows of records first..first+count-1."""
+        return self._connection.execute(
+            f"SELECT {columns} FROM {self._ROWS} {join} WHERE {self._AT_PLACES} ORDER BY {self._IN_ORDER}",  # noqa: S608  # constants
+            (self._run, self._start + first, self._start + first + count),
+        )
+
     def leaves(self, first: int, count: int) -> bytes:
         """Leaf hashes first..first+count-1, joined."""
         if count <= 0:
             return b""
-        rows = self._connection.execute(
-            "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
-            (self._run, self._start + first, self._start + first + count),
-        )
-        return b"".join([row[0] for row in rows])
+        return b"".join([row[0] for row in self._select("leaf", first, count)])
 
     def tiles(self, first: int, count: int) -> bytes:
         """Roots of full tiles first..first+count-1, joined."""
@@ -168,12 +179,7 @@ class LogTable:
 
         Bodies are read one by one as they are asked for: 512 of the largest would be 8 GiB at once.
         """
-        rows = list(
-            self._connection.execute(
-                "SELECT id, seq, state, header, leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
-                (self._run, self._start + first, self._start + first + min(count, READ_ROWS_MAX)),
-            )
-        )
+        rows = list(self._select("id, seq, state, header, leaf", first, min(count, READ_ROWS_MAX)))
         for row, place, state, header, leaf in rows:
             seq = place - self._start
             held, parts = self._held(state), (b"", b"", b"")
@@ -196,27 +202,18 @@ class LogTable:
 
     def octets(self, first: int, count: int) -> list[tuple[int, int]]:
         """Position, and bytes of particulars and body, of those of the records first..first+count-1 that have a body. No body is read."""
-        rows = self._connection.execute(
-            "SELECT seq, coalesce(length(particulars) + length(body), 0) FROM header JOIN body USING (id)"
-            " WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
-            (self._run, self._start + first, self._start + first + count),
-        )
+        columns = "seq, coalesce(length(particulars) + length(body), 0)"
+        rows = self._select(columns, first, count, "JOIN body USING (id)")
         return [(place - self._start, size) for place, size in rows]
 
     def kept(self, first: int, count: int) -> list[tuple[int, bytes, bytes, bytes]]:
         """Position, header, particulars and body of those of the records first..first+count-1 that have a body. To be asked for what is known to be short."""
-        rows = self._connection.execute(
-            "SELECT seq, header, particulars, body FROM header JOIN body USING (id) WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
-            (self._run, self._start + first, self._start + first + count),
-        )
+        rows = self._select("seq, header, particulars, body", first, count, "JOIN body USING (id)")
         return [(place - self._start, *map(_octets, parts)) for place, *parts in rows]
 
     def headers(self, first: int, count: int) -> list[tuple[int, bytes]]:
         """Position and header of the records first..first+count-1; an empty header where only the leaf is left."""
-        rows = self._connection.execute(
-            "SELECT seq, header FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
-            (self._run, self._start + first, self._start + first + count),
-        )
+        rows = self._select("seq, header", first, count)
         return [(place - self._start, _octets(header)) for place, header in rows]
 
     def append(self, first_id: int, before: Frontier, records: Sequence[Record]) -> None:
@@ -254,9 +251,10 @@ class LogTable:
 
 
 class OutboxTable(LogTable):
-    """One log of an outbox, whose row says up to where bodies were trimmed: one that is missing beyond that was lost."""
+    """One log of an outbox: segments say where its records lie, and its row up to where bodies were trimmed; one that is missing beyond that was lost."""
 
     __slots__ = ()
+    _ROWS, _AT_PLACES, _IN_ORDER = ROWS, AT_PLACES, IN_ORDER
 
     def _held(self, state: object) -> BodyState:
         # trimming is by position, so whatever else stands here is a flipped bit: the body, if it is there, speaks for itself

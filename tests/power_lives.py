@@ -19,18 +19,21 @@ WAL_PAGES_MAX = 14  # some groups, so that a life has dozens of checkpoints
 Rows = list[tuple[Any, ...]]
 
 TABLES = {
-    "outbox.db": ("log", "tile", "cursor", "boot", "fact", "arrival", "destination", "parked", "frame"),
+    "outbox.db": ("log", "tile", "cursor", "boot", "fact", "arrival", "destination", "parked", "frame", "segment"),
     "ledger.sqlite": ("node", "boot", "log", "hold", "tile", "certificate", "fact", "alarm"),
 }
-# through the index, so that a lost entry of it is noticed too
 RECORDS = """SELECT log, seq, header.id, state, header, leaf, salt, particulars, body
-FROM header INDEXED BY header_position LEFT JOIN body USING (id) ORDER BY log, seq"""
+FROM header {index} LEFT JOIN body USING (id) ORDER BY log, seq"""
+INDEX = {
+    "outbox.db": "",
+    "ledger.sqlite": "INDEXED BY header_position",
+}  # through it, so that a lost entry is noticed too
 
 
 def everything(connection: apsw.Connection, name: str) -> Rows:
     """All that a database of this name holds: equal for two databases only if nobody who reads them can tell them apart."""
     rows: Rows = [row for table in TABLES[name] for row in connection.execute(f"SELECT '{table}', * FROM {table}")]
-    return rows + list(connection.execute(RECORDS))
+    return rows + list(connection.execute(RECORDS.format(index=INDEX[name])))
 
 
 def look(path: Path) -> Rows:

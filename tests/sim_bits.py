@@ -72,14 +72,14 @@ TURNS_MAX = 400  # calls of one sender: halving each of the batches down to one 
 ALWAYS = 0.1  # of the flips that the sender has noticed already, the part that proofreader and start are shown too
 AIMED = 0.1  # of the flips, the part that hits where a hit counts and chance seldom strikes
 KINDS_BYTES = 8  # of a row before its first value: its length, its id, the kinds of four values
-TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival", "frame")
+TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival", "frame", "segment")
 INSTRUMENT, PEER_OF_IT = "xn", "192.0.2.9"
 TRANSFERS = {
     f"{INSTRUMENT}/b/1": (9, 4),
     f"{INSTRUMENT}/b/2": (3, 0),
     f"{INSTRUMENT}/b/3": (1, 0),
 }  # frames, and how many of them are in the log
-RECORDS = {"log", "header", "body", "tile", "header_position"}  # the others are facts beside the records
+RECORDS = {"log", "header", "body", "tile", "segment"}  # the others are facts beside the records
 
 
 class Violation(Exception):
@@ -145,7 +145,7 @@ class Campaign:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.dice, self.counts = folder, Random(seed), collections.Counter()
         self.path = folder / "work" / "outbox.db"
-        self.complete = True
+        self.complete, self.aimed = True, AIMED
         (folder / "work").mkdir()
         self.truth, self.images, self.drafts = {}, {}, {}
         self._build()
@@ -224,11 +224,7 @@ class Campaign:
             self._lay(kind)
             connection = apsw.Connection(str(self.path))
         try:
-            found = {table: connection.execute(f"SELECT * FROM {table} NOT INDEXED").fetchall() for table in TABLES}
-            found["header_position"] = connection.execute(
-                "SELECT log, seq, id FROM header INDEXED BY header_position ORDER BY log, seq"
-            ).fetchall()
-            return found
+            return {table: connection.execute(f"SELECT * FROM {table} NOT INDEXED").fetchall() for table in TABLES}
         except (apsw.Error, ValueError):
             return None
         finally:
@@ -240,7 +236,7 @@ class Campaign:
         for _ in range(flips):
             kind = "wal" if self.dice.random() < 0.25 else "db"
             image = self.images[kind]["outbox.db-wal" if kind == "wal" else "outbox.db"]
-            at = self._aim(image) if self.dice.random() < AIMED else self.dice.randrange(len(image))
+            at = self._aim(image) if self.dice.random() < self.aimed else self.dice.randrange(len(image))
             try:
                 self.flip(kind, at, self.dice.randrange(8))
             except Violation as violation:
@@ -488,6 +484,7 @@ def main() -> int:
     options.add_argument("--flips", type=int, default=100_000)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--only", default="")
+    options.add_argument("--aimed", type=float, default=AIMED)
     options.add_argument("--keep-going", action="store_true")
     args = options.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))  # each flip would say so
@@ -495,6 +492,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         campaign = Campaign(folder, args.seed)
+        campaign.aimed = args.aimed
         if args.only:
             kind, at, bit = args.only.split(":")
             campaign.flip(kind, int(at), int(bit))

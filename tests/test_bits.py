@@ -53,13 +53,18 @@ BROKEN = {
 }
 
 
+# one aimed flip in two hundred shows these, of all flips one in two thousand
+AIMED = {"what is left of an arrival is taken as it is", "what is left of an arrival is kept as it is"}
+
+
 @pytest.mark.parametrize("what", BROKEN)
 def test_the_campaign_finds_it_when(what):
     module, target, broken = BROKEN[what]
+    aimed = ", '--aimed', '1'" if what in AIMED else ""
     code = (
         "import sys, runpy; sys.path.insert(0, '.'); import sync.log; sync.log.TILE_LEAVES = 8\n"
         f"import {module} as module; module.{target} = {broken}\n"
-        "sys.argv = ['sim_bits.py', '--flips', '3000']; runpy.run_path('tests/sim_bits.py', run_name='__main__')"
+        f"sys.argv = ['sim_bits.py', '--flips', '3000'{aimed}]; runpy.run_path('tests/sim_bits.py', run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, "VIOLATION" in done.stdout) == (1, True), done.stdout + done.stderr

@@ -104,7 +104,7 @@ def test_an_old_record_that_no_longer_verifies_is_named_travels_as_damaged_and_s
             assert {row["seq"] for row in node.log("store.damaged")} == {17}
 
 
-@pytest.mark.parametrize("table", ["body", "header", "header_position"])
+@pytest.mark.parametrize("table", ["body", "header"])
 def test_one_page_that_cannot_be_read_stops_neither_start_nor_intake_nor_the_other_streams(node, realm, table):
     overwrite_page(node, table, 0.3)
     with sim_gateway(realm) as fake:

@@ -121,9 +121,13 @@ ROW = "(SELECT id FROM header WHERE log = 1 AND seq = 6)"
         pytest.param("UPDATE header SET seq = 8 WHERE log = 1 AND seq = 7", id="a record went further up"),
         pytest.param("DELETE FROM header WHERE log = 1 AND seq = 7", id="the last record is gone"),
         pytest.param(
-            f"INSERT INTO header SELECT 99, log, 8, state, header, leaf FROM header WHERE id = {ROW}",
+            "INSERT INTO header SELECT max(id) + 1, log, 8, 0, header, leaf FROM header WHERE log = 1",
             id="a record is beyond the head",
         ),
+        pytest.param("DELETE FROM segment WHERE run = 1 AND first = 5", id="a segment is gone"),
+        pytest.param("UPDATE segment SET first = 6 WHERE run = 1 AND first = 5", id="a segment begins later"),
+        pytest.param("UPDATE segment SET shift = shift + 1 WHERE run = 1 AND first = 5", id="a segment lies elsewhere"),
+        pytest.param("UPDATE segment SET run = 7 WHERE run = 1 AND first = 5", id="a segment went to another run"),
         pytest.param(f"UPDATE body SET id = 99 WHERE id = {ROW}", id="a body belongs to nobody"),
     ],
 )

@@ -135,7 +135,7 @@ def test_what_an_earlier_repair_has_named_is_not_named_again(whole, damaged, tmp
     assert [log.holes for log in again] == [(), ()]
 
 
-@pytest.mark.parametrize("table", ["body", "header", "header_position", "tile"])
+@pytest.mark.parametrize("table", ["body", "header", "segment", "tile"])
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.99])
 def test_a_page_of_dice_costs_what_was_on_it_and_is_never_made_up(whole, damaged, tmp_path, table, part):
     connection = apsw.Connection(str(damaged))

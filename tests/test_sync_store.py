@@ -1,22 +1,27 @@
 """How a database is opened so that COMMIT means on disk, and what a log in it gives back."""
 
+from contextlib import closing
+
 import apsw
 import pytest
 
+from gateway.ledger_sqlite import SCHEMA as LEDGER
 from sync import store
 from sync.errors import UnsafeStore
 from sync.log import TILE_LEAVES, Frontier, tile_root
 from sync.outbox import SCHEMA
 from sync.record import BodyState
 from sync.store import LogTable, OutboxTable, SafeDatabase, check_library, create, damage, split_hashes
-from tests.sim_realm import draft, frontier_of, records, without_body
+from tests.outbox_rig import outbox
+from tests.sim_realm import STREAM, draft, frontier_of, records, without_body
 
 MADE = records([draft(n, body=b"x" * n) for n in range(20)])
 
 
 @pytest.fixture
 def database(tmp_path):
-    made = create(tmp_path / "a.db", SCHEMA)
+    """With the ledger's tables, where an index says where a record lies."""
+    made = create(tmp_path / "a.db", LEDGER)
     yield made
     made.close()
 
@@ -158,18 +163,18 @@ def test_body_that_was_trimmed_leaves_a_trimmed_record(database):
     assert list(found.records(3, 1)) == [without_body(MADE[3])]
 
 
-def test_body_that_was_lost_leaves_a_damaged_record_in_an_outbox(database):
-    table(database)
-    database.raw().execute(
-        "INSERT INTO log VALUES (1, 'his', 1, '0badcafe', 'bulk', 20, x'', 0, 4, 0, x'', x'', 0, 0, x'')"
-    )
-    database.raw().execute("DELETE FROM body WHERE id IN (103, 104)")
-    trimmed, lost = OutboxTable(database.raw(), 1).records(3, 2)
-    assert (trimmed.state, damage(trimmed)) == (BodyState.TRIMMED, None)
-    assert (lost.body, damage(lost)) == (b"", BodyState.DAMAGED)
-    database.raw().execute("UPDATE header SET state = 3 WHERE seq = 4")
-    (named,) = OutboxTable(database.raw(), 1).records(4, 1)
-    assert (named.state, damage(named)) == (BodyState.DAMAGED, None)
+def test_body_that_was_lost_leaves_a_damaged_record_in_an_outbox(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        made.append([draft(n) for n in range(20)])
+        raw, log = made._connection, made.heads[STREAM].log
+        raw.execute("UPDATE log SET trimmed = 4")
+        raw.execute("DELETE FROM body WHERE id IN (SELECT id FROM header WHERE seq IN (3, 4))")
+        trimmed, lost = OutboxTable(raw, log).records(3, 2)
+        assert (trimmed.state, damage(trimmed)) == (BodyState.TRIMMED, None)
+        assert (lost.body, damage(lost)) == (b"", BodyState.DAMAGED)
+        raw.execute("UPDATE header SET state = 3 WHERE seq = 4")
+        (named,) = OutboxTable(raw, log).records(4, 1)
+        assert (named.state, damage(named)) == (BodyState.DAMAGED, None)
 
 
 def test_bodies_are_read_only_as_far_as_they_are_asked_for(database):

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,35 +21,44 @@ def written() -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("write_bytes")))
 
 
+SIGNER = FileSigner("bench", Ed25519PrivateKey.generate())
+
+
+def opened(path: Path, streams: Sequence[str] = ("his",)) -> Outbox:
+    """An outbox with these streams."""
+    outbox = Outbox(path, signer=SIGNER, random=os.urandom)
+    outbox.open_streams(dict.fromkeys(streams, "routine"), "00000000")
+    return outbox
+
+
+def draft(number: int, stream: str = "his") -> Draft:
+    """A message of 1,024 bytes."""
+    common = common_start(kind=Kind.MESSAGE, facility="BENCH", feed=stream, content_type="application/hl7-v2+er7")
+    particulars = encode_particulars([(CONTROL_ID, f"B{number}"), (PEER, "127.0.0.1")])
+    body = b"%010d" % number + b"x" * 1014
+    return Draft(
+        stream,
+        common,
+        "ORU^R01",
+        1_700_000_000_000_000 + number,
+        1,
+        500,
+        0,
+        particulars,
+        body,
+        repeat_key(stream, f"B{number}"),
+    )
+
+
 def main(folder: Path, group: int, messages: int) -> None:
-    signer = FileSigner("bench", Ed25519PrivateKey.generate())
-    outbox = Outbox(folder / f"written-{group}.db", signer=signer, random=os.urandom)
-    outbox.open_streams({"his": "routine"}, "00000000")
-    common = common_start(kind=Kind.MESSAGE, facility="BENCH", feed="his", content_type="application/hl7-v2+er7")
-
-    def draft(number: int) -> Draft:
-        particulars = encode_particulars([(CONTROL_ID, f"B{number}"), (PEER, "127.0.0.1")])
-        body = b"%010d" % number + b"x" * 1014
-        return Draft(
-            "his",
-            common,
-            "ORU^R01",
-            1_700_000_000_000_000 + number,
-            1,
-            500,
-            0,
-            particulars,
-            body,
-            repeat_key("his", f"B{number}"),
-        )
-
+    outbox = opened(folder / f"written-{group}.db")
     before = written()
     for first in range(0, messages, group):
         outbox.append([draft(first + n) for n in range(group)])
     outbox.close()  # closes the WAL into the database: counted too
     stored = written()
-    outbox = Outbox(folder / f"written-{group}.db", signer=signer, random=os.urandom)
-    note = cosign(outbox.heads["his"].checkpoint, time=1, signer=signer)
+    outbox = opened(folder / f"written-{group}.db")
+    note = cosign(outbox.heads["his"].checkpoint, time=1, signer=SIGNER)
     outbox.keep_receipt(ledger="bench", origin=outbox.heads["his"].origin, size=messages, receipt=note, at=1)
     while outbox.trim("his", ledger="bench", received_before_us=2**60):
         pass

@@ -20,7 +20,7 @@ from sync import batch, certificates, checkpoint, header, log, store
 from sync.keys import Verifier
 from sync.log import HASH_BYTES, Frontier
 from sync.outbox_view import OutboxView
-from sync.store import LogTable
+from sync.store import OutboxTable
 from tests.sim import disk, keys, lean, parcel
 
 PRODUCT = ("sync.", "node.", "gateway.")
@@ -79,7 +79,7 @@ def run_root(view: OutboxView, run: int, start: int, size: int) -> bytes:
     """As the product's, with the past taken from where it is known."""
     if start or not Past.frontier.size:
         return REAL[1](view, run, start, size)
-    return range_frontier(LogTable(view._database.raw(), run), 0, size).root
+    return range_frontier(OutboxTable(view._database.raw(), run), 0, size).root
 
 
 def replace_everywhere(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:

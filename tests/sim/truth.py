@@ -12,6 +12,7 @@ from sync.outbox import Stored
 from sync.receiver import Receipt, Taken
 from sync.sender_events import KeepFence, KeepReceipt
 from sync.session import SessionRequest, read_request
+from sync.store import OutboxTable, split_hashes
 from tests.sim.bench import Past
 from tests.sim.key_truth import Control, KeyTruth
 from tests.sim.machine import broken
@@ -21,8 +22,10 @@ Message = tuple[str, int]  # feed and number
 
 _STORED = (
     "SELECT size, checkpoint, trimmed, header.id, body.body FROM log"
-    " LEFT JOIN header ON header.log = CASE run WHEN 0 THEN log.id ELSE run END AND seq = start + ? LEFT JOIN body ON body.id = header.id"
-    " WHERE stream = ? AND epoch = ?"
+    " LEFT JOIN segment ON segment.run = CASE log.run WHEN 0 THEN log.id ELSE log.run END"
+    " AND first = (SELECT max(first) FROM segment AS other WHERE other.run = segment.run AND first <= start + ?1)"
+    " LEFT JOIN header ON header.id = start + ?1 + shift AND header.log = segment.run AND seq = start + ?1"
+    " LEFT JOIN body ON body.id = header.id WHERE stream = ?2 AND epoch = ?3"
 )
 _HEADS = (
     "SELECT log.id, stream, epoch, tag, size, peaks, node.fence, node.held FROM node LEFT JOIN log ON log.node = node.name WHERE name = ?"
@@ -173,10 +176,7 @@ class Truth:
                 box.trim_seen[head.log] = head.trimmed
                 if head.trimmed > (kept := self._kept(box, head)):
                     broken(f"{head.origin}: trimmed to {head.trimmed}, receipted is {kept}")
-                for (leaf,) in box.disk.connection.execute(
-                    "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ?",
-                    (head.run, head.start + seen, head.start + head.trimmed),
-                ):
+                for leaf in split_hashes(head.table(box.disk.connection).leaves(seen, head.trimmed - seen)):
                     if leaf not in self.by_leaf:
                         broken(f"{head.origin}: trimmed to {head.trimmed}, and no gateway ever had the body")
         if box.quota_bytes:
@@ -365,9 +365,6 @@ def own_root(box: Any, log: Any, size: int) -> bytes:
     known = box.read.get(log.origin, beginning)
     if known.size > size:
         known = beginning
-    leaves = box.disk.connection.execute(
-        "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
-        (log.run, log.start + known.size, log.start + size),
-    ).fetchall()
-    box.read[log.origin] = known = known.append(b"".join([leaf for (leaf,) in leaves]))
+    table = OutboxTable(box.disk.connection, log.log, log.run, log.start)
+    box.read[log.origin] = known = known.append(table.leaves(known.size, size - known.size))
     return known.root
