@@ -133,6 +133,12 @@ class ValidityList:
         self._refresh()
         return self._data
 
+    @property
+    def serials(self) -> frozenset[int]:
+        """Of the certificates that the list in force names."""
+        self._refresh()
+        return self._serials
+
     def revokes(self, certificate: x509.Certificate) -> bool:
         """Whether the list in force names this certificate."""
         self._refresh()
