@@ -11,6 +11,9 @@ TAG = re.compile(r"[0-9a-f]{8}")
 # believed only on the word of a statement that a key of the node's own has signed.
 EPOCHS_AHEAD_MAX = 1024
 EPOCH_MAX = 2**31 - 1  # each needs a restored node; fits every integer column and language
+EPOCH_OPENED_MAX = (
+    EPOCH_MAX - EPOCHS_AHEAD_MAX
+)  # beyond it the node opens none: so many could still be taken from somebody else
 EPOCH = re.compile(r"[1-9][0-9]{0,9}")
 
 

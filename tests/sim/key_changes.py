@@ -148,7 +148,11 @@ class KeyChanges:
     def jumps(self, body: bytes) -> Iterator[bytes]:
         """In a third of the worlds, once a stream: statements of further epochs under an earlier key, each so far ahead as the gateway takes it."""
         world = self.world
-        if not isinstance(body, Parcel) or len(self.made) < 2 or Random(f"jumps {world.schedule.seed}").random() >= JUMPS_SHARE:
+        if (
+            not isinstance(body, Parcel)
+            or len(self.made) < 2
+            or Random(f"jumps {world.schedule.seed}").random() >= JUMPS_SHARE
+        ):
             return
         batch, signer = body.batch, self.made[-2].signer
         if batch.stream in self.jumped:
