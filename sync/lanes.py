@@ -24,13 +24,10 @@ SAMPLE_BYTES_MIN = 2 * 1024  # a smaller call measures the way there and back, n
 SAMPLES = 3
 FALL_MAX = 4.0  # what took so many times as long as the estimate says was held up by more than a repetition: the link became thinner
 RISE_MAX = 2.0  # of one measurement: a single call that found an empty buffer is not believed entirely
-# A call leaves at most so much faster than was measured. All at once it would overflow a small router's queue, the last packets would be missing, and
-# they are those whose loss TCP learns of only by waiting: 1.8 s at 64 kbit/s. And at twice the link's rate the last packet has lain in that queue for
-# longer than TCP waits from its leaving on, so that the wait begins anew with the last answer: where it is lost, that costs a second more.
-PACE_GAIN = 1.25
-# A call that was so much faster than the estimate has not met the link's end: the next may leave as fast as one measurement may rise, so a link that
-# became wider is found out one call later than without.
-WIDER_MIN = 1.1
+# A call leaves at most so much faster than was measured. All at once it would overflow a small router's queue, the last packets would be
+# missing, and they are those whose loss TCP learns of only by waiting: 1.8 s at 64 kbit/s. As much as one measurement may rise: a link that
+# became wider is found out as fast as without.
+PACE_GAIN = RISE_MAX
 ANSWER_SHARE_MAX = 0.75  # of a call's time that may be put down to the round trip: the clock of a shaken link lies
 WEIGHTS = {ROUTINE: 4, BULK: 1}  # of a call's size while both are at work: today's results against old images
 BUSY_WEIGHT_S = 30.0  # a call without an answer for so long is no longer counted on the link: its path hangs
@@ -64,11 +61,6 @@ class Goodput:
     def octets_per_s_max(self) -> float:
         """The estimate, or what the last call alone says where that is more: the link may be that wide."""
         return max(self.octets_per_s, self._newest)
-
-    @property
-    def seems_wider(self) -> bool:
-        """Whether the last call was so much faster that the link may be wider still."""
-        return self._newest > self.octets_per_s * WIDER_MIN
 
     @property
     def is_measured(self) -> bool:
@@ -124,7 +116,7 @@ class Turns:
 
     def pace(self, octets: int) -> float:
         """Bytes a second at which a call of so many may leave; infinite where holding it back gains nothing: a short one, a wide link."""
-        rate = (RISE_MAX if self.goodput.seems_wider else PACE_GAIN) * self.goodput.octets_per_s_max
+        rate = PACE_GAIN * self.goodput.octets_per_s_max
         if not self.goodput.is_measured or octets <= QUANTUM_WIRE_MIN or rate * QUANTUM_S >= QUANTUM_WIRE_MAX:
             return math.inf
         return max(rate, PACE_GAIN * QUANTUM_WIRE_MIN / QUANTUM_S)  # the smallest quantum still goes in its time
