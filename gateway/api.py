@@ -167,7 +167,8 @@ class SyncApi:
         node, _ = caller(request.state, self._centre.validity, self._centre.now())
         stream = _stream(request)
         body = await read_body(request, content_length(request, NOTE_BYTES_MAX))
-        call = EpochCall(node=node, stream=stream, fence=request.headers.get(FENCE_HEADER, ""), statement=body)
+        fence, revoked = request.headers.get(FENCE_HEADER, ""), self._centre.validity.serials
+        call = EpochCall(node=node, stream=stream, fence=fence, statement=body, revoked=revoked)
         answer = await self._answered(lambda: self._centre.ledger.epoch(call))
         if isinstance(answer, Refuse):
             raise _refused(answer)
@@ -182,9 +183,8 @@ class SyncApi:
             raise Problem(422, "bad-request", "no such epoch or size")
         call = RootCall(node=node, stream=stream, epoch=epoch, size=int(size))
         told = await self._answered(lambda: self._centre.ledger.root(call))
-        return JSONResponse(
-            {"epoch": epoch, "tag": told.tag, "size": told.size, "root": told.root.hex()}, 200, NO_STORE
-        )
+        found = {"epoch": epoch, "tag": told.tag, "size": told.size, "root": told.root.hex()}
+        return JSONResponse({**found, "opening": told.opening.decode()} if told.opening else found, 200, NO_STORE)
 
     # -- PUT /v1/streams/{stream}/{epoch}/{first} ------------------------------------------------------------------
 

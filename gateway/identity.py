@@ -11,6 +11,7 @@ import structlog
 from cryptography import x509
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.cork import hold_back
 from gateway.errors import BadSetup
 from gateway.marks import mark_of
 from gateway.problems import Problem
@@ -84,7 +85,9 @@ class PeerProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The next request's head may begin."""
+        """The next request's head may begin. A node's answer is one write of two; consumers' are streams."""
+        if self._peer.certificate:
+            hold_back(self.transport, held=True)
         self._in_head, self._head_bytes = True, 0
         super().on_message_complete()
 
@@ -97,6 +100,7 @@ class PeerProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or end."""
+        hold_back(self.transport, held=False)
         super().on_response_complete()
         if self._ending:
             self.transport.close()
@@ -132,6 +136,12 @@ class ValidityList:
         """The list in force, DER; empty where none is configured."""
         self._refresh()
         return self._data
+
+    @property
+    def serials(self) -> frozenset[int]:
+        """Of the certificates that the list in force names."""
+        self._refresh()
+        return self._serials
 
     def revokes(self, certificate: x509.Certificate) -> bool:
         """Whether the list in force names this certificate."""

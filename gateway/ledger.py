@@ -48,7 +48,7 @@ class PutCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochCall:
-    """A statement that a stream goes on under a further epoch. `log_certificate`, `earlier`: as of a PutCall."""
+    """A statement that a stream goes on under a further epoch. `log_certificate`, `earlier`: as of a PutCall; `revoked`: serials of the validity list."""
 
     node: str
     stream: str
@@ -56,6 +56,7 @@ class EpochCall:
     statement: bytes
     log_certificate: bytes = b""
     earlier: tuple[Brought, ...] = ()
+    revoked: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

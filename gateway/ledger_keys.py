@@ -1,6 +1,6 @@
 """The nodes' log keys in the ledger, inside the writer's transaction: certificates, which is in force for each log, and the changes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,10 +9,14 @@ import apsw
 from sync.certificates import der, read, verifier_of
 from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
 from sync.log_keys import Change, LogKeys
+from sync.receiver import OpenLog
 from sync.release import read_release
 
 LOG, COSIGN = "log", "cosign"  # roles of kept certificates
 VERIFIERS_MAX = 4096  # parsed log keys held in memory: every node of a country's region, 1 MB
+# Further epochs of a stream that one key may open before a person releases or revokes: each came of a restored or copied node. A bound for each key, so
+# that whoever has an earlier one uses up his own; and a node that is put back every night has most of a year.
+KEY_EPOCHS_MAX = 256
 KEPT_MAX = 64  # of one node's certificates: two renewals a year for longer than a node stands
 
 
@@ -125,6 +129,32 @@ class KeyRows:
             "SELECT id FROM certificate WHERE owner = ? AND role = ? ORDER BY id DESC LIMIT ?", (node, LOG, KEPT_MAX)
         )
         return tuple(self._verifier(node, row) for (row,) in rows)
+
+    def has_opened_enough(self, effect: OpenLog, revoked: Collection[int]) -> bool:
+        """Whether the key of this statement has opened as many logs of the stream as it may, since a person released its last ones.
+
+        What follows a log of a revoked key was the answer to it: it is given back.
+        """
+        if effect.key is None:
+            return False
+        node, stream = effect.origin.node, effect.origin.stream
+        released = self._released(node, stream)
+        rows = self._all(
+            "SELECT certificate, epoch > ? AND opening <> x'' FROM log WHERE node = ? AND stream = ? AND epoch >= ? AND certificate <> 0 ORDER BY epoch",
+            (released, node, stream, released),
+        )
+        keys = [self._verifier(node, row).public for row, _ in rows]
+        own = [n for n, (_, counts) in enumerate(rows) if counts and keys[n] == effect.key.public]
+        if len(own) < KEY_EPOCHS_MAX:
+            return False
+        lost = {each for each in set(keys) if self._is_revoked(node, each, revoked)}
+        return sum(n == 0 or keys[n - 1] not in lost for n in own) >= KEY_EPOCHS_MAX
+
+    def _is_revoked(self, node: str, public: bytes, revoked: Collection[int]) -> bool:
+        """Whether no certificate of this log key is good any more."""
+        found = key_id(node, ED25519, public)
+        rows = self._all("SELECT der FROM certificate WHERE owner = ? AND role = ? AND key_id = ?", (node, LOG, found))
+        return all(read(data).serial_number in revoked for (data,) in rows)
 
     def sign_from(self, node: str, log: int, key: Verifier, changes: Sequence[Change] = ()) -> None:
         """This key is in force for the log; `changes`: the records by which it came to it."""

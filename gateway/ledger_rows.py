@@ -1,6 +1,6 @@
 """The ledger's rows as the protocol's values, inside the writer's transaction. Nothing here begins, commits or answers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import apsw
@@ -18,10 +18,6 @@ from sync.receiver import Admit, Admitted, Append, Fill, OpenLog, Refuse
 from sync.record import BodyState
 from sync.session import STREAMS_MAX
 from sync.store import LogTable
-
-EPOCHS_MAX = (
-    1024  # of one stream: each came of a restored or copied node; more is a node that restores itself in a loop
-)
 
 # a log's head, as `_held_log` reads it
 _HEAD = "node, stream, epoch, tag, size, peaks, note, coalesce((SELECT key_id FROM certificate WHERE id = log.certificate), x'')"
@@ -121,21 +117,23 @@ class Rows:
     def root(self, node: str, stream: str, epoch: int, size: int) -> Told:
         """What the log of this epoch is at this size."""
         rows = self._all(
-            "SELECT id, tag, size FROM log WHERE node = ? AND stream = ? AND epoch = ?", (node, stream, epoch)
+            "SELECT id, tag, size, opening FROM log WHERE node = ? AND stream = ? AND epoch = ?", (node, stream, epoch)
         )
         if not rows:
             return Told("", 0, b"")
-        log, tag, held = rows[0]
-        return Told(tag, held, root_at(self.table(log), size) if size <= held else b"")
+        log, tag, held, opening = rows[0]
+        return Told(tag, held, root_at(self.table(log), size) if size <= held else b"", opening)
 
-    def open_log(self, effect: OpenLog) -> bool:
-        """Make an empty head row; False where there are as many streams, or epochs of this one, as are taken. What comes under a further epoch is held."""
+    def open_log(self, effect: OpenLog, revoked: Collection[int] = ()) -> bool:
+        """Make an empty head row; False where there are as many streams as are taken, or epochs of this one under this key. What comes under a further
+        epoch is held. `revoked`: serials of the validity list.
+        """
         origin = effect.origin
         known = self._all(
             "SELECT lane FROM log WHERE node = ? AND stream = ? ORDER BY epoch DESC", (origin.node, origin.stream)
         )
         (streams,) = self._one("SELECT count(DISTINCT stream) FROM log WHERE node = ?", (origin.node,))
-        if (not known and streams >= STREAMS_MAX) or len(known) >= EPOCHS_MAX:
+        if (not known and streams >= STREAMS_MAX) or self.keys.has_opened_enough(effect, revoked):
             return False
         self._connection.execute(
             "INSERT INTO log (node, stream, epoch, tag, lane, fence, size, peaks, octets, note, receipt_at, opening)"

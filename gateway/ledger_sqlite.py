@@ -338,8 +338,10 @@ class SqliteLedger:
                 continue
             if call.log_certificate:
                 introduce(rows, call, now_us)
-            if not rows.open_log(effect):
-                waiting.answer = Refuse(422, "bad-opening", "this stream has as many epochs as are taken")
+            if not rows.open_log(effect, call.revoked):
+                waiting.answer = Refuse(
+                    422, "bad-opening", "this key has opened as many epochs as are taken before a person looks"
+                )
                 return
 
     def _other(self, rows: Rows, waiting: Waiting, effect: Effect, now_us: int) -> None:

@@ -180,6 +180,7 @@ class Taking:
             return
         call = EpochCall(
             node=node, stream=stream, fence="", statement=found.text.encode(), log_certificate=self._certificate, earlier=self._earlier,
+            revoked=self._desk.validity.serials,
         )  # fmt: skip
         answer = _patiently(lambda: self._desk.ledger.epoch(call))
         if isinstance(answer, str):

@@ -39,7 +39,7 @@ from node.orders import Orders
 from node.profile_sample import Samples
 from node.proofreader import Proofreader
 from node.quality import Inspection
-from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, Stage, free_bytes
+from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, free_bytes
 from node.signature_check import Checker
 from node.stick_back import open_epochs, store_receipts, take_inbox
 from node.uplink import EXIT_THREAD
@@ -260,21 +260,21 @@ class Core:
 
         Also those that a destination of the site has not taken: the centre has them, and what it lost is named.
         """
-        short = False
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                short = await self._is_short(begun=short)
-                while short and any([await self._trim_some(stream.name, FAR_US) for stream in self._config.streams]):
-                    short = await self._is_short(begun=True)
+                while await self._is_short() and any(
+                    [await self._trim_some(stream.name, FAR_US) for stream in self._config.streams]
+                ):
+                    pass
                 await asyncio.wrap_future(self._writer.order(self._room.keep_ballast))
             except SyncError as error:
                 log.warning("trim.postponed", code=error.code, detail=str(error))
 
-    async def _is_short(self, *, begun: bool) -> bool:
-        """Whether bodies must go before their time: from the trimming stage on, and, once that has begun, until there is plenty."""
-        stage = await asyncio.wrap_future(self._writer.order(self._room.look))
-        return stage >= Stage.TRIMMING or (begun and not self._room.plenty)
+    async def _is_short(self) -> bool:
+        """Whether bodies must go before their time, as it is now."""
+        await asyncio.wrap_future(self._writer.order(self._room.look))
+        return self._room.short
 
     async def _trim(self, stream: str, before_us: int, needed_by: dict[str, int]) -> None:
         """Delete receipted bodies past their retention that every destination has, a small transaction at a time; intake commits in between."""

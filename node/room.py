@@ -23,7 +23,8 @@ RETURN_BYTES = (
     DRAIN_BYTES - JOURNAL_BYTES
 )  # what draining needs beside a WAL that is held: its way back into the database
 RESUME_PARTS = 16  # a pause ends one part of so many below where it began, 80 % for 85: nearer, and the next messages would begin it again
-PLENTY_PERCENT = 5  # below the warning there is plenty: any nearer, and the next messages would raise it again
+PLENTY_PERCENT = 5  # below the warning trimming ends: any nearer, and the next messages would raise it again
+PLENTY_SHARE_MIN = 0.5  # of the warning, where that is so low that five per cent below it there is nothing
 SPARE_BYTES_MIN = BALLAST_BYTES  # fewer free pages than this are fragments: no group of usual size finds place there
 LOOK_S = 1.0  # the disk is asked once a second, not once a commit: it takes as long as a small message
 GRAINS = 256  # and after each such part of what the outbox may hold: no stage is narrower than two or three of them
@@ -113,6 +114,17 @@ def filled(space: Space, limits: Limits) -> float:
     return 1 - space.room(limits) / max(1, min(limits.quota_bytes, space.used + space.room(limits)))
 
 
+def resume_percent(limits: Limits) -> float:
+    """Below this, feeds that were paused go on."""
+    return limits.trim_percent * (RESUME_PARTS - 1) / RESUME_PARTS
+
+
+def plenty_percent(limits: Limits) -> float:
+    """Below this, no more bodies go before their time. Never above where a pause ends: else what was trimmed would not end it."""
+    below_warning = max(limits.warn_percent - PLENTY_PERCENT, limits.warn_percent * PLENTY_SHARE_MIN)
+    return min(below_warning, resume_percent(limits))
+
+
 def free_bytes(folder: Path) -> int:
     """Bytes that this process may still write in the folder's file system."""
     found = os.statvfs(folder)
@@ -172,9 +184,10 @@ class Ballast:
 
 
 class Room:
-    """The stage as the writer's thread sees it, with its alarms. `stage`, `plenty` and `paused` may be read from anywhere.
+    """The stage as the writer's thread sees it, with its alarms. `stage`, `short` and `paused` may be read from anywhere.
 
-    `patient`: the feeds that are paused from the trimming stage on; without any, there is no pause to be told of.
+    `short`: bodies must go before their time, from the trimming stage on until there is plenty. `patient`: the feeds that are paused from that stage on;
+    without any, there is no pause to be told of. A pause never outlives being short: nothing else would end it before bodies are old.
     """
 
     def __init__(
@@ -185,7 +198,7 @@ class Room:
         self._looked_at, self._grain, self._grown = float("-inf"), 0, 0
         self._journal_held = True
         self._patient = patient
-        self.stage, self.plenty, self.paused = Stage.OPEN, True, False
+        self.stage, self.short, self.paused = Stage.OPEN, False, False
 
     def before(self, outbox: Outbox, bodies: Iterable[int]) -> Stage:
         """The stage before bodies of these lengths are stored: looked for anew after a second, or as soon as they add up to something."""
@@ -200,9 +213,13 @@ class Room:
         self._looked_at, self._grown = self._monotonic(), 0
         self._grain = (space.used + space.room(self._limits)) // GRAINS
         percent = 100 * filled(space, self._limits)
-        self.plenty = percent < self._limits.warn_percent - PLENTY_PERCENT
         self._enter(stage_of(space, self._limits))
-        self._pause(percent)
+        if self.stage >= Stage.TRIMMING:
+            self.short, self.paused = True, bool(self._patient)
+        else:
+            self.short &= percent >= plenty_percent(self._limits)
+            self.paused &= percent >= resume_percent(self._limits)
+        self._tell_pause()
         return self.stage
 
     def keep_ballast(self, outbox: Outbox) -> None:
@@ -222,11 +239,7 @@ class Room:
         """Nothing else lets what drains the queue go on: drop the ballast. False where that was done already."""
         return self._ballast.drop()
 
-    def _pause(self, percent: float) -> None:
-        if self.stage >= Stage.TRIMMING:
-            self.paused = bool(self._patient)
-        elif percent * RESUME_PARTS < self._limits.trim_percent * (RESUME_PARTS - 1):
-            self.paused = False
+    def _tell_pause(self) -> None:
         if self.paused:
             self._alarms.raised("NOD-34")
         else:

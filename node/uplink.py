@@ -145,7 +145,9 @@ class Uplink(threading.Thread):
         """Send until stopped. Whatever is not a failure of the path ends the process: the supervisor starts it again."""
         view = OutboxView(self._store, self._node)
         logs = OwnLogs(view, self.lane.streams, self._alarms)
-        sender = Sender(root_at=logs.root_at, root_of=logs.root_of, key_at=logs.key_at, dice=self._dice)
+        sender = Sender(
+            root_at=logs.root_at, root_of=logs.root_of, key_at=logs.key_at, dice=self._dice, opened_by_us=KeyRing.of(self._keystore.signer).opened
+        )  # fmt: skip
         started = Started(tuple(logs.read()), ledger=(view.fact("ledger") or b"").decode())
         self._streams = logs.names()
         effects = sender.handle(started, self._clock.monotonic())

@@ -31,27 +31,38 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The log's tag and size (empty and 0 where there is none), and its root at the size that was asked (empty where it is shorter)."""
+    """The log's tag and size (empty and 0 where there is none), and its root at the size that was asked (empty where it is shorter).
+
+    `opening`: the statement that opened it; empty for a stream's first log, and from a gateway of before 2026-11-23.
+    """
 
     tag: str
     size: int
     root: bytes
+    opening: bytes = b""
 
 
 class Agreed(NamedTuple):
-    """From row `place` on the gateway does not hold ours; up to row `own` it holds them in logs that we have too, the rest in forgotten ones."""
+    """From row `place` on the gateway does not hold ours; up to row `own` it holds them in logs that we have too, the rest in forgotten ones.
+
+    `opening`: the statement of its newest log, where that was asked for.
+    """
 
     place: int
     own: int
+    opening: bytes = b""
 
 
 Search = Generator[Question, Told, Agreed]
 
 
-def find_common(root_of: Callable[[int, int], bytes], windows: Sequence[Window], *, end: int, theirs: int) -> Search:
+def find_common(
+    root_of: Callable[[int, int], bytes], windows: Sequence[Window], *, end: int, theirs: int, far: bool = False
+) -> Search:
     """Ask until it is known from which row on, at most `end`, the gateway does not hold ours; that is the generator's value.
 
-    `root_of(start, size)`: the root over rows of our run; `windows`: our logs, oldest first; `theirs`: the gateway's newest epoch.
+    `root_of(start, size)`: the root over rows of our run; `windows`: our logs, oldest first; `theirs`: the gateway's newest epoch;
+    `far`: it lies so far ahead that its statement is asked for as well.
     """
     place, oldest = windows[0].start, windows[0].epoch
     for window in windows:
@@ -65,7 +76,8 @@ def find_common(root_of: Callable[[int, int], bytes], windows: Sequence[Window],
     for epoch in range(max(oldest + 1, theirs - EPOCHS_MAX + 1), theirs + 1):
         if place < end:
             place += yield from _held(root_of, Window(epoch, "", place, end))
-    return Agreed(place, own)
+    opening = (yield Question(theirs, 1)).opening if far else b""
+    return Agreed(place, own, opening)
 
 
 def _held(root_of: Callable[[int, int], bytes], window: Window) -> Generator[Question, Told, int]:

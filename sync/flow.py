@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from sync.agreement import Question, Search
 from sync.batch import RECORDS_MAX
 from sync.checkpoint import Checkpoint
-from sync.errors import SyncError
-from sync.names import EPOCHS_AHEAD_MAX, Origin
+from sync.errors import BadOpening, SyncError
+from sync.names import EPOCH_OPENED_MAX, EPOCHS_AHEAD_MAX, Origin
 from sync.opening import read_opening
 from sync.sender_events import AskRoot, Call, OwnLog, PostEpoch, Put
 from sync.session import TheirStream
@@ -67,10 +67,15 @@ class Flow:
         """A person wants a further epoch: whoever gives that order has looked at it, and it stands still no longer."""
         return replace(self, ordered=True, halted="", forks=0, opened=0)
 
-    def next_epoch(self, theirs: TheirStream) -> int | None:
-        """The number of the epoch that follows ours and theirs; None where theirs is so far ahead that it cannot be true."""
-        ours = self.logs[-1].origin.epoch
-        return max(theirs.epoch, ours) + 1 if theirs.epoch < ours + EPOCHS_AHEAD_MAX else None
+    def is_far(self, theirs: TheirStream) -> bool:
+        """Whether the gateway's newest epoch lies so far ahead that its word alone is not believed."""
+        return theirs.epoch >= self.logs[-1].origin.epoch + EPOCHS_AHEAD_MAX
+
+    def next_epoch(self, theirs: TheirStream, opened: Origin | None) -> int | None:
+        """The number of the epoch that follows ours and theirs; None where theirs is far ahead and not `opened`, which one of our keys has signed."""
+        newest, ours = max(theirs.epoch, self.logs[-1].origin.epoch), self.logs[-1].origin
+        is_true = not self.is_far(theirs) or opened == Origin(ours.node, ours.stream, theirs.epoch, theirs.tag)
+        return newest + 1 if is_true and newest < EPOCH_OPENED_MAX else None
 
     def may_part(self, code: str) -> bool:
         """Whether a further epoch may be opened for this reason: a person's order always, else so many in a row."""
@@ -139,11 +144,17 @@ class Flow:
     def lacks_common(self) -> bool:
         """Whether the answer to its statement, with the receipt of what is common, may have been lost, and nothing else would bring one.
 
-        Asked once a session: a gateway of before such receipts gives none.
+        Asked once a session: a gateway of before such receipts gives none. Of rows that it holds in a log that we have forgotten none can come.
         """
         log, older = self.logs[self.at], self.logs[: self.at]
         is_idle = not self.halted and self.search is None and self.theirs == log.size == 0
-        return is_idle and bool(log.opening) and not log.outdated and any(o.receipted < o.size for o in older)
+        if not is_idle or not log.opening or log.outdated:
+            return False
+        try:
+            common = read_opening(log.opening).common
+        except BadOpening:  # a damaged row: the gateway refused it, and said so
+            return False
+        return any(o.origin == common.origin and o.receipted < common.size for o in older)
 
     def with_receipt(self, at: int, size: int) -> "Flow":
         """The stream with a receipt of so much of the log at `at`; never of less than before."""

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sync.checkpoint import Checkpoint, parse_note, sign_checkpoint
-from sync.errors import KeyAbsent, NotANote
+from sync.errors import KeyAbsent, NotANote, SyncError
 from sync.keys import ED25519, Signer, Verifier, key_id
+from sync.names import Origin
+from sync.opening import parse_opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,15 @@ class KeyRing:
         """What verifies a note of our own: the key that is in force after it. Raises KeyAbsent, NotANote."""
         found = self.signer(last_id(note, self.name))
         return Verifier(found.name, found.public)
+
+    def opened(self, statement: bytes) -> Origin | None:
+        """The log that this statement opens, if the key that shall sign it is one of these; None for anything else."""
+        try:
+            note, key = parse_note(statement), self.verifier(statement)
+            key.verify(note.text.encode(), note.signatures[-1].blob)
+            return parse_opening(note).opened if note.signatures[-1].key_id == id_of(key) else None
+        except (SyncError, ValueError):
+            return None
 
     def sign_batch(self, checkpoint: Checkpoint, first: int, keys: "OwnKeys") -> bytes:
         """The checkpoint of a batch that begins at `first`, by all the keys that have to sign it. Raises KeyAbsent."""

@@ -7,10 +7,13 @@ from sync.errors import NotAName
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 TAG = re.compile(r"[0-9a-f]{8}")
-# How far an epoch may lie beyond the newest that is known: as many as a gateway keeps of a stream. A false number near the last one of all
-# would leave none after it.
+# How far an epoch may lie beyond the newest that is known. A false number near the last one of all would leave none after it; so what lies farther is
+# believed only on the word of a statement that a key of the node's own has signed.
 EPOCHS_AHEAD_MAX = 1024
 EPOCH_MAX = 2**31 - 1  # each needs a restored node; fits every integer column and language
+EPOCH_OPENED_MAX = (
+    EPOCH_MAX - EPOCHS_AHEAD_MAX
+)  # beyond it the node opens none: so many could still be taken from somebody else
 EPOCH = re.compile(r"[1-9][0-9]{0,9}")
 
 

@@ -14,7 +14,7 @@ from sync.errors import LogBroken
 from sync.key_ring import KeyRing, id_of
 from sync.keys import Signer
 from sync.log import HASH_BYTES, TILE_LEAVES, Frontier
-from sync.names import EPOCHS_AHEAD_MAX, Origin
+from sync.names import EPOCH_OPENED_MAX, Origin
 from sync.opening import End, Opening, sign_opening
 from sync.outbox_bodies import body_bytes
 from sync.outbox_heads import Head, insert_head, write_head
@@ -34,7 +34,7 @@ def open_epoch(
     newest = heads[-1]
     holder = next((head for head in heads if head.start <= own <= head.end), None)
     # what lies between `own` and `place` the gateway holds too, but in a log that a rolled-back disk has made us forget
-    is_next = newest.origin.epoch < epoch <= newest.origin.epoch + EPOCHS_AHEAD_MAX
+    is_next = newest.origin.epoch < epoch <= EPOCH_OPENED_MAX
     if holder is None or not own <= place <= newest.end or not is_next:
         raise LogBroken(f"{newest.origin}: no epoch {epoch} can be opened at {place}")
     common = own - holder.start

@@ -55,20 +55,20 @@ from sync.session import SessionAnswer, TheirStream
 
 class Sender:
     """One uplink's state. `root_at(origin, size)` gives our own root (empty: it cannot be read), `root_of(stream, start, size)` that
-    over rows of a stream's run, `key_at(origin, size)` the id of our key in force there (empty: not known), `dice` a number from 0 to 1.
+    over rows of a stream's run, `key_at(origin, size)` the id of our key in force there (empty: not known), `opened_by_us(statement)`
+    the log that it opens, if a key of ours signed it, `dice` a number from 0 to 1.
     """
 
     def __init__(
         self, *, root_at: Callable[[Origin, int], bytes], root_of: Callable[[str, int, int], bytes], key_at: Callable[[Origin, int], bytes],
-        dice: Callable[[], float],
+        dice: Callable[[], float], opened_by_us: Callable[[bytes], Origin | None] = lambda _: None,
     ) -> None:  # fmt: skip
         self.phase = Phase.CLOSED
         self.flows: dict[str, Flow] = {}
-        self._root_at, self._root_of, self._key_at_size = root_at, root_of, key_at
+        self._root_at, self._root_of, self._key_at_size, self._opened_by_us = root_at, root_of, key_at, opened_by_us
         self._backoff = Backoff(dice)
         self._cosigner: Verifier | None = None
-        self._ledger = self._fence = ""
-        self._retry_at, self._session_at, self._key_at = 0.0, 0.0, inf
+        self._ledger, self._fence, self._retry_at, self._session_at, self._key_at = "", "", 0.0, 0.0, inf
         self._plain = False  # the gateway lacks a dictionary: none is used until the next session
         self._context, self._missed = 0, 0  # bytes of context that it takes, and how often it could do nothing with one
         self._busy = False  # one call at a time on this lane
@@ -251,8 +251,8 @@ class Sender:
         windows = [Window(log.origin.epoch, log.origin.tag, log.start, log.start + log.size) for log in flow.logs]
         name = flow.stream
         search = find_common(
-            lambda start, size: self._read_root(name, start, size), windows, end=flow.end, theirs=theirs.epoch
-        )
+            lambda start, size: self._read_root(name, start, size), windows, end=flow.end, theirs=theirs.epoch, far=flow.is_far(theirs)
+        )  # fmt: skip
         flow = replace(flow, theirs=None, posting=False, opening=False, search=search, question=None, newest=theirs)
         return [Alarm(code, name), *self._search_on(flow, None)]
 
@@ -271,7 +271,7 @@ class Sender:
         except LogBroken:
             return self._halt(replace(flow, search=None, question=None), "SYN-31")
         except StopIteration as end:
-            if (epoch := flow.next_epoch(flow.newest)) is None:
+            if (epoch := flow.next_epoch(flow.newest, self._opened_by_us(end.value.opening))) is None:
                 return self._halt(replace(flow, search=None, question=None), "SYN-31")
             self.flows[flow.stream] = replace(flow, search=None, question=None, opening=True)
             return [OpenEpoch(flow.stream, epoch, end.value.place, flow.newest, end.value.own)]

@@ -155,14 +155,16 @@ def read_told(data: bytes) -> Told:
     """Read the answer to a question for a root. Raises BadBatch."""
     found = _object(data)
     try:
-        told = Told(tag=found["tag"], size=found["size"], root=bytes.fromhex(found["root"]))
-    except (KeyError, TypeError, ValueError) as error:
+        opening = found.get("opening", "").encode()
+        told = Told(tag=found["tag"], size=found["size"], root=bytes.fromhex(found["root"]), opening=opening)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadBatch("a root is not told") from error
     if (
         type(told.size) is not int
         or not 0 <= told.size <= SIZE_MAX
         or len(told.root) not in {0, HASH_BYTES}
         or not isinstance(told.tag, str)
+        or len(opening) > NOTE_BYTES_MAX
     ):
         raise BadBatch("what is told of a log is out of range")
     return told

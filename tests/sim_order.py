@@ -13,7 +13,7 @@ from tests.sim.campaign import Campaign, outcome
 from tests.sim.shrink import report
 
 # what befell log keys, of the counts
-KEY_COUNTS = ("keys changed", "keys taken out", "keys put right", "resign", "thief's taken", "epochs ordered")
+KEY_COUNTS = ("keys changed", "keys taken out", "keys put right", "resign", "thief's taken", "jumps", "epochs ordered")
 TOLD_MAX = 5  # failures that are shrunk and told; the others by number
 
 

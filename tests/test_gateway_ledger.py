@@ -346,7 +346,7 @@ def test_a_node_that_names_other_streams_each_time_fills_neither_alarms_nor_log(
 
 
 def test_a_stream_has_at_most_so_many_epochs_and_the_one_too_many_is_no_log(bench, made, view, monkeypatch):
-    monkeypatch.setattr("gateway.ledger_rows.EPOCHS_MAX", 2)
+    monkeypatch.setattr("gateway.ledger_keys.KEY_EPOCHS_MAX", 1)
     node = made()
     bench.admit(node)
     answers = []

@@ -6,6 +6,8 @@ import os
 import shutil
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -24,6 +26,8 @@ from node.room import (
     filled,
     hold_journal,
     measure,
+    plenty_percent,
+    resume_percent,
     stage_of,
 )
 from sync.errors import NoRoom
@@ -214,15 +218,67 @@ def test_the_wal_is_held_only_where_draining_has_room_beside_it_and_each_change_
         assert [row["event"] for row in said if "journal" in row["event"]] == ["journal.no_room", "journal.held"]
 
 
-@pytest.mark.parametrize(
-    ("used", "stage", "plenty"),
-    [(64, Stage.OPEN, True), (66, Stage.OPEN, False), (71, Stage.FILLING, False), (86, Stage.TRIMMING, False)],
-)
-def test_there_is_plenty_only_well_below_the_warning(tmp_path, monkeypatch, used, stage, plenty):
-    looker = Looker(tmp_path, monkeypatch, quota_mb=100, free_mb_min=16)
-    monkeypatch.setattr("node.room.measure", lambda *_: space(used=used))
+def test_bodies_go_before_their_time_from_the_trimming_stage_on_and_until_well_below_the_warning(tmp_path, monkeypatch):
+    looker, told = Looker(tmp_path, monkeypatch, quota_mb=100, free_mb_min=16), []
     with closing(outbox(tmp_path)) as box:
-        assert (looker.look(box), looker.room.plenty) == (stage, plenty)
+        for used in (64, 71, 84, 86, 84, 71, 66, 64, 66, 84):
+            monkeypatch.setattr("node.room.measure", lambda *_, used=used: space(used=used))
+            looker.look(box)
+            told.append(looker.room.short)
+    assert told == [False, False, False, True, True, True, True, False, False, False]
+
+
+PERMITTED = {"quota_mb": 100, "free_mb_min": 16, "refuse_bulk_percent": 100, "refuse_routine_percent": 100}
+QUIET: Any = SimpleNamespace(raised=lambda _code: None, cleared=lambda _code: None)
+
+
+class Full:
+    """A Room over an outbox that fills and is trimmed as the test says. The limits are those of a configuration."""
+
+    def __init__(self, folder: Path, monkeypatch, limits) -> None:
+        self.space, self.outbox = space(), SimpleNamespace(pages=lambda: Pages(0, 0, 0))
+        monkeypatch.setattr("node.room.measure", lambda *_: self.space)
+        self.limits, self.ballast = limits, Ballast(folder)
+        self.room = Room(
+            store=folder / "outbox.db", limits=limits, ballast=self.ballast, alarms=QUIET, monotonic=lambda: 0.0, patient=("scans",)
+        )  # fmt: skip
+
+    def at(self, used: float) -> Room:
+        self.space = space(used=used)
+        self.room.look(self.outbox)
+        return self.room
+
+
+def permitted(warn, trim):
+    return Outbox.model_construct(**PERMITTED, warn_percent=warn, trim_percent=trim)
+
+
+def test_with_all_limits_that_are_permitted_a_pause_ends_where_trimming_does_at_the_latest_and_both_end():
+    for warn, trim in itertools.combinations_with_replacement(range(1, 101), 2):
+        limits = permitted(warn, trim)
+        assert 0 < plenty_percent(limits) <= resume_percent(limits) < trim, f"{warn}, {trim}"
+        assert plenty_percent(limits) < warn, f"{warn}, {trim}: the next message would raise the warning again"
+
+
+@pytest.mark.parametrize(
+    ("warn", "trim"), [(70, 85), (81, 85), (85, 85), (94, 95), (100, 100), (6, 6), (5, 90), (1, 1)]
+)
+def test_where_nothing_is_trimmed_any_more_no_feed_is_paused(tmp_path, monkeypatch, warn, trim):
+    full, low, high = Full(tmp_path, monkeypatch, permitted(warn, trim)), 0.0, trim + 0.01
+    while high - low > 0.02:  # where trimming ends, from above
+        assert full.at(trim + 0.01).paused
+        middle = (low + high) / 2
+        low, high = (low, middle) if full.at(middle).short else (middle, high)
+    assert 0 < low < warn, "trimmed for ever, or the next message would raise the warning again"
+    assert not full.at(low).paused
+    assert not full.at(trim - 0.01).paused
+
+
+def test_a_pause_that_the_writer_saw_begin_is_not_left_to_itself_where_the_next_look_is_below_it(tmp_path, monkeypatch):
+    full = Full(tmp_path, monkeypatch, LIMITS)
+    assert full.at(85.1).paused
+    room = full.at(84.9)  # a receipt, or an old body that went
+    assert (room.paused, room.short) == (True, True)
 
 
 @pytest.mark.parametrize("patient", [(), ("scans",)])

@@ -84,4 +84,4 @@ def test_gateway_that_holds_nothing_is_found_out_by_one_question():
     assert next(looking) == Question(1, 2_000_000)
     with pytest.raises(StopIteration) as end:
         looking.send(Told("", 0, b""))
-    assert end.value.value == (0, 0)
+    assert end.value.value[:2] == (0, 0)

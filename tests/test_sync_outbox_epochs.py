@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sync.agreement import Told, Window, find_common
 from sync.errors import BadOpening, LogBroken
 from sync.log import TILE_LEAVES, Frontier
-from sync.names import Origin
+from sync.names import EPOCH_OPENED_MAX, Origin
 from sync.opening import End, open_opening, read_opening
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView
@@ -98,16 +98,16 @@ def test_epoch_that_is_not_later_or_begins_nowhere_is_refused_and_changes_nothin
         assert made.logs(STREAM) == before
 
 
-def test_a_number_far_beyond_ours_is_refused_so_that_another_epoch_can_always_follow(tmp_path):
+def test_a_number_near_the_last_one_is_refused_so_that_another_epoch_can_always_follow(tmp_path):
     with closing(outbox(tmp_path)) as made:
         made.append(some(0, 10))
-        for epoch in (2**31, 2**31 - 1, 1026):
+        for epoch in (2**31, 2**31 - 1, EPOCH_OPENED_MAX + 1):
             with pytest.raises(LogBroken):
                 opened(made, 4, epoch=epoch)
-        opened(made, 4, epoch=1025)
+        opened(made, 4, epoch=EPOCH_OPENED_MAX)
     with closing(outbox(tmp_path)) as again:
         again.verify_heads()
-        assert again.heads[STREAM].origin.epoch == 1025
+        assert again.heads[STREAM].origin.epoch == EPOCH_OPENED_MAX
 
 
 def test_receipts_trimming_and_repeats_go_on_in_every_window(tmp_path):

@@ -325,6 +325,13 @@ def test_receipt_of_what_is_common_that_is_not_true_is_alarmed_and_nothing_is_ke
     assert not any(isinstance(each, KeepReceipt) for each in effects)
 
 
+def test_statement_is_not_repeated_in_each_session_for_rows_that_only_a_forgotten_log_of_the_gateway_holds():
+    made, session = idle(20, common=20)  # of 30; two rolled-back disks forgot the log with the rest
+    assert not any(isinstance(each, PostEpoch) for each in made.handle(session, 0.0))
+    made, session = idle(19, common=20)
+    assert made.handle(session, 0.0)[-1] == PostEpoch(NEW, statement(20))
+
+
 def test_receipt_of_what_is_common_that_is_older_than_ours_changes_nothing():
     made, session = idle(20, common=12)
     made.handle(session, 0.0)

@@ -3,9 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sync.agreement import Told
 from sync.flow import FORKS_MAX, OPENED_MAX
+from sync.key_ring import KeyRing
+from sync.keys import FileSigner
+from sync.names import EPOCH_OPENED_MAX
+from sync.opening import End, Opening, sign_opening
 from sync.sender import Sender
 from sync.sender_events import (
     AskRoot,
@@ -22,7 +27,7 @@ from sync.sender_events import (
     SessionOpened,
     Started,
 )
-from tests.sim_realm import ORIGIN, TAG, frontier_of
+from tests.sim_realm import LOG_SIGNER, ORIGIN, TAG, frontier_of
 from tests.test_sync_sender import HELD, KEY, alarms, opened, puts, sender, their
 
 OTHER_KEY = bytes.fromhex("deadbeef")
@@ -32,12 +37,12 @@ def told(key: bytes, size: int = 10) -> SessionOpened:
     return opened(size, streams=(replace(their(size), key=key),))
 
 
-def agree(made: Sender, effects: list, upto: int) -> list:
+def agree(made: Sender, effects: list, upto: int, opening: bytes = b"") -> list:
     """Answer every question as a gateway that holds the first `upto` of our records."""
     while questions := [each for each in effects if isinstance(each, AskRoot)]:
         size = questions[0].question.size
         root = frontier_of(HELD[:size]).root if size <= upto else b""
-        effects = made.handle(RootTold("his", Told(TAG, upto, root)), 0.0)
+        effects = made.handle(RootTold("his", Told(TAG, upto, root, opening)), 0.0)
     return effects
 
 
@@ -127,6 +132,43 @@ def test_epoch_number_that_cannot_be_true_stops_the_stream_and_opens_none(epoch)
     effects = agree(made, effects, 10)
     assert (alarms(effects), made.flows["his"].halted) == (["SYN-31"], "SYN-31")
     assert [each for each in effects if isinstance(each, OpenEpoch)] == []
+
+
+def statement(epoch: int, signer, *, tag="77777777") -> bytes:
+    opened, common = replace(ORIGIN, epoch=epoch, tag=tag), End(ORIGIN, 10, frontier_of(HELD[:10]).root)
+    return sign_opening(Opening(opened=opened, theirs=None, own=common, common=common, carried=0), signer)
+
+
+EARLIER, STRANGER = (FileSigner(ORIGIN.node, Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2))
+FAR = 5000
+
+
+@pytest.mark.parametrize(
+    ("shown", "epoch", "opens"),
+    [
+        (statement(FAR, EARLIER), FAR, FAR + 1),
+        (statement(FAR, LOG_SIGNER), FAR, FAR + 1),
+        (statement(EPOCH_OPENED_MAX, EARLIER), EPOCH_OPENED_MAX, None),
+        (statement(FAR, STRANGER), FAR, None),
+        (statement(FAR - 1, EARLIER), FAR, None),
+        (statement(FAR, EARLIER, tag="66666666"), FAR, None),
+        (statement(FAR, EARLIER).replace(b"carried 0", b"carried 1"), FAR, None),
+        (b"nothing of the kind", FAR, None),
+        (b"", FAR, None),
+    ],
+    ids=["earlier key", "present key", "near the last", "stranger", "another number", "another log", "altered", "junk", "none"],
+)  # fmt: skip
+def test_number_far_ahead_is_believed_on_the_word_of_a_key_of_ours_alone(shown, epoch, opens):
+    ring = KeyRing(LOG_SIGNER, (EARLIER,))
+    made = Sender(
+        root_at=lambda _, upto: frontier_of(HELD[:upto]).root, root_of=lambda _, start, size: frontier_of(HELD[start : start + size]).root,
+        key_at=lambda *_: KEY, dice=lambda: 0.0, opened_by_us=ring.opened,
+    )  # fmt: skip
+    made.handle(Started((OwnLog(ORIGIN, 40, 10),), "ledger-1"), 0.0)
+    effects = made.handle(opened(10, streams=(replace(their(10), epoch=epoch, tag="77777777"),)), 0.0)
+    effects = agree(made, effects, 10, shown)
+    assert [each.epoch for each in effects if isinstance(each, OpenEpoch)] == ([opens] if opens else [])
+    assert made.flows["his"].halted == ("" if opens else "SYN-31")
 
 
 @pytest.mark.parametrize("key", [b"", KEY])

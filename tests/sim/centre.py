@@ -283,7 +283,8 @@ class Centre(Machine):
                 self.truth.receipted(self, found.receipt)
             return json.dumps({**rewind_members(found.held), "receipt": found.receipt.decode()}).encode()
         if isinstance(found, Told):
-            return json.dumps({"tag": found.tag, "size": found.size, "root": found.root.hex()}).encode()
+            told = {"tag": found.tag, "size": found.size, "root": found.root.hex(), "opening": found.opening.decode()}
+            return json.dumps(told).encode()
         self.truth.admitted(self, asked, found)
         return SessionAnswer(
             fence=found.fence, ledger=self.ledger.id, cosign_certificate=self.cosign.pem, held=found.held,

@@ -1,11 +1,15 @@
 """A change of the log key as it comes over a world: the operator who makes it, at a bad moment, and sets right what only a person can; and a thief."""
 
+from collections.abc import Iterator
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
 from node.key_status import Change, state_of_change
 from sync.checkpoint import Note, parse_note, sign_text
+from sync.log import EMPTY_ROOT
+from sync.names import EPOCHS_AHEAD_MAX, Origin
+from sync.opening import End, Opening, sign_opening
 from sync.outbox_view import OutboxView
 from sync.session import EARLIER_KEYS_MAX
 from tests.sim.disk import unseen
@@ -16,6 +20,7 @@ from tests.sim.parcel import Parcel
 DIES_AGAIN, POINTS_MAX = 0.5, 60  # of starts under a new key: so many points into it, which is past its hand-over
 IMPATIENT = 0.3  # takes the earlier keys out without looking whether they are still needed
 STATEMENT = b"wasl-opening/"
+JUMPS_SHARE, JUMPS = 0.35, 3  # of the worlds with a thief; of his statements in each stream
 KEY_ALARMS = {"SYN-15", "SYN-32"}
 
 
@@ -29,6 +34,7 @@ class KeyChanges:
         self.certificates = {self.made[0].der}
         self.fresh = b""  # of these the one that a person made where another's was refused
         self.altered: set[bytes] = set()  # notes as a thief left them
+        self.jumped: set[str] = set()  # streams in which a thief opened epochs of his own
         self.hasty = False  # somebody took keys out that may still be needed
 
     # -- what comes over a world -----------------------------------------------------------------------------------
@@ -138,6 +144,27 @@ class KeyChanges:
         if lines != note.signatures:
             self.altered.add(made)
         return body.signed(made) if isinstance(body, Parcel) else made
+
+    def jumps(self, body: bytes) -> Iterator[bytes]:
+        """In a third of the worlds, once a stream: statements of further epochs under an earlier key, each so far ahead as the gateway takes it."""
+        world = self.world
+        if (
+            not isinstance(body, Parcel)
+            or len(self.made) < 2
+            or Random(f"jumps {world.schedule.seed}").random() >= JUMPS_SHARE
+        ):
+            return
+        batch, signer = body.batch, self.made[-2].signer
+        if batch.stream in self.jumped:
+            return
+        self.jumped.add(batch.stream)
+        common = End(Origin(world.node, batch.stream, batch.epoch, batch.tag), 0, EMPTY_ROOT)
+        for number in range(1, JUMPS + 1):
+            opened = Origin(world.node, batch.stream, batch.epoch + number * EPOCHS_AHEAD_MAX, "0badcafe")
+            made = sign_opening(Opening(opened=opened, theirs=None, own=common, common=common, carried=0), signer)
+            self.altered.add(made)
+            world.counts["jumps"] += 1
+            yield made
 
     def _stranger(self) -> HashSigner:
         return HashSigner(self.world.node, self.world.dice.randbytes(32))

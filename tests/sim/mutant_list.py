@@ -31,7 +31,7 @@ MUTANTS = (
     Mutant("overlook that the gateway has more", "sync.sender:Sender._compare", "if is_newest:", "if False:"),
     Mutant("part without an alarm", "sync.sender:Sender._search", "return [Alarm(code, name), *self._search_on(flow, None)]", "return self._search_on(flow, None)"),
     Mutant("forget to say that an epoch is open", "sync.sender:Sender._hear", "posting=True)", "posting=False)"),
-    Mutant("use an epoch's number again", "sync.flow:Flow.next_epoch", "max(theirs.epoch, ours) + 1", "max(theirs.epoch, ours)"),
+    Mutant("use an epoch's number again", "sync.flow:Flow.next_epoch", "return newest + 1 if", "return newest if"),
     Mutant("carry one record too many", "sync.agreement:find_common", "place = window.start + (yield from _held(root_of, window))", "place = max(window.start, window.start - 1 + (yield from _held(root_of, window)))"),
     Mutant("carry one record too few", "sync.agreement:find_common", "place = window.start + (yield from _held(root_of, window))", "place = min(window.end, window.start + 1 + (yield from _held(root_of, window)))"),
     # the lanes

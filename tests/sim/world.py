@@ -80,7 +80,8 @@ class World:
             self.agenda, self.new_disk("/sim/centre"), self.counts, cosign=self.identity("cosign"), dice=self.dice,
             anchor=sim_realm.AUTHORITY.certificate, judges_by_clock=schedule.keys,
         )  # fmt: skip
-        self.centre.truth, self.link.centre, self.link.thief = self.truth, self.centre, self.changes.resigned
+        self.centre.truth, self.link.centre = self.truth, self.centre
+        self.link.thief, self.link.jumps = self.changes.resigned, self.changes.jumps
         self.centre.parts = Parts(self.centre, taken=schedule.parts)
         self.box(self.new_disk("/sim/node"))
         Past.frontier = self._past()
