@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 32  # as many ports as a terminal server has, all calling after a power cut
 HANDSHAKE_S_MAX: Final = 10.0
+# Between two reads of a port whose device waits for no answer: 576 bytes at 115200 baud, of 4,096 that the kernel keeps. A pause is told to a tenth.
+REST_S_MAX: Final = 0.05
 
 
 class LineFeed:
@@ -66,7 +68,10 @@ class LineFeed:
         self.away.start()
         if self._line is not None:
             name = self.feed.name
-            self._port = SerialPort(name, self._line, _Owner(self), loop=loop, monotonic=self.clock.monotonic)
+            rest_s = min(REST_S_MAX, self.feed.framing.quiet_s / 10) if self.feed.answer is self.feed.answer_bad is None else 0.0
+            self._port = SerialPort(
+                name, self._line, _Owner(self), loop=loop, monotonic=self.clock.monotonic, rest_s=rest_s
+            )
             self._port.start()
             return
         sockets: list[socket] = []

@@ -115,13 +115,14 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     cold = ModbusFeed("cold", {f"fridge-{unit}": unit for unit in range(1, chosen.points + 1)}, lines="answer_ms_max = 2000")
     devices, realm = Devices(folder / "ports", chosen), Realm.make(folder / "realm")
     gateway = Centre(realm, folder / "centre")
-    gateway.launch(cold=True)
-    node = Node(realm, folder / "node", feeds=[ward, cold, *devices.feeds()], gateway=gateway)
+    if not chosen.no_link:
+        gateway.launch(cold=True)
+    node = Node(realm, folder / "node", feeds=[ward, cold, *devices.feeds()], gateway=None if chosen.no_link else gateway)
     modbus = command("modbus", "--listen", f"127.0.0.1:{cold.port}", "--fridges", chosen.points, "--warm-after", -1)
     publisher = None
     try:
         wait_until("a Modbus server", lambda: _listens(cold.port), s_max=SETTLED_S_MAX)
-        wait_until("a gateway", gateway.is_up, s_max=SETTLED_S_MAX)
+        wait_until("a gateway", lambda: chosen.no_link or gateway.is_up(), s_max=SETTLED_S_MAX)
         node.launch(cold=True, wrapper=("taskset", "-c", str(NODE_CORE), *chosen.wrapper.split()))
         wait_until("a node that listens", node.is_listening, s_max=SETTLED_S_MAX)
         wait_until("a session", lambda: _is_joined(node), s_max=SETTLED_S_MAX)
@@ -136,7 +137,8 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
                 process.kill()
         devices.kill()
         node.kill()
-        gateway.kill()
+        if gateway.process is not None:
+            gateway.kill()
         broker.kill()
 
 
@@ -192,6 +194,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     for name, default in (("astm", 8), ("printers", 8), ("topics", 200), ("points", 32)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--no-link", action="store_true", help="without a gateway: what taking and storing alone cost")
     parser.add_argument("--wrapper", default="", help="a command before the node's and the serial devices' own: `chrt -r 1` where the machine does other work")
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measure(Path(folder), parser.parse_args())))
