@@ -76,7 +76,7 @@ def campaign(name: str, seed: int, first: int, inputs: int, jobs: int) -> None:
     with multiprocessing.Pool(jobs) as pool:
         for (_, _, _, many), (good, took) in zip(blocks, pool.imap(_block, blocks), strict=True):
             done, understood, spent = done + many, understood + good, spent + took
-            if done % (BLOCK * 250) == 0:
+            if done % (BLOCK * 25) == 0:
                 print(f"{name}: {done:,} inputs, {done / spent:,.0f} a second of one core", flush=True)
     print(f"{name}: {done:,} inputs (seed {seed}, from {first}), {understood / done:.0%} understood, {done / spent:,.0f} a second of one core; no failure", flush=True)  # fmt: skip
 

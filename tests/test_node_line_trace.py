@@ -52,6 +52,11 @@ def test_frames_are_told_apart_in_any_pieces(cuts):
     assert found + eye.receive(rest) == wanted
 
 
+def test_only_a_digit_of_ours_is_a_frames_number():
+    assert Eye().receive(b"\x02\xb2x\x0300") == [Seen("STX … ETX", 6, "wrong")]
+    assert Eye().receive(b"\x027\x03") == []
+
+
 def test_a_trace_keeps_the_last_bytes_alone_however_much_comes():
     now = [0]
     trace = LineTrace(lambda: now[0])

@@ -47,7 +47,7 @@ _PLACE: Final = re.compile(
     r"([A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?)(\+[A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?){0,3}"
 )
 _BODY_TEMPERATURE: Final = "8310-5"
-_PLAIN: Final = "".join(map(chr, range(0x20, 0x7F)))
+_PLAIN: Final = "".join(chr(octet) for octet in range(0x20, 0x7F) if octet != 0x5C) + "\\n"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ZONE: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d|[A-Za-z_]+(/[A-Za-z0-9_+-]+){1,2}|UTC")
 _SERIAL: Final[Mapping[str, tuple[Simple, ...] | type[int]]] = {
