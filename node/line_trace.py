@@ -62,7 +62,8 @@ class LineTrace:
 
     def _told_apart(self) -> list[tuple[Entry, list[Seen]]]:
         """Each entry with the frames that end in it. They are told apart when somebody asks, not while the bytes come: sixteen lines
-        bring 180 kB/s that nobody looks at. A frame whose beginning has left the ring is then none."""
+        bring 180 kB/s that nobody looks at. A frame whose beginning has left the ring is then none.
+        """
         eyes: dict[tuple[Way, str], Eye] = {}
         found = []
         for entry in self._entries:

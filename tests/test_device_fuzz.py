@@ -9,7 +9,13 @@ from tests.device_fuzz.mutants import pieces
 from tests.fuzz_devices import MACHINES, Broken, TooSlow, run
 
 INPUTS = 300  # of each machine: about five seconds together on the build machine
-UNDERSTOOD = {"poct1a-documents": 0.08, "prints": 0.1, "payloads": 0.15, "polls": 0.15, "profiles": 0.1}  # mutants that nobody understands test little
+UNDERSTOOD = {
+    "poct1a-documents": 0.08,
+    "prints": 0.1,
+    "payloads": 0.15,
+    "polls": 0.15,
+    "profiles": 0.1,
+}  # mutants that nobody understands test little
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of regular expressions that a mutant of a profile holds

@@ -63,7 +63,9 @@ class Link:
         self._outgoing: deque[Outgoing] = deque()
         self._bid_at = now
         self._sent_at = now
-        self._is_behind_loss = self._is_midline = False  # of plain records: what follows a lost one is no message of its own
+        self._is_behind_loss = self._is_midline = (
+            False  # of plain records: what follows a lost one is no message of its own
+        )
         self._is_astray = False  # frames came outside of a transfer: their sender waits for an answer
         self._was_quiet = False
         self._effects: list[Effect] = []

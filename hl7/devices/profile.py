@@ -164,7 +164,10 @@ def read_profile(name: str, text: str) -> Profile:
         raise ProfileProblem("", f"{len(text)} characters, {TEXT_CHARACTERS_MAX} at most")
     try:
         keys = Keys(tomllib.loads(text), "")
-    except (ValueError, RecursionError) as error:  # tomllib lets a number of thousands of digits, and a nest of brackets, through as these
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # tomllib lets a number of thousands of digits, and a nest of brackets, through as these
         raise ProfileProblem("", f"not TOML: {error}") from None
     profile = _profile(name, keys)
     keys.close()

@@ -76,7 +76,12 @@ class LineFeed:
         if self._line is not None:
             name = self.feed.name
             self._port = SerialPort(
-                name, self._line, _Owner(self), loop=loop, monotonic=self.clock.monotonic, rest_s=self._rest_s(self._line)
+                name,
+                self._line,
+                _Owner(self),
+                loop=loop,
+                monotonic=self.clock.monotonic,
+                rest_s=self._rest_s(self._line),
             )
             self._port.start()
             return

@@ -65,10 +65,18 @@ class Devices:
     def __init__(self, folder: Path, chosen: argparse.Namespace) -> None:
         folder.mkdir()
         self.folder, self.astm, self.count = folder, chosen.astm, chosen.astm + chosen.printers
-        line = [*chosen.wrapper.split(), sys.executable, str(Path(__file__).parent / "serial_sources.py"), str(folder), str(chosen.astm), str(chosen.printers)]
+        line = [
+            *chosen.wrapper.split(),
+            sys.executable,
+            str(Path(__file__).parent / "serial_sources.py"),
+            str(folder),
+            str(chosen.astm),
+            str(chosen.printers),
+        ]
         line.append(str(chosen.seconds + WARM_UP_S + 1))
         self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self._in, self._out = self.process.stdin, self.process.stdout
         self._out.readline()
 
@@ -96,7 +104,11 @@ class Devices:
 
     def lost(self, node: Node) -> list[str]:
         """The ports of which not every byte, or another one, lies in the outbox."""
-        return [f"port-{number}" for number in range(self.count) if not self._is_whole(number, node.bodies(f"port-{number}"))]
+        return [
+            f"port-{number}"
+            for number in range(self.count)
+            if not self._is_whole(number, node.bodies(f"port-{number}"))
+        ]
 
     def _is_whole(self, number: int, bodies: list[bytes]) -> bool:
         sent = (self.folder / f"sent-{number}").read_bytes()
@@ -104,7 +116,9 @@ class Devices:
             return sent == b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
         if number % 2 == 0:
             return sent == b"".join(bodies)
-        return sent == b"".join(body + b"\n" for body in bodies)  # a line ends at CR; the LF behind it is counted as blank
+        return sent == b"".join(
+            body + b"\n" for body in bodies
+        )  # a line ends at CR; the LF behind it is counted as blank
 
 
 def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
@@ -112,13 +126,19 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     os.sched_setaffinity(0, {OTHER_CORE})
     broker = Broker(folder / "broker").start()
     ward = MqttFeed("ward", broker)
-    cold = ModbusFeed("cold", {f"fridge-{unit}": unit for unit in range(1, chosen.points + 1)}, lines="answer_ms_max = 2000")
+    cold = ModbusFeed(
+        "cold", {f"fridge-{unit}": unit for unit in range(1, chosen.points + 1)}, lines="answer_ms_max = 2000"
+    )
     devices, realm = Devices(folder / "ports", chosen), Realm.make(folder / "realm")
     gateway = Centre(realm, folder / "centre")
     if not chosen.no_link:
         gateway.launch(cold=True)
-    node = Node(realm, folder / "node", feeds=[ward, cold, *devices.feeds()], gateway=None if chosen.no_link else gateway)
-    modbus = command(chosen, "modbus", "--listen", f"127.0.0.1:{cold.port}", "--fridges", chosen.points, "--warm-after", -1)
+    node = Node(
+        realm, folder / "node", feeds=[ward, cold, *devices.feeds()], gateway=None if chosen.no_link else gateway
+    )
+    modbus = command(
+        chosen, "modbus", "--listen", f"127.0.0.1:{cold.port}", "--fridges", chosen.points, "--warm-after", -1
+    )
     publisher = None
     try:
         wait_until("a Modbus server", lambda: _listens(cold.port), s_max=SETTLED_S_MAX)
@@ -127,7 +147,18 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         wait_until("a node that listens", node.is_listening, s_max=SETTLED_S_MAX)
         wait_until("a session", lambda: _is_joined(node), s_max=SETTLED_S_MAX)
         count = round(chosen.seconds + WARM_UP_S)
-        publisher = command(chosen, "mqtt", "--to", f"mqtt://127.0.0.1:{broker.port}", "--beds", chosen.topics, "--each", 1, "--count", count)
+        publisher = command(
+            chosen,
+            "mqtt",
+            "--to",
+            f"mqtt://127.0.0.1:{broker.port}",
+            "--beds",
+            chosen.topics,
+            "--each",
+            1,
+            "--count",
+            count,
+        )
         wait_until("the first readings", lambda: node.stream("ward").size, s_max=SETTLED_S_MAX)
         devices.begin()
         return _measured(node, devices, publisher, chosen, count)
@@ -142,7 +173,9 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         broker.kill()
 
 
-def _measured(node: Node, devices: Devices, publisher: subprocess.Popen[bytes], chosen: argparse.Namespace, count: int) -> dict[str, Any]:
+def _measured(
+    node: Node, devices: Devices, publisher: subprocess.Popen[bytes], chosen: argparse.Namespace, count: int
+) -> dict[str, Any]:
     time.sleep(WARM_UP_S)
     assert node.process is not None
     pid = node.process.pid
@@ -168,7 +201,11 @@ def _counts(node: Node) -> dict[str, float]:
     lines = [line.split() for line in str(_asked(node, "metrics")).splitlines() if line and not line.startswith("#")]
     found = {line[0]: float(line[1]) for line in lines if len(line) == 2}
     frames = sum(each.get("link", {}).get("frames", 0) for each in _asked(node, "status")["feeds"].values())
-    return {"records_per_s": found["wasl_commit_records_total"], "commits_per_s": found["wasl_commits_total"], "frames_per_s": frames}
+    return {
+        "records_per_s": found["wasl_commit_records_total"],
+        "commits_per_s": found["wasl_commits_total"],
+        "frames_per_s": frames,
+    }
 
 
 def _asked(node: Node, order: str) -> Any:
@@ -195,7 +232,11 @@ def main() -> None:
     for name, default in (("astm", 8), ("printers", 8), ("topics", 200), ("points", 32)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--no-link", action="store_true", help="without a gateway: what taking and storing alone cost")
-    parser.add_argument("--wrapper", default="", help="a command before the node's and the devices' own: `chrt -r 1` where the machine does other work")
+    parser.add_argument(
+        "--wrapper",
+        default="",
+        help="a command before the node's and the devices' own: `chrt -r 1` where the machine does other work",
+    )
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measure(Path(folder), parser.parse_args())))
 

@@ -26,7 +26,28 @@ TICK_S = 0.005  # 58 bytes: what a USB adapter hands over at once (FTDI: 62 byte
 READY_BYTES = 4096  # more than a tick's worth, even of one that comes a quarter of a second late
 ROOM_S_MAX = 30.0  # for what is under way at the end
 NAMES = ("مريم تجريبية", "سالم تجريبي", "Test Patient")
-TESTS = ("WBC", "RBC", "HGB", "HCT", "MCV", "MCH", "MCHC", "PLT", "RDW", "MPV", "NEUT", "LYMPH", "MONO", "EOS", "BASO", "RET", "IPF", "NRBC", "IG", "PDW")
+TESTS = (
+    "WBC",
+    "RBC",
+    "HGB",
+    "HCT",
+    "MCV",
+    "MCH",
+    "MCHC",
+    "PLT",
+    "RDW",
+    "MPV",
+    "NEUT",
+    "LYMPH",
+    "MONO",
+    "EOS",
+    "BASO",
+    "RET",
+    "IPF",
+    "NRBC",
+    "IG",
+    "PDW",
+)
 
 
 class Port:
@@ -78,7 +99,12 @@ class Printer(Port):
     def report(self) -> bytes:
         stamp = f"T{self.dice.randrange(100_000):05}"
         if self.number % 2:
-            return f"{stamp};{self.dice.choice(NAMES)};T1={self.dice.gauss(4.5, 1):+.2f} C;DOOR 0;BATT {self.dice.randrange(99):02}%".ljust(76).encode() + b"\r\n"
+            return (
+                f"{stamp};{self.dice.choice(NAMES)};T1={self.dice.gauss(4.5, 1):+.2f} C;DOOR 0;BATT {self.dice.randrange(99):02}%".ljust(
+                    76
+                ).encode()
+                + b"\r\n"
+            )
         rows = "\r\n".join(f"{name:<6} {self.dice.uniform(1, 99):6.1f}" for name in TESTS)
         text = f"ID: {stamp}\r\nName: {self.dice.choice(NAMES)}\r\n{rows}".encode()
         return b"\x02" + text + b"\x03%02X" % reduce(xor, text + b"\x03", 0)

@@ -130,9 +130,19 @@ def modbus() -> Stock:
     profile = find("fridge-modbus")
     (body,) = (body for _, body in _of_profiles("modbus"))
     made = []
-    for kind, order in (("float32", "big"), ("float32", "little"), ("int32", "big"), ("sfloat", "big"), ("uint16", "big")):
+    for kind, order in (
+        ("float32", "big"),
+        ("float32", "little"),
+        ("int32", "big"),
+        ("sfloat", "big"),
+        ("uint16", "big"),
+    ):
         points = tuple(replace(each, type=kind, order=order) for each in profile.points)
-        document = json.loads(body) | {"registers": [16512, 0, 65535, 32768, 32704, 1, 2047], "late_us": 9, "quality": "late"}
+        document = json.loads(body) | {
+            "registers": [16512, 0, 65535, 32768, 32704, 1, 2047],
+            "late_us": 9,
+            "quality": "late",
+        }
         made.append((replace(profile, points=points), json.dumps(document).encode()))
     return [(profile, body), *made]  # fmt: skip
 

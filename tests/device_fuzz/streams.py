@@ -10,7 +10,20 @@ from typing import Final
 
 from hl7.check import NO_RULES, check
 from hl7.devices.astm_errors import MessageTooLong
-from hl7.devices.astm_events import Arrived, Begun, Closed, Effect, Ended, Event, Kept, Received, Send, Switches, Tick, Write
+from hl7.devices.astm_events import (
+    Arrived,
+    Begun,
+    Closed,
+    Effect,
+    Ended,
+    Event,
+    Kept,
+    Received,
+    Send,
+    Switches,
+    Tick,
+    Write,
+)
 from hl7.devices.astm_frames import checksum, encode_all
 from hl7.devices.astm_link import Link
 from hl7.devices.astm_messages import Assembly, Part
@@ -27,7 +40,9 @@ from node.marked_bytes import Unmarker
 from tests.device_fuzz import stock
 from tests.device_fuzz.mutants import mutated, pieces
 
-FRAME_OVERHEAD: Final = 8  # STX, FN, ETX, C1, C2, CR, LF, and the byte that shows that a frame is too long; and one read may be held on top
+FRAME_OVERHEAD: Final = (
+    8  # STX, FN, ETX, C1, C2, CR, LF, and the byte that shows that a frame is too long; and one read may be held on top
+)
 _FRAME: Final = re.compile(rb"(?=\x02([0-7])([^\x03\x17]*)([\x03\x17])([0-9A-Fa-f]{2})\r)")  # wherever an STX stands
 
 
@@ -111,7 +126,12 @@ def astm(dice: random.Random) -> bool:
     for line in (whole, parts):
         for wait in (3.0, 20.0, 50.0, 100.0):
             line.feed(Tick(), wait)
-    assert (parts.written, parts.texts, parts.ends, parts.link.counts) == (whole.written, whole.texts, whole.ends, whole.link.counts)
+    assert (parts.written, parts.texts, parts.ends, parts.link.counts) == (
+        whole.written,
+        whole.texts,
+        whole.ends,
+        whole.link.counts,
+    )
     assert parts.parts == whole.parts
     _came_of(raw, whole, is_framed=not switches.without_enq)
     for _, part in whole.parts:
@@ -146,7 +166,9 @@ def _busy_line(raw: bytes, dice: random.Random) -> bool:
                 sent += 1
                 line.feed(Send(sent, (b"H|\\^&\r", b"O|1|" + b"x" * 300 + b"\r", b"L|1|N\r")), now)
             elif kind < 0.15:
-                line.feed(Received(dice.choice((b"\x06", b"\x06", b"\x15", b"\x04", b"\x05"))), now, refuses=0.1, dice=dice)
+                line.feed(
+                    Received(dice.choice((b"\x06", b"\x06", b"\x15", b"\x04", b"\x05"))), now, refuses=0.1, dice=dice
+                )
             elif kind < 0.25:
                 due = line.link.deadline
                 now = now if due is None else max(now, due)
@@ -262,8 +284,8 @@ def xml(dice: random.Random) -> bool:
     for piece in pieces(raw, dice):
         found += parts.feed(piece)
         assert parts.held <= most
-    ends = [event for divider, so_far in ((whole, events), (parts, found)) if (event := divider.end()) is not None for so_far in [so_far] if not so_far.append(event)]  # type: ignore[func-returns-value]
-    del ends
+    events += [last] if (last := whole.end()) is not None else []
+    found += [last] if (last := parts.end()) is not None else []
     assert len(found) == len(events)
     at = 0
     for one, other in zip(events, found, strict=True):
