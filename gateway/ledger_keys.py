@@ -68,17 +68,21 @@ class KeyRows:
             for row, current in self._all("SELECT certificate, current FROM session_key WHERE node = ?", (node,))
         ]
         rows = self._all("SELECT certificate, stream, epoch FROM log WHERE id = ? AND certificate <> 0", (log,))
-        in_force = self._verifier(node, rows[0][0]) if rows else None
+        in_force, changes = self._verifier(node, rows[0][0]) if rows else None, self._changes(node, log)
         return LogKeys(
-            in_force=in_force, changes=self._changes(node, log), certified=tuple(key for key, current in brought if current),
+            in_force=in_force, changes=changes, certified=tuple(key for key, current in brought if current),
             # it was not brought under a certificate that is good: revoked, or taken out of the node too early
             lapsed=in_force is not None and in_force.public not in {key.public for key, _ in brought},
             vouched={each: verifier_of(read(each), node) for each in vouched},
-            retired=frozenset() if in_force is None else self._were_in_force(node, *rows[0][1:]) - {in_force.public},
+            retired=frozenset() if in_force is None else self._were_in_force(node, rows[0][1], rows[0][2], changes) - {in_force.public},
         )  # fmt: skip
 
-    def _were_in_force(self, node: str, stream: str, epoch: int) -> frozenset[bytes]:
-        """The public keys that ever signed a log of this stream, up to this epoch: an older one that still grows by hand hands over to later keys."""
+    def _were_in_force(self, node: str, stream: str, epoch: int, changes: Sequence[Change]) -> frozenset[bytes]:
+        """The public keys that ever signed a log of this stream, up to this epoch, and did not sign this one's end: an older one that still
+        grows by hand hands over to later keys. `changes`: those of the log itself.
+        """
+        if epoch == 1:  # nearly always: there is no log before it
+            return frozenset([change.before.public for change in changes])
         rows = self._all(
             "SELECT certificate FROM log WHERE node = ?1 AND stream = ?2 AND epoch <= ?3 AND certificate <> 0"
             " UNION SELECT before FROM key_change JOIN log ON log.id = key_change.log WHERE node = ?1 AND stream = ?2 AND epoch <= ?3",

@@ -11,6 +11,7 @@ from gateway.ledger_keys import KeyRows
 from sync.agreement import Told
 from sync.announced import Announced
 from sync.held import HeldLog
+from sync.keys import Verifier
 from sync.log import Frontier, root_at
 from sync.names import Origin
 from sync.receiver import Admit, Admitted, Append, Fill, OpenLog, Refuse
@@ -45,15 +46,13 @@ class Rows:
     # -- starts ----------------------------------------------------------------------------------------------------
 
     def admitted(self, node: str, asking: str) -> Admitted | None:
-        """What is remembered of a node's starts; of the earlier ones only `asking`, if it is one."""
+        """What is remembered of a node's starts; of the earlier ones only `asking`, if it is one. Empty: nobody asks for one."""
         rows = self._all("SELECT boot, fence, held FROM node WHERE name = ?", (node,))
         if not rows:
             return None
         boot, fence, held = rows[0]
-        earlier = self._all(
-            "SELECT boot FROM boot WHERE node = ? AND boot = ? AND boot <> ?",
-            (node, asking, boot),
-        )
+        question = "SELECT boot FROM boot WHERE node = ? AND boot = ? AND boot <> ?"
+        earlier = self._all(question, (node, asking, boot)) if asking else []
         return Admitted(boot=boot, fence=fence, earlier=frozenset(row[0] for row in earlier), held=bool(held))
 
     def admit(self, node: str, effect: Admit, certificate: int, now_us: int) -> None:
@@ -199,8 +198,10 @@ class Rows:
         )
         return int(count)
 
-    def append(self, log: int, effect: Append, *, fence: str, held: bool, receipt_at: int) -> None:
-        """Swap the head row if it is still what was judged, and insert the records. Raises SwapLost."""
+    def append(
+        self, log: int, effect: Append, *, fence: str, held: bool, receipt_at: int, key: Verifier | None = None
+    ) -> None:  # fmt: skip
+        """Swap the head row if it is still what was judged, and insert the records. `key`: the one that the row is known to be under. Raises SwapLost."""
         before, after = effect.before, effect.after
         octets = sum(len(record.body) for record in effect.records)
         self._connection.execute(
@@ -213,7 +214,8 @@ class Rows:
             raise SwapLost(f"{effect.origin} is not at {before.size} any more")
         (largest,) = self._one("SELECT coalesce(max(id), 0) FROM header", ())
         LogTable(self._connection, log).append(largest + 1, before, effect.records)
-        self.keys.sign_from(effect.origin.node, log, effect.key, effect.changes)
+        if effect.changes or key is None or key.public != effect.key.public:  # else the row says so already
+            self.keys.sign_from(effect.origin.node, log, effect.key, effect.changes)
         if held:
             self._hold(log, before.size, after.size)
 

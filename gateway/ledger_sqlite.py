@@ -47,6 +47,7 @@ SCHEMA = Path(__file__).parent / "ledger_schema"
 FREE_BYTES_MIN = 256 * 1024 * 1024  # below, batches are refused: the largest group in WAL and file, and the logs
 FENCE_BYTES = 16  # 128 bits: no one guesses the latest fence
 LEDGER_ID_BYTES = 16
+NOTHING: frozenset[int] = frozenset()
 DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NotADBError)
 
 log = structlog.get_logger()
@@ -284,11 +285,13 @@ class SqliteLedger:
             return
         row, held = found or (0, None)
         keys = rows.keys.of_log(call.node, row, call.vouched, brought_by(call))
+        judged = row
         effects = self._receiver.handle(
             PutAsked(
                 node=call.node, origin_stream=call.stream, epoch=call.epoch, first=call.first, fence=call.fence, known=known, held=held,
                 leaves=rows.table(row), keys=keys, batch=call.batch,
-                lacking=rows.lacking(row, call.first, call.first + len(call.batch.records)),
+                # beyond the head nothing is stored, so nothing lacks
+                lacking=rows.lacking(row, call.first, call.first + len(call.batch.records)) if held and call.first < held.frontier.size else NOTHING,
                 carried=bool(call.log_certificate), announced=next(iter(rows.announced(call.node, call.stream)), None),
             ),
             now_us // 1_000_000,
@@ -304,7 +307,8 @@ class SqliteLedger:
                 if effect.changes:
                     rows.keys.keep_followers(call.node, call.vouched, now_us)
                     log.info("log key changed", node=call.node, stream=call.stream, seq=effect.changes[-1].seq)
-                rows.append(row, effect, fence=known.fence, held=held_back, receipt_at=now_us // 1_000_000)
+                key = keys.in_force if row == judged else None
+                rows.append(row, effect, fence=known.fence, held=held_back, receipt_at=now_us // 1_000_000, key=key)
                 waiting.records = len(effect.records)
             elif isinstance(effect, Fill):
                 rows.fill(row, effect)

@@ -28,7 +28,7 @@ from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
-from node.feeds.plug import Plug, Traced
+from node.feeds.plug import Plug, Traced, stop_all
 from node.highwater import HighWater
 from node.intake import Intake
 from node.key_change import hand_over
@@ -211,7 +211,7 @@ class Core:
     async def _stop_feeds(self, intake: Intake) -> None:
         for feed in self._feeds:
             intake.summarise(feed.door)
-            await feed.stop()
+        await stop_all(self._feeds)
         await asyncio.to_thread(self._orders.stop)
 
     def _make_control(self, site: Site) -> ControlServer:

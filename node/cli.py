@@ -240,23 +240,29 @@ def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
 )
 @FOLDER
 def convert(file: Path, target: str, zone: str, charset: str, facility: str, profile: str, folder: Path | None) -> None:
-    """Show what becomes of HL7 v2 messages, or of what a device sent, in FHIR R4 (or of a Bundle in v2), and what does not."""
+    """Show what becomes of HL7 v2 messages, or of what a device sent, in FHIR R4 (or of a Bundle in v2), and what does not.
+
+    An evidence file is read by the profile that its record names.
+    """
     from hl7.devices.profile_errors import ProfileProblem
     from node import devices_convert
     from node.convert import BadSetting, settings_of, to_fhir, to_v2
     from node.device_profiles import chosen
 
     try:
-        settings = settings_of(zone=zone, charset=charset, facility=facility)
+        settings, data, said = settings_of(zone=zone, charset=charset, facility=facility), file.read_bytes(), []
+        if (found := devices_convert.unpacked(data)) is not None:
+            data, said = found.body, [] if profile else devices_convert.warning_of(found, folder)
+            profile = profile or found.profile
         if profile:
-            shown, left, is_whole = devices_convert.to_fhir(file.read_bytes(), chosen(profile, folder), settings)
+            shown, left, is_whole = devices_convert.to_fhir(data, chosen(profile, folder), settings)
         else:
-            shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(file.read_bytes(), settings)
+            shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(data, settings)
     except (BadSetting, ProfileProblem, ValueError) as error:
         raise click.UsageError(str(error)) from error
     for text in shown:
         click.echo(text)
-    for line in left:
+    for line in (*said, *left):
         click.echo(line, err=True)
     sys.exit(0 if is_whole else 1)
 

@@ -8,6 +8,7 @@ from hl7.devices.profile import Profile
 from hl7.devices.profile_errors import ProfileProblem
 from node.config_feeds import Feed
 from node.config_kinds import FilePath, Table
+from node.config_mqtt import Mqtt
 from node.config_problems import Problem, Source
 from node.device_profiles import find
 from node.toml_lines import Place
@@ -31,7 +32,9 @@ def profile_problems(devices: Devices, feeds: Sequence[Feed], source: Source) ->
             except ProfileProblem as error:
                 yield source.problem(place, f'the profile "{name}" cannot be read: {error}')
                 continue
-            if place == ("feeds", position, "profile"):
+            if isinstance(feed, Mqtt):
+                yield from (source.problem(place, text) for text in _unfit_for_topics(feed, profile))
+            elif place == ("feeds", position, "profile"):
                 yield from (source.problem(place, text) for text in _unfit(feed, profile))
 
 
@@ -47,6 +50,22 @@ def _named(table: BaseModel, place: Place) -> Iterator[tuple[Place, str]]:
             for at, each in enumerate(value):
                 if isinstance(each, BaseModel):
                     yield from _named(each, (*place, key, at))
+
+
+def _unfit_for_topics(feed: Mqtt, profile: Profile) -> Iterator[str]:
+    """The same for an MQTT feed, whose rules each take what a profile says."""
+    if profile.kind != feed.kind:
+        yield f'the profile "{profile.name}" is for feeds of kind "{profile.kind}", not "{feed.kind}"'
+        return
+    for topic in feed.topics:
+        if feed.profile_of(topic) != profile.name:
+            continue
+        try:
+            topic.with_profile(profile)
+        except ValidationError as error:
+            first = error.errors()[0]
+            yield f'the profile "{profile.name}" says what this feed cannot do: {".".join(map(str, first["loc"]))}: {first["msg"]}'
+            return
 
 
 def _unfit(feed: Feed, profile: Profile) -> Iterator[str]:

@@ -4,11 +4,12 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from hl7.devices.profile import Profile
 from hl7.devices.topics import check_filter, covers, overlap
 from node.config_feeds import MIB
 from node.config_kinds import FilePath, Name, Table, Text, from_text, not_empty, whole
@@ -49,6 +50,13 @@ def _member(text: str) -> str:
     return text
 
 
+CONTENT_TYPE_OF: Final = {
+    "json": "application/json", "senml": "application/senml+json", "sparkplug": "application/vnd.sparkplug.b+protobuf", "hl7": "application/hl7-v2+er7",
+    "poct1a": "application/xml",
+}  # fmt: skip
+"""What a profile's language is called, where neither rule nor profile nor publisher says it."""
+
+
 class Topic(Table):
     """Which topics, and what becomes of them. The first rule whose filter means a topic decides.
 
@@ -62,6 +70,16 @@ class Topic(Table):
         "application/xml", "application/vnd.sparkplug.b+protobuf", "application/octet-stream", "text/plain",
     ] = "application/octet-stream"  # fmt: skip
     identity: Annotated[tuple[Annotated[str, from_text(str, _member)], ...], Field(max_length=4)] = ()
+    # The device profile of what comes under it; without it the feed's own.
+    profile: Name | Literal[""] = ""
+
+    def with_profile(self, profile: Profile) -> "Topic":
+        """The rule with a profile's content type and identity where it has none of its own. Raises ValueError for a bad value."""
+        said: dict[str, Any] = {"content_type": CONTENT_TYPE_OF.get(profile.language, "text/plain")}
+        said |= {key: value for key, value in profile.link.items() if key == "content_type"}
+        if "identity" in profile.link:
+            said["identity"] = str(profile.link["identity"]).split()
+        return Topic.model_validate(said | {name: getattr(self, name) for name in self.model_fields_set})
 
 
 def _apart(topics: tuple[Topic, ...]) -> tuple[Topic, ...]:
@@ -111,6 +129,10 @@ class Mqtt(Outgoing):
         if self.password is not None and not self.user:
             raise ValueError("must name the `user` whose password it is")
         return self
+
+    def profile_of(self, topic: Topic) -> str:
+        """Give the name of the profile of what comes under a rule, if any."""
+        return topic.profile or self.profile
 
     @property
     def is_secure(self) -> bool:

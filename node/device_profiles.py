@@ -1,5 +1,6 @@
 """Where device profiles are: those that Wasl brings, and a site's own folder, whose files come first."""
 
+import hashlib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final
 from hl7.devices.profile import TEXT_CHARACTERS_MAX, Profile, read_profile
 from hl7.devices.profile_errors import ProfileProblem
 
+MARK_BYTES: Final = 8  # tells versions of one file apart; it proves nothing
 SUFFIX: Final = ".toml"
 _BYTES_MAX: Final = 4 * TEXT_CHARACTERS_MAX  # UTF-8 has four bytes at most
 
@@ -15,6 +17,17 @@ _BYTES_MAX: Final = 4 * TEXT_CHARACTERS_MAX  # UTF-8 has four bytes at most
 def find(name: str, folder: Path | None = None) -> Profile:
     """Return a profile by its name: the site's own, else the one that Wasl brings. Raises ProfileProblem."""
     return read_profile(name, text_of(name, folder))
+
+
+def marked(name: str, folder: Path | None = None) -> tuple[Profile, tuple[str, bytes]]:
+    """Return a profile, and what a record says of it: its name and the beginning of its file's SHA-256."""
+    text = text_of(name, folder)
+    return read_profile(name, text), (name, mark_of(text))
+
+
+def mark_of(text: str) -> bytes:
+    """Return the beginning of the SHA-256 of a profile's text."""
+    return hashlib.sha256(text.encode()).digest()[:MARK_BYTES]
 
 
 def text_of(name: str, folder: Path | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 import structlog
@@ -179,6 +180,8 @@ class Intake:
             pairs.append((REFUSAL, (refusal.code, refusal.location)))
         if signatures:
             pairs.append((SIGNATURES, tuple(signatures)))
+        if source:
+            pairs.sort(key=itemgetter(0))  # ascending keys, as deterministic CBOR wants them
         key = repeat_key(door.feed, control_id) if repeats else b""
         self._submit(door, common, message_type, verdict, encode_particulars(pairs), body, key, answer, fact, stream)
 

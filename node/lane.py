@@ -9,7 +9,7 @@ from node.gateway_client import GatewayClient
 from node.link_turns import LinkTurns, SessionDesk
 from node.path_switch import PathSwitch
 from sync.errors import NotARecord
-from sync.header import decode
+from sync.header import after_of
 from sync.lanes import CRITICAL
 from sync.names import Origin
 from sync.outbox_view import StreamView
@@ -104,7 +104,7 @@ class Lane:
         """Remember what critical records of a call follow in other streams. It never delays them: the outflow waits, not the link."""
         for record in records if self.name == CRITICAL else ():
             with suppress(NotARecord):  # a damaged header says nothing
-                if record.header and (after := decode(record.header).after) is not None:
+                if record.header and (after := after_of(record.header)) is not None:
                     self._turns.need(*after)
 
     def is_needed(self, origin: Origin, first: int, end: int) -> bool:

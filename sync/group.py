@@ -22,6 +22,9 @@ Values = tuple[int | bytes | str, ...]
 
 _PARTICULARS = f"((value >> {BODY_BITS}) & {(1 << PARTICULARS_BITS) - 1})"
 _OFFSET = f"(value >> {BODY_BITS + PARTICULARS_BITS})"
+_HEAD = """UPDATE log SET size = NEW.size, peaks = NEW.peaks, octets = NEW.octets, group_first = NEW.first, checkpoint = NEW.checkpoint,
+digest = NEW.digest WHERE id = NEW.log;
+END"""
 _VIEW = """CREATE TEMP VIEW sealed AS SELECT 0 AS row, 0 AS log, 0 AS run, 0 AS place, 0 AS first, x'' AS headers, '' AS header_places,
 x'' AS leaves, x'' AS salts, x'' AS joined, '' AS places, 0 AS size, x'' AS peaks, 0 AS octets, x'' AS checkpoint, x'' AS digest"""
 _TRIGGER = f"""CREATE TEMP TRIGGER store_sealed INSTEAD OF INSERT ON sealed BEGIN
@@ -31,11 +34,16 @@ FROM json_each(NEW.header_places);
 INSERT INTO body (id, salt, particulars, body) SELECT NEW.row + key, substr(NEW.salts, key * {SALT_BYTES} + 1, {SALT_BYTES}),
 substr(NEW.joined, {_OFFSET} + 1, {_PARTICULARS}), substr(NEW.joined, {_OFFSET} + {_PARTICULARS} + 1, value & {(1 << BODY_BITS) - 1})
 FROM json_each(NEW.places);
-UPDATE log SET size = NEW.size, peaks = NEW.peaks, octets = NEW.octets, group_first = NEW.first, checkpoint = NEW.checkpoint,
-digest = NEW.digest WHERE id = NEW.log;
-END"""  # noqa: S608  # constants
+{_HEAD}"""  # noqa: S608  # constants
+# of a group of one, the usual one where messages come now and then, nothing has to be cut: 28 µs instead of 39 of a VM's core, in memory
+_VIEW_OF_ONE = """CREATE TEMP VIEW sealed_one AS SELECT 0 AS row, 0 AS log, 0 AS run, 0 AS place, 0 AS first, x'' AS header, x'' AS leaf,
+x'' AS salt, x'' AS particulars, x'' AS body, 0 AS size, x'' AS peaks, 0 AS octets, x'' AS checkpoint, x'' AS digest"""
+_TRIGGER_OF_ONE = f"""CREATE TEMP TRIGGER store_sealed_one INSTEAD OF INSERT ON sealed_one BEGIN
+INSERT INTO header (id, log, seq, state, header, leaf) VALUES (NEW.row, NEW.run, NEW.place, {BodyState.PRESENT:d}, NEW.header, NEW.leaf);
+INSERT INTO body (id, salt, particulars, body) VALUES (NEW.row, NEW.salt, NEW.particulars, NEW.body);
+{_HEAD}"""  # noqa: S608  # constants
 STORE: Final = "INSERT INTO sealed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-"""The statement that stores what `pack` gives."""
+STORE_ONE: Final = "INSERT INTO sealed_one VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Group(NamedTuple):
@@ -50,22 +58,28 @@ class Group(NamedTuple):
 
 
 def prepare(connection: apsw.Connection) -> None:
-    """Make the view that STORE needs, for as long as this connection is open. The file knows nothing of it."""
+    """Make the views that STORE and STORE_ONE need, for as long as this connection is open. The file knows nothing of them."""
     connection.execute("PRAGMA temp_store = memory")
-    connection.execute(_VIEW)
-    connection.execute(_TRIGGER)
+    for made in (_VIEW, _TRIGGER, _VIEW_OF_ONE, _TRIGGER_OF_ONE):
+        connection.execute(made)
 
 
-def pack(row: int, group: Group) -> Values | None:
-    """Give the values that STORE takes, for rows from id `row` on; None where a part is too long for it."""
+def pack(row: int, group: Group) -> tuple[str, Values] | None:
+    """Give the statement that stores a group, and its values, for rows from id `row` on; None where a part is too long for it."""
+    head = group.head
+    if len(group.bodies) == 1:
+        return STORE_ONE, (
+            row, head.log, head.run, head.start + head.group_first, head.group_first, group.headers[0], group.leaves,
+            group.salts, group.particulars[0], group.bodies[0],
+            head.frontier.size, head.frontier.peaks, head.octets, head.checkpoint, head.digest,
+        )  # fmt: skip
     packed, heads = (
         pack_rows((group.particulars, group.bodies), (PARTICULARS_BITS, BODY_BITS)),
         pack_rows((group.headers,), (HEADER_BITS,)),
     )
     if packed is None or heads is None:
         return None
-    head = group.head
-    return (
+    return STORE, (
         row, head.log, head.run, head.start + head.group_first, head.group_first, _filled(heads[0]), _listed(heads[1]),
         group.leaves, group.salts, _filled(packed[0]), _listed(packed[1]),
         head.frontier.size, head.frontier.peaks, head.octets, head.checkpoint, head.digest,
@@ -76,7 +90,7 @@ def insert(connection: apsw.Connection, row: int, group: Group) -> None:
     """Store a group, its rows from id `row` on, within the caller's transaction."""
     values = pack(row, group)
     if values is not None:
-        connection.execute(STORE, values)
+        connection.execute(*values)
         return
     _insert_each(connection, row, group)
     write_head(connection, group.head)

@@ -18,6 +18,7 @@ PLAIN = 0  # body protection: not sealed
 CONTROL_ID, PEER, METHOD, PATH, CONDITIONS, TOPIC, FILE_NAME, REFUSAL, FRAME_BYTES, FRAME_SHA256, COUNT, SIGNATURES = (
     range(1, 13)
 )
+PROFILE = 13  # name and the first 8 bytes of the SHA-256 of the device profile that was in force
 
 HEADER_BYTES_MAX = 1024  # about 150 are used; a limit, because headers are permanent
 MESSAGE_TYPE_CHARS_MAX = 64  # v2 needs 15; a longer one is cut, so that every header fits its limit
@@ -98,6 +99,11 @@ def feed_of(header: bytes) -> str:
     if not isinstance(feed, str):
         raise NotARecord("header names no feed")
     return feed
+
+
+def after_of(header: bytes) -> tuple[str, int, int] | None:
+    """The position that a header says it follows; None for none. Of the other fields nothing is asked. Raises NotARecord."""
+    return _after(decode_fields(header).get(AFTER))
 
 
 def decode(header: bytes) -> Header:

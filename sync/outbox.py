@@ -13,7 +13,7 @@ import apsw
 
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import KeyAbsent, LogBroken
-from sync.group import STORE, Group, insert, pack, prepare
+from sync.group import Group, insert, pack, prepare
 from sync.header import seal
 from sync.key_ring import KeyRing
 from sync.keys import Signer
@@ -22,7 +22,8 @@ from sync.names import Origin, check_name
 from sync.opening import End
 from sync.outbox_after import with_after
 from sync.outbox_arrivals import arrivals, is_same, keep_arrivals, place_of_same, remembered
-from sync.outbox_bodies import body_bytes, delete_bodies, held_by, past_retention, receipted
+from sync.outbox_bodies import delete_bodies, held_by, past_retention
+from sync.outbox_cursors import Cursors
 from sync.outbox_destinations import Destinations
 from sync.outbox_epochs import open_epoch
 from sync.outbox_frames import Frames
@@ -59,11 +60,13 @@ class Outbox:
         self._ring, self._signer = (ring := KeyRing.of(signer)), ring.now
         self._random, self._drawn = random, b""
         self._recent, self._recent_max = Recent(recent_max), recent_max
+        self._ledger: str | None = None  # as it was last read; asked with every receipt
         try:
             self._database = create(path, SCHEMA, vfs=vfs)
             self._connection: apsw.Connection = self._database.raw()
             prepare(self._connection)
             self._transactions = Transactions(self._connection, quota_bytes)
+            self._cursors = Cursors(self._connection, self._transactions)
             self.destinations = Destinations(self._connection, self.transaction)
             self.frames = Frames(self._connection, self.transaction)
             self.heads: dict[str, Head] = {}
@@ -207,7 +210,7 @@ class Outbox:
             and self._tiles(groups[0]) == 0
             and (values := pack(row, groups[0])) is not None
         ):  # nearly always
-            self._transactions.alone(STORE, values)
+            self._transactions.alone(*values)
             return
         with self.transaction(grows=True):
             for group in groups:
@@ -279,6 +282,7 @@ class Outbox:
         `own`: see `sync.agreement.Agreed`; None where all before `place` is agreed in logs that we have.
         """
         heads = self.logs(stream)
+        self._cursors.forget()
         with self.transaction():
             heads = open_epoch(
                 self._connection, heads, epoch=epoch, tag=tag, place=place, own=place if own is None else own, theirs=theirs, signer=self._ring,
@@ -288,21 +292,9 @@ class Outbox:
 
     def keep_receipt(self, *, ledger: str, origin: Origin, size: int, receipt: bytes, at: int) -> None:
         """Move a ledger's cursor of a log forward to `size`; never back. `at` is the receipt's time, seconds. Nothing for a log that is not here."""
-        stream = origin.stream
-        head = next((each for each in self.logs(stream) if each.origin == origin), None)
-        if head is None:
-            return
-        with reading():
-            before, octets = receipted(self._connection, ledger, head)
-            if size < before:
-                return
-            # not within the transaction: SQLite ends one that has met a damaged page
-            octets += body_bytes(self._connection, head, before, size)
-        with self.transaction():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO cursor (ledger, log, size, octets, receipt, at) VALUES (?, ?, ?, ?, ?, ?)",
-                (ledger, head.log, size, octets, receipt, at),
-            )
+        head = next((each for each in self.logs(origin.stream) if each.origin == origin), None)
+        if head is not None:
+            self._cursors.keep(ledger=ledger, head=head, size=size, receipt=receipt, at=at)
 
     def start_boot(self, boot: bytes, started_us: int) -> None:
         """Store this start's id, durably, before the first call to a gateway."""
@@ -323,6 +315,7 @@ class Outbox:
 
     def set_fact(self, name: str, value: bytes) -> None:
         """Keep one small value under a name, within the caller's transaction."""
+        self._ledger = None  # read anew once that has ended, however it ends
         self._connection.execute("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
 
     def fact(self, name: str) -> bytes | None:
@@ -336,7 +329,9 @@ class Outbox:
 
     def ledger(self) -> str:
         """The ledger that last admitted this node; empty before the first."""
-        return (self.fact("ledger") or b"").decode()
+        if self._ledger is None:
+            self._ledger = (self.fact("ledger") or b"").decode()
+        return self._ledger
 
     def probe(self) -> None:
         """Write, sync and sign something outside any stream. Raises what append would."""

@@ -145,6 +145,8 @@ class LogTable:
 
     def leaves(self, first: int, count: int) -> bytes:
         """Leaf hashes first..first+count-1, joined."""
+        if count <= 0:
+            return b""
         rows = self._connection.execute(
             "SELECT leaf FROM header WHERE log = ? AND seq >= ? AND seq < ? ORDER BY seq",
             (self._run, self._start + first, self._start + first + count),
@@ -153,6 +155,8 @@ class LogTable:
 
     def tiles(self, first: int, count: int) -> bytes:
         """Roots of full tiles first..first+count-1, joined."""
+        if count <= 0:
+            return b""
         rows = self._connection.execute(
             "SELECT root FROM tile WHERE log = ? AND tile >= ? AND tile < ? ORDER BY tile",
             (self.log, first, first + count),

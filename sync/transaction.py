@@ -81,17 +81,22 @@ class Transactions:
             except DISK_ERRORS as error:
                 raise CommitUnknown(f"WAL: {error}") from error
 
-    def alone(self, statement: str, values: tuple[int | bytes | str, ...]) -> None:
-        """One statement that adds records, a transaction by itself. Raises what `begin` raises.
+    def alone(self, statement: str, values: tuple[int | bytes | str, ...], *, grows: bool = True) -> None:
+        """One statement that writes, a transaction by itself. `grows`, and what it raises: as for `begin`.
 
         NoRoom also where the WAL finds none while it commits: its last frame is then not whole, and no recovery takes the group for one.
         """
+        if not grows:
+            self._limit_pages(RESERVE_PAGES)
         try:
             self._connection.execute(statement, values)
         except apsw.FullError as error:
             raise NoRoom("the outbox is full") from error
         except (*DISK_ERRORS, apsw.BusyError) as error:
             raise CommitUnknown(str(error)) from error
+        finally:
+            if not grows:
+                self._limit_pages(0)
         self._checkpoint_wal()
 
     @contextmanager

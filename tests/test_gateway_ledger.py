@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.errors import Busy, GatewayFull, LedgerLost, SwapLost
 from gateway.ledger import EpochCall, PutCall, ReleaseCall
+from gateway.ledger_keys import KeyRows
 from gateway.ledger_queue import GROUP_CALLS_MAX, WAITING_CALLS_MAX, WAITING_PER_NODE_MAX
 from gateway.ledger_rows import Rows
 from gateway.ledger_sqlite import FREE_BYTES_MIN
@@ -403,6 +404,20 @@ def test_a_certificate_of_another_log_key_does_not_change_the_key(bench, made, r
     assert bench.put(node, 4, 8).result(WAIT_S).code == "bad-key"
     bench.admit(node)
     assert isinstance(bench.put(node, 4, 8).result(WAIT_S), Receipt)
+
+
+def test_a_key_is_written_to_a_log_once_and_not_with_every_batch_that_it_signs(bench, made, monkeypatch):
+    node, written, real = made(), [], KeyRows.sign_from
+
+    def spied(self, *given):
+        written.append(given)
+        return real(self, *given)
+
+    monkeypatch.setattr(KeyRows, "sign_from", spied)
+    bench.admit(node)
+    for first in (0, 4, 8):
+        assert isinstance(bench.put(node, first, first + 4).result(WAIT_S), Receipt)
+    assert len(written) == 1
 
 
 # --- what is stored

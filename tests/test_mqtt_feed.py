@@ -1,12 +1,14 @@
 """The MQTT feed against a real mosquitto: what was acknowledged is stored, what was not comes again, and what is lost is told."""
 
+import hashlib
 import json
 import subprocess
 import time
 
 import pytest
 
-from sync.header import TOPIC
+from node.device_profiles import text_of
+from sync.header import PROFILE, TOPIC
 from sync.record import Kind
 from tests.mqtt_rig import Device, MqttFeed, Rival, broker_at, is_joined, needs_mosquitto, told
 from tests.node_rig import EAGER, Node, running, wait_until
@@ -113,6 +115,23 @@ def test_two_readings_of_equal_bytes_are_two_records_and_a_repeat_by_the_devices
         assert [seen.body for seen in stored(node, 4)] == [b"97", b"97", vitals(1), vitals(2)]
 
 
+def test_a_profile_says_content_type_and_identity_and_each_record_says_which_it_was(realm, tmp_path, broker):
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    own = text_of("vitals-mqtt").replace('identity = "device seq ts"', 'identity = "seq"')
+    (folder / "ours.toml").write_text(own)
+    topics = '[[feeds.topics]]\nfilter = "ward/#"\n[[feeds.topics]]\nfilter = "lab/#"\nprofile = "ours"\ncontent_type = "text/plain"\nidentity = ["hr"]\n'
+    feed = MqttFeed("ward", broker, lines='profile = "ours"', topics=f'{topics}[devices]\nprofiles = "{folder}"\n')
+    with running(Node(realm, tmp_path / "node", feeds=[feed])) as node, Device(broker) as device:
+        joined(node)
+        for topic in ("ward/1", "ward/1", "lab/1"):
+            device.send(topic, vitals(1))
+        found = stored(node, 2)
+        wait_until("a repeat", lambda: told(node, "ward")["repeated"])
+    assert [seen.header.content_type for seen in found] == ["application/json", "text/plain"]
+    assert [seen.particulars[PROFILE] for seen in found] == [["ours", hashlib.sha256(own.encode()).digest()[:8]]] * 2
+
+
 @pytest.mark.parametrize("where", ["between receive and commit", "between commit and PUBACK"])
 def test_a_kill_loses_nothing_and_doubles_nothing(rig, broker, where):
     """The first process dies by SIGKILL from within, at just that place, with several messages under way."""
@@ -121,8 +140,8 @@ def test_a_kill_loses_nothing_and_doubles_nothing(rig, broker, where):
     else:
         kill = (
             "import node.feeds.mqtt_link as l, os, signal\nbefore = l.MqttLink.settle\n"
-            "def settle(self, connection, number, *, stored):\n    if number >= 3: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "    before(self, connection, number, stored=stored)\nl.MqttLink.settle = settle"
+            "def settle(self, connection, number, fate):\n    if number >= 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    before(self, connection, number, fate)\nl.MqttLink.settle = settle"
         )
     sent = [b"98", b"97", *map(vitals, range(6)), b"97"]
     with running(rig, before=kill), Device(broker) as device:
@@ -131,6 +150,7 @@ def test_a_kill_loses_nothing_and_doubles_nothing(rig, broker, where):
             device.send("ward/1", payload)
         rig.ended()
         rig.start()
+        joined(rig)
         assert [seen.body for seen in stored(rig, len(sent))] == sent
         assert told(rig, "ward")["broker"]["session"] == "resumed"
         if where == "between commit and PUBACK":
@@ -158,7 +178,7 @@ def test_a_message_that_finds_no_room_is_not_acknowledged_and_comes_again_when_t
 
 
 def test_the_broker_waits_at_receive_max_messages_that_are_not_acknowledged(realm, tmp_path, broker):
-    stuck = "import node.feeds.mqtt as m\nm.MqttFeed._settle = lambda self, arrival, *, stored: None"
+    stuck = "import node.feeds.mqtt as m\nm.MqttFeed._settle = lambda self, arrival, fate: None"
     node = Node(realm, tmp_path / "node", feeds=[MqttFeed("ward", broker, lines="receive_max = 5")])
     sent = [vitals(number) for number in range(12)]
     with running(node, before=stuck), Device(broker) as device:

@@ -6,7 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from node.cli import main
-from node.device_profiles import text_of
+from node.device_profiles import mark_of, text_of
+from sync.evidence import Evidence
+from sync.header import PROFILE, encode_particulars
 from tests.device_captures import BODIES, framed
 
 
@@ -35,6 +37,23 @@ def test_a_capture_is_told_as_frames_readings_resources_and_findings(capture):
     for words in ("frame 1, ", "a message of ", "WBC = 6.80 10*3/uL  [6690-2]", "4 Observation", "furlong", "الحربي"):
         assert words in text
     assert "no time zone" in run("devices", "test", "sysmex-xn", "--capture", capture)[1]
+
+
+def test_an_evidence_file_is_converted_by_the_profile_that_its_record_names(tmp_path):
+    name, mark = "vitals-mqtt", mark_of(text_of("vitals-mqtt"))
+
+    def convert(mark: bytes) -> tuple[int, str]:
+        made = Evidence(
+            header=b"h", salt=bytes(16), particulars=encode_particulars([(PROFILE, (name, mark))]), body=BODIES[name], seq=0, proof=(), note=b"n",
+            log_certificate=b"c", cosign_certificate=b"c", chain=(), validity=b"v", anchor=b"a",
+        )  # fmt: skip
+        file = tmp_path / "one.evidence"
+        file.write_bytes(made.encode())
+        return run("convert", str(file))
+
+    code, text = convert(mark)
+    assert (code, "8867-4" in text, "changed" in text) == (0, True, False), text
+    assert "has been changed since the record came" in convert(bytes(8))[1]
 
 
 def test_a_technicians_own_profile_is_tried_from_its_file(tmp_path, capture):

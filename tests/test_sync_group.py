@@ -68,6 +68,13 @@ def test_group_of_any_size_lies_there_as_it_was_given(connection, count):
     both(connection, *parts)
 
 
+def test_group_of_one_is_stored_without_cutting_it_out_of_joined_bytes(connection, monkeypatch):
+    # neither the kernel that joins nor the statement that cuts has a part in it
+    monkeypatch.setattr(group, "pack_rows", None)
+    monkeypatch.setattr(group, "STORE", "no statement")
+    both(connection, [b"h"], [b""], [b""])
+
+
 def test_group_of_nothing_but_empty_parts_is_stored_as_empty_and_not_as_absent(connection):
     both(connection, [b"", b""], [b"", b""], [b"", b""])
 
@@ -92,4 +99,4 @@ def test_largest_group_that_can_be_packed_and_a_larger_one_are_stored(connection
 
 
 def test_largest_frame_that_a_feed_may_take_is_stored(connection):
-    both(connection, [b"h"], [b"p"], [bytes(16 * 1024 * 1024)], fast=False)
+    both(connection, [b"h"], [b"p"], [bytes(16 * 1024 * 1024)])

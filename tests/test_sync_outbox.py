@@ -310,6 +310,38 @@ def test_cursor_moves_forward_only(box):
         assert view(box) == (kept, sum(sizes[:kept]), note_of(box, kept), kept)
 
 
+def test_receipt_of_all_that_there_is_asks_nothing_of_the_disk_that_was_just_written(box):
+    box.append(some(0, 9))
+    receipted(box, 3)
+    ran: list[str] = []
+    box._connection.exec_trace = lambda _cursor, sql, _values: ran.append(sql) is None
+    receipted(box, 9, at=7)
+    box._connection.exec_trace = None
+    assert [sql.split()[0] for sql in ran] == ["INSERT"]
+    assert view(box) == (9, sum(len(d.body) for d in some(0, 9)), note_of(box, 9), 7)
+
+
+def test_receipt_of_a_log_that_an_epoch_has_cut_is_kept_though_it_is_of_less_than_one_before(box):
+    box.append(some(0, 9))
+    receipted(box, 9)
+    older, note = box.heads[STREAM].origin, note_of(box, 4)
+    box.open_epoch(STREAM, epoch=2, tag="00000002", place=4, theirs=None)
+    assert view(box) is None  # it went with the cut
+    box.keep_receipt(ledger=LEDGER, origin=older, size=4, receipt=note, at=1)
+    assert view(box)[0] == 4
+
+
+def test_ledger_that_a_failed_transaction_named_is_not_the_one_in_force(box):
+    box.admitted(boot=bytes(16), ledger="one", fence="f")
+    assert box.ledger() == "one"
+    with pytest.raises(NoRoom), box.transaction():
+        box.set_fact("ledger", b"two")
+        raise NoRoom("full")
+    assert box.ledger() == "one"
+    box.admitted(boot=bytes(16), ledger="two", fence="f")
+    assert box.ledger() == "two"
+
+
 def test_bit_that_flips_in_the_cursor_deletes_no_body(box):
     box.append(some(0, 9))
     receipted(box, 3)

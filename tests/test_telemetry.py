@@ -16,7 +16,6 @@ from node.config import check
 from node.feeds.modbus_client import BrokenReply, Declined, LineAway, NoAnswer
 from node.feeds.modbus_line import REST_AFTER, Missed, ModbusLine, Polled
 from node.feeds.mqtt_session import Session, read, write
-from node.feeds.unsettled import Unsettled
 from tests.node_rig import Node
 
 LEVEL = st.sampled_from(["a", "b", "", "$SYS"])
@@ -76,61 +75,7 @@ def test_no_payload_makes_the_reader_of_identities_fail(payload):
     assert isinstance(identity_of(payload, ("seq", "a.b")), str)
 
 
-# -- repeats -----------------------------------------------------------------------------------------------------------
-class Facts(dict):
-    """What the outbox keeps."""
-
-    def keep(self, made):
-        name, fact = made
-        if fact is not None:
-            self.update([fact])
-        return name
-
-
-def test_a_repeat_has_the_name_of_the_first_arrival_and_an_equal_reading_has_its_own():
-    facts, first = Facts(), Unsettled("f", boot="ab" * 16)
-    one = facts.keep(first.name(1, b"d" * 8, is_repeat=False))
-    two = facts.keep(first.name(2, b"d" * 8, is_repeat=False))
-    second = Unsettled("f", boot="cd" * 16)
-    second.load(facts)
-    assert facts.keep(second.name(1, b"d" * 8, is_repeat=True)) == one
-    assert facts.keep(second.name(2, b"d" * 8, is_repeat=True)) == two != one
-    assert facts.keep(second.name(1, b"d" * 8, is_repeat=False)) not in {
-        one,
-        two,
-    }  # the identifier means another message now
-    facts["mqtt/f/9"] = b"nonsense"
-    third = Unsettled("f", boot="ef" * 16)
-    third.load(facts)
-    assert facts.keep(third.name(2, b"d" * 8, is_repeat=True)) == two
-
-
-def test_a_name_of_an_older_session_is_no_name_of_this_one_not_even_after_a_restart():
-    facts, first = Facts(), Unsettled("f", boot="ab" * 16)
-    one = facts.keep(first.name(1, b"d" * 8, is_repeat=False))
-    old = facts["mqtt/f/1"]
-    first.begin(b"new!")
-    facts[first.session_fact] = b"new!"
-    assert facts.keep(first.name(1, b"d" * 8, is_repeat=True)) != one
-    facts["mqtt/f/1"] = old  # what the new session named was never committed
-    second = Unsettled("f", boot="cd" * 16)
-    second.load(facts)
-    assert facts.keep(second.name(1, b"d" * 8, is_repeat=True)) != one
-
-
-def test_each_packet_identifier_has_one_name_however_many_messages_go_by():
-    facts, names = Facts(), Unsettled("f", boot="ab" * 16)
-    given = [
-        facts.keep(names.name(1 + number % 65535, number.to_bytes(8), is_repeat=False)) for number in range(70_000)
-    ]
-    assert len(set(given)) == 70_000
-    assert len(facts) == 65_535
-    assert facts.keep(names.name(1, (65_535).to_bytes(8), is_repeat=True)) == given[65_535]
-    assert (
-        facts.keep(names.name(1, (0).to_bytes(8), is_repeat=True)) != given[0]
-    )  # that one was acknowledged: the identifier is another's
-
-
+# -- sessions -----------------------------------------------------------------------------------------------------------
 def test_a_session_file_is_read_as_it_was_written_and_a_damaged_one_is_nobodys(tmp_path):
     session = Session(broker="mqtt://b", client_id="c", filters=("a/#",), alive_us=5)
     write(tmp_path / "s.json", session)
@@ -319,6 +264,8 @@ POINT = '[[feeds.points]]\nname = "p"\nfunction = "holding"\naddress = 0\n'
         (MQTT.replace("10.0.0.9", "u:p@h") + WARD, "keys of their own"), (MQTT.replace("mqtt://", "http://") + WARD, 'begin with "mqtts://"'),
         (MQTT + WARD + '[[feeds.topics]]\nfilter = "+/alarm"\n', "half overlap"), (MQTT + WARD + '[[feeds.topics]]\nfilter = "ward/+/alarm"\n', ""),
         (MQTT + WARD.replace("ward/#", "$share/a/b"), "must not be shared"), (MQTT + 'heartbeat_topic = "a/+"\n' + WARD, "one topic"),
+        (MQTT + 'profile = "sysmex-xn"\n' + WARD, 'for feeds of kind "astm"'), (MQTT + WARD + 'profile = "fridge-modbus"\n', 'for feeds of kind "modbus"'),
+        (MQTT + WARD + 'profile = "vitals-mqtt"\n', ""), (MQTT + WARD + 'profile = "nobodys"\n', "there is no profile"),
         (MODBUS + POINT, ""), (MODBUS, "nothing would be asked"), ('kind = "modbus"\n' + POINT, "either `tcp` or `serial`"), (MODBUS + POINT + POINT, "twice"),
         (MODBUS.replace(":502", "") + POINT, '"host:port"'), (MODBUS + POINT + "count = 126\n", "125 registers"), (MODBUS + POINT + "every_s = 0\n", "whole number from 1"),
         (MODBUS + POINT + 'type = "float32"\ncount = 3\n', "even `count`"), (MODBUS + POINT.replace("address = 0", "address = 65535") + "count = 2\n", "end at address 65535"),

@@ -26,3 +26,14 @@ class TopicTooLong(MqttError):
 
     code = "MQT-02"
     hint = "A device uses a topic of more than 1,024 characters, which is cut in the record. Correct the topic at the device or its gateway."
+
+
+class MaybeRepeated(MqttError):
+    """A message that may have been stored before, from a device that does not number its readings."""
+
+    code = "MQT-03"
+    fault: ClassVar[Fault] = "site"
+    hint = (
+        "This reading may be the one before it, sent again after a lost connection: it is kept, and marked. Let the device number its readings,"
+        " and name that member in `identity`."
+    )

@@ -12,7 +12,7 @@ from hl7.devices.profile import Profile
 from hl7.devices.profile_errors import ProfileProblem
 from node.clock import iso
 from node.config_modbus import Modbus
-from node.device_profiles import find
+from node.device_profiles import marked
 from node.errors import QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
@@ -22,6 +22,7 @@ from node.feeds.telemetry_errors import ProfileBad
 from node.intake import Counted, Door, Intake
 from node.uplink import EXIT_THREAD
 from node.writer import Outcome
+from sync.header import PROFILE
 from sync.outbox import Stored
 from sync.record import Verdict
 
@@ -42,6 +43,7 @@ class Source:
 
     request: Request
     profile: str
+    mark: tuple[str, bytes] | None  # what its records say of the profile
     stretch: Stretch
     last_us: int = 0
     counts: dict[str, int] = field(default_factory=lambda: {"polls": 0, "failed": 0})
@@ -80,14 +82,15 @@ class ModbusFeed:
         """Begin to poll; a line that is not there is no reason not to start. Raises ProfileBad."""
         self._loop = loop = asyncio.get_running_loop()
         requests = [(point.request(), "") for point in self.feed.points]
-        profiles = await asyncio.to_thread(self._profiles)
+        profiles, marks = await asyncio.to_thread(self._profiles)
         for device in self.feed.devices:
             requests += [
                 (each, device.profile)
                 for each in _requests(device.name, device.unit, device.every_s, profiles[device.profile])
             ]
         self._sources = [
-            Source(request, profile, Stretch(subject=request.name, boot=self._boot)) for request, profile in requests
+            Source(request, profile, marks.get(profile), Stretch(subject=request.name, boot=self._boot))
+            for request, profile in requests
         ]
         fact = self._fact_name
         self._tell_pause(await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.fact(fact))))
@@ -110,6 +113,7 @@ class ModbusFeed:
         for source in self._sources:
             if gap := source.stretch.ended():
                 self._gaps.tell(gap, source.stretch)
+        self._loop = None
 
     def facts(self) -> dict[str, Any]:
         """How the line and each point goes, and the gap that lasts."""
@@ -127,8 +131,8 @@ class ModbusFeed:
     # -- what the thread tells --------------------------------------------------------------------------------------
 
     def _hear_in_loop(self, event: Polled | Missed) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._hear, event)
+        if (loop := self._loop) is not None:
+            loop.call_soon_threadsafe(self._hear, event)
 
     def _hear(self, event: Polled | Missed) -> None:
         source = self._sources[event.place]
@@ -165,6 +169,7 @@ class ModbusFeed:
         self._intake.store_typed(
             self.door, common=self.door.message, body=encode(poll), message_type=source.request.name, control_id="", peer=self.feed.line,
             verdict=Verdict.ACCEPTED, refusal=None, answer=answer, fact=(self._fact_name, str(polled.wall_us).encode()),
+            source=[(PROFILE, source.mark)] if source.mark else (),
         )  # fmt: skip
 
     def _failed(self, source: Source, code: str, at_us: int, sequences: tuple[int, int]) -> None:
@@ -220,9 +225,10 @@ class ModbusFeed:
                 )
             )
 
-    def _profiles(self) -> dict[str, Profile]:
+    def _profiles(self) -> tuple[dict[str, Profile], dict[str, tuple[str, bytes]]]:
         try:
-            return {device.profile: find(device.profile, self._folder) for device in self.feed.devices}
+            found = {device.profile: marked(device.profile, self._folder) for device in self.feed.devices}
+            return {name: each for name, (each, _) in found.items()}, {name: mark for name, (_, mark) in found.items()}
         except ProfileProblem as error:
             raise ProfileBad(str(error)) from error
 

@@ -3,33 +3,41 @@
 import asyncio
 import hashlib
 import secrets
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from hl7.devices.gaps import Gap, Stretch
-from hl7.devices.mqtt_errors import TopicNotListed, TopicTooLong
+from hl7.devices.mqtt_errors import MaybeRepeated, TopicNotListed, TopicTooLong
 from hl7.devices.own_identity import identity_of
+from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.topics import TOPIC_CHARACTERS_MAX, matches, widest
 from node.clock import iso
 from node.config_mqtt import CONTENT_TYPES, Mqtt, Topic
-from node.errors import QueueFull
+from node.device_profiles import marked
+from node.errors import CannotListen, QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
-from node.feeds.mqtt_events import Arrival, Event, Joined, Left, Trouble
+from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
 from node.feeds.mqtt_link import MqttLink
 from node.feeds.mqtt_session import Session, read, write
+from node.feeds.mqtt_slots import Fate
 from node.feeds.unsettled import SESSION_BYTES, Unsettled
 from node.intake import Counted, Door, Intake, Refusal
 from node.uplink import EXIT_THREAD
 from node.writer import Outcome
-from sync.header import TOPIC
+from sync.header import PROFILE, TOPIC
 from sync.outbox import Outbox, Stored
 from sync.record import Kind, Verdict
 
 LOOK_S = 5.0  # how often the thread is looked at, and what could not be told is told
 SILENT_S_MAX = (
     180.0  # the thread's longest step: a name that does not resolve, a connection and a TLS handshake that time out
+)
+STOP_S_MAX = (
+    5.0  # for the last acknowledgements, which have 3 s; a thread that hangs longer in a connection has none to give
 )
 ALIVE_S = 600.0  # how often the session's file says that it still lives: 144 writes a day
 UNREACHED = ("MQT-10", "MQT-11", "MQT-12", "MQT-13")  # over as soon as a connection is open
@@ -47,6 +55,7 @@ class MqttFeed:
 
     def __init__(self, feed: Mqtt, door: Door, intake: Intake, around: Surroundings) -> None:
         self.feed, self.door, self._intake = feed, door, intake
+        self._topics, self._profiles = _read_with_profiles(feed, around.profiles)
         self._clock, self._alarms, self._die = around.clock, around.alarms, around.die
         self._file = around.folder / f"mqtt-{feed.name}.json"
         self._facts = {"qos0": 0, "retained": 0, "lost_qos0": 0, "sessions_lost": 0, "joined": 0}
@@ -56,6 +65,7 @@ class MqttFeed:
         self._rules: dict[str, Topic | None] = {}
         self._unsettled = Unsettled(feed.name, boot=around.boot)
         self._gaps = GapStore(door, intake, peer=feed.broker)
+        self._newest = 0, 0, 0  # connection, number and place of the message that was stored last
         self._lost = Stretch(subject="qos-0", boot=around.boot[:8])
         self._known: Session | None = None
         self._link: MqttLink | None = None
@@ -95,9 +105,10 @@ class MqttFeed:
             self._watch.cancel()
         if self._link is not None:
             self._link.stop()
-            await asyncio.to_thread(self._link.join, SILENT_S_MAX)
+            await asyncio.to_thread(self._link.join, STOP_S_MAX)
         if self._connected:
             await self._remember()
+        self._loop = None  # a thread that hangs in a connection dies with the process, and nobody hears it any more
 
     def facts(self) -> dict[str, Any]:
         """How it is with the broker, and the last gap."""
@@ -112,8 +123,8 @@ class MqttFeed:
     # -- what the thread tells --------------------------------------------------------------------------------------
 
     def _hear_in_loop(self, events: list[Event]) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._hear, events)
+        if (loop := self._loop) is not None:
+            loop.call_soon_threadsafe(self._hear, events)
 
     def _hear(self, events: list[Event]) -> None:
         for event in events:
@@ -122,6 +133,8 @@ class MqttFeed:
                     self._take(event)
                 case Joined():
                     self._joined(event)
+                case Held():
+                    self._note(event)
                 case Left():
                     self._connected, self._since_us = False, event.at_us
                     log.info("mqtt.left", feed=self.feed.name, reason=event.reason)
@@ -139,7 +152,9 @@ class MqttFeed:
         expected = self._known is not None
         self._session = "resumed" if event.present else "lost" if expected else "new"
         log.info("mqtt.joined", feed=self.feed.name, session=self._session)
-        if not event.present:
+        if event.present:
+            self._unsettled.resume()
+        else:
             session, fact = secrets.token_bytes(SESSION_BYTES), self._unsettled.session_fact
             self._unsettled.begin(session)
             # an order goes before every draft that is submitted after it
@@ -158,7 +173,7 @@ class MqttFeed:
     def _take(self, arrival: Arrival) -> None:
         """Have one message stored; its outcome goes back to the thread."""
         if arrival.retained and self.feed.retained == "ignored":
-            self._settle(arrival, stored=True)
+            self._settle(arrival, Fate.PASSED)
             return
         self._facts["qos0"] += arrival.qos == 0
         self._facts["retained"] += arrival.retained
@@ -166,22 +181,38 @@ class MqttFeed:
         content_type, stream, members = _meaning(rule, arrival)
         digest = hashlib.sha256(arrival.topic.encode() + b"\0" + arrival.payload).digest()[:8]
         identity = identity_of(arrival.payload, members)
-        control_id, fact = f"{identity} {digest.hex()}", None
-        if not identity:
-            control_id, fact = self._unsettled.name(arrival.mid, digest, is_repeat=arrival.dup and arrival.qos > 0)
+        # one with an identity of its own has its place among those that come again, too
+        named = self._unsettled.name(arrival.mid, digest, is_dup=arrival.dup)
+        if named.is_doubtful and not identity and refusal is None:
+            refusal = Refusal(code=MaybeRepeated.code)
 
         def answer(outcome: Outcome | QueueFull | Counted) -> None:
-            stored = isinstance(outcome, Stored | Counted)
-            if not stored and not arrival.qos:
+            fate = (
+                Fate.STORED
+                if isinstance(outcome, Stored)
+                else Fate.PASSED
+                if isinstance(outcome, Counted)
+                else Fate.LOST
+            )
+            if fate is Fate.LOST and not arrival.qos:
                 self._lose(outcome)
-            self._settle(arrival, stored=stored)
+            if fate is Fate.STORED:
+                self._newest = arrival.connection, arrival.number, named.place
+            self._settle(arrival, fate)
 
         self._intake.store_typed(
             self.door, common=self.door.common(Kind.MESSAGE, content_type), body=arrival.payload, message_type="retained" if arrival.retained else "",
-            control_id=control_id, peer=self.feed.broker, verdict=Verdict.REJECTED if refusal else Verdict.ACCEPTED, refusal=refusal, answer=answer,
-            stream="" if stream == self.door.stream else stream, source=[(TOPIC, arrival.topic[:TOPIC_CHARACTERS_MAX])],
-            fact=fact,
+            control_id=f"{identity} {digest.hex()}" if identity else named.text, peer=self.feed.broker, verdict=_verdict(refusal), refusal=refusal,
+            answer=answer,
+            stream="" if stream == self.door.stream else stream, source=self._source(arrival, rule),
+            fact=named.fact,
         )  # fmt: skip
+
+    def _source(self, arrival: Arrival, rule: Topic | None) -> list[tuple[int, object]]:
+        """What else a record says: its topic, and which profile says what its payload means."""
+        told: list[tuple[int, object]] = [(TOPIC, arrival.topic[:TOPIC_CHARACTERS_MAX])]
+        mark = self._profiles.get(rule.filter) if rule else None
+        return [*told, (PROFILE, mark)] if mark else told
 
     def _judge(self, topic: str) -> tuple[Topic | None, Refusal | None]:
         """The rule of a topic; or why it is refused."""
@@ -190,13 +221,26 @@ class MqttFeed:
         if topic not in self._rules:
             if len(self._rules) >= RULES_MAX:
                 self._rules.clear()
-            self._rules[topic] = next((rule for rule in self.feed.topics if matches(rule.filter, topic)), None)
+            self._rules[topic] = next((rule for rule in self._topics if matches(rule.filter, topic)), None)
         rule = self._rules[topic]
         return rule, None if rule else Refusal(code=TopicNotListed.code)
 
-    def _settle(self, arrival: Arrival, *, stored: bool) -> None:
+    def _settle(self, arrival: Arrival, fate: Fate) -> None:
         if self._link is not None:
-            self._link.settle(arrival.connection, arrival.number, stored=stored)
+            self._link.settle(arrival.connection, arrival.number, fate)
+
+    def _note(self, held: Held) -> None:
+        """Note that all that is stored may be acknowledged, then have it acknowledged; not where something came meanwhile."""
+        link = self._link
+        if link is None or link.waiting or self._newest[:2] != (held.connection, held.number):
+            return
+        fact = self._unsettled.release(0 if held.is_stuck else self._newest[2])
+
+        def noted(future: Future[None]) -> None:
+            if future.exception() is None:
+                link.release(held.connection, held.number)
+
+        self._writer.order(lambda outbox: _keep_fact(outbox, *fact)).add_done_callback(noted)
 
     def _lose(self, outcome: object) -> None:
         """Note a message that no broker will send again."""
@@ -247,6 +291,28 @@ class MqttFeed:
             write(self._file, session)
         except OSError as error:  # a full disk: a lost session is then dated too early, and still seen
             log.warning("mqtt.session_not_written", feed=self.feed.name, error=type(error).__name__)
+
+
+def _read_with_profiles(feed: Mqtt, folder: Path | None) -> tuple[tuple[Topic, ...], dict[str, tuple[str, bytes]]]:
+    """The rules as their profiles complete them, and of each filter what its records say of the profile. Raises CannotListen."""
+    topics, marks = [], {}
+    for topic in feed.topics:
+        name = feed.profile_of(topic)
+        if not name:
+            topics.append(topic)
+            continue
+        try:
+            profile, marks[topic.filter] = marked(name, folder)
+            topics.append(topic.with_profile(profile))
+        except (ProfileProblem, ValueError) as error:
+            raise CannotListen(f"feed {feed.name}: profile {name}: {error}") from error
+    return tuple(topics), marks
+
+
+def _verdict(refusal: Refusal | None) -> Verdict:
+    if refusal is None:
+        return Verdict.ACCEPTED
+    return Verdict.ACCEPTED_WITH_WARNING if refusal.code == MaybeRepeated.code else Verdict.REJECTED
 
 
 def _keep_fact(outbox: Outbox, name: str, value: bytes) -> None:

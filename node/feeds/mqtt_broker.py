@@ -35,7 +35,8 @@ def connect(client: Client, feed: Mqtt) -> None:
     """Open the connection and send CONNECT. Raises BrokerError."""
     wanted = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     wanted.SessionExpiryInterval = feed.session_s  # without it the session ends with the connection
-    wanted.ReceiveMaximum = feed.receive_max  # the broker waits at so many: the disk's pace is the devices' pace
+    # The broker waits at so many: the disk's pace is the devices' pace. Two at least: the newest that is stored is held (mqtt_slots).
+    wanted.ReceiveMaximum = max(2, feed.receive_max)
     wanted.MaximumPacketSize = feed.packet_bytes_max
     try:
         # clean_start False also the first time: mosquitto 2.0.11 forgets over its own restart a session that began with True

@@ -31,6 +31,17 @@ class Left(NamedTuple):
     reason: str
 
 
+class Held(NamedTuple):
+    """Nothing more comes while this one is held: note that it may be acknowledged, then release it.
+
+    `is_stuck`: what waits behind it is not stored, and goes with it.
+    """
+
+    connection: int
+    number: int
+    is_stuck: bool
+
+
 class Trouble(NamedTuple):
     """Something a person must look at, or the end of it."""
 
@@ -38,4 +49,4 @@ class Trouble(NamedTuple):
     is_over: bool = False
 
 
-Event = Arrival | Joined | Left | Trouble
+Event = Arrival | Held | Joined | Left | Trouble

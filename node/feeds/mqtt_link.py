@@ -20,7 +20,8 @@ from paho.mqtt.client import Client, MQTTMessage
 from node.clock import Clock
 from node.config_mqtt import Mqtt
 from node.feeds.mqtt_broker import connect, make_client, refusal_of, subscribe
-from node.feeds.mqtt_events import Arrival, Event, Joined, Left, Trouble
+from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
+from node.feeds.mqtt_slots import Fate, Slots
 from node.feeds.telemetry_errors import BrokerError
 from sync.pace import Backoff
 
@@ -42,15 +43,6 @@ LOG_EVERY = 10  # of equal failures in a row: a broker may be down for weeks
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Slot:
-    """One arrival that is acknowledged in its turn. `stored`: None while it waits for the disk."""
-
-    mid: int
-    qos: int
-    stored: bool | None = None
-
-
 @dataclass(slots=True, kw_only=True)
 class Connection:
     """What belongs to one connection alone, and dies with it."""
@@ -61,8 +53,7 @@ class Connection:
     must_end: bool = False
     reason: int = 0
     error: BrokerError | None = None
-    slots: deque[Slot] = field(default_factory=deque)
-    first: int = 0  # the number of the first slot that still waits
+    slots: Slots = field(default_factory=Slots)
     alive: float = 0.0  # when something last came through the broker
     beat: float = 0.0  # when our last heartbeat left
 
@@ -82,7 +73,8 @@ class MqttLink(threading.Thread):
         self._inner, self._outer = socket.socketpair()
         for each in (self._inner, self._outer):
             each.setblocking(False)
-        self._settled: deque[tuple[int, int, bool]] = deque()
+        self._settled: deque[tuple[int, int, Fate]] = deque()
+        self._released: deque[tuple[int, int]] = deque()
         self._stopping = threading.Event()
         self._events: list[Event] = []
         self._failures = self._takeovers = self._connections = self._short = 0
@@ -91,10 +83,15 @@ class MqttLink(threading.Thread):
 
     # -- called from other threads ----------------------------------------------------------------------------------
 
-    def settle(self, connection: int, number: int, *, stored: bool) -> None:
+    def settle(self, connection: int, number: int, fate: Fate) -> None:
         """Say what became of an arrival. Only one of the present connection is acknowledged."""
         self._answered += 1
-        self._settled.append((connection, number, stored))
+        self._settled.append((connection, number, fate))
+        self._poke()
+
+    def release(self, connection: int, number: int) -> None:
+        """Say that what a `Held` asked for is noted."""
+        self._released.append((connection, number))
         self._poke()
 
     def stop(self) -> None:
@@ -160,7 +157,7 @@ class MqttLink(threading.Thread):
             and self._clock.monotonic() < deadline
         ):
             is_quiet = not _ready([sock], [], QUIET_S) and not getattr(sock, "pending", lambda: 0)()
-            if is_quiet and not connection.slots:
+            if is_quiet and connection.slots.is_settled:
                 return
             self._turn(connection, sock)
 
@@ -170,7 +167,8 @@ class MqttLink(threading.Thread):
         is_deaf = self.waiting >= WAITING_MAX
         more = not is_deaf and getattr(sock, "pending", lambda: 0)() > 0  # TLS holds bytes that select does not see
         reads = [self._inner] if is_deaf else [self._inner, sock]
-        ready = _ready(reads, [sock] if client.want_write() else [], 0.0 if more else TURN_S)
+        wait_s = 0.0 if more else connection.slots.wait_s_max or TURN_S
+        ready = _ready(reads, [sock] if client.want_write() else [], wait_s)
         if self._inner in ready:
             with suppress(BlockingIOError):
                 while self._inner.recv(4096):
@@ -187,22 +185,23 @@ class MqttLink(threading.Thread):
         self._look_at_heartbeat(connection)
 
     def _acknowledge(self, connection: Connection) -> None:
-        """Acknowledge from the front what is committed; at the first that could not be stored, end the connection: then the broker sends again."""
+        """Acknowledge what is committed; at the first that could not be stored, end the connection: then the broker sends again."""
+        slots, now = connection.slots, self._clock.monotonic()
         while self._settled:
-            of, number, stored = self._settled.popleft()
+            of, number, fate = self._settled.popleft()
             if of == connection.number:  # never one of an older connection: its mid means another message now
-                connection.slots[number - connection.first].stored = stored
-        while connection.slots and connection.slots[0].stored is not None:
-            slot = connection.slots[0]
-            if slot.qos and not slot.stored:
-                connection.must_end = True  # no PUBACK for this one nor for those behind it: all come again, in order
-                return
-            connection.slots.popleft()
-            connection.first += 1
-            if slot.qos:
-                # a crash before this line: stored, not acknowledged; the broker sends it again, and the repeat is known
-                connection.client.ack(slot.mid, slot.qos)
-                self._pace.succeeded()
+                slots.settled(number, fate, now)
+        while self._released:
+            of, number = self._released.popleft()
+            if of == connection.number:
+                slots.release(number)
+        for mid in slots.due():
+            # a crash before this line: stored, not acknowledged; the broker sends it again, and the repeat is known
+            connection.client.ack(mid, 1)
+            self._pace.succeeded()
+        connection.must_end = connection.must_end or slots.must_end
+        if (held := slots.wanted(now)) is not None and not self._stopping.is_set():
+            self._events.append(Held(connection=connection.number, number=held, is_stuck=slots.is_stuck))
 
     def _look_at_heartbeat(self, connection: Connection) -> None:
         every, now = self._feed.heartbeat_s, self._clock.monotonic()
@@ -290,11 +289,10 @@ class MqttLink(threading.Thread):
         connection.alive = self._clock.monotonic()
         if self._stopping.is_set():
             return  # read and forgotten: it comes again
-        number = connection.first + len(connection.slots)
         topic = _topic_of(message)
-        is_ours = topic == self._feed.own_topic
-        connection.slots.append(Slot(message.mid, message.qos, stored=True if is_ours else None))
-        if is_ours:
+        number = connection.slots.arrived(message.mid, message.qos)
+        if topic == self._feed.own_topic:
+            connection.slots.settled(number, Fate.PASSED, connection.alive)
             self._events.append(Trouble("MQT-16", is_over=True))
             return
         self._events.append(

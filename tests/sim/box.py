@@ -28,7 +28,7 @@ from sync.key_ring import KeyRing
 from sync.outbox import Outbox
 from sync.paths import Path as Route
 from sync.record import Draft
-from sync.sender_events import EpochOpened
+from sync.sender_events import EpochOpened, KeepFence, KeepReceipt
 from sync.session import read_answer
 from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
@@ -72,7 +72,8 @@ class BoxUplink(Uplink):
     def _perform(self, effect: Any, logs: Any) -> Any:
         self.logs = logs
         self.box.effect()
-        self.box.truth.performs(self.box, self, effect)
+        if isinstance(effect, KeepReceipt | KeepFence):
+            self.box.truth.performs(self.box, self, effect)
         event = super()._perform(effect, logs)
         if isinstance(event, EpochOpened):
             self.box.note_trimmed()

@@ -24,7 +24,10 @@ _STORED = (
     " LEFT JOIN header ON header.log = CASE run WHEN 0 THEN log.id ELSE run END AND seq = start + ? LEFT JOIN body ON body.id = header.id"
     " WHERE stream = ? AND epoch = ?"
 )
-_HEADS = "SELECT id, stream, epoch, tag, size, peaks FROM log WHERE node = ? ORDER BY stream, epoch"
+_HEADS = (
+    "SELECT log.id, stream, epoch, tag, size, peaks, node.fence, node.held FROM node LEFT JOIN log ON log.node = node.name WHERE name = ?"
+    " ORDER BY stream, epoch"
+)
 _IS_HELD = "SELECT held FROM node WHERE name = ?"
 _RECORDS = "SELECT seq, leaf, body FROM header LEFT JOIN body USING (id) WHERE log = ? AND seq >= ? ORDER BY seq"
 
@@ -89,6 +92,7 @@ class Truth:
         self.boots: list[str] = []
         self.held = False
         self.scanned: Any = None
+        self.last_admitted: Any = ()  # fence and whether it is held, as they are on disk
         self.anew = True  # what is found now came earlier
         self.keys.forget()
 
@@ -113,9 +117,12 @@ class Truth:
         if found is None:
             broken(f"acknowledged in a log that is not there: {outcome}")
         size, checkpoint, trimmed, row, body = found
-        signed = parse_checkpoint(parse_note(checkpoint).text)
-        if not (outcome.seq < size == signed.size):
-            broken(f"acknowledged {outcome.seq}, the checkpoint covers {signed.size} of {size}")
+        # whether it is a checkpoint at all is looked at where it is verified; here, once a reply, what it says
+        log, signed, _ = checkpoint.split(b"\n", 2)
+        if not (outcome.seq < size == int(signed)):
+            broken(f"acknowledged {outcome.seq}, the checkpoint covers {signed.decode()} of {size}")
+        if not log.startswith(f"{box.node}/{outcome.stream}/{outcome.epoch}-".encode()):
+            broken(f"acknowledged {outcome}, the checkpoint is of {log.decode()}")
         if outcome.stream != source.stream or row is None or (body is None and outcome.seq >= trimmed):
             broken(f"acknowledged {outcome}, but the body is not there")
         if body is not None and body != source.body(n):
@@ -123,7 +130,7 @@ class Truth:
         self.acknowledged_ids.add((source.name, n))
 
     @unwatched
-    def performs(self, box: Any, uplink: Any, effect: Any) -> None:
+    def performs(self, box: Any, uplink: Any, effect: KeepReceipt | KeepFence) -> None:
         """The sender asks for something durable: a receipt must be true, a fence must be this start's own."""
         if isinstance(effect, KeepReceipt):
             self.world.counts["effects"] += 1  # its sync
@@ -184,10 +191,21 @@ class Truth:
     @unwatched
     def fence_of(self, centre: Any) -> str:
         """The fence last admitted, as it is on disk."""
-        rows = list(centre.connection.execute("SELECT fence, held FROM node WHERE name = ?", (self.world.node,)))
-        if rows:
-            self.held = bool(rows[0][1])
-        return rows[0][0] if rows else ""
+        if self._place(centre) != self.scanned:  # else nothing was written since, and it was read with the heads
+            self._see(
+                list(centre.connection.execute("SELECT fence, held FROM node WHERE name = ?", (self.world.node,)))
+            )
+        if self.last_admitted:
+            self.held = bool(self.last_admitted[1])
+        return self.last_admitted[0] if self.last_admitted else ""
+
+    @staticmethod
+    def _place(centre: Any) -> Any:
+        """What is other whenever something was written, or may have been."""
+        return centre.connection, centre.connection.total_changes()
+
+    def _see(self, rows: list[Any]) -> None:
+        self.last_admitted = rows[0][-2:] if rows else ()
 
     @unwatched
     def committed(self, centre: Any, group: Any, before: str) -> None:
@@ -200,9 +218,10 @@ class Truth:
                 broken("a batch or statement of an older fence was taken")
             if isinstance(waiting.answer, Taken) and waiting.alarms:
                 opened = True
-        is_held = self.held or bool(centre.connection.execute(_IS_HELD, (self.world.node,)).get)
-        if opened and not is_held and not any(isinstance(waiting.call, ReleaseCall) for waiting in group):
-            broken("a further epoch is open, and its node is not held")
+        if opened and not any(isinstance(waiting.call, ReleaseCall) for waiting in group):
+            is_held = self.held or bool(centre.connection.execute(_IS_HELD, (self.world.node,)).get)
+            if not is_held:
+                broken("a further epoch is open, and its node is not held")
         self.world.counts["effects"] += 1  # its sync
         self.scan(centre)
         if self.world.schedule.keys:
@@ -275,11 +294,15 @@ class Truth:
     @unwatched
     def scan(self, centre: Any) -> None:
         """I3, I4: what is new in the ledger continues what was there, in the source's order, byte for byte."""
-        changes = centre.connection.total_changes()
-        if (centre.connection, changes) == self.scanned:
+        place = self._place(centre)
+        if place == self.scanned:
             return
-        self.scanned = (centre.connection, changes)
-        for row, stream, epoch, tag, size, peaks in list(centre.connection.execute(_HEADS, (self.world.node,))):
+        self.scanned = place
+        rows = list(centre.connection.execute(_HEADS, (self.world.node,)))
+        self._see(rows)
+        for row, stream, epoch, tag, size, peaks, _, _ in rows:
+            if row is None:
+                continue  # a node without a log
             known = self.known.get(row)
             if known is None:
                 known = self.known[row] = Past.frontier if size >= Past.frontier.size else Frontier()
