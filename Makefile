@@ -36,7 +36,7 @@ sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and 
 	$(PYTHON) tests/sim_order.py --thief --seeds 5000
 	$(PYTHON) -m tests.sim.mutants
 	$(PYTHON) tests/fuzz_hl7.py --messages 10000000
-	$(PYTHON) tests/fuzz_astm.py --inputs 10000000
+	$(PYTHON) tests/fuzz_devices.py --inputs 10000000
 
 hosts:  ## two hosts over a line that is thin, long, lossy and cut, each killed once; what a drain uses of it (half an hour)
 	@.ci/setup test

@@ -14,19 +14,17 @@ ENTRIES_MAX = 256  # with their bytes 16 kB a feed: minutes of a device that pri
 ENTRY_BYTES_MAX = 64  # a row of the page
 SHOWN_MAX = 80  # rows that a page holds
 JOINED_US_MAX = 50_000  # at 9600 baud 48 bytes: what came within it was one push of the device
-PEERS_MAX = 64  # each has two eyes: as many as a feed may have connections
 Way = Literal["in", "out"]
 
 
 @dataclass(slots=True)
 class Entry:
-    """Bytes of one way at one time, and the frames that end in them; or, without bytes, what happened to the line."""
+    """Bytes of one way at one time; or, without bytes, what happened to the line."""
 
     at_us: int
     way: Way | Literal[""]
     peer: str
     data: bytearray = field(default_factory=bytearray)
-    frames: list[Seen] = field(default_factory=list)
     note: str = ""
 
 
@@ -36,7 +34,6 @@ class LineTrace:
     def __init__(self, now_us: Callable[[], int], *, is_opaque: bool = False) -> None:
         self._now_us, self._is_opaque = now_us, is_opaque
         self._entries: deque[Entry] = deque(maxlen=ENTRIES_MAX)
-        self._eyes: dict[tuple[Way, str], Eye] = {}
 
     def came(self, data: bytes, peer: str = "") -> None:
         """The device sent this."""
@@ -48,27 +45,40 @@ class LineTrace:
 
     def noted(self, note: Literal["opened", "away", "taken", "stalled"], peer: str = "") -> None:
         """Something happened to the line."""
-        if note != "stalled":
-            self._eyes.pop(("in", peer), None)
-            self._eyes.pop(("out", peer), None)
         self._entries.append(Entry(self._now_us(), "", peer, note=note))
 
     def document(self, *, is_shown: bool) -> list[dict[str, Any]]:
         """The last rows, oldest first."""
-        rows = list(self._entries)[-SHOWN_MAX:]
+        rows = self._told_apart()[-SHOWN_MAX:]
         return [
             {
                 "at_us": entry.at_us, "way": entry.way, "peer": entry.peer, "note": entry.note, "length": len(entry.data),
                 "hex": hexadecimal(entry.data, is_shown=is_shown, is_opaque=self._is_opaque),
                 "text": text(entry.data, is_shown=is_shown, is_opaque=self._is_opaque),
-                "frames": [list(frame) for frame in entry.frames],
+                "frames": [list(frame) for frame in frames],
             }
-            for entry in rows
+            for entry, frames in rows
         ]  # fmt: skip
+
+    def _told_apart(self) -> list[tuple[Entry, list[Seen]]]:
+        """Each entry with the frames that end in it. They are told apart when somebody asks, not while the bytes come: sixteen lines
+        bring 180 kB/s that nobody looks at. A frame whose beginning has left the ring is then none.
+        """
+        eyes: dict[tuple[Way, str], Eye] = {}
+        found = []
+        for entry in self._entries:
+            if not entry.way:
+                if entry.note != "stalled":
+                    eyes.pop(("in", entry.peer), None)
+                    eyes.pop(("out", entry.peer), None)
+                found.append((entry, list[Seen]()))
+                continue
+            found.append((entry, eyes.setdefault((entry.way, entry.peer), Eye()).receive(bytes(entry.data))))
+        return found
 
     def _put(self, way: Way, data: bytes, peer: str) -> None:
         """In rows. More than the ring holds leaves only its end in it, and is not looked at before."""
-        now_us, eye = self._now_us(), self._eye(way, peer)
+        now_us = self._now_us()
         data = data[-ENTRIES_MAX * ENTRY_BYTES_MAX :]
         at = 0
         while at < len(data):
@@ -81,12 +91,4 @@ class LineTrace:
                 self._entries.append(entry)
             piece = data[at : at + ENTRY_BYTES_MAX - len(entry.data)]
             entry.data += piece
-            entry.frames += eye.receive(piece)
             at += len(piece)
-
-    def _eye(self, way: Way, peer: str) -> Eye:
-        if (way, peer) not in self._eyes:
-            while len(self._eyes) >= 2 * PEERS_MAX:
-                self._eyes.pop(next(iter(self._eyes)))
-            self._eyes[way, peer] = Eye()
-        return self._eyes[way, peer]

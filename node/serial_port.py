@@ -202,11 +202,13 @@ class SerialPort(threading.Thread):
     """Owns one port. Start and stop it from the event loop that its owner lives on."""
 
     def __init__(
-        self, name: str, line: Line, owner: Owner, *, loop: asyncio.AbstractEventLoop, monotonic: Callable[[], float], opener: Open = open_device
+        self, name: str, line: Line, owner: Owner, *, loop: asyncio.AbstractEventLoop, monotonic: Callable[[], float], opener: Open = open_device,
+        rest_s: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(name=f"port-{name}", daemon=True)
         self.line, self.counts = line, Counts()
         self._owner, self._loop, self._now, self._opener = owner, loop, monotonic, opener
+        self._rest_s = rest_s  # after each read: of a device that waits for no answer, ten small reads cost ten times what one does
         self._lock = threading.Lock()
         self._pending = bytearray()
         self._moved_at = 0.0  # when something was last taken, or was first to be written
@@ -298,6 +300,8 @@ class SerialPort(threading.Thread):
                 self._write(descriptor)
             if ready.get(descriptor, 0) & ~select.POLLOUT:
                 self._read(descriptor, unmark if device.is_marking else None)
+                if self._rest_s and not self._pending:
+                    self._pause(self._rest_s)
             late = bool(self._pending) and self._now() - self._moved_at >= STALL_S
             if late and not is_stalled:
                 self._tell(self._owner.stalled, self._now())

@@ -1,6 +1,7 @@
 """The ASTM link's machine: any chunking is the whole input, a lossy line loses and doubles nothing, each clause of the handshake as it stands."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +31,7 @@ from hl7.devices.astm_events import (
     Tick,
     Write,
 )  # fmt: skip
-from hl7.devices.astm_frames import TEXT_LIS01, checksum, encode, encode_all
+from hl7.devices.astm_frames import TEXT_LIS01, FrameReader, checksum, encode, encode_all
 from hl7.devices.astm_link import Link
 
 ENQ, ACK, NAK, EOT = b"\x05", b"\x06", b"\x15", b"\x04"
@@ -374,6 +375,29 @@ def test_any_chunking_of_the_bytes_is_the_whole_input(pieces, dice, has_lf, with
     written = whole.feed(data) + whole.wait(100)
     assert b"".join(parts.feed(chunk) for chunk in _cut(data, dice)) + parts.wait(100) == written
     assert (parts.texts, parts.ends, parts.link.counts) == (whole.texts, whole.ends, whole.link.counts)
+
+
+@pytest.mark.parametrize("size", [1, 3, 50, 1000])
+def test_a_frame_too_long_that_never_ends_leaves_the_end_of_its_transfer_to_be_heard(size):
+    data, bench = ENQ + b"\x021H" + b"x" * 700 + EOT, Bench()
+    bench.link.switches = Switches(frame_text_bytes_max=60)
+    bench.link._reader = FrameReader(60, has_lf=True)
+    for at in range(0, len(data), size):
+        bench.feed(data[at : at + size])
+    bench.wait(PART_S)
+    assert [end.why for end in bench.ends] == [End.EOT]
+    assert bench.link.counts.noise_bytes == len(data) - 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_what_follows_a_plain_record_that_is_too_long_is_no_message_of_its_own(size):
+    whole = b"H|\\^&\rR|1|^^^WBC|5\rL|1|N\r"
+    data, bench = b"H|\\^&\rC|1|" + b"x" * 300 + b"|^^^HGB|H\rR|2|^^^pH|7\rL|1|N\r" + whole, Bench(without_enq=True)
+    bench.link.switches = replace(bench.link.switches, frame_text_bytes_max=60)
+    for at in range(0, len(data), size):
+        bench.feed(data[at : at + size])
+    assert b"".join(bench.texts) == b"H|\\^&\r" + whole
+    assert (bench.link.counts.too_long, [end.why for end in bench.ends]) == (1, [End.LOST, End.EOT])
 
 
 def _spoil(data, dice, rate):

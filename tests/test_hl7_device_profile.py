@@ -58,6 +58,8 @@ def test_a_shipped_profile_says_that_it_was_not_tried(name):
         ('[[point]]\ncode = "t"\naddress = 70000', "point[1].address"),
         ("[[point]]\naddress = 1", "point[1].code"),
         ('language = "klingon"', "language"),
+        ('charset = "a\\u0000"', "charset"), ('charset = "unicode_escape"', "charset"), ('charset = "utf-7"', "charset"),
+        ('patterns = ["x{99999999999}"]', "patterns"), ("[[point]]\naddress = " + "9" * 5000, ""), ("patterns = " + "[" * 5000, ""),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_profile_is_named_by_its_key(lines, key):

@@ -210,3 +210,11 @@ def test_any_bytes_are_read_or_refused(data, language):
     for body in (data, *cut(data, by).bodies):
         with contextlib.suppress(NoReadings):
             read(body, by)
+
+
+def test_half_of_a_character_in_json_becomes_the_mark_of_a_lost_one():
+    by = find("vitals-mqtt")
+    body = b'{"device": "VG\\ud83d\\ude00", "vitals": {"hr": {"value": "72", "unit": "\\ud800rpm"}}}'
+    (reading,) = read(body, by).each()
+    assert reading.unit == "\ufffdrpm"
+    assert read(body, by).sender == "VG\U0001f600"

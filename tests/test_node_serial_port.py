@@ -84,6 +84,21 @@ def test_every_byte_value_comes_through_a_port_and_goes_out_of_it_unaltered(tmp_
     asyncio.run(scene())
 
 
+def test_a_port_that_rests_between_reads_loses_nothing_and_sends_at_once(tmp_path):
+    async def scene() -> None:
+        with Cable(tmp_path) as cable:
+            async with running(Line(port=str(cable.near)), rest_s=10 * WAIT_S_MAX) as (port, owner):
+                await until("open", lambda: owner.story)
+                await asyncio.to_thread(cable.send, b"first")
+                await until("the first read", lambda: owner.data)
+                await asyncio.to_thread(cable.send, b" and " + b"x" * 3000)
+                assert port.write(b"?")  # ends the rest
+                assert await asyncio.to_thread(cable.receive, 1) == b"?"
+                await until("all bytes", lambda: owner.data == b"first and " + b"x" * 3000)
+
+    asyncio.run(scene())
+
+
 def test_a_port_that_was_unplugged_is_told_once_and_used_again_when_it_is_back(tmp_path):
     async def scene() -> None:
         cable = Cable(tmp_path)

@@ -97,11 +97,19 @@ def test_no_bytes_make_it_raise_and_pieces_change_nothing(data, draw):
         size = draw.draw(st.integers(1, len(rest)))
         pieces += divider.feed(rest[:size])
         rest = rest[size:]
-    assert [each for each in pieces if isinstance(each, Document)] == [
-        each for each in events if isinstance(each, Document)
-    ] or any(isinstance(each, Broken) for each in pieces + events)
-    whole.end()
-    divider.end()
+    events += [last] if (last := whole.end()) else []
+    pieces += [last] if (last := divider.end()) else []
+    assert [each.flaw if isinstance(each, Broken) else each for each in pieces] == [
+        each.flaw if isinstance(each, Broken) else each for each in events
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+def test_a_document_longer_than_the_bound_is_refused_however_it_comes(size):
+    data, divider, found = b"<a/><b>" + b"x" * 200 + b"</b>", Divider(100), []
+    for at in range(0, len(data), size):
+        found += divider.feed(data[at : at + size])
+    assert [each.flaw if isinstance(each, Broken) else each.raw for each in found] == [b"<a/>", Flaw.TOO_LONG]
 
 
 def test_random_xml_like_bytes_never_make_it_raise_and_never_hold_more_than_their_bound():

@@ -63,6 +63,7 @@ def test_a_filter_that_no_broker_takes_or_that_loses_messages_is_refused(bad):
         (b'{"seq": 7, "t": "08:00"}', ("seq", "t"), "seq=7 t=08:00"), (b'{"header": {"n": 1.50}}', ("header.n",), "header.n=1.50"),
         (b'{"seq": 7}', ("seq", "t"), ""), (b'{"seq": true}', ("seq",), ""), (b"not json", ("seq",), ""), (b"[1]", ("seq",), ""),
         (b"[" * 100_000, ("seq",), ""), (b'{"seq":' * 40 + b"1" + b"}" * 40, ("seq",), ""), (b'{"seq": 7}', (), ""), (b'\xff{"seq": 7}', ("seq",), ""),
+        (b'{"seq": "\\ud800"}', ("seq",), ""), (b'{"seq": "\\ud83d\\ude00"}', ("seq",), "seq=\U0001f600"),
     ],
 )  # fmt: skip
 def test_an_identity_is_what_the_named_members_say_and_nothing_is_guessed(payload, members, identity):

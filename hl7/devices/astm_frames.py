@@ -8,6 +8,7 @@ STX, ETX, EOT, ENQ, ACK, LF, CR, NAK, ETB = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0A, 
 TEXT_E1381: Final = 240  # E1381-95 6.3.1.2
 TEXT_LIS01: Final = 63_993  # LIS01-A2 6.3.1.2: 64,000 with its seven characters of overhead
 NUMBERS: Final = 8  # 1 to 7, then 0
+FILL: Final = b"\0\r\n"  # between frames they say nothing
 
 _END: Final = re.compile(rb"[\x03\x17]")
 _SUM: Final = re.compile(rb"[0-9A-Fa-f]{2}\r")
@@ -63,10 +64,11 @@ class FrameReader:
         self._has_lf = has_lf
         self._looked = 1
         self._is_long = False
+        self.passed = 0  # bytes of a frame that is too long, thrown away while it comes: fillers apart
 
     def reset(self) -> None:
         """Begin anew: the buffer has changed at its beginning."""
-        self._looked, self._is_long = 1, False
+        self._looked, self._is_long, self.passed = 1, False, 0
 
     def take(self, buffer: bytearray, *, is_quiet: bool = False) -> Taken | None:
         """What stands there; None while it is not whole. `is_quiet`: nothing more comes, so a LF is not waited for."""
@@ -75,8 +77,9 @@ class FrameReader:
             self._looked = len(buffer)
             if len(buffer) > self._most + 2:  # STX, FN, text
                 self._is_long = True
-                del buffer[1:]
-                self._looked = 1
+                self.passed += len(buffer[1:-1].translate(None, FILL))
+                del buffer[1:-1]  # the last byte may be what its sender says next: EOT, ENQ
+                self._looked = len(buffer)
             return None
         end = found.start()
         self._looked = end  # it stands, whatever follows

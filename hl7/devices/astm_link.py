@@ -44,9 +44,9 @@ from hl7.devices.astm_events import (
     Tick,
     Write,
 )
-from hl7.devices.astm_frames import ACK, CR, ENQ, EOT, LF, NAK, NUMBERS, STX, Frame, FrameReader, encode_all
+from hl7.devices.astm_frames import ACK, CR, ENQ, EOT, FILL, LF, NAK, NUMBERS, STX, Frame, FrameReader, encode_all
 
-_FILL: Final = frozenset((0, CR, LF))
+_FILL: Final = frozenset(FILL)
 
 
 class Link:
@@ -63,6 +63,9 @@ class Link:
         self._outgoing: deque[Outgoing] = deque()
         self._bid_at = now
         self._sent_at = now
+        self._is_behind_loss = self._is_midline = (
+            False  # of plain records: what follows a lost one is no message of its own
+        )
         self._is_astray = False  # frames came outside of a transfer: their sender waits for an answer
         self._was_quiet = False
         self._effects: list[Effect] = []
@@ -174,8 +177,9 @@ class Link:
         self._effects.append(Write(bytes(octets)))
 
     def _drop(self, count: int) -> None:
-        """Take noise from the buffer's beginning."""
-        self.counts.noise_bytes += sum(octet not in _FILL for octet in self._in[:count])
+        """Take noise from the buffer's beginning, and what was passed over of a frame there."""
+        self.counts.noise_bytes += len(self._in[:count].translate(None, FILL)) + self._reader.passed
+        self._reader.reset()
         del self._in[:count]
 
     # -- receiving ----------------------------------------------------------------------------------------------------
@@ -184,21 +188,23 @@ class Link:
         first = self._in[0]
         if first == EOT:
             del self._in[0]
-            self._is_astray = False
+            self._is_astray = self._is_behind_loss = self._is_midline = False
         elif first == ENQ and not self._is_astray:
             del self._in[0]
             self._begin(now)
-        elif self.switches.without_enq and first in b"Hh" and not self._is_astray:
+        elif self.switches.without_enq and first in b"Hh" and not self._is_astray and not self._is_midline:
             self.state = State.LINES
-            self._coming = Incoming()
+            self._coming, self._is_behind_loss = Incoming(), False
             self._effects.append(Begun())
         else:
+            self._is_midline = self._is_behind_loss and first not in {CR, LF}
             self._is_astray = self._is_astray or first == STX
             self._drop(1)
         return True
 
     def _begin(self, now: float) -> None:
         self.state = State.RECEIVING
+        self._is_behind_loss = self._is_midline = False
         self._coming = Incoming(answered=now)
         self._reader.reset()
         self._effects.append(Begun())
@@ -230,14 +236,11 @@ class Link:
             return
         elif self._in[-1] == ENQ:  # a frame was cut off, and its sender begins anew
             self._drop(len(self._in) - 1)
-            self._reader.reset()
             self._quiet(now)
         elif self._in[-1] == EOT:
             self._drop(len(self._in) - 1)
-            self._reader.reset()
         elif now - self._heard >= PART_S:  # its sender waits for an answer, and repeats the frame when it is refused
             self._drop(len(self._in))
-            self._reader.reset()
             self._refuse(now)
         else:
             self._was_quiet = True
@@ -280,6 +283,7 @@ class Link:
             coming.expected = (frame.number + 1) % NUMBERS
         if self.state is State.LINES:
             if not is_stored:  # it cannot be told; what follows is not whole
+                self._is_behind_loss = True
                 self._end(End.LOST, is_heard=True)
             elif frame.text[:1] in b"Ll" and not frame.text[1:2].isalnum():
                 self._end(End.EOT, is_heard=True)
@@ -298,12 +302,13 @@ class Link:
         if self._in[0] in {ENQ, EOT}:
             self._end(End.RESTARTED, is_heard=False)
             return True
-        at = self._in.find(CR)
+        at = self._in.find(CR, 0, self.switches.frame_text_bytes_max)
         if at < 0:
-            if len(self._in) <= self.switches.frame_text_bytes_max:
+            if len(self._in) < self.switches.frame_text_bytes_max:
                 return False
             self.counts.too_long += 1
-            self._drop(len(self._in))
+            self._drop(self.switches.frame_text_bytes_max)
+            self._is_behind_loss = self._is_midline = True
             self._end(End.LOST, is_heard=False)
             return True
         text = bytes(self._in[: at + 1])

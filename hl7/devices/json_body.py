@@ -27,7 +27,16 @@ def load(body: bytes) -> Any:
         raise NoReadings(f"deeper than {DEPTH_MAX}") from None
     if not _is_within(value):
         raise NoReadings(f"deeper than {DEPTH_MAX}")
-    return value
+    return _as_text(value) if b"\\u" in body else value
+
+
+def _as_text(value: Any) -> Any:
+    """Put U+FFFD for the half of a surrogate pair: an escape can write it, and no charset has it."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_as_text(name): _as_text(child) for name, child in value.items()}
+    return [_as_text(child) for child in value] if isinstance(value, list) else value
 
 
 def _is_within(value: Any) -> bool:

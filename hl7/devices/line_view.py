@@ -1,5 +1,6 @@
 """A line's bytes as a technician reads them: control characters by name, values hidden, frames told apart. Keeps no byte of what it has shown."""
 
+import re
 from typing import Final, NamedTuple
 
 NAMES: Final = (
@@ -10,6 +11,8 @@ DEL: Final = 0x7F
 STX, ETX, ETB, CR, LF = 0x02, 0x03, 0x17, 0x0D, 0x0A
 WORDS: Final = {0x04: "EOT", 0x05: "ENQ", 0x06: "ACK", 0x15: "NAK"}  # of the handshake, each a message of its own
 HIDDEN: Final = "•"
+_FRAME_ENDS: Final = re.compile(b"[%c%c%c]" % (STX, ETX, ETB))
+_WORTH_A_LOOK: Final = re.compile(b"[%c%c%c%b]" % (STX, CR, LF, bytes(WORDS)))
 HEX_DIGITS: Final = frozenset(b"0123456789ABCDEFabcdef")
 
 
@@ -56,33 +59,57 @@ class Eye:
 
     def receive(self, data: bytes) -> list[Seen]:
         """The frames that end within these bytes."""
-        return [seen for byte in data if (seen := self._take(byte)) is not None]
+        found: list[Seen] = []
+        at = 0
+        while at < len(data):
+            if self._within == "frame":
+                at = self._frame(data, at)
+                continue
+            if self._within == "check":
+                seen, at = self._judge(data[at]), at + 1
+            else:
+                seen, at = self._outside(data, at)
+            if seen is not None:
+                found.append(seen)
+        return found
 
-    def _take(self, byte: int) -> Seen | None:
-        if self._within == "check":
-            return self._judge(byte)
+    def _begin(self) -> None:
+        self._within, self._label, self._length, self._sum = "frame", "", 1, 0
+
+    def _frame(self, data: bytes, at: int) -> int:
+        """Take up to the frame's end; every byte of every line comes by here, so they are not taken one by one."""
+        match = _FRAME_ENDS.search(data, at)
+        end = match.start() if match else len(data)
+        if self._length == 1 and end > at and 0x30 <= data[at] <= 0x39:
+            self._label = f" {data[at] - 0x30}"
+        self._sum += sum(data[at:end])
+        self._length += end - at
+        if match is None:
+            return end
+        byte = data[end]
         if byte == STX:
-            self._within, self._label, self._length, self._sum = "frame", "", 1, 0
-            return None
-        self._length += 1
-        if self._within == "frame":
+            self._begin()
+        else:
             self._sum += byte
-            if self._length == 2 and chr(byte).isdigit():
-                self._label = f" {byte - 0x30}"
-            if byte in {ETX, ETB}:
-                self._within, self._check = "check", ""
-                self._label = f"STX{self._label} … {NAMES[byte]}"
-            return None
-        return self._outside(byte)
+            self._length += 1
+            self._within, self._check = "check", ""
+            self._label = f"STX{self._label} … {NAMES[byte]}"
+        return end + 1
 
-    def _outside(self, byte: int) -> Seen | None:
+    def _outside(self, data: bytes, at: int) -> tuple[Seen | None, int]:
+        match = _WORTH_A_LOOK.search(data, at)
+        end = match.start() if match else len(data)
+        self._length += end - at
+        if match is None:
+            return None, end
+        byte = data[end]
+        if byte == STX:
+            self._begin()
+            return None, end + 1
+        length, self._length = self._length + 1, 0
         if byte in WORDS:
-            self._length = 0
-            return Seen(WORDS[byte], 1)
-        if byte in {CR, LF}:
-            length, self._length = self._length, 0
-            return Seen(NAMES[byte], length) if length > 1 else None
-        return None
+            return Seen(WORDS[byte], 1), end + 1
+        return (Seen(NAMES[byte], length) if length > 1 else None), end + 1
 
     def _judge(self, byte: int) -> Seen | None:
         """The two digits behind ETX or ETB, where a device sends any: the sum of E1381, from the frame's number to its end."""
@@ -96,5 +123,5 @@ class Eye:
         seen = Seen(self._label, self._length, verdict)
         self._within, self._length = "", 0
         if byte == STX:
-            self._within, self._label, self._length, self._sum = "frame", "", 1, 0
+            self._begin()
         return seen

@@ -5,6 +5,7 @@ configuration, and a message without them is never taken for a repeat of another
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ BYTES_MAX: Final = (
 )  # of a message that is looked into: readings are below 10 kB; waveforms are larger, and count nothing
 DEPTH_MAX: Final = 32  # of a JSON text: SenML and Sparkplug's JSON have 4; deeper is an attack on the reader
 TEXT_CHARACTERS_MAX: Final = 64  # of one member: a time with nanoseconds and zone has 35
+_HALF: Final = re.compile("[\ud800-\udfff]")  # of a pair: an escape can write it, a record cannot
 
 
 def identity_of(payload: bytes, members: Sequence[str]) -> str:
@@ -37,7 +39,8 @@ def _member(document: Any, path: str) -> str | None:
         if not isinstance(document, dict) or step not in document:
             return None
         document = document[step]
-    return document if isinstance(document, str) and 0 < len(document) <= TEXT_CHARACTERS_MAX else None
+    is_text = isinstance(document, str) and 0 < len(document) <= TEXT_CHARACTERS_MAX and not _HALF.search(document)
+    return document if is_text else None
 
 
 def _depth(payload: bytes) -> int:

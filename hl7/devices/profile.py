@@ -47,6 +47,7 @@ _PLACE: Final = re.compile(
     r"([A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?)(\+[A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?){0,3}"
 )
 _BODY_TEMPERATURE: Final = "8310-5"
+_PLAIN: Final = "".join(chr(octet) for octet in range(0x20, 0x7F) if octet != 0x5C) + "\\n"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ZONE: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d|[A-Za-z_]+(/[A-Za-z0-9_+-]+){1,2}|UTC")
 _SERIAL: Final[Mapping[str, tuple[Simple, ...] | type[int]]] = {
@@ -163,7 +164,10 @@ def read_profile(name: str, text: str) -> Profile:
         raise ProfileProblem("", f"{len(text)} characters, {TEXT_CHARACTERS_MAX} at most")
     try:
         keys = Keys(tomllib.loads(text), "")
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # tomllib lets a number of thousands of digits, and a nest of brackets, through as these
         raise ProfileProblem("", f"not TOML: {error}") from None
     profile = _profile(name, keys)
     keys.close()
@@ -227,8 +231,8 @@ def _profile(name: str, keys: Keys) -> Profile:
 def _charset(keys: Keys) -> str:
     name = keys.text("charset", "utf-8")
     try:
-        is_good = b"H|1".decode(name) == "H|1"
-    except (LookupError, UnicodeError):
+        is_good = _PLAIN.encode("ascii").decode(name) == _PLAIN
+    except (LookupError, ValueError):
         is_good = False
     if not is_good:
         raise ProfileProblem(

@@ -90,7 +90,11 @@ class Keys:
             raise ProfileProblem(self._at(name), f"a pattern of at most {PATTERN_MAX} characters")
         try:
             return re.compile(text)
-        except re.error as error:
+        except (
+            re.error,
+            OverflowError,
+            RecursionError,
+        ) as error:  # a count beyond the engine's, or brackets in brackets
             raise ProfileProblem(self._at(name), f"not a regular expression: {error}") from None
 
     def table(self, name: str) -> "Keys":

@@ -29,7 +29,7 @@ class Flaw(Enum):
 
 
 class Broken(NamedTuple):
-    """What came of a document that cannot be divided from what follows."""
+    """What came of a document that cannot be divided from what follows: all that was read, in reads of whatever size."""
 
     flaw: Flaw
     raw: bytes
@@ -81,7 +81,9 @@ class Divider:
         events: list[Document | Broken] = []
         while not self._is_done and (end := self._step()):
             if isinstance(end, Flaw):
-                events.append(self._break(end))
+                events.append(self._break(end if self._at <= self._octets_max else Flaw.TOO_LONG))
+            elif end > self._octets_max:
+                events.append(self._break(Flaw.TOO_LONG))
             elif end > 0:
                 events.append(Document(bytes(self._held[:end])))
                 del self._held[:end]

@@ -53,6 +53,8 @@ class Line:
         self._is_reading = True
         self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._deadline: float | None = None
         self._loop = asyncio.get_running_loop()
         self._name = ""
         self._transfer = Transfer()
@@ -93,18 +95,35 @@ class Line:
         """Do what is to be done, up to what waits for the disk."""
         while self._effects and not self._is_held:
             self._do(self._effects.popleft())
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._is_closed and not self._is_held:
+            self._disarm()
             self.feed.gone(self)
             return
-        deadline = self.link.deadline
-        if deadline is not None and not self._is_held and not self._is_closed:
-            self._timer = self._loop.call_later(max(0.0, deadline - self._now()), self._handle, Tick())
+        self._arm(None if self._is_held or self._is_closed else self.link.deadline)
         if self._is_reading is self.link.is_full and not self._is_closed:
             self._is_reading = not self.link.is_full
             self._flow(self._is_reading)
+
+    def _arm(self, deadline: float | None) -> None:
+        """See to it that a Tick comes at the deadline. One that comes earlier asks again: nearly every byte moves the deadline on."""
+        self._deadline = deadline
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
+        self._disarm()
+        self._timer_at = deadline
+        self._timer = self._loop.call_later(max(0.0, deadline - self._now()), self._tick)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._deadline is not None and self._now() >= self._deadline:
+            self._handle(Tick())
+        else:
+            self._arm(self._deadline)
 
     def _do(self, effect: Effect) -> None:
         match effect:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 32  # as many ports as a terminal server has, all calling after a power cut
 HANDSHAKE_S_MAX: Final = 10.0
+# Between two reads of a port whose device waits for no answer; of 4,096 bytes that the kernel keeps an eighth.
+REST_S_MAX: Final = 0.05
+REST_BYTES_MAX: Final = 512
 
 
 class LineFeed:
@@ -57,6 +60,12 @@ class LineFeed:
             return feed.serial.line(serial)
         return None if feed.connect is None else Line(port=f"socket://{feed.connect}")
 
+    def _rest_s(self, line: Line) -> float:
+        """Between two reads of a port: none where the device waits for an answer. A pause is told to a tenth."""
+        if self.feed.answer is not None or self.feed.answer_bad is not None:
+            return 0.0
+        return min(REST_S_MAX, 10 * REST_BYTES_MAX / line.baud, self.feed.framing.quiet_s / 10)
+
     # -- start and stop ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -65,7 +74,14 @@ class LineFeed:
         self.away.start()
         if self._line is not None:
             name = self.feed.name
-            self._port = SerialPort(name, self._line, _Owner(self), loop=loop, monotonic=self.clock.monotonic)
+            self._port = SerialPort(
+                name,
+                self._line,
+                _Owner(self),
+                loop=loop,
+                monotonic=self.clock.monotonic,
+                rest_s=self._rest_s(self._line),
+            )
             self._port.start()
             return
         sockets: list[socket] = []

@@ -301,7 +301,7 @@ def wire_rows(link: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def report(found: dict[str, Any]) -> str:
     one, two, seen, disk, link = found["intake"], found["er7"], found["memory"], found["written"], found["wire"]
-    thin = found["lanes"]
+    thin, devices = found["lanes"], found["devices"]
     parse = two["ours"]["per_s"]
     rows = [
         ("intake over 64 connections, against python-hl7 + peewee", f"{ratio(one['ours'], one['plain']):.1f} x", "30 x"),
@@ -324,6 +324,11 @@ def report(found: dict[str, Any]) -> str:
             f"{thin['critical_s'][-1]:.2f} s", "2 s",
         ),
         ("drain: compressed payload against raw TCP on that link (20 ms)", f"{thin['efficiency']:.3f}", "0.90"),
+        (
+            (f"16 serial ports at 115200 baud, 200 MQTT topics and 32 Modbus points at 1 Hz ({devices['line_bytes_per_s']:,} bytes/s on the lines, "
+            f"{devices['records_per_s']:.0f} records/s; ports with a byte lost: {len(devices['ports_with_a_byte_lost'])}): share of one core"),
+            f"{devices['share_of_one_core']:.2f}", f"{devices['wanted_below']}",
+        ),
     ]  # fmt: skip
     lines = ["| figure | measured | wanted |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows)]
     absolute = (
@@ -338,7 +343,7 @@ def report(found: dict[str, Any]) -> str:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true", help="shorter rounds; the ratios scatter more")
-    arguments.add_argument("--only", default="", help="intake, er7, memory, written, wire or lanes")
+    arguments.add_argument("--only", default="", help="intake, er7, memory, written, wire, lanes or devices")
     chosen = arguments.parse_args()
     if not PEERS.exists():
         raise SystemExit("the peers' environment is missing: run .ci/setup test")
@@ -356,6 +361,7 @@ def main() -> None:
             "lanes": lambda: run_json(
                 sys.executable, HERE / "lanes.py", scratch, *(["--quick"] if chosen.quick else [])
             ),
+            "devices": lambda: run_json(sys.executable, HERE / "devices.py", "--seconds", 20 if chosen.quick else 60),
         }
         if chosen.only:
             print(json.dumps(parts[chosen.only](), indent=1))
