@@ -222,7 +222,7 @@ def test_no_bytes_make_the_check_raise(start, parts):
 
 
 def test_the_catalogue_holds_every_error_once_with_all_its_parts():
-    subclasses = Hl7Error.__subclasses__()
+    subclasses = [each for each in Hl7Error.__subclasses__() if each.__module__ == "hl7.errors"]  # LAW has its own
     assert set(subclasses) == set(CATALOGUE)
     assert len({error.code for error in CATALOGUE}) == len(CATALOGUE)
     for error in CATALOGUE:

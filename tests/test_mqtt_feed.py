@@ -211,6 +211,24 @@ def test_a_killed_broker_is_found_again_and_what_it_kept_comes(rig, broker):
         assert ("MQT-10", "ward") not in rig.alarms()
 
 
+def test_a_message_that_may_be_acknowledged_is_before_the_end_and_does_not_come_again(rig, broker):
+    slow = (
+        "\nimport time, node.feeds.mqtt as m\nkept = m._keep_fact\n"
+        "def slowly(outbox, name, value):\n    name.endswith('released') and time.sleep(1.5)\n    kept(outbox, name, value)\n"
+        "m._keep_fact = slowly\n"
+    )
+    with running(rig, before=EAGER + slow), Device(broker) as device:
+        joined(rig)
+        device.send("ward/1", vitals(1))
+        stored(rig, 1)
+        time.sleep(0.6)  # three times as long as it is held: the note is being written now
+        rig.stop()
+        rig.start(before=EAGER)
+        joined(rig)
+        device.send("ward/1", vitals(2))
+        assert [(seen.body, seen.refusal) for seen in stored(rig, 2)] == [(vitals(1), ""), (vitals(2), "")]
+
+
 def test_a_session_that_the_broker_has_lost_is_a_gap_record_and_no_sign_of_life(rig, broker):
     with running(rig):
         joined(rig)

@@ -69,6 +69,8 @@ class MqttFeed:
         self._lost = Stretch(subject="qos-0", boot=around.boot[:8])
         self._known: Session | None = None
         self._link: MqttLink | None = None
+        self._noting: Future[None] | None = None  # that a held message may be acknowledged
+        self._is_ending = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.Task[None] | None = None
         self._writer = around.writer
@@ -103,6 +105,9 @@ class MqttFeed:
         """Take nothing more; what is committed is acknowledged."""
         if self._watch is not None:
             self._watch.cancel()
+        self._is_ending = True
+        if self._noting is not None:  # of what is noted and not acknowledged nobody could tell whether it comes again
+            await asyncio.wait({asyncio.wrap_future(self._noting)}, timeout=STOP_S_MAX)
         if self._link is not None:
             self._link.stop()
             await asyncio.to_thread(self._link.join, STOP_S_MAX)
@@ -232,7 +237,7 @@ class MqttFeed:
     def _note(self, held: Held) -> None:
         """Note that all that is stored may be acknowledged, then have it acknowledged; not where something came meanwhile."""
         link = self._link
-        if link is None or link.waiting or self._newest[:2] != (held.connection, held.number):
+        if link is None or self._is_ending or link.waiting or self._newest[:2] != (held.connection, held.number):
             return
         fact = self._unsettled.release(0 if held.is_stuck else self._newest[2])
 
@@ -240,7 +245,8 @@ class MqttFeed:
             if future.exception() is None:
                 link.release(held.connection, held.number)
 
-        self._writer.order(lambda outbox: _keep_fact(outbox, *fact)).add_done_callback(noted)
+        self._noting = self._writer.order(lambda outbox: _keep_fact(outbox, *fact))
+        self._noting.add_done_callback(noted)
 
     def _lose(self, outcome: object) -> None:
         """Note a message that no broker will send again."""

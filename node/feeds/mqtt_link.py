@@ -151,6 +151,7 @@ class MqttLink(threading.Thread):
         acknowledgements with it.
         """
         deadline = self._clock.monotonic() + STOP_S_MAX
+        self._acknowledge(connection)  # what was released since the last turn
         while (
             not connection.must_end
             and (sock := connection.client.socket()) is not None
