@@ -125,6 +125,7 @@ def test_what_a_line_set_wrong_has_of_broken_reports_is_told_in_few_lines():
         (patient(1), BLOCK.replace("xor", "sum"), "it is right by check = xor-hex, covers = text-and-end"),
         (patient(1), BLOCK.replace("text-and-end", "all"), "it is right by check = xor-hex, covers = text-and-end"),
     ],
+    ids=["a changed digit", "another check", "another cover"],
 )
 def test_a_report_whose_check_value_does_not_fit_is_told_and_gives_no_result(tmp_path, data, link, said):
     code, text = tried(tmp_path, data, link)
@@ -168,6 +169,7 @@ def test_a_printable_start_and_a_lines_own_check_value_are_told_apart():
         (patient(1), patient(1).replace(b"PAT-1", b"PAT-2"), "patient_id"),
         (patient(1), patient(1).replace("فاطمة".encode("cp1256"), "مريم".encode("cp1256")), "patient_name"),
     ],
+    ids=["control", "patient after control", "patient", "name"],
 )
 def test_a_second_person_or_sample_in_one_report_gives_no_result_to_the_first(tmp_path, first, second, word):
     body = first[1:-3] + second[1:-3]
