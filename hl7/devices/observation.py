@@ -7,9 +7,9 @@ from hl7.convert.building import Resource
 from hl7.convert.codes import code_map
 from hl7.convert.context import Context
 from hl7.convert.result import Json, Unmapped
-from hl7.convert.times import moment
 from hl7.devices.profile import Profile, Target
 from hl7.devices.readings import Reading, Readings, Sample
+from hl7.devices.time_forms import Times
 from hl7.devices.units import ucum_of
 from hl7.devices.values import MDC, UNKNOWN_UNIT, Value, reference_range, value_of
 
@@ -41,6 +41,7 @@ class Observations:
         self._ctx = ctx
         self._found = found
         self._unmapped = unmapped
+        self._times = Times(profile.time_forms)
         self._system = profile.code_system or f"urn:wasl:device:{profile.name}"
 
     def of_sample(
@@ -73,7 +74,7 @@ class Observations:
         if subject is not None:
             body["subject"] = subject.reference
         at = reading.at or sample.at
-        when = moment(at, self._ctx.zone) if at else None
+        when = self._times.moment(at, self._ctx.zone) if at else None
         if when is not None:
             if when.problem:
                 self._lose(reading, when.problem, at)

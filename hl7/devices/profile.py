@@ -12,6 +12,7 @@ from typing import Final, Literal, cast
 
 from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.profile_keys import Keys, Pattern, Simple
+from hl7.devices.time_forms import FORMS_MAX, TimeForm, time_forms
 
 TEXT_CHARACTERS_MAX: Final = 256 * 1024  # the largest shipped one has 9,000; a map of 2,000 codes has 150,000
 CODES_MAX: Final = 4000  # a chemistry line offers some 400 tests; the largest published LIVD sheet has 2,600
@@ -149,6 +150,7 @@ class Profile:
     status_default: str = ""  # of results that bring none
     decimal_mark: str = "."
     time_unit: str = "text"  # of times that are numbers: since 1970, in these
+    time_forms: tuple[TimeForm, ...] = ()  # of times that are texts, before the standard's own
 
     def targets(self, code: str) -> tuple[Target, ...]:
         """Return what a native code may mean; several where that depends on the unit."""
@@ -177,6 +179,8 @@ def read_profile(name: str, text: str) -> Profile:
 
 def _check(profile: Profile) -> None:
     """Refuse what contradicts itself."""
+    if profile.time_forms and (profile.time_unit != "text" or profile.language in {"senml", "sparkplug", "modbus"}):
+        raise ProfileProblem("time_format", "times are numbers here: leave it out, or time_unit")
     if profile.language in {"astm", "hl7"}:
         places = [(f"fields.{name}", place) for name, found in profile.fields.items() for place in found]
         places += [(f"{key}.where", rule.where) for key in ("quality", "ignored") for rule in getattr(profile, key)]
@@ -225,7 +229,15 @@ def _profile(name: str, keys: Keys) -> Profile:
         status_default=keys.one_of("status_default", ("", "F", "P"), ""),
         decimal_mark=keys.one_of("decimal_mark", (".", ","), "."),
         time_unit=keys.one_of("time_unit", ("text", "s", "ms", "us"), "text"),
+        time_forms=_time_forms(keys),
     )
+
+
+def _time_forms(keys: Keys) -> tuple[TimeForm, ...]:
+    try:
+        return time_forms(keys.texts_of("time_format", FORMS_MAX))
+    except ValueError as error:
+        raise ProfileProblem("time_format", str(error)) from None
 
 
 def _charset(keys: Keys) -> str:

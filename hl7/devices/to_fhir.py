@@ -10,12 +10,12 @@ from hl7.convert.building import Draft, Resource
 from hl7.convert.codes import code_map
 from hl7.convert.context import Context
 from hl7.convert.result import CannotConvert, Converted, Json, Origin, Settings, Unmapped
-from hl7.convert.times import moment
 from hl7.devices.bundle import bundle_of, provenance_of
 from hl7.devices.observation import Observations
 from hl7.devices.profile import Profile
 from hl7.devices.read import read
 from hl7.devices.readings import NoReadings, Person, Readings, Sample
+from hl7.devices.time_forms import Times
 
 BYTES_MAX: Final = 16 * 1024 * 1024  # what the feeds take at most
 READINGS_MAX: Final = 50_000  # a logger's year of one value every ten minutes; each becomes a resource of about 2 kB
@@ -66,6 +66,7 @@ class _Conversion:
         self._origin = origin
         self._unmapped: list[Unmapped] = list(found.left)
         self._notes = list(found.notes)
+        self._times = Times(profile.time_forms)
 
     def run(self) -> Converted:
         """Make every resource."""
@@ -211,11 +212,11 @@ class _Conversion:
             else:
                 self._lose(person.place or "patient", "sex is not in the table", person.sex)
         if person.birth_date:
-            date = moment(person.birth_date, None).date
-            if date:
-                made.body["birthDate"] = date
+            born = self._times.birth(person.birth_date)
+            if born.date:
+                made.body["birthDate"] = born.date
             else:
-                self._lose(person.place or "patient", "not a date", person.birth_date)
+                self._lose(person.place or "patient", born.problem, person.birth_date)
 
     def _list_person(self, person: Person, reason: str) -> None:
         texts = (person.number, " ".join(part for part in person.name if part), person.birth_date, person.sex)
@@ -250,7 +251,7 @@ class _Conversion:
     def _day(self, sample: Sample) -> str:
         """Return the day that a sample's number belongs to: many sites begin anew with 1 every morning."""
         texts = (sample.collected_at, sample.at, *(each.at for each in sample.readings), self._found.sent_at)
-        return next((date for text in texts if text and (date := moment(text, None).date)), self._draft.position)
+        return next((date for text in texts if text and (date := self._times.moment(text, None).date)), self._draft.position)
 
     def _order(self, sample: Sample, subject: Resource | None) -> Resource | None:
         """Begin the order, where the device names it; it is only mentioned: the HIS knows it."""
@@ -307,7 +308,7 @@ class _Conversion:
     def _time(self, place: str, text: str) -> str:
         if not text:
             return ""
-        found = moment(text, self._ctx.zone)
+        found = self._times.moment(text, self._ctx.zone)
         if found.problem:
             self._lose(place, found.problem, text)
         return found.date_time
