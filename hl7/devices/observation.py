@@ -87,7 +87,11 @@ class Observations:
             body["performer"] = [{"display": reading.operator}]
         # One of another time is another result, never the older one's replacement: a sample's number may come again.
         time = at or self._found.sent_at or self._ctx.draft.position
-        made.keys.append((device, sample.number, sample.order, sample.panel, reading.code, reading.sub_id, time))
+        # two levels of one lot may be measured at once
+        control = (sample.lot, sample.level) if sample.lot or sample.level else ()
+        made.keys.append(
+            (device, sample.number, sample.order, sample.panel, reading.code, reading.sub_id, time, *control)
+        )
         return made
 
     def _fill(self, body: Json, reading: Reading) -> None:
@@ -109,6 +113,8 @@ class Observations:
         """List what a table should know and does not."""
         for trouble in value.notes:
             self._lose(reading, trouble, reading.unit if trouble == UNKNOWN_UNIT else reading.value)
+        if reading.system and not reading.code:
+            self._lose(reading, "the system of a code, and there is no code", reading.system)
         targets = self._profile.targets(reading.code)
         is_clinical = self._profile.device.category in {"laboratory", "vital-signs"}
         if not targets and is_clinical and self._code_system(reading) != LOINC:
@@ -192,6 +198,10 @@ class Observations:
             _extend(made, reading)
             components.append(made)
             notes += reading.notes
+            if reading.operator and reading.operator != panel[0].operator:
+                notes.append(f"{reading.code}: operator {reading.operator}")
+            if "valueQuantity" not in value.elements and reading.unit:
+                notes.append(f"unit: {reading.unit}")
         body["status"] = _least({self._status(each) for each in panel})
         body["component"] = components
         if notes:

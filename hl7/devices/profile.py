@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
+from hl7.devices.field_words import check_control, check_fields, check_patterns, check_rules
 from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.profile_keys import Keys, Pattern, Simple
 from hl7.devices.time_forms import FORMS_MAX, TimeForm, time_forms
@@ -34,19 +35,6 @@ FUNCTIONS: Final = ("coils", "discrete", "holding", "input")
 POINT_TYPES: Final = ("int16", "uint16", "int32", "uint32", "float32", "sfloat", "bit")
 ORDERS: Final = ("big", "little")
 
-# What a record's place can hold. The language's own defaults are in hl7/devices/places.py; a profile's [fields] come before them.
-FIELDS: Final = frozenset(
-    {"sender", "serial_number", "software", "sent_at"}
-    | {"patient_id", "patient_name", "birth_date", "sex"}
-    | {"sample", "order", "panel", "specimen", "collected_at", "received_at", "action", "report_status", "requester"}
-    | {"code", "code_text", "code_system", "sub_id", "value", "value_type", "unit", "range", "flags", "status", "at"}
-    | {"operator", "instrument", "comment"}
-    | {"results", "sequence"}
-)
-
-_PLACE: Final = re.compile(
-    r"([A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?)(\+[A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?){0,3}"
-)
 _BODY_TEMPERATURE: Final = "8310-5"
 _PLAIN: Final = "".join(chr(octet) for octet in range(0x20, 0x7F) if octet != 0x5C) + "\\n"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -76,6 +64,10 @@ class Rule:
     def holds(self, text: str) -> bool:
         """Tell whether a text is what the rule looks for."""
         return text in self.texts or (self.pattern is not None and self.pattern.fullmatch(text) is not None)
+
+    def why(self, text: str) -> str:
+        """Say why a sample is no patient's; the text too, unless it has a place of its own."""
+        return f"the profile's rule on {self.where}" + (f": {text}" if text and self.where != "sample" else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,15 +173,12 @@ def _check(profile: Profile) -> None:
     """Refuse what contradicts itself."""
     if profile.time_forms and (profile.time_unit != "text" or profile.language in {"senml", "sparkplug", "modbus"}):
         raise ProfileProblem("time_format", "times are numbers here: leave it out, or time_unit")
-    if profile.language in {"astm", "hl7"}:
-        places = [(f"fields.{name}", place) for name, found in profile.fields.items() for place in found]
-        places += [(f"{key}.where", rule.where) for key in ("quality", "ignored") for rule in getattr(profile, key)]
-        for key, place in places:
-            if not _PLACE.fullmatch(place) and (key.startswith("fields") or place not in FIELDS):
-                raise ProfileProblem(
-                    key,
-                    f"{place!r} is no place: write R-4 or R-3.4, record, field and component; several as one: R-3.2+R-3.7",
-                )
+    check_fields(profile.language, profile.fields, profile.columns)
+    check_patterns(profile.patterns)
+    groups = {group for pattern in profile.patterns for group in pattern.groupindex}
+    for key, rules in (("quality", profile.quality), ("ignored", profile.ignored)):
+        check_rules(profile.language, key, [rule.where for rule in rules], profile.fields, groups)
+    check_control(profile.fields, [rule.where for rule in profile.quality])
     if profile.device.subject != "patient":
         for name in {*profile.codes, *profile.by_unit}:
             if any(_BODY_TEMPERATURE in each.codes for each in profile.targets(name)):
@@ -201,6 +190,7 @@ def _check(profile: Profile) -> None:
 def _profile(name: str, keys: Keys) -> Profile:
     kind = cast("Kind", keys.one_of("kind", KINDS))
     codes, by_unit = _codes(keys.table("codes"))
+    places = keys.table("fields")
     return Profile(
         name=name,
         title=keys.text("title"),
@@ -212,7 +202,7 @@ def _profile(name: str, keys: Keys) -> Profile:
         link=keys.table("link").simple(),
         serial=keys.table("serial").chosen(_SERIAL),
         device=_device(keys.table("device")),
-        fields=_fields(keys.table("fields")),
+        fields={word: places.texts_of(word, 8) for word in places.names()},
         quality=_rules(keys, "quality"),
         ignored=_rules(keys, "ignored"),
         identity=_identity(keys.table("identity")),
@@ -262,14 +252,6 @@ def _device(keys: Keys) -> Device:
         location=keys.text("location", ""),
     )
     keys.close()
-    return made
-
-
-def _fields(keys: Keys) -> Mapping[str, tuple[str, ...]]:
-    made = {name: keys.texts_of(name, 8) for name in keys.names()}
-    for name in made:
-        if name not in FIELDS:
-            raise ProfileProblem(f"fields.{name}", f"unknown; known are {', '.join(sorted(FIELDS))}")
     return made
 
 

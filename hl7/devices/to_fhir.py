@@ -24,6 +24,9 @@ NO_PATIENT: Final = "no patient is named: the results have no subject"
 INVENTED: Final = "the profile says that the instrument invents such numbers: it names nobody"
 OF_QUALITY: Final = "the sample is a quality control: it has no patient, no report"
 NO_REPORT: Final = "a monitor's or a fridge's values make no report"
+NO_PERSON: Final = "the profile says that the values are no person's"
+NO_CONTROL: Final = "a control's lot or level, and no rule of the profile says that the sample is one"
+OWN_TIMES: Final = "the time of the sample: each of its results has its own"
 NO_SYSTEM: Final = "the number's authority is not known: set patient_system in the profile"
 _QUALITY_TAG: Final = {
     "system": "urn:wasl:device",
@@ -128,9 +131,11 @@ class _Conversion:
                 each.body["basedOn"] = [order.reference]
             if sample.quality:
                 each.body["meta"] = {"tag": [_QUALITY_TAG]}
-                if sample.number:
-                    control = {"url": "urn:wasl:device:control", "valueString": sample.number}
-                    each.body.setdefault("extension", []).append(control)
+                named = (("control", sample.number), ("control-lot", sample.lot), ("control-level", sample.level))
+                for name, text in named:
+                    if text:
+                        control = {"url": f"urn:wasl:device:{name}", "valueString": text}
+                        each.body.setdefault("extension", []).append(control)
             elif self._origin:
                 each.body.setdefault("issued", self._origin.received_at)
         if is_report:
@@ -158,6 +163,15 @@ class _Conversion:
             rest.append(("status is not in the table", sample.status))
         if not has_specimen:
             rest += [("no specimen is named", each) for each in (sample.collected_at, sample.received_at)]
+        if not sample.quality:
+            rest += [(NO_CONTROL, each) for each in (sample.lot, sample.level)]
+        if is_report and not sample.panel:
+            rest.append(("the system of a panel's code, and there is no code", sample.panel_system))
+        if all(each.at for each in sample.readings) and sample.at not in {
+            self._found.sent_at,
+            *(each.at for each in sample.readings),
+        }:
+            rest.append((OWN_TIMES, sample.at))
         if not has_order:
             rest.append(("no order is named", sample.requester))
         for reason, text in rest:
@@ -170,6 +184,8 @@ class _Conversion:
         if sample.quality:
             self._list_person(sample.person, OF_QUALITY)
             return device
+        if kind.subject != "patient":
+            self._list_person(sample.person, NO_PERSON)
         if kind.subject == "device":
             return device
         if kind.subject == "location":
