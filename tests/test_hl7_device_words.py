@@ -217,3 +217,9 @@ def test_each_line_of_a_report_keeps_its_own_time():
     found = convert(b"K 4.1 202611230210\rK 4.2 202611230310\r", by, SETTINGS)
     times = [each["effectiveDateTime"][11:16] for each in resources(found, "Observation")]
     assert times == ["02:10", "03:10"]
+
+
+def test_a_rule_that_holds_for_no_text_is_asked_once_of_the_report_and_not_of_each_line():
+    by = profile("line", LINES, '[[quality]]\nwhere = "sample"\nmatches = "(QC.*)?"\n')
+    assert not any("quality control" in note for note in convert(b"S 12\rK 4.1\r", by, SETTINGS).notes)
+    assert any("quality control" in note for note in convert(b"K 4.1\r", by, SETTINGS).notes)

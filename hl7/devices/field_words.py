@@ -91,7 +91,9 @@ def check_rules(language: str, key: str, wheres: Sequence[str], fields: Named, g
             continue
         if language == "json" and key == "quality" and where.startswith("/"):
             continue
-        raise ProfileProblem(f"{key}.where", f"{where!r} is nothing that a rule can look at here; {_hint(language, words)}")
+        raise ProfileProblem(
+            f"{key}.where", f"{where!r} is nothing that a rule can look at here; {_hint(language, words)}"
+        )
 
 
 def _words_of_rules(language: str, key: str, fields: Named, groups: Collection[str]) -> set[str]:

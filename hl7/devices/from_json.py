@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from hl7.convert.json_text import Number
 from hl7.convert.result import Unmapped
-from hl7.devices.json_body import load, text_of
 from hl7.devices.field_words import SAMPLE
+from hl7.devices.json_body import load, text_of
 from hl7.devices.profile import Profile
 from hl7.devices.readings import NOBODY, NoReadings, Person, Reading, Readings, Sample
 
@@ -198,7 +198,8 @@ def _within(document: _Document, base: str, word: str, profile: Profile) -> str:
 
 def _reading(place: str, found: dict[str, str], profile: Profile) -> Reading:
     made = Reading(
-        place=place, code=found["code"], text=found.get("code_text", ""), system=found.get("code_system", ""), sub_id=found.get("sub_id", ""), value=found.get("value", ""),
+        place=place, code=found["code"], text=found.get("code_text", ""), system=found.get("code_system", ""),
+        sub_id=found.get("sub_id", ""), value=found.get("value", ""),
         unit=found.get("unit", ""), range=found.get("range", ""), status=found.get("status", ""),
         at=instant_of(found.get("at", ""), profile.time_unit), operator=found.get("operator", ""), instrument=found.get("instrument", ""),
     )  # fmt: skip

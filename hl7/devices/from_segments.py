@@ -34,7 +34,11 @@ _ENVELOPE: Final = re.compile(r"H-(3|10|11|13)|MSH-(3\.3|4|5|6|8|9|10|12|15|16|1
 _RESULT: Final = {"R", "OBX"}
 _ATTACHED: Final = {"ED", "RP"}
 _CODED: Final = {"CE", "CWE", "CNE", "CF"}
-_TYPES: Final = {*_ATTACHED, *_CODED, *"NM SN NA ST TX FT DT TM TS DTM DR IS ID SI".split()}  # table 0125, as devices use it
+_TYPES: Final = {
+    *_ATTACHED,
+    *_CODED,
+    *["NM", "SN", "NA", "ST", "TX", "FT", "DT", "TM", "TS", "DTM", "DR", "IS", "ID", "SI"],
+}  # table 0125, as devices use it
 UNKNOWN_TYPE: Final = "type of the value is not known: read as text"
 
 

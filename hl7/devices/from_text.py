@@ -55,7 +55,7 @@ def from_lines(body: bytes, profile: Profile) -> Readings:
             continue
         place = f"line {number}"
         # asked of every line: a control behind a patient's sample in one report makes all of it no patient's
-        sample.quality = sample.quality or _why_quality(words, profile)
+        sample.quality = sample.quality or _why_quality({word: text for word, text in words.items() if text}, profile)
         if is_result & words.keys():
             reading = _reading(place, words, profile)
             if reading is None:
@@ -123,19 +123,18 @@ def _fill(found: Readings, sample: Sample, facts: Mapping[str, str], profile: Pr
         )  # fmt: skip
     else:
         sample.person = NOBODY
-    sample.quality = sample.quality or _why_quality(facts, profile)
+    sample.quality = sample.quality or _why_quality({rule.where: "" for rule in profile.quality} | facts, profile)
     if facts.get(CONTROL, "") not in sample.quality:
         found.left.append(Unmapped(f"{sample.place}, {CONTROL}", NOT_CONTROL, facts[CONTROL]))
 
 
 def _why_quality(words: Mapping[str, str], profile: Profile) -> str:
     """Say why what was read is no patient's, by a pattern's group `control` or by a rule; "" where it may be one's."""
-    if profile.language == "lines" and CONTROL in words:
+    if profile.language == "lines" and words.get(CONTROL):
         return f"the line says so: {words[CONTROL]}"
     for rule in profile.quality:
-        text = words.get(rule.where, "")
-        if rule.holds(text):
-            return rule.why(text)
+        if rule.where in words and rule.holds(words[rule.where]):
+            return rule.why(words[rule.where])
     return ""
 
 
@@ -187,9 +186,8 @@ def _row(
     facts: dict[str, str] = {}
     for word, columns in profile.fields.items():  # the first that holds something counts
         for column in columns:
-            if text := cells.get(column, ""):
-                if facts.setdefault(word, text) != text:
-                    found.left.append(Unmapped(f"{place}, {column}", NOT_FIRST, text))
+            if (text := cells.get(column, "")) and facts.setdefault(word, text) != text:
+                found.left.append(Unmapped(f"{place}, {column}", NOT_FIRST, text))
     rest = {word: text for word, text in facts.items() if word not in _OF_RESULT}
     sample = samples.get(tuple(rest.values()))
     if sample is None:

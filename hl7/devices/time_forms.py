@@ -17,9 +17,7 @@ FORM_CHARACTERS_MAX: Final = 40
 TEXT_CHARACTERS_MAX: Final = 80  # of a time; longer texts are none
 PIVOT: Final = 69  # POSIX: 69 to 99 are 1969 to 1999, 00 to 68 are 2000 to 2068
 
-ALLOWED: Final = (
-    "%d day, %m month, %b its English name in 3 letters, %y or %Y year, %H hour, %I hour with %p AM or PM, %M minute, %S second"
-)
+ALLOWED: Final = "%d day, %m month, %b its English name in 3 letters, %y or %Y year, %H hour, %I hour with %p AM or PM, %M minute, %S second"
 STANDARD: Final = "YYYYMMDD[HHMM[SS]], YYYY-MM-DD[ HH:MM[:SS]]"
 NO_FORM: Final = f'{BAD}: without a format {STANDARD} are read; where the device writes another, time_format in the profile says so, such as "%d.%m.%y %H:%M"'
 TWO_CENTURIES: Final = "a year of birth of two digits may be of two centuries: left out"

@@ -267,7 +267,9 @@ class _Conversion:
     def _day(self, sample: Sample) -> str:
         """Return the day that a sample's number belongs to: many sites begin anew with 1 every morning."""
         texts = (sample.collected_at, sample.at, *(each.at for each in sample.readings), self._found.sent_at)
-        return next((date for text in texts if text and (date := self._times.moment(text, None).date)), self._draft.position)
+        return next(
+            (date for text in texts if text and (date := self._times.moment(text, None).date)), self._draft.position
+        )
 
     def _order(self, sample: Sample, subject: Resource | None) -> Resource | None:
         """Begin the order, where the device names it; it is only mentioned: the HIS knows it."""
