@@ -123,7 +123,7 @@ def _fill(found: Readings, sample: Sample, facts: Mapping[str, str], profile: Pr
         )  # fmt: skip
     else:
         sample.person = NOBODY
-    sample.quality = sample.quality or _why_quality({rule.where: "" for rule in profile.quality} | facts, profile)
+    sample.quality = sample.quality or _why_quality({**{rule.where: "" for rule in profile.quality}, **facts}, profile)
     if facts.get(CONTROL, "") not in sample.quality:
         found.left.append(Unmapped(f"{sample.place}, {CONTROL}", NOT_CONTROL, facts[CONTROL]))
 
