@@ -133,7 +133,7 @@ def _device(found: Readings) -> Iterator[str]:
 def _sample(sample: Sample, profile: Profile) -> Iterator[str]:
     who = " ".join(part for part in (sample.person.number, *sample.person.name) if part)
     about = (
-        "QUALITY CONTROL, no patient: " + sample.quality
+        "QUALITY CONTROL, no patient: " + "; ".join(filter(None, (sample.quality, sample.lot, sample.level)))
         if sample.quality
         else f"patient {who}"
         if who

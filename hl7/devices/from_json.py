@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from hl7.convert.json_text import Number
 from hl7.convert.result import Unmapped
+from hl7.devices.field_words import SAMPLE
 from hl7.devices.json_body import load, text_of
 from hl7.devices.profile import Profile
 from hl7.devices.readings import NOBODY, NoReadings, Person, Reading, Readings, Sample
 
 NOT_MAPPED: Final = "no field of the profile takes it"
+OF_MESSAGE: Final = "of the message, not of its results"
 NOT_READING: Final = "no code of the profile has this name, and it is no field"
 RELATIVE: Final = "time is relative to the arrival: the result has no time of its own"
 RELATIVE_S_MAX: Final = 1 << 28  # RFC 8428 4.5.3: below it, relative to now
@@ -23,6 +25,7 @@ _WORDS: Final = (
     "code",
     "code_text",
     "code_system",
+    "sub_id",
     "value",
     "unit",
     "range",
@@ -50,17 +53,19 @@ def from_json(body: bytes, profile: Profile) -> Readings:
         sender=document.first(profile, "sender"), serial_number=document.first(profile, "serial_number"),
         software=document.first(profile, "software"), sent_at=instant_of(document.first(profile, "sent_at"), profile.time_unit),
     )  # fmt: skip
-    sample = Sample(
-        place="payload", person=_person(document, profile), number=document.first(profile, "sample"), order=document.first(profile, "order"),
-        at=instant_of(document.first(profile, "at", is_rooted=True), profile.time_unit),
-    )  # fmt: skip
+    sample = Sample(place="payload", person=_person(document, profile))
+    for word, name in SAMPLE.items():
+        text = document.first(profile, word)
+        setattr(sample, name, instant_of(text, profile.time_unit) if word.endswith("at") else text)
     sample.quality = _why_quality(document, profile)
-    document.first(profile, "sequence")
+    sequence = document.first(profile, "sequence")
     sample.readings = list(_results(document, profile))
     if not sample.readings:
         raise NoReadings("no member of it is a result: name them in [codes], or where they stand in fields.results")
     found.samples.append(sample)
     found.left = [Unmapped(place, NOT_MAPPED, text) for place, text in document.unread()]
+    if sequence:
+        found.left.append(Unmapped(profile.fields["sequence"][0], OF_MESSAGE, sequence))
     return found
 
 
@@ -95,6 +100,13 @@ class _Document:
             self._read.add(path)
         return text
 
+    def seen(self, path: str) -> str:
+        """Return what `take` would, unread."""
+        value = self.get(path)
+        if isinstance(value, list):
+            return " ".join(text for each in value if (text := text_of(each)))
+        return text_of(value)
+
     def first(self, profile: Profile, word: str, *, is_rooted: bool = True) -> str:
         """Return the first valued of a word's places from the root."""
         for place in profile.fields.get(word, ()):
@@ -121,17 +133,19 @@ class _Document:
 def _person(document: _Document, profile: Profile) -> Person:
     name = document.first(profile, "patient_name")
     number = document.first(profile, "patient_id")
-    return Person(
+    made = Person(
         place=next(iter(profile.fields.get("patient_id", ())), ""), number=number, name=(name,) if name else (),
         birth_date=document.first(profile, "birth_date"), sex=document.first(profile, "sex"),
-    ) if number or name else NOBODY  # fmt: skip
+    )  # fmt: skip
+    return made if any((number, name, made.birth_date, made.sex)) else NOBODY
 
 
 def _why_quality(document: _Document, profile: Profile) -> str:
     for rule in profile.quality:
         places = profile.fields.get(rule.where, (rule.where,))
-        if any(rule.holds(document.take(place)) for place in places):
-            return f"the profile's rule on {rule.where}"
+        for place in places:
+            if rule.holds(document.seen(place)):
+                return rule.why(document.take(place))
     return ""
 
 
@@ -184,7 +198,8 @@ def _within(document: _Document, base: str, word: str, profile: Profile) -> str:
 
 def _reading(place: str, found: dict[str, str], profile: Profile) -> Reading:
     made = Reading(
-        place=place, code=found["code"], text=found.get("code_text", ""), system=found.get("code_system", ""), value=found.get("value", ""),
+        place=place, code=found["code"], text=found.get("code_text", ""), system=found.get("code_system", ""),
+        sub_id=found.get("sub_id", ""), value=found.get("value", ""),
         unit=found.get("unit", ""), range=found.get("range", ""), status=found.get("status", ""),
         at=instant_of(found.get("at", ""), profile.time_unit), operator=found.get("operator", ""), instrument=found.get("instrument", ""),
     )  # fmt: skip

@@ -185,7 +185,7 @@ class _Follower:
         known = {"sample": sample.number, "patient_id": sample.person.number}
         for rule in self._profile.quality:
             if rule.holds(known.get(rule.where, "")):
-                sample.quality = sample.quality or f"the profile's rule on {rule.where}"
+                sample.quality = sample.quality or rule.why(known.get(rule.where, ""))
         self._found.samples.append(sample)
 
     def _place(self, name: str) -> str:

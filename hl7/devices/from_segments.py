@@ -34,6 +34,12 @@ _ENVELOPE: Final = re.compile(r"H-(3|10|11|13)|MSH-(3\.3|4|5|6|8|9|10|12|15|16|1
 _RESULT: Final = {"R", "OBX"}
 _ATTACHED: Final = {"ED", "RP"}
 _CODED: Final = {"CE", "CWE", "CNE", "CF"}
+_TYPES: Final = {
+    *_ATTACHED,
+    *_CODED,
+    *["NM", "SN", "NA", "ST", "TX", "FT", "DT", "TM", "TS", "DTM", "DR", "IS", "ID", "SI"],
+}  # table 0125, as devices use it
+UNKNOWN_TYPE: Final = "type of the value is not known: read as text"
 
 
 def from_astm(body: bytes, profile: Profile) -> Readings:
@@ -195,6 +201,7 @@ class _Walk:
         sample.collected_at, sample.received_at = self._text("collected_at"), self._text("received_at")
         sample.status = self._text("report_status")
         sample.requester = self._text("requester")
+        sample.lot, sample.level = self._text("lot"), self._text("level")
         sample.quality = self._why_quality(sample)
         self._found.samples.append(sample)
 
@@ -210,6 +217,8 @@ class _Walk:
         sample = self._sample or self._begin(line)  # a result without an order is legal in both languages
         kind = self._text("value_type")
         code = self._text("code")
+        if kind and kind not in _TYPES:
+            self._found.left.append(Unmapped(line.where, UNKNOWN_TYPE, kind))
         if kind in _ATTACHED:
             line.note(line.where, ATTACHED)
             return
@@ -270,18 +279,23 @@ class _Walk:
                 self._read(place)
         known = {"sample": sample.number}
         for rule in self._profile.quality:
+            text = known[rule.where] if rule.where in known else self._seen(rule.where)
             if self._holds(rule.where, rule.holds, known):
-                return f"the profile's rule on {rule.where}"
+                return rule.why(text)
         return ""
 
     # ---- places -------------------------------------------------------------------------------------------------------
     def _holds(self, where: str, holds: Callable[[str], bool], known: Mapping[str, str]) -> bool:
         place = self._where(where) if where in self._places else where
-        text = known[where] if where in known else self._read(place, peek=True)
+        text = known[where] if where in known else self._seen(where)
         if text and holds(text):
             self._read(place)  # only what a rule decides on is used
             return True
         return False
+
+    def _seen(self, where: str) -> str:
+        """Return what stands where a rule looks, without using it."""
+        return self._read(self._where(where) if where in self._places else where, peek=True)
 
     def _where(self, word: str) -> str:
         """Return the first of a word's places that holds something."""

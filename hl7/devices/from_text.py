@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from hl7.convert.result import Unmapped
+from hl7.devices.field_words import CONTROL, HEAD, PERSON, RESULT, SAMPLE, SPECIAL
 from hl7.devices.profile import Profile
 from hl7.devices.readings import NOBODY, NoReadings, Person, Reading, Readings, Sample
 
@@ -18,13 +19,13 @@ NO_PATTERN: Final = "no pattern of the profile matches the line"
 NO_COLUMN: Final = "no field of the profile names this column"
 NO_NUMBER_OF_FIELDS: Final = "the row has other columns than the heading"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
-_HEAD: Final = ("sender", "serial_number", "software", "sent_at")
-_SAMPLE: Final = {"sample": "number"} | {
-    word: word for word in ("order", "panel", "specimen", "collected_at", "received_at", "at")
-}
-_PERSON: Final = ("patient_id", "patient_name", "birth_date", "sex")
+IGNORED: Final = "the profile says that it is no result"
+NO_RESULT: Final = "of a result, and the line names neither code nor value"
+SECOND: Final = "the report has said another before, which counts: "
+NOT_CONTROL: Final = "the kind of the record, which no rule takes for a control"
+NOT_FIRST: Final = "another column of the same word holds something, and comes before"
+_OF_RESULT: Final = frozenset({*RESULT, *SPECIAL})
 _WHOSE: Final = ("sample", "order", "patient_id", "patient_name", "birth_date")  # of these a report has one each
-_RESULT: Final = ("code", "code_text", "value", "unit", "range", "flags", "status", "operator", "instrument", "comment")
 
 
 def _text(body: bytes, profile: Profile, found: Readings) -> str:
@@ -44,6 +45,7 @@ def from_lines(body: bytes, profile: Profile) -> Readings:
     if len(lines) > LINES_MAX:
         raise NoReadings(f"{len(lines)} lines, {LINES_MAX} at most")
     facts: dict[str, str] = {}
+    is_result = {"value", "code"}
     for number, line in enumerate(lines, start=1):
         bare = _CONTROL.sub("", line).strip()
         if not bare:
@@ -51,13 +53,20 @@ def from_lines(body: bytes, profile: Profile) -> Readings:
         words = _matched(bare, profile)
         if words is None:
             found.left.append(Unmapped(f"line {number}", NO_PATTERN, bare))
-        elif "value" in words or "code" in words:
-            reading = _reading(f"line {number}", words, profile)
-            if reading is not None:
-                sample.readings.append(reading)
-            _learn(facts, words, number)
+            continue
+        place = f"line {number}"
+        # asked of every line: a control behind a patient's sample in one report makes all of it no patient's
+        sample.quality = sample.quality or _why_quality({word: text for word, text in words.items() if text}, profile)
+        if is_result & words.keys():
+            reading = _reading(place, words, profile)
+            if reading is None:
+                found.left.append(Unmapped(place, IGNORED, bare))
+                continue
+            sample.readings.append(reading)
+            sample.at = sample.at or reading.at
         else:
-            _learn(facts, words, number)
+            found.left += [Unmapped(place, NO_RESULT, words[word]) for word in _OF_RESULT if words.get(word)]
+        found.left += _learn(facts, words, place, without={"at"} if is_result & words.keys() else set())
     if not sample.readings:
         raise NoReadings("no line of it matches a pattern with a value")
     _fill(found, sample, facts, profile)
@@ -76,27 +85,28 @@ def _matched(line: str, profile: Profile) -> dict[str, str] | None:
     return None
 
 
-def _learn(facts: dict[str, str], words: Mapping[str, str], number: int) -> None:
+def _learn(facts: dict[str, str], words: Mapping[str, str], place: str, without: set[str]) -> Iterator[Unmapped]:
+    """Keep what a line says of the whole report, and yield what contradicts a line before it. The first counts."""
     for word in _WHOSE:
         # two printouts without a pause between them: results never go on under the first one's patient
         if words.get(word) and facts.get(word, words[word]) != words[word]:
             raise NoReadings(
-                f"line {number} names another {word} than a line above it: whose the results are cannot be told; "
+                f"{place} names another {word} than a line above it: whose the results are cannot be told; "
                 "see what ends a report ([link] of the profile)"
             )
     for word, text in words.items():
-        if word not in _RESULT and text:
-            facts.setdefault(word, text)
+        if word in _OF_RESULT or word in without or not text:
+            continue
+        if facts.setdefault(word, text) != text:
+            yield Unmapped(f"{place}, {word}", SECOND + facts[word], text)
 
 
 def _reading(place: str, words: Mapping[str, str], profile: Profile) -> Reading | None:
-    code = words.get("code", "")
     if any(rule.holds(words.get(rule.where, "")) for rule in profile.ignored):
         return None
-    made = Reading(
-        place=place, code=code, text=words.get("code_text", ""), value=words.get("value", ""), unit=words.get("unit", ""),
-        range=words.get("range", ""), status=words.get("status", ""), operator=words.get("operator", ""), instrument=words.get("instrument", ""),
-    )  # fmt: skip
+    made = Reading(place=place, code="", at=words.get("at", ""))
+    for word, name in RESULT.items():
+        setattr(made, name, words.get(word, ""))
     made.flags = tuple(words.get("flags", "").split())
     if words.get("comment"):
         made.notes.append(words["comment"])
@@ -105,12 +115,15 @@ def _reading(place: str, words: Mapping[str, str], profile: Profile) -> Reading 
 
 def _fill(found: Readings, sample: Sample, facts: Mapping[str, str], profile: Profile) -> None:
     """Put what a printout, or a row, says of sample and person where it belongs."""
-    for word in _HEAD:
-        if facts.get(word):
-            setattr(found, word, facts[word])
-    for word, name in _SAMPLE.items():
-        setattr(sample, name, facts.get(word, ""))
-    if any(facts.get(word) for word in _PERSON):
+    for word in HEAD:
+        before = getattr(found, word)
+        if not before:
+            setattr(found, word, facts.get(word, ""))
+        elif facts.get(word, before) != before:
+            found.left.append(Unmapped(f"{sample.place}, {word}", SECOND + before, facts[word]))
+    for word, name in SAMPLE.items():
+        setattr(sample, name, facts.get(word, "") or getattr(sample, name))
+    if any(facts.get(word) for word in PERSON):
         name = facts.get("patient_name", "")
         sample.person = Person(
             place=sample.place, number=facts.get("patient_id", ""), name=(name,) if name else (),
@@ -118,9 +131,19 @@ def _fill(found: Readings, sample: Sample, facts: Mapping[str, str], profile: Pr
         )  # fmt: skip
     else:
         sample.person = NOBODY
+    sample.quality = sample.quality or _why_quality({**{rule.where: "" for rule in profile.quality}, **facts}, profile)
+    if facts.get(CONTROL, "") not in sample.quality:
+        found.left.append(Unmapped(f"{sample.place}, {CONTROL}", NOT_CONTROL, facts[CONTROL]))
+
+
+def _why_quality(words: Mapping[str, str], profile: Profile) -> str:
+    """Say why what was read is no patient's, by a pattern's group `control` or by a rule; "" where it may be one's."""
+    if profile.language == "lines" and words.get(CONTROL):
+        return f"the line says so: {words[CONTROL]}"
     for rule in profile.quality:
-        if rule.holds(facts.get(rule.where, "")):
-            sample.quality = f"the profile's rule on {rule.where}"
+        if rule.where in words and rule.holds(words[rule.where]):
+            return rule.why(words[rule.where])
+    return ""
 
 
 # ---- CSV --------------------------------------------------------------------------------------------------------------
@@ -168,14 +191,21 @@ def _row(
     found: Readings,
     samples: dict[tuple[str, ...], Sample],
 ) -> None:
-    facts = {word_of[column]: text for column, text in cells.items() if column in word_of and text}
-    rest = {word: text for word, text in facts.items() if word not in _RESULT}
+    facts: dict[str, str] = {}
+    for word, columns in profile.fields.items():  # the first that holds something counts
+        for column in columns:
+            if (text := cells.get(column, "")) and facts.setdefault(word, text) != text:
+                found.left.append(Unmapped(f"{place}, {column}", NOT_FIRST, text))
+    rest = {word: text for word, text in facts.items() if word not in _OF_RESULT}
     sample = samples.get(tuple(rest.values()))
     if sample is None:
         sample = samples[tuple(rest.values())] = Sample(place=place)
         _fill(found, sample, rest, profile)
     readings = list(_readings(place, cells, facts, word_of, profile))
     sample.readings += readings
+    if not any(each.place == place for each in readings):
+        why = IGNORED if "value" in facts else NO_RESULT
+        found.left += [Unmapped(f"{place}, {word}", why, text) for word, text in facts.items()]
     for column, text in cells.items():
         if text and column not in word_of and not profile.targets(column) and column not in profile.implied_units:
             found.left.append(Unmapped(f"{place}, {column}", NO_COLUMN, text))

@@ -7,9 +7,9 @@ from hl7.convert.building import Resource
 from hl7.convert.codes import code_map
 from hl7.convert.context import Context
 from hl7.convert.result import Json, Unmapped
-from hl7.convert.times import moment
 from hl7.devices.profile import Profile, Target
 from hl7.devices.readings import Reading, Readings, Sample
+from hl7.devices.time_forms import Times
 from hl7.devices.units import ucum_of
 from hl7.devices.values import MDC, UNKNOWN_UNIT, Value, reference_range, value_of
 
@@ -41,6 +41,7 @@ class Observations:
         self._ctx = ctx
         self._found = found
         self._unmapped = unmapped
+        self._times = Times(profile.time_forms)
         self._system = profile.code_system or f"urn:wasl:device:{profile.name}"
 
     def of_sample(
@@ -73,7 +74,7 @@ class Observations:
         if subject is not None:
             body["subject"] = subject.reference
         at = reading.at or sample.at
-        when = moment(at, self._ctx.zone) if at else None
+        when = self._times.moment(at, self._ctx.zone) if at else None
         if when is not None:
             if when.problem:
                 self._lose(reading, when.problem, at)
@@ -86,7 +87,11 @@ class Observations:
             body["performer"] = [{"display": reading.operator}]
         # One of another time is another result, never the older one's replacement: a sample's number may come again.
         time = at or self._found.sent_at or self._ctx.draft.position
-        made.keys.append((device, sample.number, sample.order, sample.panel, reading.code, reading.sub_id, time))
+        # two levels of one lot may be measured at once
+        control = (sample.lot, sample.level) if sample.lot or sample.level else ()
+        made.keys.append(
+            (device, sample.number, sample.order, sample.panel, reading.code, reading.sub_id, time, *control)
+        )
         return made
 
     def _fill(self, body: Json, reading: Reading) -> None:
@@ -108,6 +113,8 @@ class Observations:
         """List what a table should know and does not."""
         for trouble in value.notes:
             self._lose(reading, trouble, reading.unit if trouble == UNKNOWN_UNIT else reading.value)
+        if reading.system and not reading.code:
+            self._lose(reading, "the system of a code, and there is no code", reading.system)
         targets = self._profile.targets(reading.code)
         is_clinical = self._profile.device.category in {"laboratory", "vital-signs"}
         if not targets and is_clinical and self._code_system(reading) != LOINC:
@@ -191,6 +198,10 @@ class Observations:
             _extend(made, reading)
             components.append(made)
             notes += reading.notes
+            if reading.operator and reading.operator != panel[0].operator:
+                notes.append(f"{reading.code}: operator {reading.operator}")
+            if "valueQuantity" not in value.elements and reading.unit:
+                notes.append(f"unit: {reading.unit}")
         body["status"] = _least({self._status(each) for each in panel})
         body["component"] = components
         if notes:

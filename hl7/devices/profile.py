@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
+from hl7.devices.field_words import check_control, check_fields, check_patterns, check_rules
 from hl7.devices.link_keys import link_of
 from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.profile_keys import Keys, Pattern, Simple
+from hl7.devices.time_forms import FORMS_MAX, TimeForm, time_forms
 
 TEXT_CHARACTERS_MAX: Final = 256 * 1024  # the largest shipped one has 9,000; a map of 2,000 codes has 150,000
 CODES_MAX: Final = 4000  # a chemistry line offers some 400 tests; the largest published LIVD sheet has 2,600
@@ -34,19 +36,6 @@ FUNCTIONS: Final = ("coils", "discrete", "holding", "input")
 POINT_TYPES: Final = ("int16", "uint16", "int32", "uint32", "float32", "sfloat", "bit")
 ORDERS: Final = ("big", "little")
 
-# What a record's place can hold. The language's own defaults are in hl7/devices/places.py; a profile's [fields] come before them.
-FIELDS: Final = frozenset(
-    {"sender", "serial_number", "software", "sent_at"}
-    | {"patient_id", "patient_name", "birth_date", "sex"}
-    | {"sample", "order", "panel", "specimen", "collected_at", "received_at", "action", "report_status", "requester"}
-    | {"code", "code_text", "code_system", "sub_id", "value", "value_type", "unit", "range", "flags", "status", "at"}
-    | {"operator", "instrument", "comment"}
-    | {"results", "sequence"}
-)
-
-_PLACE: Final = re.compile(
-    r"([A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?)(\+[A-Z][A-Z0-9]{0,2}-[1-9]\d{0,2}(\.[1-9]\d?)?){0,3}"
-)
 _BODY_TEMPERATURE: Final = "8310-5"
 _PLAIN: Final = "".join(chr(octet) for octet in range(0x20, 0x7F) if octet != 0x5C) + "\\n"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -76,6 +65,10 @@ class Rule:
     def holds(self, text: str) -> bool:
         """Tell whether a text is what the rule looks for."""
         return text in self.texts or (self.pattern is not None and self.pattern.fullmatch(text) is not None)
+
+    def why(self, text: str) -> str:
+        """Say why a sample is no patient's; the text too, unless it has a place of its own."""
+        return f"the profile's rule on {self.where}" + (f": {text}" if text and self.where != "sample" else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +143,7 @@ class Profile:
     status_default: str = ""  # of results that bring none
     decimal_mark: str = "."
     time_unit: str = "text"  # of times that are numbers: since 1970, in these
+    time_forms: tuple[TimeForm, ...] = ()  # of times that are texts, before the standard's own
 
     def targets(self, code: str) -> tuple[Target, ...]:
         """Return what a native code may mean; several where that depends on the unit."""
@@ -178,15 +172,14 @@ def read_profile(name: str, text: str) -> Profile:
 
 def _check(profile: Profile) -> None:
     """Refuse what contradicts itself."""
-    if profile.language in {"astm", "hl7"}:
-        places = [(f"fields.{name}", place) for name, found in profile.fields.items() for place in found]
-        places += [(f"{key}.where", rule.where) for key in ("quality", "ignored") for rule in getattr(profile, key)]
-        for key, place in places:
-            if not _PLACE.fullmatch(place) and (key.startswith("fields") or place not in FIELDS):
-                raise ProfileProblem(
-                    key,
-                    f"{place!r} is no place: write R-4 or R-3.4, record, field and component; several as one: R-3.2+R-3.7",
-                )
+    if profile.time_forms and (profile.time_unit != "text" or profile.language in {"senml", "sparkplug", "modbus"}):
+        raise ProfileProblem("time_format", "times are numbers here: leave it out, or time_unit")
+    check_fields(profile.language, profile.fields, profile.columns)
+    check_patterns(profile.patterns)
+    groups = {group for pattern in profile.patterns for group in pattern.groupindex}
+    for key, rules in (("quality", profile.quality), ("ignored", profile.ignored)):
+        check_rules(profile.language, key, [rule.where for rule in rules], profile.fields, groups)
+    check_control(profile.fields, [rule.where for rule in profile.quality])
     if profile.device.subject != "patient":
         for name in {*profile.codes, *profile.by_unit}:
             if any(_BODY_TEMPERATURE in each.codes for each in profile.targets(name)):
@@ -198,6 +191,7 @@ def _check(profile: Profile) -> None:
 def _profile(name: str, keys: Keys) -> Profile:
     kind = cast("Kind", keys.one_of("kind", KINDS))
     codes, by_unit = _codes(keys.table("codes"))
+    places = keys.table("fields")
     return Profile(
         name=name,
         title=keys.text("title"),
@@ -209,7 +203,7 @@ def _profile(name: str, keys: Keys) -> Profile:
         link=link_of(keys.table("link"), kind),
         serial=keys.table("serial").chosen(_SERIAL),
         device=_device(keys.table("device")),
-        fields=_fields(keys.table("fields")),
+        fields={word: places.texts_of(word, 8) for word in places.names()},
         quality=_rules(keys, "quality"),
         ignored=_rules(keys, "ignored"),
         identity=_identity(keys.table("identity")),
@@ -226,7 +220,15 @@ def _profile(name: str, keys: Keys) -> Profile:
         status_default=keys.one_of("status_default", ("", "F", "P"), ""),
         decimal_mark=keys.one_of("decimal_mark", (".", ","), "."),
         time_unit=keys.one_of("time_unit", ("text", "s", "ms", "us"), "text"),
+        time_forms=_time_forms(keys),
     )
+
+
+def _time_forms(keys: Keys) -> tuple[TimeForm, ...]:
+    try:
+        return time_forms(keys.texts_of("time_format", FORMS_MAX))
+    except ValueError as error:
+        raise ProfileProblem("time_format", str(error)) from None
 
 
 def _charset(keys: Keys) -> str:
@@ -251,14 +253,6 @@ def _device(keys: Keys) -> Device:
         location=keys.text("location", ""),
     )
     keys.close()
-    return made
-
-
-def _fields(keys: Keys) -> Mapping[str, tuple[str, ...]]:
-    made = {name: keys.texts_of(name, 8) for name in keys.names()}
-    for name in made:
-        if name not in FIELDS:
-            raise ProfileProblem(f"fields.{name}", f"unknown; known are {', '.join(sorted(FIELDS))}")
     return made
 
 

@@ -61,6 +61,8 @@ class Sample:
     at: str = ""
     status: str = ""
     requester: str = ""
+    lot: str = ""  # of a control, and its level
+    level: str = ""
     quality: str = ""
     notes: list[str] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)

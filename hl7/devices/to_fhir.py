@@ -10,12 +10,12 @@ from hl7.convert.building import Draft, Resource
 from hl7.convert.codes import code_map
 from hl7.convert.context import Context
 from hl7.convert.result import CannotConvert, Converted, Json, Origin, Settings, Unmapped
-from hl7.convert.times import moment
 from hl7.devices.bundle import bundle_of, provenance_of
 from hl7.devices.observation import Observations
 from hl7.devices.profile import Profile
 from hl7.devices.read import read
 from hl7.devices.readings import NoReadings, Person, Readings, Sample
+from hl7.devices.time_forms import Times
 
 BYTES_MAX: Final = 16 * 1024 * 1024  # what the feeds take at most
 READINGS_MAX: Final = 50_000  # a logger's year of one value every ten minutes; each becomes a resource of about 2 kB
@@ -24,6 +24,9 @@ NO_PATIENT: Final = "no patient is named: the results have no subject"
 INVENTED: Final = "the profile says that the instrument invents such numbers: it names nobody"
 OF_QUALITY: Final = "the sample is a quality control: it has no patient, no report"
 NO_REPORT: Final = "a monitor's or a fridge's values make no report"
+NO_PERSON: Final = "the profile says that the values are no person's"
+NO_CONTROL: Final = "a control's lot or level, and no rule of the profile says that the sample is one"
+OWN_TIMES: Final = "the time of the sample: each of its results has its own"
 NO_SYSTEM: Final = "the number's authority is not known: set patient_system in the profile"
 _QUALITY_TAG: Final = {
     "system": "urn:wasl:device",
@@ -66,6 +69,7 @@ class _Conversion:
         self._origin = origin
         self._unmapped: list[Unmapped] = list(found.left)
         self._notes = list(found.notes)
+        self._times = Times(profile.time_forms)
 
     def run(self) -> Converted:
         """Make every resource."""
@@ -127,9 +131,11 @@ class _Conversion:
                 each.body["basedOn"] = [order.reference]
             if sample.quality:
                 each.body["meta"] = {"tag": [_QUALITY_TAG]}
-                if sample.number:
-                    control = {"url": "urn:wasl:device:control", "valueString": sample.number}
-                    each.body.setdefault("extension", []).append(control)
+                named = (("control", sample.number), ("control-lot", sample.lot), ("control-level", sample.level))
+                for name, text in named:
+                    if text:
+                        control = {"url": f"urn:wasl:device:{name}", "valueString": text}
+                        each.body.setdefault("extension", []).append(control)
             elif self._origin:
                 each.body.setdefault("issued", self._origin.received_at)
         if is_report:
@@ -157,6 +163,15 @@ class _Conversion:
             rest.append(("status is not in the table", sample.status))
         if not has_specimen:
             rest += [("no specimen is named", each) for each in (sample.collected_at, sample.received_at)]
+        if not sample.quality:
+            rest += [(NO_CONTROL, each) for each in (sample.lot, sample.level)]
+        if is_report and not sample.panel:
+            rest.append(("the system of a panel's code, and there is no code", sample.panel_system))
+        if all(each.at for each in sample.readings) and sample.at not in {
+            self._found.sent_at,
+            *(each.at for each in sample.readings),
+        }:
+            rest.append((OWN_TIMES, sample.at))
         if not has_order:
             rest.append(("no order is named", sample.requester))
         for reason, text in rest:
@@ -169,6 +184,8 @@ class _Conversion:
         if sample.quality:
             self._list_person(sample.person, OF_QUALITY)
             return device
+        if kind.subject != "patient":
+            self._list_person(sample.person, NO_PERSON)
         if kind.subject == "device":
             return device
         if kind.subject == "location":
@@ -211,11 +228,11 @@ class _Conversion:
             else:
                 self._lose(person.place or "patient", "sex is not in the table", person.sex)
         if person.birth_date:
-            date = moment(person.birth_date, None).date
-            if date:
-                made.body["birthDate"] = date
+            born = self._times.birth(person.birth_date)
+            if born.date:
+                made.body["birthDate"] = born.date
             else:
-                self._lose(person.place or "patient", "not a date", person.birth_date)
+                self._lose(person.place or "patient", born.problem, person.birth_date)
 
     def _list_person(self, person: Person, reason: str) -> None:
         texts = (person.number, " ".join(part for part in person.name if part), person.birth_date, person.sex)
@@ -250,7 +267,9 @@ class _Conversion:
     def _day(self, sample: Sample) -> str:
         """Return the day that a sample's number belongs to: many sites begin anew with 1 every morning."""
         texts = (sample.collected_at, sample.at, *(each.at for each in sample.readings), self._found.sent_at)
-        return next((date for text in texts if text and (date := moment(text, None).date)), self._draft.position)
+        return next(
+            (date for text in texts if text and (date := self._times.moment(text, None).date)), self._draft.position
+        )
 
     def _order(self, sample: Sample, subject: Resource | None) -> Resource | None:
         """Begin the order, where the device names it; it is only mentioned: the HIS knows it."""
@@ -307,7 +326,7 @@ class _Conversion:
     def _time(self, place: str, text: str) -> str:
         if not text:
             return ""
-        found = moment(text, self._ctx.zone)
+        found = self._times.moment(text, self._ctx.zone)
         if found.problem:
             self._lose(place, found.problem, text)
         return found.date_time
