@@ -30,11 +30,11 @@ def line_command(port: str, seconds: float) -> None:
     from node.serial_port import PortTaken
 
     def told(trial: Trial) -> None:
-        heard = trial.heard
+        heard, judged = trial.heard, judge(trial)
         setting = "as the device server is set" if is_server else f"{trial.baud} {trial.bits}{trial.parity[0].upper()}1"
         click.echo(
-            f"  {setting:>12}: {heard.total} bytes, {heard.marks} wrong, {heard.share(heard.readable):.0%} readable"
-            f"{f', {heard.enquiries} ENQ' if heard.enquiries else ''} -> {judge(trial).sureness}"
+            f"  {setting:>12}: {heard.total} bytes, {heard.marks} wrong, {judged.told}"
+            f"{f', {heard.enquiries} ENQ' if heard.enquiries else ''} -> {judged.sureness}"
         )
 
     try:
@@ -60,7 +60,7 @@ def line_command(port: str, seconds: float) -> None:
         sys.exit(1)
     if not is_server:
         click.echo(f"{guess.shorthand}: {WORDS[guess.sureness]}")
-    words, lines = guess_framing(guess.trial.sample)
+    words, lines = guess_framing(guess.sample)
     click.echo(f"It looks like {words}.")
     serial = (
         []
