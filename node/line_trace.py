@@ -3,6 +3,7 @@
 What leaves this process has its values hidden, unless the configuration permits that they are shown.
 """
 
+from base64 import b64encode
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ ENTRY_BYTES_MAX = 64
 SHOWN_MAX = 80  # rows that a page holds
 SHOWN_BYTES_MAX = SHOWN_MAX * ENTRY_BYTES_MAX  # in all of them: the page is sent again each second
 ROW_BYTES_MAX = 512  # a print of a few results; a longer report is of several rows
-PAUSE_US_MAX = 2_000_000  # inside of a row: who looks for a device that stops amid its report should see it by the rows' times
+PAUSE_US_MAX = (
+    2_000_000  # inside of a row: who looks for a device that stops amid its report should see it by the rows' times
+)
 JOINED_US_MAX = 50_000  # at 9600 baud 48 bytes: what came within it was one push of the device
 Way = Literal["in", "out"]
 
@@ -84,9 +87,14 @@ class LineTrace:
             for row in rows[-count:] for entry in [row.entry]
         ]  # fmt: skip
 
-    def received(self) -> bytes:
-        """What the device sent, as far as the ring holds it. Values and all: for those only whom the configuration permits to see them."""
-        return b"".join(entry.data for entry in self._entries if entry.way == "in")
+    def told(self, wish: str, *, may_show: bool) -> dict[str, Any]:
+        """What leaves this process: the rows, or for the wish "received" what the device sent, in base64. Values only where `may_show`."""
+        is_shown = may_show and wish == "shown"
+        told = {"may_show": may_show, "is_shown": is_shown}
+        if wish == "received":
+            sent = b"".join(entry.data for entry in self._entries if entry.way == "in")
+            return {**told, "received": b64encode(sent).decode() if may_show else None}
+        return {**told, "rows": self.document(is_shown=is_shown)}
 
     def _rows(self) -> list[Row]:
         """They are made when somebody asks, not while the bytes come: sixteen lines bring 180 kB/s that nobody looks at.
@@ -106,9 +114,8 @@ class LineTrace:
             if entry.note != "stalled":
                 begun.add(entry.peer)
                 for way in ("in", "out"):
-                    eye, mine = eyes.pop((way, entry.peer), (None, []))
-                    if eye is not None:
-                        mine[-1].frames += eye.cut()
+                    if (gone := eyes.pop((way, entry.peer), None)) is not None:
+                        gone[1][-1].frames += gone[0].cut()
             rows.append(Row(entry))
         for eye, mine in eyes.values():
             mine[-1].frames += eye.tick(self._now_us() / 1e6)

@@ -55,7 +55,7 @@ def listen(line: Line, *, seconds: float, now: Callable[[], float], opener: Open
     device, heard, sample, look_at = opener(line), Heard(), bytearray(), ENOUGH_BYTES
     try:
         until = now() + seconds
-        for data, marks in _chunks(device, until, now):
+        for data, marks in chunks(device, until, now):
             heard.take(data, marks)
             sample += data[: SAMPLE_BYTES_MAX - len(sample)]
             if heard.total < look_at:
@@ -75,7 +75,8 @@ def _is_told(line: Line, heard: Heard, sample: bytes) -> bool:
     return len(sample) >= SAMPLE_BYTES_MAX or judge(trial).sureness in {"sure", "no"}
 
 
-def _chunks(device: Device, until: float, now: Callable[[], float]) -> Iterator[tuple[bytes, int]]:
+def chunks(device: Device, until: float, now: Callable[[], float]) -> Iterator[tuple[bytes, int]]:
+    """Bytes as they come until then, or until the line is gone; each time with how many were wrong."""
     poll, unmark = select.poll(), Unmarker()
     poll.register(device.fileno(), select.POLLIN)
     while (left := until - now()) > 0:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import stat
 import threading
 from functools import reduce
 from operator import ior, xor
@@ -14,6 +15,7 @@ from hl7.devices.line_doctor import Heard
 from hl7.devices.line_guess import RATES, Trial, best, guess_framing, judge
 from node.cli_line import line_command
 from node.config_serial import Line
+from node.line_capture import BYTES_MAX, CaptureFile, capture
 from node.serial_detect import detect, listen
 from tests.serial_rig import Cable
 
@@ -123,7 +125,10 @@ def printed(name: str, check: str = "xor") -> bytes:
 
 
 def test_check_values_that_fit_are_proof_whatever_the_alphabet_and_a_short_plain_text_is_none_beside_them():
-    reports, control = heard_at(9600, printed("فاطمة التجريبية") * 3), heard_at(57600, b"Q|LOT 88|CTRL-H\rGLU 5.1\r" * 4)
+    reports, control = (
+        heard_at(9600, printed("فاطمة التجريبية") * 3),
+        heard_at(57600, b"Q|LOT 88|CTRL-H\rGLU 5.1\r" * 4),
+    )
     guess = best([reports, control])
     assert (guess.shorthand, guess.sureness, guess.is_proved) == ("9600 8N1", "sure", True)
     assert guess.told == "100% text (18% letters of a code page), check values fit"
@@ -227,24 +232,84 @@ def test_framing_is_guessed_from_what_was_heard(sample, words, lines):
 
 
 def test_the_command_prints_a_table_for_the_configuration_and_writes_nothing(tmp_path):
-    stop = threading.Event()
     with Cable(tmp_path) as cable:
-
-        def send() -> None:
-            with contextlib.suppress(OSError):  # nobody reads at the end, and the cable is pulled
-                while not stop.wait(0.01):
-                    cable.send(PRINT[:120])
-
-        sender = threading.Thread(target=send, daemon=True)
-        sender.start()
-        result = CliRunner().invoke(line_command, [str(cable.near), "--seconds", "20"])
-        stop.set()
+        with sending(cable, PRINT[:120]):
+            result = CliRunner().invoke(line_command, [str(cable.near), "--seconds", "20"])
         assert result.exit_code == 0, result.output
         assert "9600 8N1: sure" in result.output
         assert f'port = "{cable.near}"' in result.output
         with pytest.raises(RuntimeError, match="never came"), pytest.MonkeyPatch.context() as patch:
             patch.setattr("tests.serial_rig.WAIT_S_MAX", 0.05)
             cable.receive(1)
+
+
+@contextlib.contextmanager
+def sending(cable: Cable, data: bytes):
+    """A device that prints again and again."""
+    stop = threading.Event()
+
+    def send() -> None:
+        with contextlib.suppress(OSError):  # nobody reads at the end, and the cable is pulled
+            while not stop.wait(0.01):
+                cable.send(data)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    yield
+    stop.set()
+
+
+def test_a_capture_holds_the_bytes_as_they_came_and_its_owner_alone_reads_it(tmp_path):
+    data, file = printed("فاطمة التجريبية") + bytes(range(256)), tmp_path / "line.cap"
+    with Cable(tmp_path) as cable, sending(cable, data):
+        command = [str(cable.near), "--at", "9600 8N1", "--capture", str(file), "--capture-seconds", "0.4"]
+        result = CliRunner().invoke(line_command, command)
+        assert result.exit_code == 0, result.output
+        kept = file.read_bytes()
+        assert data in kept
+        assert f"{file}: {len(kept)} bytes" in result.output
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        again = CliRunner().invoke(line_command, command)
+        assert (again.exit_code, "not overwritten" in again.output) == (64, True)
+        assert file.read_bytes() == kept
+
+
+def test_a_capture_follows_the_settings_that_were_found(tmp_path):
+    with Cable(tmp_path) as cable, sending(cable, printed("فاطمة التجريبية")):
+        command = [str(cable.near), "--capture", str(tmp_path / "line.cap"), "--capture-seconds", "0.3"]
+        result = CliRunner().invoke(line_command, command)
+    assert "check values fit -> sure" in result.output
+    assert printed("فاطمة التجريبية") in (tmp_path / "line.cap").read_bytes()
+
+
+def test_a_capture_is_bounded_and_one_without_a_byte_leaves_no_file(tmp_path):
+    file = CaptureFile(tmp_path / "full.cap")
+    capture(Line(port="/dev/ttyS0"), file, seconds=60, now=lambda: 0.0, opener=lambda _: Receiver(PRINT[:1000]))
+    assert (file.length, file.is_full) == (1000, False)
+    file.write(bytes(2 * BYTES_MAX))
+    assert file.is_full
+    file.close()
+    assert file.path.stat().st_size == BYTES_MAX
+    with Cable(tmp_path) as cable:
+        command = [
+            str(cable.near),
+            "--at",
+            "9600-8N1",
+            "--capture",
+            str(tmp_path / "no.cap"),
+            "--capture-seconds",
+            "0.2",
+        ]
+        result = CliRunner().invoke(line_command, command)
+    assert (result.exit_code, "Nothing came" in result.output) == (1, True)
+    assert not (tmp_path / "no.cap").exists()
+
+
+@pytest.mark.parametrize("wrong", ["9600", "9601 8N1", "9600 9N1"])
+def test_settings_that_no_line_has_are_refused_before_a_file_is_made(tmp_path, wrong):
+    command = ["/dev/ttyS0", "--at", wrong, "--capture", str(tmp_path / "no.cap")]
+    assert CliRunner().invoke(line_command, command).exit_code == 64
+    assert not (tmp_path / "no.cap").exists()
 
 
 def test_the_command_refuses_a_number_and_tells_an_absent_port():

@@ -1,12 +1,15 @@
 """The line monitor in a real browser: both languages, narrow and wide, live, and without values unless they are permitted."""
 
 import socket
+import stat
 
 import pytest
 import urllib3
+from click.testing import CliRunner
 from playwright.sync_api import expect
 
 from hl7.devices.line_doctor import Heard
+from node.cli import main
 from node.line_trace import LineTrace
 from tests.node_rig import Node as RealNode
 from tests.node_rig import running, wait_until
@@ -151,4 +154,15 @@ def test_a_core_lets_values_out_only_where_its_configuration_permits_it(realm, t
                 (text,) = [row["text"] for row in told["rows"] if row["way"] == "in"]
                 assert text == ("GLU 5.4<CR>" if wanted else "••• •.•<CR>")
                 assert told["is_shown"] is wanted
+            file = tmp_path / "line.cap"
+            result = CliRunner().invoke(
+                main, ["feed", "capture", "--config", str(node.folder / "node.toml"), "printer", str(file)]
+            )
+            if is_shown:
+                assert (result.exit_code, file.read_bytes()) == (0, b"GLU 5.4\r"), result.output
+                assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            else:
+                assert (result.exit_code, file.exists()) == (1, False)
+                assert 'line_values = "on-request"' in result.output
+                assert node.ask("line printer received")["received"] is None
         assert "5.4" not in node.text()

@@ -205,9 +205,7 @@ class LineReader:
             return []
         self._long, self._searched = None, 0
         digest = found.digest.digest()
-        return [
-            Report(head=found.head, length=found.length, sha256=digest, fault=ReportTooLong, ends_at=self._passed)
-        ]
+        return [Report(head=found.head, length=found.length, sha256=digest, fault=ReportTooLong, ends_at=self._passed)]
 
     @property
     def _passed(self) -> int:
