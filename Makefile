@@ -14,7 +14,7 @@ run:  ## the demo on this machine: a hospital, a node, a gateway; prints one lin
 
 test:  ## all tests
 	@.ci/setup test
-	PYTHONASYNCIODEBUG=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+	PYTHONASYNCIODEBUG=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check:  ## lint, format, types, import arrows, sizes
 	@.ci/setup test

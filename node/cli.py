@@ -255,7 +255,9 @@ def convert(file: Path, target: str, zone: str, charset: str, facility: str, pro
             data, said = found.body, [] if profile else devices_convert.warning_of(found, folder)
             profile = profile or found.profile
         if profile:
-            shown, left, is_whole = devices_convert.to_fhir(data, chosen(profile, folder), settings)
+            shown, left, is_whole = devices_convert.to_fhir(
+                data, chosen(profile, folder), settings, is_record=found is not None
+            )
         else:
             shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(data, settings)
     except (BadSetting, ProfileProblem, ValueError) as error:

@@ -5,28 +5,16 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from hl7.devices.line_view import NAMES
+from hl7.devices.line_framing import GIVEN_UP_MS, KIB, PAUSE_MS, REPORT_KB_MAX, byte_of
 from hl7.devices.lines import CHECK_BYTES, ETX, Check, Covers, Ends, Framing, LineEnd
 from node.addresses import Address
 from node.config_feeds import Feed
 from node.config_kinds import Listen, Name, whole
 from node.config_serial import Serial
 
-KIB: Final = 1024
-PAUSE_MS: Final = 1000  # between two lines of a print at 9600 baud lie 100 ms; between two prints, a hand
-GIVEN_UP_MS: Final = (
-    10_000  # no device stops for so long inside a report, unless it has ended otherwise than we were told
-)
-
 
 def _byte(value: object) -> object:
-    if value is None or (type(value) is int and 0 <= value <= 255):
-        return value
-    if isinstance(value, str) and value in NAMES:
-        return NAMES.index(value)
-    if isinstance(value, str) and len(value) == 1 and value.isascii():
-        return ord(value)
-    raise ValueError('must be a byte: a name such as "STX", one character such as "=", or a number such as 0x02')
+    return None if value is None else byte_of(value)
 
 
 def _has_port(address: Address) -> Address:
@@ -61,8 +49,7 @@ class Lines(Feed):
     # For a device that waits for a byte: after the commit, and after a report that was not whole or found no room.
     answer: Byte = None
     answer_bad: Byte = None
-    # A urine analyzer prints 2 kB, a temperature logger's memory 100 kB: more is a line whose end was set wrong.
-    report_kb_max: Annotated[int, whole(1, 16 * KIB)] = 128
+    report_kb_max: Annotated[int, whole(1, 16 * KIB)] = REPORT_KB_MAX
     # A terminal server has 16 or 32 ports.
     connections_max: Annotated[int, whole(1, 4096)] = 32
 

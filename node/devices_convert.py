@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hl7.convert.json_text import dumps
 from hl7.convert.result import CannotConvert, Converted, Settings
-from hl7.devices.capture import cut
+from hl7.devices.capture import Capture, cut
 from hl7.devices.profile import Profile
 from hl7.devices.read import read
 from hl7.devices.readings import NoReadings, Reading, Readings, Sample
@@ -29,13 +29,14 @@ def settings_for(profile: Profile, settings: Settings) -> Settings:
     return replace(settings, zone=settings.zone or zone_of(profile.zone))
 
 
-def to_fhir(data: bytes, profile: Profile, settings: Settings) -> Shown:
-    """Convert every message of a file that a device's feed stored, or of a capture of its line."""
+def to_fhir(data: bytes, profile: Profile, settings: Settings, *, is_record: bool = False) -> Shown:
+    """Convert every message of a file that a device's feed stored, or of a capture of its line. `is_record`: it is one record's body, not to be cut."""
+    capture = Capture([data], []) if is_record and profile.kind == "line" else cut(data, profile)
     shown: list[str] = []
-    left: list[str] = []
-    is_whole = True
+    left: list[str] = list(capture.told)
+    is_whole = not left
     settings = settings_for(profile, settings)
-    for number, body in enumerate(cut(data, profile).bodies, start=1):
+    for number, body in enumerate(capture.bodies, start=1):
         try:
             found = convert(body, profile, settings)
         except CannotConvert as error:
@@ -93,6 +94,7 @@ def story(data: bytes, profile: Profile, settings: Settings, *, with_fhir: bool)
     yield from (f"  {line}" for line in capture.frames[:FRAMES_SHOWN])
     if len(capture.frames) > FRAMES_SHOWN:
         yield f"  and {len(capture.frames) - FRAMES_SHOWN} more"
+        yield from (f"  {line}" for line in capture.told if line not in capture.frames[:FRAMES_SHOWN])
     for number, body in enumerate(capture.bodies, start=1):
         yield f"message {number}: {len(body)} bytes"
         yield from _message(body, profile, settings, with_fhir=with_fhir)

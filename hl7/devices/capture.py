@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from hl7.devices.astm_errors import MessageTooLong
 from hl7.devices.astm_frames import EOT, STX, TEXT_LIS01, FrameReader
 from hl7.devices.astm_messages import Assembly, Part
+from hl7.devices.line_capture import LineCapture
 from hl7.devices.profile import Profile
 
 BYTES_MAX: Final = 16 * 1024 * 1024  # a day's capture of a busy line at 115,200 baud is larger; one result is enough
@@ -25,10 +27,11 @@ _ROOT_END: Final = re.compile(rb"</([A-Z]{3}\.R\d\d)\s*>")
 
 
 class Capture(NamedTuple):
-    """The bodies, each as a record would hold it, and the story of the frames around them."""
+    """The bodies, each as a record would hold it, and the story of the frames around them. `told`: of it, what is in no body, and must be known."""
 
     bodies: list[bytes]
     frames: list[str]
+    told: tuple[str, ...] = ()
 
 
 def cut(data: bytes, profile: Profile) -> Capture:
@@ -36,10 +39,18 @@ def cut(data: bytes, profile: Profile) -> Capture:
     if len(data) > BYTES_MAX:
         raise ValueError(f"{len(data)} bytes, {BYTES_MAX} at most: a capture of a few results is enough")
     frames: list[str] = []
-    found = list(_bodies(data, profile, frames))
+    if profile.kind == "line":
+        line = LineCapture(_unnamed(data, frames), profile)
+        found = _few(line.bodies())
+        return Capture(found, frames + line.frames, tuple(line.told))
+    return Capture(_few(_bodies(data, profile, frames)), frames)
+
+
+def _few(bodies: Iterator[bytes]) -> list[bytes]:
+    found = list(islice(bodies, BODIES_MAX + 1))
     if len(found) > BODIES_MAX:
-        raise ValueError(f"{len(found)} messages, {BODIES_MAX} at most: a capture of a few results is enough")
-    return Capture(found, frames)
+        raise ValueError(f"more than {BODIES_MAX} messages: a capture of a few results is enough")
+    return found
 
 
 def _bodies(data: bytes, profile: Profile, frames: list[str]) -> Iterator[bytes]:

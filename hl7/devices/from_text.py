@@ -23,6 +23,7 @@ _SAMPLE: Final = {"sample": "number"} | {
     word: word for word in ("order", "panel", "specimen", "collected_at", "received_at", "at")
 }
 _PERSON: Final = ("patient_id", "patient_name", "birth_date", "sex")
+_WHOSE: Final = ("sample", "order", "patient_id", "patient_name", "birth_date")  # of these a report has one each
 _RESULT: Final = ("code", "code_text", "value", "unit", "range", "flags", "status", "operator", "instrument", "comment")
 
 
@@ -54,9 +55,9 @@ def from_lines(body: bytes, profile: Profile) -> Readings:
             reading = _reading(f"line {number}", words, profile)
             if reading is not None:
                 sample.readings.append(reading)
-            _learn(facts, words)
+            _learn(facts, words, number)
         else:
-            _learn(facts, words)
+            _learn(facts, words, number)
     if not sample.readings:
         raise NoReadings("no line of it matches a pattern with a value")
     _fill(found, sample, facts, profile)
@@ -75,7 +76,14 @@ def _matched(line: str, profile: Profile) -> dict[str, str] | None:
     return None
 
 
-def _learn(facts: dict[str, str], words: Mapping[str, str]) -> None:
+def _learn(facts: dict[str, str], words: Mapping[str, str], number: int) -> None:
+    for word in _WHOSE:
+        # two printouts without a pause between them: results never go on under the first one's patient
+        if words.get(word) and facts.get(word, words[word]) != words[word]:
+            raise NoReadings(
+                f"line {number} names another {word} than a line above it: whose the results are cannot be told; "
+                "see what ends a report ([link] of the profile)"
+            )
     for word, text in words.items():
         if word not in _RESULT and text:
             facts.setdefault(word, text)

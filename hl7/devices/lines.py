@@ -64,7 +64,7 @@ class LineReader:
 
     def __init__(self, framing: Framing) -> None:
         self._is = framing
-        self._start = framing.start if framing.start is not None or framing.ends != "block" else STX
+        self.start = framing.start if framing.start is not None or framing.ends != "block" else STX
         self._mark = LINE_ENDS.get(framing.line_end, b"")
         self._check_bytes = CHECK_BYTES[framing.check]
         self._buffer = bytearray()
@@ -127,21 +127,21 @@ class LineReader:
 
     def _skip_noise(self) -> bool:
         """Drop what stands before a report's first byte; whether there is a first byte."""
-        if self._start is None:
+        if self.start is None:
             return True
-        at = self._buffer.find(self._start)
+        at = self._buffer.find(self.start)
         self._count(self._buffer[: at if at >= 0 else len(self._buffer)])
         del self._buffer[: at if at >= 0 else len(self._buffer)]
         return at >= 0
 
     def _next_end(self) -> tuple[int, type[LineError] | None]:
         """Where the report ends (-1: not yet), and whether it is cut off there by another one's beginning."""
-        if self._is.ends == "block" and self._start is not None:
+        if self._is.ends == "block" and self.start is not None:
             end = self._buffer.find(
                 self._is.end, self._searched
             )  # behind it stands the check value, which may be any byte
             begun = max(1 if self._long is None else 0, self._searched)
-            again = self._buffer.find(self._start, begun, end if end >= 0 else len(self._buffer))
+            again = self._buffer.find(self.start, begun, end if end >= 0 else len(self._buffer))
             if again >= 0:
                 return again, CutOff
         end, self._searched = self._find()
@@ -216,19 +216,28 @@ class LineReader:
         self.noise_bytes += said
         self.blank_bytes += len(data) - said
 
-    # -- checking ---------------------------------------------------------------------------------------------------
-
     def _judge(self, body: bytes) -> type[LineError] | None:
         if not self._check_bytes:
             return None
-        if self._is.ends == "lines":
-            body = body[: -len(self._mark or b"\n")]
-        covered, value = body[: -self._check_bytes], body[-self._check_bytes :]
-        if self._is.ends == "block":
-            covered = covered[0 if self._is.covers == "all" else 1 : -1 if self._is.covers == "text" else None]
-        wanted = reduce(xor, covered, 0) if self._is.check.startswith("xor") else sum(covered) % 256
-        given = value == bytes([wanted]) if self._check_bytes == 1 else value.upper() == b"%02X" % wanted
-        return None if given else CheckWrong
+        given, wanted = check_values(self._is, body)
+        return None if given == wanted else CheckWrong
+
+
+def line_mark(framing: Framing) -> bytes:
+    """Return the end of a line, or a byte as long where CR and LF both are."""
+    return LINE_ENDS.get(framing.line_end, b"\n")
+
+
+def check_values(framing: Framing, body: bytes) -> tuple[bytes, bytes]:
+    """Return the check value that stands in a report of this framing, and the one that its bytes want. Hexadecimal ones are compared in capitals."""
+    count = CHECK_BYTES[framing.check]
+    if framing.ends == "lines":
+        body = body[: -len(line_mark(framing))]
+    covered, value = body[:-count], body[-count:]
+    if framing.ends == "block":
+        covered = covered[0 if framing.covers == "all" else 1 : -1 if framing.covers == "text" else None]
+    wanted = reduce(xor, covered, 0) if framing.check.startswith("xor") else sum(covered) % 256
+    return (value, bytes([wanted])) if count == 1 else (value.upper(), b"%02X" % wanted)
 
 
 def _whole(body: bytes, fault: type[LineError] | None, ends_at: int) -> Report:

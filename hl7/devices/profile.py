@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
+from hl7.devices.link_keys import link_of
 from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.profile_keys import Keys, Pattern, Simple
 
@@ -205,7 +206,7 @@ def _profile(name: str, keys: Keys) -> Profile:
         language=keys.one_of("language", LANGUAGES, LANGUAGE_OF[kind]),
         charset=_charset(keys),
         zone=keys.matching("zone", _ZONE, "an offset such as +03:00, or a zone such as Asia/Riyadh"),
-        link=keys.table("link").simple(),
+        link=link_of(keys.table("link"), kind),
         serial=keys.table("serial").chosen(_SERIAL),
         device=_device(keys.table("device")),
         fields=_fields(keys.table("fields")),

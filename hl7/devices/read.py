@@ -9,8 +9,9 @@ from hl7.devices.from_modbus import from_modbus
 from hl7.devices.from_poct1a import from_poct1a
 from hl7.devices.from_segments import from_astm, from_hl7
 from hl7.devices.from_text import from_csv, from_lines
+from hl7.devices.line_framing import NotOneReport, content, framing_of
 from hl7.devices.profile import Profile
-from hl7.devices.readings import Readings
+from hl7.devices.readings import NoReadings, Readings
 
 Read = Callable[[bytes, Profile], Readings]
 READ: Final[Mapping[str, Read]] = {
@@ -28,6 +29,11 @@ READ: Final[Mapping[str, Read]] = {
 
 def read(body: bytes, profile: Profile, *, charset: str = "") -> Readings:
     """Read a body as the profile's language says. Raises NoReadings. `charset`: the feed's, where it names one."""
+    if profile.kind == "line":
+        try:
+            body = content(body, framing_of(profile.link))
+        except NotOneReport as error:
+            raise NoReadings(str(error)) from error
     if profile.language == "hl7":
         return from_hl7(body, profile, charset)
     if charset:

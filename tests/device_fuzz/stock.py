@@ -103,7 +103,10 @@ def lines() -> Stock:
     faulty = [
         next(reports(name, seed=1, faults=(fault,), share=1)).data[:300] for name in DEVICES for fault in FAULTS[:4]
     ]
-    return [*_of_profiles("lines"), *((profile, each) for each in (*prints, *faulty))]
+    counter = (re.compile(r"(?P<sample>T\d+);(?P<code>WBC);(?P<value>[^;]*).*"),)
+    checked = replace(profile, link={"ends": "block", "check": "xor-hex"}, patterns=counter)
+    blocks = [(checked, next(reports("counter", seed=seed, faults=(), share=0)).data) for seed in range(4)]
+    return [*_of_profiles("lines"), *((profile, each) for each in (*prints, *faulty)), *blocks]
 
 
 @cache
