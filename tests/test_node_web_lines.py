@@ -58,13 +58,21 @@ class Line:
 def document() -> dict:
     heard = Heard()
     heard.take(b"\xfe\x00\x80" * 30, 40)
-    told = {"settings": "9600 8N1", "doctor": heard.document()}
+    gap = {
+        "code": "SER-07",
+        "subject": "chem",
+        "since": "2026-11-18T08:00:00Z",
+        "until": "2026-11-18T08:04:00Z",
+        "count": 1,
+    }
+    told = {"settings": "9600 8N1", "doctor": heard.document(), "gap": gap}
     return status(feeds=[feed("chem", "astm", PORT, monitor=True, line=told), feed("his", "mllp", "10.20.7.4:2575")])
 
 
 @pytest.mark.parametrize("lang", ["en", "ar"])
 def test_the_line_monitor_fits_every_width_and_shows_no_value(browser, lang):
     with served(Node(document()), look=Line().look) as (url, _), opened(browser, url, lang=lang) as (page, wrongs):
+        expect(page.get_by_text({"en": "last gap", "ar": "آخر انقطاع"}[lang])).to_contain_text("SER-07")
         page.get_by_role("link", name={"en": "Line monitor", "ar": "مراقب الخط"}[lang]).click()
         live(page)
         assert page.evaluate("document.documentElement.dir") == {"en": "ltr", "ar": "rtl"}[lang]
