@@ -317,8 +317,7 @@ class Core:
         if trace is None:
             raise LookupError(name)
         may_show = self._config.web.line_values == "on-request"
-        is_shown = may_show and wish == "shown"
-        return {"feed": name, "may_show": may_show, "is_shown": is_shown, "rows": trace.document(is_shown=is_shown)}
+        return {"feed": name, **trace.told(wish, may_show=may_show)}
 
     async def _probe(self) -> str:
         await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.probe()))

@@ -72,6 +72,47 @@ def feed_report(config_path: Path, name: str, last: int) -> None:
     click.echo(f"{len(found)} tests, {sum(each.outcome == 'rejected' for each in found)} refused")
 
 
+@feed.command("capture")
+@CONFIG
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+def feed_capture(config_path: Path, name: str, file: Path) -> None:
+    """Write the last bytes that the device of a running feed sent, 16 kB at most, to a new FILE, for `wasl devices test`."""
+    from base64 import b64decode
+
+    from node.cli_line import kept, new_file
+    from node.control import ask
+    from node.errors import CoreSilent
+
+    config = load_config(config_path)
+    if all(each.name != name for each in config.feeds):
+        click.echo(f"no feed is named {name}; there are: {', '.join(each.name for each in config.feeds)}", err=True)
+        sys.exit(EXIT_USAGE)
+    try:
+        told = ask(config.node.data_dir, f"line {name} received")
+    except CoreSilent as error:
+        why = (
+            "is not of a line, it has no monitor" if str(error) == "LookupError" else "the node's core does not answer"
+        )
+        click.echo(f"{name}: {why}", err=True)
+        sys.exit(EXIT_UNKNOWN)
+    if told["received"] is None:
+        hint = 'permit it by line_values = "on-request" in [web], and restart the node'
+        click.echo(
+            f"{name}: what devices send is of patients, and this site has not permitted to show it; {hint}", err=True
+        )
+        sys.exit(1)
+    made = new_file(file)
+    try:
+        made.write(b64decode(told["received"]))
+    finally:
+        made.close()
+    click.echo(
+        kept(made) if made.length else "Nothing has come over this line since the node started; no file was left."
+    )
+    sys.exit(0 if made.length else 1)
+
+
 @click.command()
 @CONFIG
 @click.argument("stream")

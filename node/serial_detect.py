@@ -12,7 +12,7 @@ from node.config_serial import Line
 from node.marked_bytes import Unmarker
 from node.serial_port import READ_BYTES_MAX, CannotSet, Device, Open, open_device
 
-ENOUGH_BYTES: Final = 256  # more tells no more
+ENOUGH_BYTES: Final = 256  # of which a line that is text, or has wrong bytes, is told
 
 Told = Callable[[Trial], None]
 
@@ -52,20 +52,31 @@ def _candidates(port: str) -> Iterator[tuple[int, int, Parity]]:
 
 def listen(line: Line, *, seconds: float, now: Callable[[], float], opener: Open = open_device) -> tuple[Heard, bytes]:
     """What comes in this time at these settings; less where that is enough."""
-    device, heard, sample = opener(line), Heard(), bytearray()
+    device, heard, sample, look_at = opener(line), Heard(), bytearray(), ENOUGH_BYTES
     try:
         until = now() + seconds
-        for data, marks in _chunks(device, until, now):
+        for data, marks in chunks(device, until, now):
             heard.take(data, marks)
             sample += data[: SAMPLE_BYTES_MAX - len(sample)]
-            if heard.total >= ENOUGH_BYTES:
+            if heard.total < look_at:
+                continue
+            if _is_told(line, heard, bytes(sample)):
                 break
+            look_at += ENOUGH_BYTES
     finally:
         device.close()
     return replace(heard), bytes(sample)
 
 
-def _chunks(device: Device, until: float, now: Callable[[], float]) -> Iterator[tuple[bytes, int]]:
+def _is_told(line: Line, heard: Heard, sample: bytes) -> bool:
+    """Whether more bytes would tell no more. Those of a device whose letters are no ASCII may: a check value that fits."""
+    parity: Parity = line.parity if line.parity in {"even", "odd"} else "none"
+    trial = Trial(baud=line.baud, bits=line.bits, parity=parity, heard=heard, sample=sample)
+    return len(sample) >= SAMPLE_BYTES_MAX or judge(trial).sureness in {"sure", "no"}
+
+
+def chunks(device: Device, until: float, now: Callable[[], float]) -> Iterator[tuple[bytes, int]]:
+    """Bytes as they come until then, or until the line is gone; each time with how many were wrong."""
     poll, unmark = select.poll(), Unmarker()
     poll.register(device.fileno(), select.POLLIN)
     while (left := until - now()) > 0:

@@ -95,6 +95,18 @@ class Counts:
     marks: int = 0
 
 
+class _Found(serial.Serial):
+    """pyserial's port, which remembers how it was set when it was opened."""
+
+    found: list[Any] | None = None
+
+    def _reconfigure_port(self, force_update: bool = False) -> None:  # pyserial's own signature
+        if self.found is None:
+            with contextlib.suppress(termios.error):  # what cannot be asked is not put back
+                self.found = termios.tcgetattr(self.fd)  # type: ignore[arg-type]  # it is open: its settings are asked next
+        super()._reconfigure_port(force_update)  # type: ignore[misc]  # its stubs leave it out
+
+
 class Tty:
     """A port of this machine. pyserial sets it up; reading and writing are ours, so that one poll waits for both."""
 
@@ -102,7 +114,7 @@ class Tty:
 
     def __init__(self, line: Line) -> None:
         try:
-            self._port = serial.Serial(
+            self._port = _Found(
                 line.port, line.baud, bytesize=line.bits, parity=PARITIES[line.parity], stopbits=line.stop, timeout=0,
                 xonxoff=line.flow == "xonxoff", rtscts=line.flow == "rtscts", dsrdtr=line.flow == "dsrdtr", exclusive=True,
             )  # fmt: skip
@@ -130,9 +142,17 @@ class Tty:
         return self._port.fileno()
 
     def close(self) -> None:
-        """Close; what waits behind a device that holds us by flow control is dropped, or the kernel would wait 30 s for it."""
+        """Close; what waits behind a device that holds us by flow control is dropped, or the kernel would wait 30 s for it.
+
+        The port is left as it was found: pyserial's settings let `cat` end at once. But without echo: between the next opening and its settings a
+        device would hear its own bytes.
+        """
         with contextlib.suppress(OSError, termios.error):
             termios.tcflush(self.fileno(), termios.TCOFLUSH)
+        if (found := self._port.found) is not None:
+            found[3] &= ~(termios.ECHO | termios.ECHONL)
+            with contextlib.suppress(OSError, termios.error):
+                termios.tcsetattr(self.fileno(), termios.TCSANOW, found)
         with contextlib.suppress(OSError, termios.error):
             self._port.close()
 

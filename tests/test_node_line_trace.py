@@ -1,10 +1,21 @@
 """The ring of a line's last bytes: bounded, its values hidden unless permitted, its frames told apart in whatever pieces they come."""
 
+from functools import reduce
+from operator import xor
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hl7.devices.line_view import Eye, Seen, hexadecimal, is_value, text
-from node.line_trace import ENTRIES_MAX, ENTRY_BYTES_MAX, SHOWN_MAX, LineTrace
+from hl7.devices.lines import Framing
+from node.line_trace import (
+    ENTRIES_MAX,
+    ENTRY_BYTES_MAX,
+    ROW_BYTES_MAX,
+    SHOWN_BYTES_MAX,
+    SHOWN_MAX,
+    LineTrace,
+)
 
 FRAME = b"\x021H|\\^&|||Analyzer\r\x03"
 CHECKED = FRAME + b"%02X\r\n" % (sum(FRAME[1:]) % 256)
@@ -83,3 +94,80 @@ def test_bytes_that_came_together_are_one_row_and_each_way_has_its_own():
     trace.noted("away")
     rows = [(row["way"], row["text"], row["note"]) for row in trace.document(is_shown=True)]
     assert rows == [("in", "GLU", ""), ("out", "<ACK>", ""), ("in", "<CR>", ""), ("", "", "away")]
+
+
+def block(words: str) -> bytes:
+    text_and_end = words.encode("cp1256") + b"\x03"
+    return b"\x02" + text_and_end + b"%02X\r\n" % reduce(xor, text_and_end)
+
+
+PRINTED = block("P|SID 470001|PAT-1001 فاطمة التجريبية\rGLU   5.62 mmol/l H\rCREA   <18 umol/l\r")
+XOR = Framing(ends="block", check="xor-hex")
+
+
+def shown(framing: Framing, pieces: list[bytes], *, apart_us: int = 10_000, charset: str = "") -> list[tuple]:
+    now = [1_000_000]
+    trace = LineTrace(lambda: now[0], framing=framing, charset=charset)
+    for piece in pieces:
+        trace.came(piece)
+        now[0] += apart_us
+    return [(row["length"], row["frames"]) for row in trace.document(is_shown=False)]
+
+
+@given(st.integers(1, 40))
+def test_a_report_is_one_row_and_judged_by_the_feeds_own_check(size):
+    line = PRINTED + PRINTED.replace(b"5.62", b"5.63") + PRINTED
+    pieces = [line[at : at + size] for at in range(0, len(line), size)]
+    length = len(PRINTED) - 2
+    assert shown(XOR, pieces) == [
+        (length + 2, [["STX … ETX", length, verdict]]) for verdict in ("good", "wrong", "good")
+    ]
+
+
+def test_a_block_without_a_known_check_is_not_judged():
+    row, behind = shown(Framing(ends="block"), [PRINTED])
+    assert (row, behind) == ((len(PRINTED) - 4, [["STX … ETX", len(PRINTED) - 4, "unchecked"]]), (4, []))
+    assert shown(Framing(), [b"WT 71.5\r\nWT", b" 71.6\r\n"]) == [(9, [["CR", 8, "unchecked"]])] * 2
+
+
+def test_a_report_that_broke_off_is_seen_as_not_whole_and_a_pause_ends_one_that_waits_for_it():
+    assert shown(XOR, [PRINTED[:20], PRINTED]) == [
+        (20, [["STX … ETX", 20, "broken"]]),
+        (len(PRINTED), [["STX … ETX", len(PRINTED) - 2, "good"]]),
+    ]
+    pause = Framing(ends="pause", quiet_s=1.0)
+    assert shown(pause, [b"GLU\r", b"LEU\r"], apart_us=1_500_000) == [(4, [["pause", 4, "unchecked"]])] * 2
+    assert shown(pause, [b"GLU\r", b"LEU\r"]) == [(8, [])]
+
+
+def test_a_line_whose_beginning_has_left_the_ring_is_not_called_wrong():
+    framing, now = Framing(check="xor-hex", line_end="cr"), [0]
+    trace = LineTrace(lambda: now[0], framing=framing)
+    line = b"WT 71.5 kg, a scale whose line is longer than an entry of the ring, by some words more"
+    line += b"%02X\r" % reduce(xor, line)
+    for _ in range(ENTRIES_MAX):
+        now[0] += 1_000_000
+        trace.came(line)
+    verdicts = {frame[2] for row in trace.document(is_shown=False) for frame in row["frames"]}
+    assert verdicts == {"good"}
+    assert {frame.check for row in trace._rows() for frame in row.frames} == {"good"}
+
+
+def test_shown_text_is_read_in_the_devices_character_set_and_hidden_text_is_not():
+    trace = LineTrace(lambda: 0, framing=XOR, charset="cp1256")
+    trace.came(PRINTED.replace(b"5.62", b"\xfe5.62"))
+    (row,) = trace.document(is_shown=True)
+    assert "PAT-1001 فاطمة التجريبية<CR>GLU   <U+200F>5.62" in row["text"]
+    (row,) = trace.document(is_shown=False)
+    assert "•••-•••• ••••• •••••••••<CR>••• " in row["text"]
+    assert text("مريم".encode("cp1256") + b"\xd9", is_shown=True, charset="utf-8") == "<E3><D1><ED><E3><D9>"
+
+
+def test_a_page_holds_no_more_bytes_than_its_rows_may_have_and_the_last_row_always():
+    now = [0]
+    trace = LineTrace(lambda: now[0], framing=Framing(ends="pause", quiet_s=1.0))
+    for _ in range(ENTRIES_MAX):
+        now[0] += 60_000
+        trace.came(b"x" * ENTRY_BYTES_MAX)
+    rows = trace.document(is_shown=True)
+    assert [row["length"] for row in rows] == [ROW_BYTES_MAX] * (SHOWN_BYTES_MAX // ROW_BYTES_MAX)

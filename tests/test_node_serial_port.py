@@ -188,6 +188,23 @@ def test_what_the_loop_has_not_taken_is_bounded_and_nothing_of_it_is_lost(tmp_pa
     asyncio.run(scene())
 
 
+def test_a_port_is_left_as_it_was_found_but_for_the_echo(tmp_path):
+    with Cable(tmp_path) as cable:
+        other = os.open(cable.near, os.O_RDWR | os.O_NOCTTY)
+        found = termios.tcgetattr(other)
+        found[3] |= termios.ECHO | termios.ICANON
+        found[4] = found[5] = termios.B2400
+        found[6][termios.VMIN], found[6][termios.VTIME] = b"\x03", b"\x00"
+        termios.tcsetattr(other, termios.TCSANOW, found)
+        found = termios.tcgetattr(other)
+        device = Tty(Line(port=str(cable.near)))
+        assert termios.tcgetattr(other) != found
+        device.close()
+        found[3] &= ~termios.ECHO
+        assert termios.tcgetattr(other) == found
+        os.close(other)
+
+
 def test_a_device_server_is_a_port_and_its_return_is_one(tmp_path):
     async def scene() -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:

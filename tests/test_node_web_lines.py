@@ -1,12 +1,15 @@
 """The line monitor in a real browser: both languages, narrow and wide, live, and without values unless they are permitted."""
 
 import socket
+import stat
 
 import pytest
 import urllib3
+from click.testing import CliRunner
 from playwright.sync_api import expect
 
 from hl7.devices.line_doctor import Heard
+from node.cli import main
 from node.line_trace import LineTrace
 from tests.node_rig import Node as RealNode
 from tests.node_rig import running, wait_until
@@ -55,13 +58,21 @@ class Line:
 def document() -> dict:
     heard = Heard()
     heard.take(b"\xfe\x00\x80" * 30, 40)
-    told = {"settings": "9600 8N1", "doctor": heard.document()}
+    gap = {
+        "code": "SER-07",
+        "subject": "chem",
+        "since": "2026-11-18T08:00:00Z",
+        "until": "2026-11-18T08:04:00Z",
+        "count": 1,
+    }
+    told = {"settings": "9600 8N1", "doctor": heard.document(), "gap": gap}
     return status(feeds=[feed("chem", "astm", PORT, monitor=True, line=told), feed("his", "mllp", "10.20.7.4:2575")])
 
 
 @pytest.mark.parametrize("lang", ["en", "ar"])
 def test_the_line_monitor_fits_every_width_and_shows_no_value(browser, lang):
     with served(Node(document()), look=Line().look) as (url, _), opened(browser, url, lang=lang) as (page, wrongs):
+        expect(page.get_by_text({"en": "last gap", "ar": "آخر انقطاع"}[lang])).to_contain_text("SER-07")
         page.get_by_role("link", name={"en": "Line monitor", "ar": "مراقب الخط"}[lang]).click()
         live(page)
         assert page.evaluate("document.documentElement.dir") == {"en": "ltr", "ar": "rtl"}[lang]
@@ -151,4 +162,15 @@ def test_a_core_lets_values_out_only_where_its_configuration_permits_it(realm, t
                 (text,) = [row["text"] for row in told["rows"] if row["way"] == "in"]
                 assert text == ("GLU 5.4<CR>" if wanted else "••• •.•<CR>")
                 assert told["is_shown"] is wanted
+            file = tmp_path / "line.cap"
+            result = CliRunner().invoke(
+                main, ["feed", "capture", "--config", str(node.folder / "node.toml"), "printer", str(file)]
+            )
+            if is_shown:
+                assert (result.exit_code, file.read_bytes()) == (0, b"GLU 5.4\r"), result.output
+                assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            else:
+                assert (result.exit_code, file.exists()) == (1, False)
+                assert 'line_values = "on-request"' in result.output
+                assert node.ask("line printer received")["received"] is None
         assert "5.4" not in node.text()

@@ -1,6 +1,7 @@
 """What the bytes of a line say of its settings: a wrong rate, a wrong parity, nothing at all. Counts only; no byte is kept."""
 
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 # Counts are halved at this: the verdict is of the last half a minute at 9600 baud under load, or the last few prints.
@@ -21,6 +22,10 @@ FRAMING: Final = (
 )
 EVEN: Final = bytes(byte for byte in range(256) if byte.bit_count() % 2 == 0)
 READABLE_7: Final = bytes(byte for byte in range(256) if byte & 0x7F in PLAIN + FRAMING)
+# Letters of a code page are runs of high bytes beside plain text: names, units. Nobody writes a word of more; noise does.
+LETTERS_MAX: Final = 40
+_LETTERS: Final = re.compile(rb"(?<=t)h{1,%d}(?=t)" % LETTERS_MAX)
+_KINDS: Final = bytes(ord("h") if byte >= 0x80 else ord("t") if byte in PLAIN else ord("x") for byte in range(256))
 SMEARED: Final = b"\x00\xff\x80\xc0\xe0\xf0\xf8\xfc\xfe"
 
 Condition = Literal["silent", "clear", "binary", "wrong-rate", "wrong-parity"]
@@ -38,15 +43,18 @@ class Heard:
     readable: int = 0
     readable_7: int = 0  # were the highest bit a parity
     high: int = 0
+    letters: int = 0  # high bytes that may be letters of a code page such as Windows-1256
     even: int = 0
     enquiries: int = 0
     flow: int = 0  # XON and XOFF
+    _open: bytes = field(default=b"", repr=False)  # the kinds, not the values, of the bytes of a run that goes on
 
     def take(self, data: bytes, marks: int = 0) -> None:
         """Count these."""
         if self.total >= FORGOTTEN_AT:
             for each in fields(self):
-                setattr(self, each.name, getattr(self, each.name) // 2)
+                if each.name != "_open":
+                    setattr(self, each.name, getattr(self, each.name) // 2)
         self.total += len(data)
         self.marks += marks
         self.zeros += data.count(0)
@@ -58,6 +66,19 @@ class Heard:
         self.readable_7 += _of(data, READABLE_7)
         self.high += len(data) - len(data.translate(None, bytes(range(0x80, 0x100))))
         self.even += _of(data, EVEN)
+        self.letters += self._letters(data)
+
+    def _letters(self, data: bytes) -> int:
+        """High bytes in runs that end within these bytes, with plain text before and behind."""
+        kinds = self._open + data.translate(_KINDS)
+        run = len(kinds) - len(kinds.rstrip(b"h"))
+        self._open = kinds[-run - 1 :] if run <= LETTERS_MAX else b"x"
+        return sum(len(found) for found in _LETTERS.findall(kinds))
+
+    @property
+    def text(self) -> int:
+        """Bytes that may be text: readable in any code page, and letters of one."""
+        return self.readable + self.letters
 
     def share(self, count: int) -> float:
         """A count as a share of all bytes."""
@@ -78,15 +99,16 @@ class Heard:
             return "wrong-parity" if self.share(self.readable_7) > TEXT_SHARE else "wrong-rate"
         if self.has_parity_as_data:
             return "wrong-parity"
-        if self.share(self.readable) > PRINTABLE_SHARE:
+        is_noisy = self.share(self.smeared) > NOISE_SHARE_MAX
+        if self.share(self.readable) > PRINTABLE_SHARE or (self.share(self.text) > PRINTABLE_SHARE and not is_noisy):
             return "clear"
-        return "wrong-rate" if self.share(self.smeared) > NOISE_SHARE_MAX else "binary"
+        return "wrong-rate" if is_noisy else "binary"
 
     def document(self) -> dict[str, Any]:
         """For the status document."""
         return {
             "condition": self.condition, "heard": self.total, "marks": self.marks, "zeros": self.zeros, "ones": self.ones,
-            "readable": round(self.share(self.readable), 3), "enquiries": self.enquiries, "xon_xoff": self.flow,
+            "readable": round(self.share(self.readable), 3), "letters": round(self.share(self.letters), 3), "enquiries": self.enquiries, "xon_xoff": self.flow,
         }  # fmt: skip
 
 

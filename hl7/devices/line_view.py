@@ -16,11 +16,14 @@ _WORTH_A_LOOK: Final = re.compile(b"[%c%c%c%b]" % (STX, CR, LF, bytes(WORDS)))
 HEX_DIGITS: Final = frozenset(b"0123456789ABCDEFabcdef")
 
 
-def text(data: bytes | bytearray, *, is_shown: bool, is_opaque: bool = False) -> str:
+def text(data: bytes | bytearray, *, is_shown: bool, is_opaque: bool = False, charset: str = "") -> str:
     """Bytes as text; where values are not shown, what may be one is a dot: letters, digits, and all beyond ASCII.
 
     `is_opaque`: the bytes are numbers themselves, as of Modbus, so that a control character may be a value too.
+    `charset`: what shown bytes beyond ASCII are read in, one that keeps ASCII as it is; "": none is known.
     """
+    if is_shown and charset:
+        return "".join(_named_sign(sign) for sign in bytes(data).decode(charset, "surrogateescape"))
     return "".join(HIDDEN if not is_shown and (is_opaque or is_value(byte)) else _named(byte) for byte in data)
 
 
@@ -40,8 +43,20 @@ def _named(byte: int) -> str:
     return chr(byte) if byte < DEL else f"<{byte:02X}>"
 
 
+def _named_sign(sign: str) -> str:
+    """As it is; by its number where it has no look of its own, or would turn the row around it."""
+    if "\udc80" <= sign <= "\udcff":  # no text in this character set
+        return f"<{ord(sign) - 0xDC00:02X}>"
+    if sign < "\x80":
+        return _named(ord(sign))
+    return sign if sign.isprintable() else f"<U+{ord(sign):04X}>"
+
+
 class Seen(NamedTuple):
-    """A frame that ended: its name, its bytes, and "good", "wrong" or "" for its check value."""
+    """A frame that ended: its name, its bytes, and for its check value "good", "wrong", "unchecked", or "" where it needs none.
+
+    Of a feed's own reports also "broken": not whole.
+    """
 
     name: str
     length: int
@@ -57,9 +72,22 @@ class Eye:
         self._length = self._sum = 0
         self._check = ""
 
-    def receive(self, data: bytes) -> list[Seen]:
-        """The frames that end within these bytes."""
-        found: list[Seen] = []
+    @property
+    def is_amid(self) -> bool:
+        """Whether something has begun and not ended."""
+        return bool(self._within or self._length)
+
+    def tick(self, _at: float, /) -> list[Seen]:
+        """No pause ends a frame."""
+        return []
+
+    def cut(self) -> list[Seen]:
+        """A frame whose line went away is none."""
+        return []
+
+    def see(self, data: bytes, _at: float, /) -> list[tuple[int, Seen]]:
+        """The frames that end within these bytes, each with how many of them it takes."""
+        found: list[tuple[int, Seen]] = []
         at = 0
         while at < len(data):
             if self._within == "frame":
@@ -70,8 +98,12 @@ class Eye:
             else:
                 seen, at = self._outside(data, at)
             if seen is not None:
-                found.append(seen)
+                found.append((at, seen))
         return found
+
+    def receive(self, data: bytes) -> list[Seen]:
+        """The frames that end within these bytes."""
+        return [seen for _, seen in self.see(data, 0.0)]
 
     def _begin(self) -> None:
         self._within, self._label, self._length, self._sum = "frame", "", 1, 0

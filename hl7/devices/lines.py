@@ -4,7 +4,7 @@ Whatever the pieces in which the bytes come, the reports are the same. A report 
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import xor
 from typing import Any, Final, Literal
@@ -47,6 +47,7 @@ class Report:
     length: int
     sha256: bytes
     fault: type[LineError] | None = None
+    ends_at: int = field(default=0, compare=False)  # bytes of the line up to its end, since the reader began
 
 
 @dataclass(slots=True)
@@ -70,6 +71,7 @@ class LineReader:
         self._searched = 0
         self._long: _Long | None = None
         self._last_at = 0.0
+        self._received = 0
         self.noise_bytes = 0  # outside of any report
         self.blank_bytes = 0  # line ends and blanks that belong to no report
 
@@ -77,6 +79,7 @@ class LineReader:
         """Take bytes; give the reports that ended before or with them."""
         reports = self.tick(at)
         self._last_at = at
+        self._received += len(data)
         self._buffer += data
         reports += self._take()
         return reports
@@ -186,7 +189,7 @@ class LineReader:
         if self._is.ends in {"lines", "pause"} and not body.strip(BLANK):
             self._count(body)
             return []
-        return [_whole(body, fault or self._judge(body))]
+        return [_whole(body, fault or self._judge(body), self._passed)]
 
     def _close(self, fault: type[LineError] | None) -> list[Report]:
         """End what stands, at a pause or because the line is gone."""
@@ -201,7 +204,12 @@ class LineReader:
         if (found := self._long) is None:
             return []
         self._long, self._searched = None, 0
-        return [Report(head=found.head, length=found.length, sha256=found.digest.digest(), fault=ReportTooLong)]
+        digest = found.digest.digest()
+        return [Report(head=found.head, length=found.length, sha256=digest, fault=ReportTooLong, ends_at=self._passed)]
+
+    @property
+    def _passed(self) -> int:
+        return self._received - len(self._buffer)
 
     def _count(self, data: bytes | bytearray) -> None:
         said = len(data.translate(None, BLANK))
@@ -232,5 +240,6 @@ def check_values(framing: Framing, body: bytes) -> tuple[bytes, bytes]:
     return (value, bytes([wanted])) if count == 1 else (value.upper(), b"%02X" % wanted)
 
 
-def _whole(body: bytes, fault: type[LineError] | None) -> Report:
-    return Report(head=body, length=len(body), sha256=hashlib.sha256(body).digest() if fault else b"", fault=fault)
+def _whole(body: bytes, fault: type[LineError] | None, ends_at: int) -> Report:
+    sha256 = hashlib.sha256(body).digest() if fault else b""
+    return Report(head=body, length=len(body), sha256=sha256, fault=fault, ends_at=ends_at)

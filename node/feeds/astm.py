@@ -47,7 +47,7 @@ class AstmFeed:
         self.clock, self.alarms, self.store = around.clock, around.alarms, around.frame_store
         self.switches = self.feed.switches
         self.needs_terminator = self.feed.terminator == "required"
-        self.trace = LineTrace(around.clock.now_us)
+        self.trace = LineTrace(around.clock.now_us, charset=self.profile.charset if self.profile else "")
         self.lines: set[Line] = set()
         self.noise_bytes = 0
         self.ends: Counter[str] = Counter()

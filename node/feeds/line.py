@@ -47,7 +47,8 @@ class LineFeed:
         self.door, self.intake = door, intake
         self.clock = around.clock
         self.alarms = around.alarms
-        self.trace = LineTrace(around.clock.now_us)
+        charset = profile.charset if profile else ""
+        self.trace = LineTrace(around.clock.now_us, framing=self.feed.framing, charset=charset)
         self.connections: set[Session] = set()
         self._leaving: set[Session] = set()  # closed, and what they brought still waits for room
         self.away = Away(feed.name, door, intake, around, heard_since_us=self._heard_since_us)

@@ -67,6 +67,8 @@ def line(name: str, voice: Speech) -> str:
         "stalled": say("The device does not take what is sent to it."),
         "good": say("check value good"),
         "wrong": say("check value wrong"),
+        "unchecked": say("not checked"),
+        "broken": say("not whole"),
     }
     return words.get(name, name)
 
