@@ -56,6 +56,7 @@ def test_the_example_loads():
         ("laboratory", "mllp"),
         ("app", "fhir"),
         ("documents", "soap"),
+        ("urine-strips", "line"),
     ]
     assert config.keys.ca == EXAMPLES / "pki/ca.pem"
     assert config.feeds[1].check.required == ("PID-3", "OBR-4.1")
