@@ -2,8 +2,8 @@
 .PHONY: help run test check sim hosts bench clean
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-# tests side by side; one file's tests stay together, as they share a node. 0: one process. tests/ports.py has room for four
-WORKERS := 2
+# tests side by side: `make test WORKERS=2`; one file's tests stay together, as they share a node. tests/ports.py has room for four
+WORKERS := 0
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile

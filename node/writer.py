@@ -90,6 +90,7 @@ class Writer(threading.Thread):
     def order(self, work: Callable[[Outbox], T]) -> Future[T]:
         """Run something on the outbox between two groups. The future holds its result or its SyncError."""
         future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # from now on it cannot be cancelled: tasks that wait are, at the end, and the thread would die of it
 
         def run(outbox: Outbox) -> None:
             try:

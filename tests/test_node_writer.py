@@ -1,5 +1,6 @@
 """The writer: one thread, groups without a timer, and not one outcome unless the group is on disk."""
 
+import asyncio
 import os
 import threading
 
@@ -216,6 +217,21 @@ def test_a_full_queue_takes_nothing_and_says_so(tmp_path):
     assert rig.writer.queued() == 3
     rig.start().finish()
     assert [body for body, _ in rig.delivered] == [b"MSH|0", b"MSH|1", b"MSH|2"]
+
+
+def test_an_order_whose_waiter_is_cancelled_is_carried_out_and_ends_nothing(rig):
+    async def given_up():
+        task = asyncio.ensure_future(asyncio.wrap_future(rig.writer.order(lambda outbox: done.append(outbox))))
+        await asyncio.sleep(0)
+        task.cancel()
+
+    done, held = [], threading.Event()
+    rig.writer.order(lambda _outbox: held.wait(20))  # so that the next one waits while it is cancelled
+    asyncio.run(given_up())
+    held.set()
+    assert rig.writer.order(lambda outbox: outbox.heads["his"].frontier.size).result(20) == 0
+    assert len(done) == 1
+    assert rig.died == []
 
 
 def test_an_order_gives_its_result_or_its_error_and_the_writer_goes_on(rig):
