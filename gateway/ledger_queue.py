@@ -48,7 +48,6 @@ class CallQueue:
     def put(self, call: Call, heads: tuple[Announced, ...] = ()) -> Future[Any]:
         """Wait for the writer. Raises Busy at once where too many calls wait already, of all nodes or of this one."""
         waiting = Waiting(call, Future(), heads)
-        waiting.future.set_running_or_notify_cancel()  # it cannot be cancelled any more: a request that goes away would end the ledger's thread
         with self._lock:
             # a release is a person's, and must not wait until the node that it is about is quiet
             if self._of_node[call.node] >= WAITING_PER_NODE_MAX and not isinstance(call, ReleaseCall):
