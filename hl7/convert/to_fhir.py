@@ -41,12 +41,9 @@ _OF_ADT: Final = frozenset({"Account", "Coverage", "Encounter", "Patient", "Rela
 _ADT: Final = {"patient", "moved"}  # the families that are about these; to others they are whom the message speaks of
 _NOBODY: Final[frozenset[str]] = frozenset()
 _OF_ORDERS: Final = frozenset({"MedicationRequest", "ServiceRequest"})
-# Messages that repeat of an order what they have to: results, documents, charges, what was given, and replies to orders. Whoever placed it
-# said more, and is its authority.
-_ABOUT_ORDERS: Final = frozenset(
-    {"ADT", "BAR", "DFT", "MDM", "ORF", "ORU", "OUL", "RAS", "RDS", "RGV"}
-    | {"ORG", "ORI", "ORL", "ORP", "ORR", "RRA", "RRD", "RRE", "RRG"}
-)
+# Messages that place an order, or change it. All others repeat of one what they have to (results, documents, charges, problems, what was given,
+# replies): whoever placed it said more, and is its authority.
+_PLACING: Final = frozenset({"OMB", "OMD", "OMG", "OMI", "OML", "OMN", "OMP", "OMQ", "OPL", "ORM", "OSU", "RDE", "REF"})
 
 
 def convert(
@@ -69,7 +66,7 @@ def convert(
     position = origin.uri if origin else "urn:wasl:message:" + hashlib.sha256(raw).hexdigest()
     facility = origin.facility if origin else settings.facility
     ctx = Context(settings, Draft(facility, origin.name if origin else position), facility, event)
-    ctx.spoken_of = (_NOBODY if family.name in _ADT else _OF_ADT) | (_OF_ORDERS if code in _ABOUT_ORDERS else _NOBODY)
+    ctx.spoken_of = (_NOBODY if family.name in _ADT else _OF_ADT) | (_NOBODY if code in _PLACING else _OF_ORDERS)
     if found:
         ctx.remember(found[0].dialect)
     provenance = _provenance(ctx, origin, position, f"{code}^{event}" if event else code)

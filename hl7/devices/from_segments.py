@@ -32,6 +32,7 @@ _USED: Final = {"H": (1, 2, 4), "P": (1, 2), "O": (1, 2), "R": (1, 2), "C": (1, 
 # H-4 is a password (LIS2-A2 6.4): taken, and never shown
 _ENVELOPE: Final = re.compile(r"H-(3|10|11|13)|MSH-(3\.3|4|5|6|8|9|10|12|15|16|17|18|19|20|21)(\.\d+)?")
 _RESULT: Final = {"R", "OBX"}
+_OF_RESULT: Final = _RESULT | {"C", "NTE"}
 _ATTACHED: Final = {"ED", "RP"}
 _CODED: Final = {"CE", "CWE", "CNE", "CF"}
 _TYPES: Final = {
@@ -111,6 +112,8 @@ class _Walk:
         self._profile = profile
         self._places: Places = {**standard, **profile.fields}
         self._quality = QUALITY[language]
+        self._of_results = [rule for rule in profile.quality if self._is_of_result(rule.where)]
+        self._of_sample = [rule for rule in profile.quality if rule not in self._of_results]
         self._opening = opening
         self._open: dict[str, Segment] = {}
         self._found = Readings()
@@ -202,7 +205,7 @@ class _Walk:
         sample.status = self._text("report_status")
         sample.requester = self._text("requester")
         sample.lot, sample.level = self._text("lot"), self._text("level")
-        sample.quality = self._why_quality(sample)
+        sample.quality = sample.quality or self._why_quality(sample)
         self._found.samples.append(sample)
 
     def _panel(self) -> tuple[str, str]:
@@ -215,6 +218,7 @@ class _Walk:
 
     def _result(self, line: Segment) -> None:
         sample = self._sample or self._begin(line)  # a result without an order is legal in both languages
+        self._ask_result(sample)
         kind = self._text("value_type")
         code = self._text("code")
         if kind and kind not in _TYPES:
@@ -268,6 +272,20 @@ class _Walk:
             self._last.notes.append(text)
         elif text:
             self._waiting.append(text)
+        if self._sample is not None:
+            self._ask_result(self._sample)
+
+    def _ask_result(self, sample: Sample) -> None:
+        """Ask the rules on what a result says, at each of them: one control among them makes all of the sample no patient's."""
+        for rule in self._of_results:
+            text = self._seen(rule.where)
+            if not sample.quality and self._holds(rule.where, rule.holds, {}):
+                sample.quality = rule.why(text)
+
+    def _is_of_result(self, where: str) -> bool:
+        """Whether a rule looks at what each result, or a comment, has for itself."""
+        places = self._places.get(where, (where,))
+        return any(part.partition("-")[0] in _OF_RESULT for place in places for part in place.split("+"))
 
     def _why_quality(self, sample: Sample) -> str:
         for place, texts in self._quality.items():
@@ -278,7 +296,7 @@ class _Walk:
             if text in ORDINARY[place]:
                 self._read(place)
         known = {"sample": sample.number}
-        for rule in self._profile.quality:
+        for rule in self._of_sample:
             text = known[rule.where] if rule.where in known else self._seen(rule.where)
             if self._holds(rule.where, rule.holds, known):
                 return rule.why(text)
@@ -288,7 +306,7 @@ class _Walk:
     def _holds(self, where: str, holds: Callable[[str], bool], known: Mapping[str, str]) -> bool:
         place = self._where(where) if where in self._places else where
         text = known[where] if where in known else self._seen(where)
-        if text and holds(text):
+        if holds(text):
             self._read(place)  # only what a rule decides on is used
             return True
         return False

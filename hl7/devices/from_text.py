@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from hl7.convert.result import Unmapped
@@ -88,8 +88,8 @@ def _matched(line: str, profile: Profile) -> dict[str, str] | None:
 def _learn(facts: dict[str, str], words: Mapping[str, str], place: str, without: set[str]) -> Iterator[Unmapped]:
     """Keep what a line says of the whole report, and yield what contradicts a line before it. The first counts."""
     for word in _WHOSE:
-        # two printouts without a pause between them: results never go on under the first one's patient
-        if words.get(word) and facts.get(word, words[word]) != words[word]:
+        # two printouts without a pause between them: results never go on under the first one's patient. One left blank is another, too
+        if word in words and facts.setdefault(word, words[word]) != words[word]:
             raise NoReadings(
                 f"{place} names another {word} than a line above it: whose the results are cannot be told; "
                 "see what ends a report ([link] of the profile)"
@@ -132,7 +132,7 @@ def _fill(found: Readings, sample: Sample, facts: Mapping[str, str], profile: Pr
     else:
         sample.person = NOBODY
     sample.quality = sample.quality or _why_quality({**{rule.where: "" for rule in profile.quality}, **facts}, profile)
-    if facts.get(CONTROL, "") not in sample.quality:
+    if facts.get(CONTROL) and not sample.quality.endswith(f": {facts[CONTROL]}"):
         found.left.append(Unmapped(f"{sample.place}, {CONTROL}", NOT_CONTROL, facts[CONTROL]))
 
 
@@ -169,7 +169,8 @@ def from_csv(body: bytes, profile: Profile) -> Readings:
         raise NoReadings(
             "no column is a result: name them in [codes] or fields.value; the columns are " + ", ".join(heading)[:300]
         )
-    samples: dict[tuple[str, ...], Sample] = {}
+    _check_heading(heading, profile)
+    samples: dict[tuple[tuple[str, str], ...], Sample] = {}
     for number, row in table if profile.columns else table[1:]:
         place = f"row {number}"
         if len(row) != len(heading):
@@ -183,13 +184,26 @@ def from_csv(body: bytes, profile: Profile) -> Readings:
     return found
 
 
+def _check_heading(heading: Sequence[str], profile: Profile) -> None:
+    """Refuse a heading that hides a value, or what tells a control from a patient's sample."""
+    named = [each for each in heading if each]
+    if twice := sorted({each for each in named if named.count(each) > 1}):
+        raise NoReadings("columns of one name: " + ", ".join(twice)[:300])
+    for rule in profile.quality:
+        if not set(profile.fields.get(rule.where, ())) & set(named):
+            raise NoReadings(
+                f"no column of {rule.where}, by which the profile tells controls: "
+                + ", ".join(profile.fields.get(rule.where, ()))
+            )
+
+
 def _row(
     place: str,
     cells: Mapping[str, str],
     word_of: Mapping[str, str],
     profile: Profile,
     found: Readings,
-    samples: dict[tuple[str, ...], Sample],
+    samples: dict[tuple[tuple[str, str], ...], Sample],
 ) -> None:
     facts: dict[str, str] = {}
     for word, columns in profile.fields.items():  # the first that holds something counts
@@ -197,9 +211,9 @@ def _row(
             if (text := cells.get(column, "")) and facts.setdefault(word, text) != text:
                 found.left.append(Unmapped(f"{place}, {column}", NOT_FIRST, text))
     rest = {word: text for word, text in facts.items() if word not in _OF_RESULT}
-    sample = samples.get(tuple(rest.values()))
+    sample = samples.get(tuple(rest.items()))  # with their words: a patient's number may be another's sample
     if sample is None:
-        sample = samples[tuple(rest.values())] = Sample(place=place)
+        sample = samples[tuple(rest.items())] = Sample(place=place)
         _fill(found, sample, rest, profile)
     readings = list(_readings(place, cells, facts, word_of, profile))
     sample.readings += readings
