@@ -225,3 +225,73 @@ def test_a_rule_that_holds_for_no_text_is_asked_once_of_the_report_and_not_of_ea
     by = profile("line", LINES, '[[quality]]\nwhere = "sample"\nmatches = "(QC.*)?"\n')
     assert not any("quality control" in note for note in convert(b"S 12\rK 4.1\r", by, SETTINGS).notes)
     assert any("quality control" in note for note in convert(b"K 4.1\r", by, SETTINGS).notes)
+
+
+def test_two_rows_that_hold_one_text_under_two_words_are_two_samples():
+    by = profile(
+        "folder",
+        "",
+        '[fields]\nsample = "Sample"\ncontrol = "QC"\ncode = "C"\nvalue = "V"\n[[quality]]\nwhere = "control"\nis = "1"\n',
+    )
+    for rows in (("1,,GLU,5", ",1,GLU,20"), (",1,GLU,20", "1,,GLU,5")):
+        found = convert("\n".join(("Sample,QC,C,V", *rows, "")).encode(), by, SETTINGS)
+        told = {
+            json.dumps(each["valueQuantity"]["value"]): "tag" in each["meta"]
+            for each in resources(found, "Observation")
+        }
+        assert told == {"5": False, "20": True}, rows
+    by = profile("folder", "", '[fields]\nsample = "S"\npatient_id = "P"\ncode = "C"\nvalue = "V"\n')
+    found = convert(b"S,P,C,V\n1001,,GLU,5\n,1001,GLU,20\n", by, SETTINGS)
+    assert len(resources(found, "Observation")) == 2
+    assert (
+        len({each["subject"]["reference"] if "subject" in each else "" for each in resources(found, "Observation")})
+        == 2
+    )
+
+
+@pytest.mark.parametrize("body", [b"ID: 111\rK 5.0\rID:\rK 9.9\r", b"ID:\rK 9.9\rID: 111\rK 5.0\r"])
+def test_a_number_left_blank_is_another_than_one_that_is_named(body):
+    by = profile("line", r"""patterns = ['ID: *(?P<patient_id>\d*)', '(?P<code>K) (?P<value>\S+)']""")
+    with pytest.raises(CannotConvert, match="another patient_id"):
+        convert(body, by, SETTINGS)
+
+
+@pytest.mark.parametrize("control", [0, 1])
+@pytest.mark.parametrize("where", ["operator", "R-10.1", "comment"])
+def test_a_rule_on_what_a_result_says_is_asked_at_each_result(control, where):
+    records = ["H|\\^&", "P|1||1001", "O|1|S-1||^^^GLU"]
+    for number in range(2):
+        said = "QC" if number == control else ""
+        records += [f"R|{number + 1}|^^^GLU|5.{number}|mmol/L||N||F|{said if where != 'comment' else ''}"]
+        records += [f"C|1|I|{said}"] if where == "comment" else []
+    place = '[fields]\noperator = "R-10"\n' if where == "operator" else ""
+    found = convert(astm(*records, "L|1|N"), profile("astm", "", place + rule(where)), SETTINGS)
+    assert not resources(found, "Patient")
+    assert len(resources(found, "Observation")) == 2
+
+
+def test_a_rule_for_what_is_left_out_holds_in_every_language():
+    nobody = '[[quality]]\nwhere = "patient_id"\nis = ""\n'
+    body = astm("H|\\^&", "P|1||", "O|1|S-1||^^^GLU", "R|1|^^^GLU|5.0|mmol/L||N||F", "L|1|N")
+    assert "tag" in resources(convert(body, profile("astm", "", nobody), SETTINGS), "Observation")[0]["meta"]
+    named = body.replace(b"P|1||", b"P|1||1001")
+    assert "tag" not in resources(convert(named, profile("astm", "", nobody), SETTINGS), "Observation")[0]["meta"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "said"),
+    [(b"Sample,type,C,V", "no column of control"), (b"Sample,Type,C,V,V", "columns of one name: V")],
+)
+def test_a_heading_that_hides_a_value_or_what_tells_a_control_is_refused(heading, said):
+    by = profile(
+        "folder", "", '[fields]\nsample = "Sample"\ncontrol = "Type"\ncode = "C"\nvalue = "V"\n' + rule("control")
+    )
+    row = b"1,QC,GLU,5" + b",6" * (heading.count(b"V") - 1)
+    with pytest.raises(CannotConvert, match=said):
+        convert(heading + b"\n" + row + b"\n", by, SETTINGS)
+
+
+def test_the_text_of_a_control_that_no_rule_took_is_listed_whatever_another_rule_says():
+    table = '[fields]\nsample = "S"\ncontrol = "T"\ncode = "C"\nvalue = "V"\n' + rule("control") + rule("sample")
+    found = convert(b"S,T,C,V\nQC,e,GLU,5\n", profile("folder", "", table), SETTINGS)
+    assert "e" in {each.text for each in found.unmapped}
