@@ -5,8 +5,9 @@ an earlier state, with the positions of that state.
 """
 
 import json
+import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,12 +23,14 @@ ORDERS_MAX = 20_000  # of all samples: a week of a laboratory with 2,500 samples
 DAYS_MAX = 7  # a sample is measured on its day; what waits longer was measured elsewhere
 ANSWERS_MAX = 50  # in one answer: a rack
 DAY_US = 86_400_000_000
+DICE_BITS = 32  # of where an opening's rows begin: a power cut takes back what the file knew of the one before, and may stop the clock too
+VERSION = 1  # of the file
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS place (stream TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID",
     (
-        "CREATE TABLE IF NOT EXISTS wanted"
-        " (id INTEGER PRIMARY KEY, sample TEXT NOT NULL UNIQUE, patient TEXT NOT NULL, at_us INTEGER NOT NULL, value TEXT NOT NULL)"
+        "CREATE TABLE IF NOT EXISTS wanted"  # AUTOINCREMENT: sqlite_sequence keeps the last row, also of those that went
+        " (id INTEGER PRIMARY KEY AUTOINCREMENT, sample TEXT NOT NULL UNIQUE, patient TEXT NOT NULL, at_us INTEGER NOT NULL, value TEXT NOT NULL)"
     ),
     "CREATE INDEX IF NOT EXISTS wanted_by_age ON wanted (at_us)",
     "CREATE TABLE IF NOT EXISTS name (name TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (name, id)) WITHOUT ROWID",
@@ -39,23 +42,29 @@ log = structlog.get_logger()
 
 
 class OrderCache:
-    """Used from several threads, one at a time. Whatever its file says, it never raises what is wrong with it: it begins anew."""
+    """Used from several threads, one at a time. Whatever its file says, it never raises what is wrong with it: it begins anew.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+    An order's row is never given to another one, be the file lost or set back by a power cut: the outbox keeps rows of work that was refused. So each
+    opening begins its rows behind all that the file knows of, not before the time in microseconds, and a throw of `dice` (a number of so many
+    bits) further on. All of them are below 2**53.
+    """
+
+    def __init__(self, folder: Path, now_us: Callable[[], int], dice: Callable[[int], int] = secrets.randbits) -> None:
+        self._path, self._now_us = folder / NAME, now_us
         self._lock = threading.Lock()
         self._connection = self._open()
+        self._next_row = _last_row(self._connection, now_us()) + 1 + dice(DICE_BITS)
         self.known = self._count()  # samples with orders
 
     def _open(self) -> apsw.Connection:
         try:
-            return _connect(self._path)
+            return _connect(self._path, self._now_us())
         except apsw.Error as error:
             log.warning("orders.begun_anew", error=type(error).__name__)
             for suffix in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     self._path.with_name(NAME + suffix).unlink()
-            return _connect(self._path)
+            return _connect(self._path, self._now_us())
 
     def close(self) -> None:
         """Close the file."""
@@ -137,11 +146,8 @@ class OrderCache:
         else:
             tests = tuple(dict.fromkeys((*known, *order.tests)))
         value = json.dumps({**asdict(order), "tests": tests}, ensure_ascii=False)
-        run(
-            "INSERT INTO wanted (sample, patient, at_us, value) VALUES (?, ?, ?, ?)",
-            (order.sample, order.patient, at_us, value),
-        )
-        row = self._connection.last_insert_rowid()
+        row, self._next_row = self._next_row, self._next_row + 1  # also where the transaction fails
+        run("INSERT INTO wanted VALUES (?, ?, ?, ?, ?)", (row, order.sample, order.patient, at_us, value))
         for name in filter(None, (*order.keys, order.patient)):
             run("INSERT OR IGNORE INTO name VALUES (?, ?)", (name, row))
 
@@ -152,16 +158,39 @@ class OrderCache:
         run(f"DELETE FROM wanted WHERE {condition}", (value,))  # noqa: S608  # ours
 
 
-def _connect(path: Path) -> apsw.Connection:
+def _connect(path: Path, now_us: int) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", 1)
-    for table in TABLES:
-        connection.execute(table)
+    if connection.pragma("user_version") != VERSION:
+        with connection:
+            _bring_forward(connection, now_us)
     if connection.pragma("quick_check") != "ok":
         connection.close()
         raise apsw.CorruptError("quick_check")
     return connection
+
+
+def _bring_forward(connection: apsw.Connection, now_us: int) -> None:
+    """Make the tables. A file of before keeps its orders and what was given, under new rows: an old one may have meant several orders."""
+    run = connection.execute
+    is_former = run("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").get is not None
+    if is_former:
+        run("ALTER TABLE wanted RENAME TO former")
+        run("DROP INDEX wanted_by_age")
+    for table in TABLES:
+        run(table)
+    if is_former:
+        run("INSERT INTO wanted SELECT id + ?, sample, patient, at_us, value FROM former", (now_us,))
+        for table in ("name", "given"):
+            run(f"UPDATE {table} SET id = id + ?", (now_us,))  # noqa: S608  # ours
+        run("DROP TABLE former")
+    connection.pragma("user_version", VERSION)
+
+
+def _last_row(connection: apsw.Connection, now_us: int) -> int:
+    last: Any = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'wanted'").get
+    return max(last or 0, now_us)
 
 
 def _order(value: str) -> Order:

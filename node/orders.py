@@ -48,7 +48,7 @@ class Orders:
 
     def _opened(self) -> OrderCache:
         if self._cache is None:
-            self._cache = OrderCache(self._store.parent)
+            self._cache = OrderCache(self._store.parent, self._clock.now_us)
         return self._cache
 
     def start(self) -> None:

@@ -1,0 +1,129 @@
+"""The order cache: whose row is whose, over changes, restarts, power cuts and files of before; which number finds which order."""
+
+import json
+import random
+import shutil
+from dataclasses import asdict
+
+import apsw
+import pytest
+
+from hl7.devices.astm_orders import Order
+from node.order_cache import NAME, OrderCache
+
+FEED = "analyzer"
+NOW_US = 1_900_000_000_000_000
+FORMER = (  # the tables of before rows were kept for good
+    "CREATE TABLE place (stream TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE wanted (id INTEGER PRIMARY KEY, sample TEXT NOT NULL UNIQUE, patient TEXT NOT NULL, at_us INTEGER NOT NULL, value TEXT NOT NULL)",
+    "CREATE INDEX wanted_by_age ON wanted (at_us)",
+    "CREATE TABLE name (name TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (name, id)) WITHOUT ROWID",
+    "CREATE INDEX name_by_id ON name (id)",
+    "CREATE TABLE given (feed TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (feed, id)) WITHOUT ROWID",
+)
+
+
+def order(sample, *tests, placer="", patient="T1", cancel=False):
+    return Order(
+        keys=tuple(filter(None, (sample, placer))), placer=placer, patient=patient, tests=tests or ("WBC",), is_cancelled=cancel
+    )  # fmt: skip
+
+
+@pytest.fixture
+def open_cache(tmp_path):
+    """Open the file as a start of the node does; the one before is closed."""
+    opened, throws = [], random.Random(7)
+
+    def open_it(now_us=NOW_US):
+        for each in opened:
+            each.close()
+        opened[:] = [OrderCache(tmp_path, lambda: now_us, throws.getrandbits)]
+        return opened[0]
+
+    yield open_it
+    for each in opened:
+        each.close()
+
+
+def keep(cache, *orders, at_us=NOW_US):
+    cache.keep("his", 1, [(at_us, each) for each in orders], now_us=at_us)
+
+
+def row_of(cache, sample):
+    ((row, _),) = cache.find_rows([sample])
+    return row
+
+
+def test_the_row_of_an_order_that_went_is_never_given_to_another(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1"))
+    row = row_of(cache, "S1")
+    keep(cache, order("S1", cancel=True))
+    keep(cache, order("S2"))
+    assert not cache.has(row)
+    assert row_of(cache, "S2") > row
+
+
+def test_an_order_that_changes_gets_a_greater_row_also_where_it_was_the_last_one(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", "WBC"))
+    before = row_of(cache, "S1")
+    keep(cache, order("S1", "RBC"))
+    assert row_of(cache, "S1") > before
+    assert not cache.has(before)
+
+
+def test_after_a_power_cut_no_row_that_was_given_out_before_it_is_another_orders(open_cache, tmp_path):
+    cache = open_cache()
+    keep(cache, order("S0"))
+    cache.close()
+    shutil.copy(tmp_path / NAME, tmp_path / "earlier")
+    cache = open_cache()
+    keep(cache, order("S1"), order("S2"))
+    before = {row_of(cache, "S1"), row_of(cache, "S2")}
+    cache.close()
+    shutil.copy(tmp_path / "earlier", tmp_path / NAME)  # what the disk had of it
+    cache = open_cache()  # with the clock where it stood
+    keep(cache, order("S2"), order("S1"))
+    assert before.isdisjoint({row_of(cache, "S1"), row_of(cache, "S2")})
+
+
+def test_a_lost_file_begins_behind_every_row_that_there_was(open_cache, tmp_path):
+    cache = open_cache()
+    keep(cache, *(order(f"S{number}") for number in range(50)))
+    last = row_of(cache, "S49")
+    cache.close()
+    (tmp_path / NAME).unlink()
+    cache = open_cache(NOW_US + 2**33)  # two hours later
+    keep(cache, order("S0"))
+    assert row_of(cache, "S0") > last
+
+
+def test_a_restart_leaves_every_order_its_row(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1"), order("S2"))
+    before = [row_of(cache, "S1"), row_of(cache, "S2")]
+    cache = open_cache()
+    assert [row_of(cache, "S1"), row_of(cache, "S2")] == before
+
+
+def test_a_file_of_before_keeps_its_orders_and_what_was_given_under_new_rows(open_cache, tmp_path):
+    former = apsw.Connection(str(tmp_path / NAME))
+    for table in FORMER:
+        former.execute(table)
+    for row, sample in enumerate(("S1", "S2"), 1):
+        value = json.dumps({key: each for key, each in asdict(order(sample)).items() if key in FORMER_KEYS})
+        former.execute("INSERT INTO wanted VALUES (?, ?, 'T1', ?, ?)", (row, sample, NOW_US, value))
+        former.execute("INSERT INTO name VALUES (?, ?)", (sample, row))
+    former.execute("INSERT INTO given VALUES (?, 1)", (FEED,))
+    former.close()
+    cache = open_cache()
+    assert cache.known == 2
+    assert [each.sample for _, each in cache.waiting(FEED)] == ["S2"]
+    assert min(row_of(cache, "S1"), row_of(cache, "S2")) > 2
+    assert not cache.has(1)
+
+
+FORMER_KEYS = {
+    "keys", "placer", "patient", "family", "given", "birth", "sex", "tests", "priority", "collected", "specimen", "is_cancelled",
+}  # fmt: skip
