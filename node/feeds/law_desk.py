@@ -74,11 +74,27 @@ class LawDesk:
             self._open.pop(control_id, None)
             self._turn.notify_all()
 
-    def begin(self, raw: bytes, verdict: Verdict, *, is_test: bool, ids: Callable[[], tuple[bytes, bytes]], done: Callable[[bytes], None]) -> None:  # fmt: skip
-        """Make the reply to a query that is stored. `ids`: its MSH-10 and MSH-7. `done` gets its bytes, on the event loop."""
+    def begin(
+        self, raw: bytes, verdict: Verdict, *, is_test: bool, ids: Callable[[], tuple[bytes, bytes]], done: Callable[[bytes], None],
+        lost: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Make the reply to a query that is stored. `ids`: its MSH-10 and MSH-7. `done` gets its bytes, `lost` is told that there is none.
+
+        One of the two is called, whatever happens, on the event loop.
+        """
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled() or (error := task.exception()) is not None:
+                log.error(
+                    "law.not_answered", feed=self._feed.name, error="" if task.cancelled() else type(error).__name__
+                )
+                lost()
+            self.replied(verdict.facts.control_id if verdict.facts else b"")
+
         task = asyncio.get_running_loop().create_task(self._answer(raw, verdict, is_test, ids, done))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(ended)
 
     async def _answer(
         self, raw: bytes, verdict: Verdict, is_test: bool, ids: Callable[[], tuple[bytes, bytes]], done: Callable[[bytes], None]
@@ -87,7 +103,7 @@ class LawDesk:
         if query.problem is None and not is_test:  # a vendor's trial is told of no patient
             try:
                 is_known = bool(await asyncio.to_thread(self._orders, query))
-            except apsw.Error as error:
+            except Exception as error:  # noqa: BLE001  # of the file, of what a row holds, of a node that stops: an instrument waits
                 log.warning("law.orders_unread", feed=self._feed.name, error=type(error).__name__)
                 query = Query(problem=OrdersUnread)
         if query.problem is not None:

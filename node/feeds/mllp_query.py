@@ -50,7 +50,12 @@ class PendingQuery(Pending):
         feed = self.connection.feed
         _, is_test = way_of(self.raw, self.verdict, feed.feed, feed.rules, is_trial=self.connection.is_trial)
         self._desk.begin(
-            self.raw, self.verdict, is_test=is_test, ids=lambda: (feed.reply_id(), feed.now()), done=self._told
+            self.raw,
+            self.verdict,
+            is_test=is_test,
+            ids=lambda: (feed.reply_id(), feed.now()),
+            done=self._told,
+            lost=self._lost,
         )
 
     def _told(self, response: bytes) -> None:
@@ -66,4 +71,9 @@ class PendingQuery(Pending):
             reply += encode(response)
         self.reply = reply
         self.connection.settle(self)
-        self._desk.replied(self._id)
+
+    def _lost(self) -> None:
+        """There is no response, by a fault of ours: the frames behind are answered, and a source that is cut off asks again."""
+        self.reply = b""
+        self.connection.settle(self)
+        self.connection.close()

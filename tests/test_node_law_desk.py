@@ -1,0 +1,137 @@
+"""The desk of a feed on which analyzers ask, with a cache that fails and time that stands: every query ends in a reply, and its work waits for that."""
+
+import asyncio
+
+import apsw
+import pytest
+
+from hl7.check import NO_RULES, check
+from hl7.devices.law_errors import OrdersUnread
+from hl7.message import Message
+from node.clock import Trust
+from node.config_feeds import Mllp
+from node.feeds.law_desk import LawDesk
+from node.feeds.mllp_query import PendingQuery
+from tests.test_hl7_law import qbp
+
+NOW_US = 1_900_000_000_000_000
+
+
+class Still:
+    """A clock that stands."""
+
+    now = NOW_US
+
+    def now_us(self):
+        return self.now
+
+    def monotonic(self):
+        return 0.0
+
+    def trust(self):
+        return Trust("synced", 0)
+
+
+class Cache:
+    """Orders by sample; raises instead where it is told to."""
+
+    known = 0
+
+    def __init__(self, error=None, **orders):
+        self.error, self.orders = error, orders
+
+    def find_rows(self, names):
+        if self.error is not None:
+            raise self.error
+        return self.orders.get(names[0], [])
+
+    def waiting(self, feed):
+        del feed
+        return self.find_rows([""])
+
+
+class Turn:
+    """The desk's condition, which never waits: what it would have waited for."""
+
+    def __init__(self):
+        self.was_free = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def notify_all(self):
+        pass
+
+    def wait_for(self, is_free, _):
+        self.was_free.append(is_free())
+
+
+def desk_of(cache):
+    feed = Mllp(
+        name="analyzer", stream="lab", kind="mllp", listen=("127.0.0.1:0",), orders="query", orders_to="127.0.0.1:9"
+    )
+    desk = LawDesk(cache, feed, Still())
+    desk._turn = Turn()
+    return desk
+
+
+def answered(desk, raw, *, fails=None):
+    """What the desk says to a query: the responses, and how often there was none."""
+    told, lost = [], []
+
+    def done(response):
+        told.append(response)
+        if fails is not None:
+            raise fails
+
+    async def ask():
+        desk.came(b"Q1")
+        desk.begin(
+            raw, check(raw, NO_RULES), is_test=False, ids=lambda: (b"R1", b"20300101"), done=done, lost=lambda: lost.append(1)
+        )  # fmt: skip
+        while desk._tasks:
+            await asyncio.sleep(0)
+
+    asyncio.run(ask())
+    return told, len(lost)
+
+
+@pytest.mark.parametrize(
+    "error", [apsw.CorruptError("x"), apsw.ConnectionClosedError("x"), ValueError("a row"), TypeError("a row"), RuntimeError("stopped")]
+)  # fmt: skip
+@pytest.mark.parametrize("qpd", ["QPD|WOS^x|T1|S1", "QPD|WOS_ALL^x|T1"])
+def test_whatever_the_lookup_raises_the_analyzer_is_told_that_the_orders_cannot_be_read(error, qpd):
+    desk = desk_of(Cache(error))
+    (response,), lost = answered(desk, qbp(qpd))
+    said = Message(response).read(("MSA-1", "MSA-2", "QAK-1", "QAK-2", "ERR-3.1"))
+    assert said == [b"AE", b"Q1", b"T1", b"AE", OrdersUnread.error_code.encode()]
+    assert OrdersUnread.text.encode() in response
+    assert (lost, desk._open, desk.document()["refused"]) == (0, {}, 1)
+
+
+def test_a_reply_that_cannot_be_made_is_told_to_the_connection_and_its_work_waits_no_longer():
+    desk = desk_of(Cache())
+    told, lost = answered(desk, qbp(), fails=IndexError("ours"))
+    assert (len(told), lost, desk._open) == (1, 1, {})
+
+
+class Connection:
+    """A connection's end of a query: what was settled, and whether it was closed."""
+
+    def __init__(self):
+        self.settled, self.is_closed = [], False
+
+    def settle(self, pending):
+        self.settled.append(pending.reply)
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_a_query_without_a_reply_holds_up_no_frame_behind_it_and_its_connection_is_closed():
+    connection = Connection()
+    PendingQuery(connection, qbp(), check(qbp(), NO_RULES), desk_of(Cache()))._lost()
+    assert (connection.settled, connection.is_closed) == ([b""], True)
