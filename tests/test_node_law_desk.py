@@ -10,8 +10,11 @@ from hl7.devices.law_errors import OrdersUnread
 from hl7.message import Message
 from node.clock import Trust
 from node.config_feeds import Mllp
-from node.feeds.law_desk import LawDesk
+from node.destinations.plug import ER7
+from node.feeds.law_desk import OPEN_MAX, LawDesk
 from node.feeds.mllp_query import PendingQuery
+from sync.header import Header
+from sync.record import BodyState, Kind, Record, Verdict
 from tests.test_hl7_law import qbp
 
 NOW_US = 1_900_000_000_000_000
@@ -29,7 +32,7 @@ class Still:
         return 0.0
 
     def trust(self):
-        return Trust("synced", 0)
+        return Trust(0, 0)
 
 
 class Cache:
@@ -88,7 +91,7 @@ def answered(desk, raw, *, fails=None):
             raise fails
 
     async def ask():
-        desk.came(b"Q1")
+        desk.came(raw)
         desk.begin(
             raw, check(raw, NO_RULES), is_test=False, ids=lambda: (b"R1", b"20300101"), done=done, lost=lambda: lost.append(1)
         )  # fmt: skip
@@ -135,3 +138,42 @@ def test_a_query_without_a_reply_holds_up_no_frame_behind_it_and_its_connection_
     connection = Connection()
     PendingQuery(connection, qbp(), check(qbp(), NO_RULES), desk_of(Cache()))._lost()
     assert (connection.settled, connection.is_closed) == ([b""], True)
+
+
+def follow(desk, raw, received_us=NOW_US):
+    """What follows a query that is stored."""
+    header = Header(
+        kind=Kind.MESSAGE, facility="f", feed="analyzer", content_type=ER7, message_type="QBP^Q11^QBP_Q11", received_us=received_us, clock_state=0,
+        clock_error_us=0, verdict=Verdict.ACCEPTED, body_bytes=len(raw), protection=0, commitment=bytes(32),
+    )  # fmt: skip
+    return desk.work_for(
+        header, Record(seq=1, header=b"", leaf=bytes(32), state=BodyState.PRESENT, salt=b"", particulars=b"", body=raw)
+    )
+
+
+@pytest.mark.parametrize("other", [qbp().replace(b"TestAnalyzer", b"Second"), qbp().replace(b"BAR-1", b"BAR-2")])
+def test_the_reply_to_another_query_under_the_same_control_id_lets_no_work_go_before_its_own(other):
+    desk = desk_of(Cache())
+    desk.came(qbp())
+    desk.came(other)
+    desk.replied(other)
+    follow(desk, qbp())
+    follow(desk, other)
+    assert desk._turn.was_free == [False, True]
+
+
+def test_a_query_that_came_twice_is_waited_for_until_both_are_answered_and_then_forgotten():
+    desk = desk_of(Cache())
+    desk.came(qbp())
+    desk.came(qbp())
+    for _ in range(3):  # one more than came: a query beyond the bound was not counted
+        desk.replied(qbp())
+        follow(desk, qbp())
+    assert (desk._turn.was_free, len(desk._open)) == ([False, True, True], 0)
+
+
+def test_queries_without_end_are_not_all_remembered():
+    desk = desk_of(Cache())
+    for number in range(OPEN_MAX + 10):
+        desk.came(b"%d" % number)
+    assert len(desk._open) == OPEN_MAX

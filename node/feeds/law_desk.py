@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
@@ -48,7 +49,7 @@ class LawDesk:
 
     def __init__(self, cache: OrderCache, feed: Mllp, clock: Clock) -> None:
         self._cache, self._feed, self._clock = cache, feed, clock
-        self._open: dict[bytes, None] = {}  # queries that are not answered yet, by MSH-10
+        self._open: Counter[bytes] = Counter()  # queries that are not answered yet, by their bytes
         self._turn = threading.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self.answered = self.unknown = self.refused = self.handed_out = 0
@@ -62,16 +63,17 @@ class LawDesk:
 
     # -- the reply: on the event loop -----------------------------------------------------------------------------
 
-    def came(self, control_id: bytes) -> None:
+    def came(self, raw: bytes) -> None:
         """A query came, and is about to be stored: its orders wait for its reply."""
         with self._turn:
             if len(self._open) < OPEN_MAX:
-                self._open[control_id] = None
+                self._open[_mark(raw)] += 1
 
-    def replied(self, control_id: bytes) -> None:
+    def replied(self, raw: bytes) -> None:
         """Its reply is written, or never will be."""
         with self._turn:
-            self._open.pop(control_id, None)
+            self._open[_mark(raw)] -= 1
+            self._open = +self._open  # without those that none waits for
             self._turn.notify_all()
 
     def begin(
@@ -90,7 +92,7 @@ class LawDesk:
                     "law.not_answered", feed=self._feed.name, error="" if task.cancelled() else type(error).__name__
                 )
                 lost()
-            self.replied(verdict.facts.control_id if verdict.facts else b"")
+            self.replied(raw)
 
         task = asyncio.get_running_loop().create_task(self._answer(raw, verdict, is_test, ids, done))
         self._tasks.add(task)
@@ -129,7 +131,7 @@ class LawDesk:
         if not is_query(found.route) or header.received_us < self._clock.now_us() - STALE_US:
             return []
         with self._turn:
-            self._turn.wait_for(lambda: found.control_id not in self._open, REPLY_S_MAX)
+            self._turn.wait_for(lambda: _mark(record.body) not in self._open, REPLY_S_MAX)
         query = self._query(record.body)
         if query.problem is not None:
             return []
@@ -162,6 +164,11 @@ class LawDesk:
             self._cache.given(self._feed.name, (row,))
         except apsw.Error as error:  # a full disk: whoever asks for all is then told of it once more
             log.warning("law.not_noted", feed=self._feed.name, error=type(error).__name__)
+
+
+def _mark(raw: bytes) -> bytes:
+    """By what a query is known from its arrival to its reply: two analyzers may use the same MSH-10, and one may use it again."""
+    return hashlib.sha256(raw).digest()
 
 
 def _made(record: Record, row: int, write: Callable[..., bytes]) -> Work:

@@ -32,20 +32,19 @@ def pending_of(connection: "Connection", raw: bytes, verdict: Verdict) -> Pendin
 class PendingQuery(Pending):
     """A query: its reply is made when its record is durable."""
 
-    __slots__ = ("_desk", "_id")
+    __slots__ = ("_desk",)
 
     def __init__(self, connection: "Connection", raw: bytes, verdict: Verdict, desk: LawDesk) -> None:
         super().__init__(connection, raw, verdict)
         self._desk = desk
-        self._id = verdict.facts.control_id if verdict.facts else b""
-        desk.came(self._id)
+        desk.came(raw)
 
     def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
         """The record is durable, or not."""
         if isinstance(outcome, NOT_STORED):
             super().answer(outcome)
             if self.reply is not None:  # else it is tried again
-                self._desk.replied(self._id)
+                self._desk.replied(self.raw)
             return
         feed = self.connection.feed
         _, is_test = way_of(self.raw, self.verdict, feed.feed, feed.rules, is_trial=self.connection.is_trial)
