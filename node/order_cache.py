@@ -7,8 +7,8 @@ an earlier state, with the positions of that state.
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,9 @@ log = structlog.get_logger()
 
 
 class OrderCache:
-    """Used from several threads, one at a time. Whatever its file says, it never raises what is wrong with it: it begins anew.
+    """Used from several threads, one at a time. Where its file turns out to be damaged it begins anew; whoever saw that gets the error.
+
+    `is_behind`: messages are stored whose orders it may not know yet, so what it says of any sample is not the last word. `lives`: how often it began.
 
     An order's row is never given to another one, be the file lost or set back by a power cut: the outbox keeps rows of work that was refused. So each
     opening begins its rows behind all that the file knows of, not before the time in microseconds, and a throw of `dice` (a number of so many
@@ -52,6 +54,7 @@ class OrderCache:
     def __init__(self, folder: Path, now_us: Callable[[], int], dice: Callable[[int], int] = secrets.randbits) -> None:
         self._path, self._now_us = folder / NAME, now_us
         self._lock = threading.Lock()
+        self.is_behind, self.lives = True, 1
         self._connection = self._open()
         self._next_row = _last_row(self._connection, now_us()) + 1 + dice(DICE_BITS)
         self.known = self._count()  # samples with orders
@@ -60,26 +63,47 @@ class OrderCache:
         try:
             return _connect(self._path, self._now_us())
         except apsw.Error as error:
-            log.warning("orders.begun_anew", error=type(error).__name__)
-            for suffix in ("", "-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    self._path.with_name(NAME + suffix).unlink()
-            return _connect(self._path, self._now_us())
+            return self._anew(error)
+
+    def _anew(self, error: Exception) -> apsw.Connection:
+        log.warning("orders.begun_anew", error=type(error).__name__)
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                self._path.with_name(NAME + suffix).unlink()
+        return _connect(self._path, self._now_us())
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Have the file for oneself. What is damaged stays so: then it is made again of what the outbox holds."""
+        with self._lock:
+            try:
+                yield
+            except (apsw.CorruptError, apsw.NotADBError) as error:
+                self.is_behind, self.lives, self.known = True, self.lives + 1, 0
+                self._connection.close()
+                self._connection = self._anew(error)
+                raise
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
 
+    def heed(self, life: int, *, is_behind: bool) -> None:
+        """Whoever reads the streams says whether all of them were read, in the life that it read them for."""
+        with self._lock:
+            if life == self.lives:
+                self.is_behind = is_behind
+
     def next_place(self, stream: str) -> int:
         """From where on a stream was not read yet."""
-        with self._lock:
+        with self._using():
             found: Any = self._connection.execute("SELECT next FROM place WHERE stream = ?", (stream,)).get
             return int(found or 0)
 
     def keep(self, stream: str, next_place: int, orders: Iterable[tuple[int, Order]], *, now_us: int) -> None:
         """Take what a stream brought up to a place: orders and when each came. What is old or too much goes. All or nothing."""
-        with self._lock, self._connection:
+        with self._using(), self._connection:
             run = self._connection.execute
             run("INSERT OR REPLACE INTO place VALUES (?, ?)", (stream, next_place))
             for at_us, order in orders:
@@ -94,7 +118,7 @@ class OrderCache:
 
     def find_rows(self, names: Sequence[str]) -> list[tuple[int, Order]]:
         """As `find`, each with its row: an order that changes gets another one, a later row is a greater number."""
-        with self._lock:
+        with self._using():
             for name in names:
                 rows: Any = self._connection.execute(
                     "SELECT id, value FROM wanted JOIN name USING (id) WHERE name = ? ORDER BY at_us DESC LIMIT ?",
@@ -106,12 +130,12 @@ class OrderCache:
 
     def has(self, row: int) -> bool:
         """Whether an order is still as it was when it got this row."""
-        with self._lock:
+        with self._using():
             return self._connection.execute("SELECT 1 FROM wanted WHERE id = ?", (row,)).get is not None
 
     def waiting(self, feed: str) -> list[tuple[int, Order]]:
         """Orders that were not given to this feed's instrument yet, oldest first."""
-        with self._lock:
+        with self._using():
             rows: Any = self._connection.execute(
                 "SELECT id, value FROM wanted WHERE id NOT IN (SELECT id FROM given WHERE feed = ?) ORDER BY id LIMIT ?",
                 (feed, ANSWERS_MAX),
@@ -120,7 +144,7 @@ class OrderCache:
 
     def given(self, feed: str, rows: Sequence[int]) -> None:
         """The instrument has these."""
-        with self._lock, self._connection:
+        with self._using(), self._connection:
             for row in rows:
                 self._connection.execute("INSERT OR IGNORE INTO given VALUES (?, ?)", (feed, row))
 
@@ -194,5 +218,8 @@ def _last_row(connection: apsw.Connection, now_us: int) -> int:
 
 
 def _order(value: str) -> Order:
-    read = json.loads(value)
-    return Order(**{**read, "keys": tuple(read["keys"]), "tests": tuple(read["tests"])})
+    try:
+        read = json.loads(value)
+        return Order(**{**read, "keys": tuple(read["keys"]), "tests": tuple(read["tests"])})
+    except (ValueError, KeyError, TypeError) as error:  # a flipped bit that SQLite does not see
+        raise apsw.CorruptError("a row that is no order") from error

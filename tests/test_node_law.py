@@ -245,6 +245,55 @@ def test_an_order_that_was_called_off_while_the_analyzer_was_away_is_not_given_a
         ]
 
 
+UNREADABLE = """
+import os, apsw, node.order_cache as c, sync.pace as p
+p.WAIT_S_MIN = p.WAIT_S_MAX = 0.05
+find = c.OrderCache.find_rows
+def fails(self, names):
+    if os.path.exists({flag!r}):
+        raise apsw.IOError("disk")
+    return find(self, names)
+c.OrderCache.find_rows = fails
+"""
+
+
+def test_an_analyzer_is_told_that_its_orders_cannot_be_read_and_given_them_once_they_can(realm, tmp_path):
+    flag = tmp_path / "unreadable"
+    with Peer(orl) as peer:
+        node = Node(realm, tmp_path / "node", feeds=[Feed("his"), law(peer.port)])
+        with running(node, before=UNREADABLE.format(flag=str(flag))) as node:
+            node.send(oml(1, "WBC"))
+            known(node, 1)
+            flag.touch()
+            reply = Message(exchange(node, asked("S000007", "1")).payload)
+            assert reply.read(("MSA-1", "QAK-2")) == [b"AE", b"AE"]
+            wait_until(
+                "it waits", lambda: (destination(node, "analyzer-orders")["last_error"] or {}).get("code") == "LAW-03"
+            )
+            assert peer.got == []
+            flag.unlink()
+            assert samples(wait_got(peer, 1)) == [("S000007", "NW")]
+            assert destination(node, "analyzer-orders")["parked"] == 0
+
+
+def test_the_orders_can_be_read_until_whoever_carries_them_has_stopped(realm, tmp_path):
+    log = tmp_path / "log"
+    note = f"""
+import node.order_cache as c, node.destinations.site as s
+def noted(name, before):
+    def run(self):
+        before(self)
+        open({str(log)!r}, "a").write(name)
+    return run
+c.OrderCache.close, s.Site.stop = noted("cache ", c.OrderCache.close), noted("carriers ", s.Site.stop)
+"""
+    with Peer(orl) as peer:
+        node = Node(realm, tmp_path / "node", feeds=[Feed("his"), law(peer.port)])
+        with running(node, before=EAGER + note):
+            assert node.stop() == 0
+    assert log.read_text().split() == ["carriers", "cache"]
+
+
 @pytest.mark.parametrize(
     ("lines", "wrong"),
     [

@@ -10,7 +10,9 @@ from hl7.devices.law_errors import OrdersUnread
 from hl7.message import Message
 from node.clock import Trust
 from node.config_feeds import Mllp
-from node.destinations.plug import ER7
+from node.config_replies import OrdersOut
+from node.destinations.orders import OrdersSink
+from node.destinations.plug import ER7, End, Outcome, Outgoing
 from node.feeds.law_desk import OPEN_MAX, LawDesk
 from node.feeds.mllp_query import PendingQuery
 from sync.header import Header
@@ -38,7 +40,7 @@ class Still:
 class Cache:
     """Orders by sample; raises instead where it is told to."""
 
-    known = 0
+    known, is_behind = 0, False
 
     def __init__(self, error=None, **orders):
         self.error, self.orders = error, orders
@@ -51,6 +53,9 @@ class Cache:
     def waiting(self, feed):
         del feed
         return self.find_rows([""])
+
+    def has(self, row):
+        return bool(self.find_rows([row]))
 
 
 class Turn:
@@ -177,3 +182,32 @@ def test_queries_without_end_are_not_all_remembered():
     for number in range(OPEN_MAX + 10):
         desk.came(b"%d" % number)
     assert len(desk._open) == OPEN_MAX
+
+
+UNREAD = [apsw.CorruptError("x"), apsw.ConnectionClosedError("x"), apsw.BusyError("x"), TypeError("a row")]
+
+
+@pytest.mark.parametrize("error", UNREAD)
+@pytest.mark.parametrize("qpd", ["QPD|WOS^x|T1|S1", "QPD|WOS_ALL^x|T1"])
+def test_orders_that_cannot_be_read_are_never_told_as_no_work(error, qpd):
+    with pytest.raises(OrdersUnread, match=type(error).__name__):
+        follow(desk_of(Cache(error)), qbp(qpd))
+
+
+def test_while_stored_orders_may_not_be_known_yet_no_analyzer_is_told_that_there_is_no_work():
+    cache = Cache()
+    cache.is_behind = True
+    desk = desk_of(cache)
+    (response,), _ = answered(desk, qbp())
+    assert Message(response).get("QAK-2") == b"AE"
+    with pytest.raises(OrdersUnread, match="behind"):
+        follow(desk, qbp())
+    cache.is_behind = False
+    (response,), _ = answered(desk, qbp())
+    assert (Message(response).get("QAK-2"), len(follow(desk, qbp()))) == (b"NF", 1)
+
+
+def test_work_is_not_sent_while_it_cannot_be_known_whether_it_was_called_off():
+    sink = OrdersSink(OrdersOut(name="a-orders", feed="a", streams=("lab",), kind="mllp", address="127.0.0.1:9"), desk_of(Cache(apsw.IOError())))  # fmt: skip
+    outgoing = Outgoing("n", "lab", 1, 7, 0, 1, ER7, "OML^O33", "W1", qbp())
+    assert sink.deliver(outgoing) == Outcome(End.LATER, OrdersUnread.code, "IOError")

@@ -127,3 +127,38 @@ def test_a_file_of_before_keeps_its_orders_and_what_was_given_under_new_rows(ope
 FORMER_KEYS = {
     "keys", "placer", "patient", "family", "given", "birth", "sex", "tests", "priority", "collected", "specimen", "is_cancelled",
 }  # fmt: skip
+
+
+def damage(folder, change):
+    """Change what the file holds behind the cache's back."""
+    other = apsw.Connection(str(folder / NAME))
+    other.execute(change)
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "value", ["no order", "{}", "[]", '{"keys": 1, "tests": []}', '{"keys": ["a"], "tests": [], "more": 1}']
+)
+def test_a_row_that_is_no_order_any_more_is_an_error_and_the_file_begins_anew(open_cache, tmp_path, value):
+    cache = open_cache()
+    keep(cache, order("S1"))
+    cache.heed(cache.lives, is_behind=False)
+    damage(tmp_path, f"UPDATE wanted SET value = '{value}'")
+    with pytest.raises(apsw.CorruptError):
+        cache.find_rows(["S1"])
+    assert (cache.is_behind, cache.known, cache.next_place("his"), cache.find_rows(["S1"])) == (True, 0, 0, [])
+    keep(cache, order("S1"))
+    assert cache.known == 1
+
+
+def test_what_was_read_for_a_file_that_then_began_anew_does_not_make_the_new_one_complete(open_cache, tmp_path):
+    cache = open_cache()
+    life = cache.lives
+    keep(cache, order("S1"))
+    damage(tmp_path, "UPDATE wanted SET value = ''")
+    with pytest.raises(apsw.CorruptError):
+        cache.waiting(FEED)
+    cache.heed(life, is_behind=False)
+    assert cache.is_behind
+    cache.heed(cache.lives, is_behind=False)
+    assert not cache.is_behind

@@ -6,6 +6,7 @@ from typing import Final
 from hl7.answer import Answer
 from hl7.convert.result import Origin
 from hl7.devices.law import read_reply
+from hl7.devices.law_errors import OrdersUnread
 from node.config_replies import OrdersOut
 from node.destinations.errors import LATER, REFUSED
 from node.destinations.mllp import MllpSink, outcome_of
@@ -41,7 +42,7 @@ class Queries(Selection):
         return False
 
     def parts(self, header: Header, record: Record, origin: Origin) -> list[Part]:
-        """The orders that it asks for, or the message that there is none; nothing where no core runs."""
+        """The orders that it asks for, or the message that there is none; nothing where no core runs. Raises OrdersUnread."""
         del origin
         found = [] if self._desk is None else self._desk.work_for(header, record)
         return [Part(each.row, each.body, each.control_id, OML) for each in found]
@@ -57,8 +58,11 @@ class OrdersSink(MllpSink):
 
     def deliver(self, outgoing: Outgoing) -> Outcome:
         """Send one order, unless it was changed or called off since it was asked for: the analyzer then asks again."""
-        if not self._desk.is_current(outgoing.part):
-            return TAKEN
+        try:
+            if not self._desk.is_current(outgoing.part):
+                return TAKEN
+        except OrdersUnread as error:  # it may have been called off
+            return Outcome(End.LATER, error.code, str(error))
         outcome = super().deliver(outgoing)
         if outcome.end is End.TAKEN:
             self._desk.given(outgoing.part)

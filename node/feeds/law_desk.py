@@ -105,8 +105,7 @@ class LawDesk:
         if query.problem is None and not is_test:  # a vendor's trial is told of no patient
             try:
                 is_known = bool(await asyncio.to_thread(self._orders, query))
-            except Exception as error:  # noqa: BLE001  # of the file, of what a row holds, of a node that stops: an instrument waits
-                log.warning("law.orders_unread", feed=self._feed.name, error=type(error).__name__)
+            except (OrdersUnread, RuntimeError):  # the latter: no thread is lent any more, as the node stops
                 query = Query(problem=OrdersUnread)
         if query.problem is not None:
             self.refused += 1
@@ -121,12 +120,22 @@ class LawDesk:
         return read_query(raw, charset=check.charset, charset_default=check.charset_default)
 
     def _orders(self, query: Query) -> list[tuple[int, Order]]:
-        return self._cache.find_rows([query.sample]) if query.sample else self._cache.waiting(self._feed.name)
+        """What the cache has for a query. Raises OrdersUnread where that cannot be known: no analyzer is told for it that there is no work."""
+        if self._cache.is_behind:
+            raise OrdersUnread("behind")
+        try:
+            return self._cache.find_rows([query.sample]) if query.sample else self._cache.waiting(self._feed.name)
+        except Exception as error:  # whatever is wrong with file or row, an analyzer waits
+            log.warning("law.orders_unread", feed=self._feed.name, error=type(error).__name__)
+            raise OrdersUnread(type(error).__name__) from error
 
     # -- the orders: on the thread that carries them ---------------------------------------------------------------
 
     def work_for(self, header: Header, record: Record) -> list[Work]:
-        """What follows a query that is stored: its orders by their rows, or that there is none. Waits a little for its reply to be written."""
+        """What follows a query that is stored: its orders by their rows, or that there is none. Waits a little for its reply to be written.
+
+        Raises OrdersUnread: the query is kept then, and asked again of the cache.
+        """
         found = facts(record.body)
         if not is_query(found.route) or header.received_us < self._clock.now_us() - STALE_US:
             return []
@@ -136,24 +145,19 @@ class LawDesk:
         if query.problem is not None:
             return []
         now = hl7_time(header.received_us).encode()
-        try:
-            orders = self._orders(query)
-        except apsw.Error as error:  # its reply says AE: it is asked again
-            log.warning("law.orders_unread", feed=self._feed.name, error=type(error).__name__)
-            return []
         made = []
-        for row, order in sorted(orders, key=lambda each: each[0]):
+        for row, order in sorted(self._orders(query), key=lambda each: each[0]):
             made.append(_made(record, row, partial(work, order, found, now=now)))
         if not made and query.sample:
             made.append(_made(record, NOTHING, partial(no_work, query.sample, found, now=now)))
         return made
 
     def is_current(self, row: int) -> bool:
-        """Whether an order still is what it was when the message of it was made: not changed, not cancelled."""
+        """Whether an order still is what it was when the message of it was made: not changed, not cancelled. Raises OrdersUnread."""
         try:
             return row == NOTHING or self._cache.has(row)
-        except apsw.Error:
-            return True
+        except apsw.Error as error:
+            raise OrdersUnread(type(error).__name__) from error
 
     def given(self, row: int) -> None:
         """The analyzer has said that it has it. A crash before this is stored sends the same message again, with the same MSH-10."""
