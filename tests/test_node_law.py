@@ -14,7 +14,7 @@ from hl7.text import Text
 from node.config import ConfigError, load
 from node.tools import simulate_law
 from tests.destination_rig import EAGER, Peer, destination, msh, parked, wait_got
-from tests.node_rig import ROOT, Feed, Node, Reply, free_port, running, wait_until
+from tests.node_rig import END, ROOT, START, Feed, Node, Reply, free_port, running, wait_until
 from tests.test_hl7_law import qbp
 from tests.test_node_astm_orders import oml
 
@@ -185,7 +185,7 @@ def test_the_simulated_analyzer_asks_is_given_its_orders_and_says_what_it_is_tol
     work = no_work("NONE", facts(qbp()), control_id=b"W1", now=b"20300101")
     now = datetime(2030, 1, 1, tzinfo=UTC)
     said = [simulate_law.reply(work, fault, now) for fault in ("", "refuse", "unable")]
-    assert [(read_reply(each)[0].code, read_reply(each)[1]) for each in said] == [
+    assert [(read_reply(each).code, read_reply(each).is_unable) for each in said] == [
         ("AA", False),
         ("AR", True),
         ("AA", True),
@@ -243,6 +243,26 @@ def test_an_order_that_was_called_off_while_the_analyzer_was_away_is_not_given_a
             ("DST-01", "UA"),
             ("DST-01", "AR"),
         ]
+
+
+@pytest.mark.parametrize(("own", "other", "reason"), [(b"OK", b"UA", []), (b"UA", b"OK", ["UA"])])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_work_is_judged_by_its_own_reply_whatever_other_replies_come_with_it(
+    realm, tmp_path, own, other, reason, is_first
+):
+    def replies(raw, peer):
+        del peer
+        (mine,), (late,) = orl(raw, control=own), orl(raw.replace(msh(raw, 10), b"ANOTHER"), control=other)
+        both = (mine, late) if is_first else (late, mine)
+        return [b"".join(START + each + END for each in both)]  # in one packet
+
+    with (
+        Peer(replies) as peer,
+        running(Node(realm, tmp_path, feeds=[Feed("his"), law(peer.port)]), before=EAGER) as node,
+    ):
+        exchange(node, asked("NONE"))
+        wait_until("judged", lambda: (seen := destination(node, "analyzer-orders"))["taken"] + seen["refused"] == 1)
+        assert [row["detail"] for row in parked(node, "analyzer-orders")] == reason
 
 
 UNREADABLE = """

@@ -3,6 +3,7 @@
 IHE PaLM TF-2b, 3.27 and 3.28. A query names a sample, or asks for all that is not given yet.
 """
 
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from hl7.ack import acknowledge
@@ -137,16 +138,13 @@ def _value(text: str) -> bytes:
     return escape(text.encode(), STANDARD)
 
 
-def read_reply(raw: bytes) -> tuple[Answer | None, bool]:
-    """The analyzer's reply (ORL^O34), and whether it says of some of the work that it is unable to do it (ORC-1 UA)."""
+def read_reply(raw: bytes) -> Answer | None:
+    """The analyzer's reply (ORL^O34); None where it is none. Never raises."""
     answer = read_answer(raw)
     if answer is None:
-        return None, False
+        return None
     message = Message(raw)
-    for place in range(1, TESTS_MAX + 1):
-        control = message.get(f"ORC[{place}]-1")
-        if control is None:
-            return answer, False
-        if control.strip() == _UNABLE:
-            return answer, True
-    return answer, False
+    controls = takewhile(
+        lambda each: each is not None, (message.get(f"ORC[{place}]-1") for place in range(1, TESTS_MAX + 1))
+    )
+    return answer._replace(is_unable=any(each is not None and each.strip() == _UNABLE for each in controls))

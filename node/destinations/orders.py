@@ -54,7 +54,6 @@ class OrdersSink(MllpSink):
     def __init__(self, orders: OrdersOut, desk: LawDesk) -> None:
         super().__init__(orders)
         self._desk = desk
-        self._is_unable = False
 
     def deliver(self, outgoing: Outgoing) -> Outcome:
         """Send one order, unless it was changed or called off since it was asked for: the analyzer then asks again."""
@@ -70,12 +69,12 @@ class OrdersSink(MllpSink):
 
     def read(self, payload: bytes) -> Answer | None:
         """The reply that counts."""
-        answer, self._is_unable = read_reply(payload)
+        answer = read_reply(payload)
         return None if answer is None or answer.code == "CA" else answer
 
     def judge(self, answer: Answer) -> Outcome:
         """AR too is the end of it: the analyzer wants no such work (LAW: what it did not expect), now or later."""
-        if self._is_unable:
+        if answer.is_unable:
             return Outcome(End.REFUSED, REFUSED, UNABLE)
         outcome = outcome_of(answer)
         is_refused = outcome.end is End.LATER and outcome.code == LATER
