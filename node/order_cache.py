@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -113,20 +114,21 @@ class OrderCache:
             self.known = self._count()
 
     def find(self, names: Sequence[str]) -> list[Order]:
-        """The orders of the first of these numbers that is known, newest first."""
-        return [order for _, order in self.find_rows(names)]
-
-    def find_rows(self, names: Sequence[str]) -> list[tuple[int, Order]]:
-        """As `find`, each with its row: an order that changes gets another one, a later row is a greater number."""
+        """The orders of the first of these numbers that is known, be it a patient's, newest first."""
         with self._using():
             for name in names:
-                rows: Any = self._connection.execute(
-                    "SELECT id, value FROM wanted JOIN name USING (id) WHERE name = ? ORDER BY at_us DESC LIMIT ?",
-                    (name, ANSWERS_MAX),
-                )
-                if found := [(row, _order(value)) for row, value in rows]:
-                    return found
+                if found := list(islice(self._named(name), ANSWERS_MAX)):
+                    return [order for _, order in found]
         return []
+
+    def find_rows(self, number: str) -> list[tuple[int, Order]]:
+        """The orders of the sample with this number; where none has it, those that have it as an order's number. Never a patient's.
+
+        Newest first, each with its row: an order that changes gets another one, a later row is a greater number.
+        """
+        with self._using():
+            found = [(row, order) for row, order in self._named(number) if number in order.keys]
+        return ([each for each in found if each[1].sample == number] or found)[:ANSWERS_MAX]
 
     def has(self, row: int) -> bool:
         """Whether an order is still as it was when it got this row."""
@@ -149,6 +151,12 @@ class OrderCache:
                 self._connection.execute("INSERT OR IGNORE INTO given VALUES (?, ?)", (feed, row))
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _named(self, name: str) -> Iterator[tuple[int, Order]]:
+        rows: Any = self._connection.execute(
+            "SELECT id, value FROM wanted JOIN name USING (id) WHERE name = ? ORDER BY at_us DESC", (name,)
+        )
+        return ((row, _order(value)) for row, value in rows)
 
     def _count(self) -> int:
         found: Any = self._connection.execute("SELECT count(*) FROM wanted").get

@@ -106,6 +106,12 @@ def test_an_unknown_sample_is_told_as_not_found_and_followed_by_the_word_that_th
     assert samples(sent) == [("NONE", "DC")]
 
 
+def test_a_patients_number_in_place_of_a_samples_finds_no_orders(follows):
+    reply, sent = follows(asked("T000007", "B2"))  # of whom both orders are
+    assert Message(reply.payload).get("QAK-2") == b"NF"
+    assert samples(sent) == [("T000007", "DC")]
+
+
 @pytest.mark.parametrize(
     ("asks", "codes"), [("AL|AL", ["CA", "AA"]), ("ER|AL", ["AA"]), ("AL|NE", ["CA"]), ("|", ["AA"])]
 )
@@ -269,10 +275,10 @@ UNREADABLE = """
 import os, apsw, node.order_cache as c, sync.pace as p
 p.WAIT_S_MIN = p.WAIT_S_MAX = 0.05
 find = c.OrderCache.find_rows
-def fails(self, names):
+def fails(self, number):
     if os.path.exists({flag!r}):
         raise apsw.IOError("disk")
-    return find(self, names)
+    return find(self, number)
 c.OrderCache.find_rows = fails
 """
 

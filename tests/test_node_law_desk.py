@@ -45,17 +45,17 @@ class Cache:
     def __init__(self, error=None, **orders):
         self.error, self.orders = error, orders
 
-    def find_rows(self, names):
+    def find_rows(self, number):
         if self.error is not None:
             raise self.error
-        return self.orders.get(names[0], [])
+        return self.orders.get(number, [])
 
     def waiting(self, feed):
         del feed
-        return self.find_rows([""])
+        return self.find_rows("")
 
     def has(self, row):
-        return bool(self.find_rows([row]))
+        return bool(self.find_rows(row))
 
 
 class Turn:

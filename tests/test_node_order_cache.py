@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from hl7.devices.astm_orders import Order
-from node.order_cache import NAME, OrderCache
+from node.order_cache import ANSWERS_MAX, NAME, OrderCache
 
 FEED = "analyzer"
 NOW_US = 1_900_000_000_000_000
@@ -50,7 +50,7 @@ def keep(cache, *orders, at_us=NOW_US):
 
 
 def row_of(cache, sample):
-    ((row, _),) = cache.find_rows([sample])
+    ((row, _),) = cache.find_rows(sample)
     return row
 
 
@@ -145,8 +145,8 @@ def test_a_row_that_is_no_order_any_more_is_an_error_and_the_file_begins_anew(op
     cache.heed(cache.lives, is_behind=False)
     damage(tmp_path, f"UPDATE wanted SET value = '{value}'")
     with pytest.raises(apsw.CorruptError):
-        cache.find_rows(["S1"])
-    assert (cache.is_behind, cache.known, cache.next_place("his"), cache.find_rows(["S1"])) == (True, 0, 0, [])
+        cache.find_rows("S1")
+    assert (cache.is_behind, cache.known, cache.next_place("his"), cache.find_rows("S1")) == (True, 0, 0, [])
     keep(cache, order("S1"))
     assert cache.known == 1
 
@@ -162,3 +162,32 @@ def test_what_was_read_for_a_file_that_then_began_anew_does_not_make_the_new_one
     assert cache.is_behind
     cache.heed(cache.lives, is_behind=False)
     assert not cache.is_behind
+
+
+def found(cache, number):
+    return sorted(each.sample for _, each in cache.find_rows(number))
+
+
+def test_a_samples_number_finds_no_order_of_the_patient_with_that_number(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", patient="1001"), order("1001", patient="T2"))
+    assert found(cache, "1001") == ["1001"]
+    keep(cache, order("1001", patient="T2", cancel=True))
+    assert found(cache, "1001") == []
+    assert [each.sample for each in cache.find(["1001"])] == ["S1"]  # as ASTM asks
+
+
+def test_a_patients_many_orders_hide_none_of_a_sample_with_the_same_number(open_cache):
+    cache = open_cache()
+    keep(cache, order("1001", patient="T2"))
+    keep(cache, *(order(f"S{number}", patient="1001") for number in range(ANSWERS_MAX + 10)), at_us=NOW_US + 1)
+    assert found(cache, "1001") == ["1001"]
+
+
+def test_a_samples_number_is_not_taken_for_the_order_number_of_another_sample(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", placer="1001"))
+    assert found(cache, "1001") == ["S1"]
+    keep(cache, order("1001", placer="P2"))
+    assert found(cache, "1001") == ["1001"]
+    assert found(cache, "P2") == ["1001"]

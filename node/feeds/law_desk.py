@@ -124,7 +124,7 @@ class LawDesk:
         if self._cache.is_behind:
             raise OrdersUnread("behind")
         try:
-            return self._cache.find_rows([query.sample]) if query.sample else self._cache.waiting(self._feed.name)
+            return self._cache.find_rows(query.sample) if query.sample else self._cache.waiting(self._feed.name)
         except Exception as error:  # whatever is wrong with file or row, an analyzer waits
             log.warning("law.orders_unread", feed=self._feed.name, error=type(error).__name__)
             raise OrdersUnread(type(error).__name__) from error
