@@ -130,10 +130,11 @@ class OrderCache:
             found = [(row, order) for row, order in self._named(number) if number in order.keys]
         return ([each for each in found if each[1].sample == number] or found)[:ANSWERS_MAX]
 
-    def has(self, row: int) -> bool:
-        """Whether an order is still as it was when it got this row."""
+    def order(self, row: int) -> Order | None:
+        """The order that has this row; None where it is not any more what it was when it got it."""
         with self._using():
-            return self._connection.execute("SELECT 1 FROM wanted WHERE id = ?", (row,)).get is not None
+            value: Any = self._connection.execute("SELECT value FROM wanted WHERE id = ?", (row,)).get
+            return None if value is None else _order(value)
 
     def waiting(self, feed: str) -> list[tuple[int, Order]]:
         """Orders that were not given to this feed's instrument yet, oldest first."""

@@ -44,6 +44,11 @@ def asked(sample, number="1", *, name="WOS", asks="ER|AL"):
     return raw.replace(b"|Q1|", b"|Q%b|" % number.encode())
 
 
+def replay(node, number):
+    """Have a person's wish carried out: the message of this row of those parked is sent again."""
+    node.ask(f"destination replay analyzer-orders {number}")
+
+
 def samples(got):
     return [(Text(raw).get("SAC-3").text, Text(raw).get("ORC-1").text) for raw in got]
 
@@ -269,6 +274,52 @@ def test_work_is_judged_by_its_own_reply_whatever_other_replies_come_with_it(
         exchange(node, asked("NONE"))
         wait_until("judged", lambda: (seen := destination(node, "analyzer-orders"))["taken"] + seen["refused"] == 1)
         assert [row["detail"] for row in parked(node, "analyzer-orders")] == reason
+
+
+LATER = "import node.feeds.law_desk as d; d.STALE_US = 0"  # every query was asked long ago
+
+
+def test_work_that_was_refused_can_be_replayed_at_any_age_unless_it_was_called_off(realm, tmp_path):
+    refuses = [True]
+    with Peer(lambda raw, _: orl(raw, code=b"AR" if refuses[0] else b"AA")) as peer:
+        node = Node(realm, tmp_path, feeds=[Feed("his"), law(peer.port)])
+        with running(node, before=EAGER) as node:
+            node.send(oml(1, "WBC"), oml(2, "GLU", sample="S000008"), oml(3, "NA", sample="S000009"))
+            known(node, 3)
+            exchange(node, asked("", "1", name="WOS_ALL"))
+            exchange(node, asked("NONE", "2"))
+            wait_until("refused", lambda: len(parked(node, "analyzer-orders")) == 4)
+            node.restart(before=f"{EAGER}; {LATER}")
+            node.send(oml(4, "GLU", sample="S000008", control="CA"))
+            known(node, 2)
+            node.send(oml(5, "WBC", sample="NEW"))
+            known(node, 3)
+            refuses[0], begun = False, len(peer.got)
+            for row in parked(node, "analyzer-orders"):
+                replay(node, row["id"])
+            wait_until("tried", lambda: [row["tries"] for row in parked(node, "analyzer-orders")] == [2])
+            assert sorted(samples(peer.got[begun:])) == [("NONE", "DC"), ("S000007", "NW"), ("S000009", "NW")]
+            assert len({msh(raw, 10) for raw in peer.got}) == 4  # the same bytes as at first
+
+
+def test_a_query_that_was_passed_over_by_a_person_is_answered_with_what_it_asks_for_now(realm, tmp_path):
+    port = free_port()
+    node = Node(realm, tmp_path, feeds=[Feed("his"), law(port)])
+    with running(node, before=EAGER) as node:
+        node.send(oml(1, "WBC"))
+        known(node, 1)
+        exchange(node, asked("S000007", "1"))
+        wait_until("it is away", lambda: destination(node, "analyzer-orders")["state"] == "retrying")
+        node.ask("destination go analyzer-orders lab/end")
+        (row,) = parked(node, "analyzer-orders")
+        node.restart(before=f"{EAGER}; {LATER}")
+        node.send(oml(2, "RBC"))
+        wait_until("both", lambda: b"RBC" in (node.data / "orders.db-wal").read_bytes())
+        with Peer(orl, port=port) as peer:
+            replay(node, row["id"])
+            (raw,) = wait_got(peer, 1)
+            assert [Message(raw).get(f"OBR[{n}]-4") for n in (1, 2, 3)] == [b"WBC", b"RBC", None]
+            wait_until("gone", lambda: parked(node, "analyzer-orders") == [])
 
 
 UNREADABLE = """

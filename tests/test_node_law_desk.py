@@ -54,8 +54,8 @@ class Cache:
         del feed
         return self.find_rows("")
 
-    def has(self, row):
-        return bool(self.find_rows(row))
+    def order(self, row):
+        return self.find_rows(row) or None
 
 
 class Turn:

@@ -12,7 +12,7 @@ from node.destinations.errors import LATER, REFUSED
 from node.destinations.mllp import MllpSink, outcome_of
 from node.destinations.plug import ER7, TAKEN, End, Outcome, Outgoing
 from node.destinations.selection import Part, Selection
-from node.feeds.law_desk import LawDesk
+from node.feeds.law_desk import LawDesk, Work
 from sync.header import Header, decode
 from sync.record import Kind, Record, Verdict
 
@@ -28,7 +28,11 @@ class Queries(Selection):
 
     def __init__(self, orders: OrdersOut, desk: LawDesk | None) -> None:
         super().__init__(())
-        self._feed, self._desk = orders.feed, desk
+        self._orders, self._feed, self._desk = orders, orders.feed, desk
+
+    def again(self, part: int | None) -> Selection:
+        """A person's word counts for a query of any age; what was called off or changed is given to nobody all the same."""
+        return _Again(self._orders, self._desk, part)
 
     def header(self, header: bytes) -> Header | None:
         """As Selection, but of this feed's queries alone. A test is given no patient's orders. Raises NotARecord."""
@@ -44,8 +48,24 @@ class Queries(Selection):
     def parts(self, header: Header, record: Record, origin: Origin) -> list[Part]:
         """The orders that it asks for, or the message that there is none; nothing where no core runs. Raises OrdersUnread."""
         del origin
-        found = [] if self._desk is None else self._desk.work_for(header, record)
-        return [Part(each.row, each.body, each.control_id, OML) for each in found]
+        return [] if self._desk is None else _parts(self._desk.work_for(header, record))
+
+
+class _Again(Queries):
+    """One order, or all those of a query, that a person wants sent again."""
+
+    def __init__(self, orders: OrdersOut, desk: LawDesk | None, part: int | None) -> None:
+        super().__init__(orders, desk)
+        self._part = part
+
+    def parts(self, header: Header, record: Record, origin: Origin) -> list[Part]:
+        """As Queries, whenever it was asked. Raises OrdersUnread."""
+        del origin
+        return [] if self._desk is None else _parts(self._desk.work_again(header, record, self._part))
+
+
+def _parts(works: list[Work]) -> list[Part]:
+    return [Part(each.row, each.body, each.control_id, OML) for each in works]
 
 
 class OrdersSink(MllpSink):

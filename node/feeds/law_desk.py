@@ -5,7 +5,7 @@ import base64
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -136,28 +136,50 @@ class LawDesk:
 
         Raises OrdersUnread: the query is kept then, and asked again of the cache.
         """
-        found = facts(record.body)
-        if not is_query(found.route) or header.received_us < self._clock.now_us() - STALE_US:
+        query = self._asked(record)
+        if query is None or header.received_us < self._clock.now_us() - STALE_US:
             return []
         with self._turn:
             self._turn.wait_for(lambda: _mark(record.body) not in self._open, REPLY_S_MAX)
-        query = self._query(record.body)
-        if query.problem is not None:
+        return self._all(header, record, query)
+
+    def work_again(self, header: Header, record: Record, row: int | None) -> list[Work]:
+        """What a person wants sent again of a query of any age: the order with this row, if it still is what it was; with None all that it asks for now.
+
+        Raises OrdersUnread.
+        """
+        query = self._asked(record)
+        if query is None:
             return []
-        now = hl7_time(header.received_us).encode()
-        made = []
-        for row, order in sorted(self._orders(query), key=lambda each: each[0]):
-            made.append(_made(record, row, partial(work, order, found, now=now)))
-        if not made and query.sample:
-            made.append(_made(record, NOTHING, partial(no_work, query.sample, found, now=now)))
-        return made
+        if row is None or row == NOTHING:
+            return self._all(header, record, query)
+        return _written(header, record, self._order(row))
+
+    def _asked(self, record: Record) -> Query | None:
+        """A query that can be answered; None for any other message."""
+        query = self._query(record.body) if is_query(facts(record.body).route) else None
+        return query if query is not None and query.problem is None else None
+
+    def _all(self, header: Header, record: Record, query: Query) -> list[Work]:
+        made = _written(header, record, sorted(self._orders(query), key=lambda each: each[0]))
+        if made or not query.sample:
+            return made
+        found, now = facts(record.body), hl7_time(header.received_us).encode()
+        return [_made(record, NOTHING, partial(no_work, query.sample, found, now=now))]
+
+    def _order(self, row: int) -> list[tuple[int, Order]]:
+        """The order that has a row, or nothing. Raises OrdersUnread."""
+        if self._cache.is_behind:
+            raise OrdersUnread("behind")
+        try:
+            order = self._cache.order(row)
+        except apsw.Error as error:
+            raise OrdersUnread(type(error).__name__) from error
+        return [] if order is None else [(row, order)]
 
     def is_current(self, row: int) -> bool:
         """Whether an order still is what it was when the message of it was made: not changed, not cancelled. Raises OrdersUnread."""
-        try:
-            return row == NOTHING or self._cache.has(row)
-        except apsw.Error as error:
-            raise OrdersUnread(type(error).__name__) from error
+        return row == NOTHING or bool(self._order(row))
 
     def given(self, row: int) -> None:
         """The analyzer has said that it has it. A crash before this is stored sends the same message again, with the same MSH-10."""
@@ -173,6 +195,11 @@ class LawDesk:
 def _mark(raw: bytes) -> bytes:
     """By what a query is known from its arrival to its reply: two analyzers may use the same MSH-10, and one may use it again."""
     return hashlib.sha256(raw).digest()
+
+
+def _written(header: Header, record: Record, orders: Iterable[tuple[int, Order]]) -> list[Work]:
+    found, now = facts(record.body), hl7_time(header.received_us).encode()
+    return [_made(record, row, partial(work, order, found, now=now)) for row, order in orders]
 
 
 def _made(record: Record, row: int, write: Callable[..., bytes]) -> Work:
