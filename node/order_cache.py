@@ -21,7 +21,9 @@ from hl7.devices.astm_orders import Order
 
 NAME = "orders.db"
 ORDERS_MAX = 20_000  # of all samples: a week of a laboratory with 2,500 samples a day, some 10 MB
-DAYS_MAX = 7  # a sample is measured on its day; what waits longer was measured elsewhere
+DAYS_MAX = (
+    7  # since the last message about a sample came: it is measured on its day; what waits longer was measured elsewhere
+)
 ANSWERS_MAX = 50  # in one answer: a rack
 DAY_US = 86_400_000_000
 DICE_BITS = 32  # of where an opening's rows begin: a power cut takes back what the file knew of the one before, and may stop the clock too
@@ -133,15 +135,17 @@ class OrderCache:
     def order(self, row: int) -> Order | None:
         """The order that has this row; None where it is not any more what it was when it got it."""
         with self._using():
-            value: Any = self._connection.execute("SELECT value FROM wanted WHERE id = ?", (row,)).get
+            value: Any = self._connection.execute(
+                "SELECT value FROM wanted WHERE id = ? AND at_us > ?", (row, self._oldest_us())
+            ).get
             return None if value is None else _order(value)
 
     def waiting(self, feed: str) -> list[tuple[int, Order]]:
         """Orders that were not given to this feed's instrument yet, oldest first."""
         with self._using():
             rows: Any = self._connection.execute(
-                "SELECT id, value FROM wanted WHERE id NOT IN (SELECT id FROM given WHERE feed = ?) ORDER BY id LIMIT ?",
-                (feed, ANSWERS_MAX),
+                "SELECT id, value FROM wanted WHERE at_us > ? AND id NOT IN (SELECT id FROM given WHERE feed = ?) ORDER BY id LIMIT ?",
+                (self._oldest_us(), feed, ANSWERS_MAX),
             )
             return [(row, _order(value)) for row, value in rows]
 
@@ -155,9 +159,14 @@ class OrderCache:
 
     def _named(self, name: str) -> Iterator[tuple[int, Order]]:
         rows: Any = self._connection.execute(
-            "SELECT id, value FROM wanted JOIN name USING (id) WHERE name = ? ORDER BY at_us DESC", (name,)
+            "SELECT id, value FROM wanted JOIN name USING (id) WHERE name = ? AND at_us > ? ORDER BY at_us DESC",
+            (name, self._oldest_us()),
         )
         return ((row, _order(value)) for row, value in rows)
+
+    def _oldest_us(self) -> int:
+        """What came at this time or before is too old, also where no message came since that would have had it forgotten."""
+        return self._now_us() - DAYS_MAX * DAY_US
 
     def _count(self) -> int:
         found: Any = self._connection.execute("SELECT count(*) FROM wanted").get

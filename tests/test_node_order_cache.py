@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from hl7.devices.astm_orders import Order
-from node.order_cache import ANSWERS_MAX, NAME, OrderCache
+from node.order_cache import ANSWERS_MAX, DAY_US, NAME, OrderCache
 
 FEED = "analyzer"
 NOW_US = 1_900_000_000_000_000
@@ -37,7 +37,7 @@ def open_cache(tmp_path):
     def open_it(now_us=NOW_US):
         for each in opened:
             each.close()
-        opened[:] = [OrderCache(tmp_path, lambda: now_us, throws.getrandbits)]
+        opened[:] = [OrderCache(tmp_path, now_us if callable(now_us) else lambda: now_us, throws.getrandbits)]
         return opened[0]
 
     yield open_it
@@ -191,3 +191,17 @@ def test_a_samples_number_is_not_taken_for_the_order_number_of_another_sample(op
     keep(cache, order("1001", placer="P2"))
     assert found(cache, "1001") == ["1001"]
     assert found(cache, "P2") == ["1001"]
+
+
+def test_an_order_is_given_to_nobody_seven_days_after_the_last_message_about_its_sample_though_nothing_came_since(
+    open_cache,
+):
+    now = [NOW_US]
+    cache = open_cache(lambda: now[0])
+    keep(cache, order("S1", "WBC"), order("S2"))
+    keep(cache, order("S1", "RBC"), at_us=NOW_US + DAY_US)
+    row = row_of(cache, "S1")
+    now[0] = NOW_US + 7 * DAY_US
+    assert (found(cache, "S1"), found(cache, "S2"), len(cache.waiting(FEED))) == (["S1"], [], 1)
+    now[0] += DAY_US
+    assert (found(cache, "S1"), cache.find(["S1"]), cache.waiting(FEED), cache.order(row)) == ([], [], [], None)
