@@ -9,7 +9,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ ANSWERS_MAX = 50  # in one answer: a rack
 DAY_US = 86_400_000_000
 DICE_BITS = 32  # of where an opening's rows begin: a power cut takes back what the file knew of the one before, and may stop the clock too
 VERSION = 1  # of the file
+PERSON = ("patient", "family", "given", "birth", "sex")
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS place (stream TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID",
@@ -173,10 +174,18 @@ class OrderCache:
         return int(found)
 
     def _put(self, at_us: int, order: Order) -> None:
-        """An order's tests are added to those of its sample, or taken from them. One that has no test left goes."""
+        """An order's tests are added to those of its sample, or taken from them. One that has no test left goes.
+
+        A number that another patient has now is another tube's: what was asked of the first one is asked of nobody.
+        """
         run = self._connection.execute
         rows: Any = list(run("SELECT id, value FROM wanted WHERE sample = ?", (order.sample,)))
         before = _order(rows[0][1]) if rows else None
+        if before is not None and order.patient and before.patient not in {"", order.patient}:
+            log.info("orders.sample_of_another")
+            if order.is_cancelled:
+                return
+            before = None
         for row, _ in rows:
             self._forget("id = ?", row)
         known = before.tests if before else ()
@@ -187,6 +196,8 @@ class OrderCache:
             order = before
         else:
             tests = tuple(dict.fromkeys((*known, *order.tests)))
+            if before is not None and not order.patient:
+                order = replace(order, **{each: getattr(before, each) for each in PERSON})
         value = json.dumps({**asdict(order), "tests": tests}, ensure_ascii=False)
         row, self._next_row = self._next_row, self._next_row + 1  # also where the transaction fails
         run("INSERT INTO wanted VALUES (?, ?, ?, ?, ?)", (row, order.sample, order.patient, at_us, value))

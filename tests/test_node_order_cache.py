@@ -205,3 +205,22 @@ def test_an_order_is_given_to_nobody_seven_days_after_the_last_message_about_its
     assert (found(cache, "S1"), found(cache, "S2"), len(cache.waiting(FEED))) == (["S1"], [], 1)
     now[0] += DAY_US
     assert (found(cache, "S1"), cache.find(["S1"]), cache.waiting(FEED), cache.order(row)) == ([], [], [], None)
+
+
+def test_a_sample_number_that_another_patient_has_now_carries_none_of_the_first_ones_tests(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", "WBC", patient="T1"))
+    keep(cache, order("S1", "GLU", patient="T2"))
+    ((_, kept),) = cache.find_rows("S1")
+    assert (kept.patient, kept.tests) == ("T2", ("GLU",))
+    keep(cache, order("S1", "GLU", patient="T1", cancel=True))  # late, and about a tube of the first one
+    assert found(cache, "S1") == ["S1"]
+    keep(cache, order("S1", "GLU", patient="T2", cancel=True))
+    assert found(cache, "S1") == []
+
+
+def test_an_order_that_names_no_patient_adds_to_the_samples_and_leaves_it_its_patient(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", "WBC"), order("S1", "GLU", patient=""))
+    ((_, kept),) = cache.find_rows("S1")
+    assert (kept.patient, kept.tests) == ("T1", ("WBC", "GLU"))
