@@ -276,6 +276,24 @@ def test_work_is_judged_by_its_own_reply_whatever_other_replies_come_with_it(
         assert [row["detail"] for row in parked(node, "analyzer-orders")] == reason
 
 
+@pytest.mark.parametrize("kind", [b"QBP^Q11^", b"QBP^Q11^QBP_Q11^LAW"])
+def test_a_query_whose_type_is_written_in_another_way_is_followed_by_its_orders_too(follows, kind):
+    reply, sent = follows(asked("S000007", f"F{len(kind)}").replace(b"QBP^Q11^QBP_Q11", kind))
+    assert Message(reply.payload).get("QAK-2") == b"OK"
+    assert samples(sent) == [("S000007", "NW")]
+
+
+def test_a_query_with_separators_of_its_own_is_followed_by_its_orders_too(follows):
+    reply, sent = follows(asked("S000007", "G1").replace(b"^", b"@").replace(b"MSH|@", b"MSH|@", 1))
+    assert Message(reply.payload).get("QAK-2") == b"OK"
+    assert samples(sent) == [("S000007", "NW")]
+
+
+def test_what_is_no_message_is_followed_by_nothing_and_holds_up_no_query(node, follows):
+    _, sent = follows(asked("S000007", "G2").replace(b"MSH", b"XXX"))
+    assert sent == []
+
+
 LATER = "import node.feeds.law_desk as d; d.STALE_US = 0"  # every query was asked long ago
 
 

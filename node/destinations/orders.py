@@ -37,7 +37,9 @@ class Queries(Selection):
     def header(self, header: bytes) -> Header | None:
         """As Selection, but of this feed's queries alone. A test is given no patient's orders. Raises NotARecord."""
         found = decode(header)
-        is_ours = found.feed == self._feed and found.content_type == ER7 and found.message_type.startswith("QBP")
+        # a header keeps only types that are written as the standard has it: of any other the body says what it is
+        may_be = found.message_type.startswith("QBP") or not found.message_type
+        is_ours = found.feed == self._feed and found.content_type == ER7 and may_be
         return found if is_ours and found.kind is Kind.MESSAGE and found.verdict is not Verdict.REJECTED else None
 
     def might_want(self, header: Header) -> bool:

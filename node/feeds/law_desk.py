@@ -16,6 +16,7 @@ from hl7.check import Verdict
 from hl7.devices.astm_orders import Order
 from hl7.devices.law import Query, is_query, no_work, read_query, respond, work
 from hl7.devices.law_errors import OrdersUnread
+from hl7.errors import NotEr7
 from hl7.message import facts
 from node.clock import Clock, hl7_time
 from node.config_feeds import Mllp
@@ -157,8 +158,12 @@ class LawDesk:
 
     def _asked(self, record: Record) -> Query | None:
         """A query that can be answered; None for any other message."""
-        query = self._query(record.body) if is_query(facts(record.body).route) else None
-        return query if query is not None and query.problem is None else None
+        try:
+            is_one = is_query(facts(record.body).route)
+        except NotEr7:
+            return None
+        query = self._query(record.body)
+        return query if is_one and query.problem is None else None
 
     def _all(self, header: Header, record: Record, query: Query) -> list[Work]:
         made = _written(header, record, sorted(self._orders(query), key=lambda each: each[0]))
