@@ -276,6 +276,30 @@ def test_work_is_judged_by_its_own_reply_whatever_other_replies_come_with_it(
         assert [row["detail"] for row in parked(node, "analyzer-orders")] == reason
 
 
+def test_work_that_an_analyzer_cannot_do_is_not_all_that_it_is_ever_told_of(realm, tmp_path):
+    def answer(raw, _):
+        return orl(raw, control=b"UA" if Message(raw).get("SAC-3") == b"S000007" else b"OK")
+
+    only_one = "import node.order_cache as c; c.ANSWERS_MAX = 1"
+    with (
+        Peer(answer) as peer,
+        running(Node(realm, tmp_path, feeds=[Feed("his"), law(peer.port)]), before=f"{EAGER}; {only_one}") as node,
+    ):
+        node.send(oml(1, "WBC"), oml(2, "GLU", sample="S000008"))
+        known(node, 2)
+        for number in (1, 2):
+            exchange(node, asked("", f"{number}", name="WOS_ALL"))
+            wait_got(peer, number)
+            wait_until(
+                "judged",
+                lambda: (seen := destination(node, "analyzer-orders"))["taken"] + seen["refused"] == number,  # noqa: B023
+            )
+        assert samples(peer.got) == [("S000007", "NW"), ("S000008", "NW")]
+        assert Message(exchange(node, asked("", "3", name="WOS_ALL")).payload).get("QAK-2") == b"NF"
+        exchange(node, asked("S000007", "4"))  # by its sample, any time
+        assert samples(wait_got(peer, 3)[2:]) == [("S000007", "NW")]
+
+
 @pytest.mark.parametrize("kind", [b"QBP^Q11^", b"QBP^Q11^QBP_Q11^LAW"])
 def test_a_query_whose_type_is_written_in_another_way_is_followed_by_its_orders_too(follows, kind):
     reply, sent = follows(asked("S000007", f"F{len(kind)}").replace(b"QBP^Q11^QBP_Q11", kind))

@@ -87,6 +87,8 @@ class OrdersSink(MllpSink):
         outcome = super().deliver(outgoing)
         if outcome.end is End.TAKEN:
             self._desk.given(outgoing.part)
+        elif outcome.end is End.REFUSED:  # it is parked: a person's, or asked for by its sample
+            self._desk.told(outgoing.part)
         return outcome
 
     def read(self, payload: bytes) -> Answer | None:

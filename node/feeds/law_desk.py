@@ -188,9 +188,13 @@ class LawDesk:
 
     def given(self, row: int) -> None:
         """The analyzer has said that it has it. A crash before this is stored sends the same message again, with the same MSH-10."""
+        self.handed_out += row != NOTHING
+        self.told(row)
+
+    def told(self, row: int) -> None:
+        """The analyzer has it, or has refused it: whoever asks for all is told of it no more, or what it cannot do would be all it is ever told of."""
         if row == NOTHING:
             return
-        self.handed_out += 1
         try:
             self._cache.given(self._feed.name, (row,))
         except apsw.Error as error:  # a full disk: whoever asks for all is then told of it once more
