@@ -131,7 +131,7 @@ class OrderCache:
         """
         with self._using():
             found = [(row, order) for row, order in self._named(number) if number in order.keys]
-        return ([each for each in found if each[1].sample == number] or found)[:ANSWERS_MAX]
+        return ([each for each in found if number in {each[1].sample, each[1].container}] or found)[:ANSWERS_MAX]
 
     def order(self, row: int) -> Order | None:
         """The order that has this row; None where it is not any more what it was when it got it."""

@@ -21,7 +21,7 @@ def one(*rows, event="O21"):
 
 def test_an_order_is_found_by_its_specimen_container_filler_and_placer():
     order = one("ORC|NW|P1", "OBR|1|P1|F1|CBC^Count^L", "SPM|1|S000007^X||WB", "SAC|||C7")
-    assert order.keys == ("S000007", "C7", "F1", "P1")
+    assert (order.keys, order.container) == (("S000007", "C7", "F1", "P1"), "C7")
     assert (order.patient, order.family, order.given, order.birth, order.sex) == (
         "T000007",
         "تجريبية",

@@ -111,6 +111,14 @@ def test_an_unknown_sample_is_told_as_not_found_and_followed_by_the_word_that_th
     assert samples(sent) == [("NONE", "DC")]
 
 
+def test_an_analyzer_that_asks_by_the_containers_number_is_given_work_for_that_container(node, follows):
+    node.send(oml(3, "NA", sample="S000011\rSAC|||TUBE-11").replace(b"||WB", b"") + b"\r")
+    known(node, 3)
+    reply, (raw,) = follows(asked("TUBE-11", "B3"))
+    assert Message(reply.payload).get("QAK-2") == b"OK"
+    assert Message(raw).read(("SAC-3", "SPM-2")) == [b"TUBE-11", b"S000011"]
+
+
 def test_a_patients_number_in_place_of_a_samples_finds_no_orders(follows):
     reply, sent = follows(asked("T000007", "B2"))  # of whom both orders are
     assert Message(reply.payload).get("QAK-2") == b"NF"

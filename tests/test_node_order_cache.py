@@ -224,3 +224,9 @@ def test_an_order_that_names_no_patient_adds_to_the_samples_and_leaves_it_its_pa
     keep(cache, order("S1", "WBC"), order("S1", "GLU", patient=""))
     ((_, kept),) = cache.find_rows("S1")
     assert (kept.patient, kept.tests) == ("T1", ("WBC", "GLU"))
+
+
+def test_a_containers_number_is_not_taken_for_the_order_number_of_another_sample(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", placer="1001"), Order(keys=("S2", "1001"), container="1001", tests=("GLU",)))
+    assert found(cache, "1001") == ["S2"]

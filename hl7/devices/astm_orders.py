@@ -22,7 +22,7 @@ EVERYTHING: Final = b"ALL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first."""
+    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first. `container`: SAC-3."""
 
     keys: tuple[str, ...]
     placer: str = ""
@@ -36,6 +36,7 @@ class Order:
     collected: str = ""
     specimen: str = ""
     is_cancelled: bool = False
+    container: str = ""
 
     @property
     def sample(self) -> str:
@@ -86,7 +87,7 @@ def read_orders(raw: bytes, *, charset_default: str = "utf-8") -> list[Order]:
         if known is None:
             known = replace(
                 person, keys=keys, placer=item.placer, priority=item.priority, collected=specimen.collected, specimen=specimen.kind,
-                is_cancelled=item.is_cancelled,
+                is_cancelled=item.is_cancelled, container=specimen.container,
             )  # fmt: skip
         if len(known.tests) < TESTS_MAX:
             tests = tuple(dict.fromkeys((*known.tests, *filter(None, (item.test,)))))

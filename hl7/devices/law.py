@@ -87,21 +87,24 @@ def _query_segment(raw: bytes) -> bytes:
 
 
 # ---- LAB-28: the work --------------------------------------------------------------------------------------------------
-def work(order: Order, asked: Facts, *, control_id: bytes, now: bytes) -> bytes:
-    """The OML^O33 of one sample: an ORC and OBR for each test, whose AWOS id is the placer's number (or the sample's) and the test's code."""
+def work(order: Order, asked: Facts, *, control_id: bytes, now: bytes, number: str = "") -> bytes:
+    """The OML^O33 of one sample: an ORC and OBR for each test, whose AWOS id is the placer's number (or the sample's) and the test's code.
+
+    `number`: under which the analyzer asked, as it read it on the tube. It stands in SAC-3; else the container's, else the sample's.
+    """
     sample = _value(order.sample)
     lines = [_head(asked, control_id, now)]
     name = b"^".join((_value(order.family), _value(order.given))) + b"^^^^^L" if order.family or order.given else b""
     lines.append(b"|".join((b"PID|||" + _value(order.patient), b"", name, b"", _value(order.birth), _value(order.sex))))
     kind = _value(order.specimen) or b'""'  # LAW: what it is must be said, be it that nobody knows
     lines.append(b"SPM|1|%b||%b|||||||P^Patient^HL70369||||||%b" % (sample, kind, _value(order.collected)))
-    lines.append(b"SAC|||%b" % sample)
-    number = _value(order.placer) or sample
+    lines.append(b"SAC|||%b" % _value(number or order.container or order.sample))
+    placed = _value(order.placer) or sample
     for test in order.tests:
         code = _value(test)
         lines.append(b"ORC|NW||||||||%b" % now)
         lines.append(b"TQ1|||||||||%b^^HL70485" % _PRIORITIES.get(order.priority, b"R"))
-        lines.append(b"OBR||%b-%b||%b" % (number, code, code))
+        lines.append(b"OBR||%b-%b||%b" % (placed, code, code))
     return b"\r".join([*lines, b""])
 
 

@@ -154,7 +154,7 @@ class LawDesk:
             return []
         if row is None or row == NOTHING:
             return self._all(header, record, query)
-        return _written(header, record, self._order(row))
+        return _written(header, record, query, self._order(row))
 
     def _asked(self, record: Record) -> Query | None:
         """A query that can be answered; None for any other message."""
@@ -166,7 +166,7 @@ class LawDesk:
         return query if is_one and query.problem is None else None
 
     def _all(self, header: Header, record: Record, query: Query) -> list[Work]:
-        made = _written(header, record, sorted(self._orders(query), key=lambda each: each[0]))
+        made = _written(header, record, query, sorted(self._orders(query), key=lambda each: each[0]))
         if made or not query.sample:
             return made
         found, now = facts(record.body), hl7_time(header.received_us).encode()
@@ -206,9 +206,9 @@ def _mark(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()
 
 
-def _written(header: Header, record: Record, orders: Iterable[tuple[int, Order]]) -> list[Work]:
+def _written(header: Header, record: Record, query: Query, orders: Iterable[tuple[int, Order]]) -> list[Work]:
     found, now = facts(record.body), hl7_time(header.received_us).encode()
-    return [_made(record, row, partial(work, order, found, now=now)) for row, order in orders]
+    return [_made(record, row, partial(work, order, found, now=now, number=query.sample)) for row, order in orders]
 
 
 def _made(record: Record, row: int, write: Callable[..., bytes]) -> Work:
