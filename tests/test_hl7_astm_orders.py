@@ -44,9 +44,9 @@ def test_the_tests_of_one_sample_are_one_order_and_other_samples_are_others():
         "OBR|3|P3||GLU",
         "SPM|2|B2||SER",
     )
-    assert [(order.sample, order.tests) for order in read_orders(oml("O21", *rows))] == [
-        ("A1", ("WBC", "RBC")),
-        ("B2", ("GLU",)),
+    assert [(order.sample, order.tests, order.placers) for order in read_orders(oml("O21", *rows))] == [
+        ("A1", ("WBC", "RBC"), ("P1", "P2")),
+        ("B2", ("GLU",), ("P3",)),
     ]
 
 

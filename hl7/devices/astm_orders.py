@@ -22,7 +22,10 @@ EVERYTHING: Final = b"ALL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first. `container`: SAC-3."""
+    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first. `container`: SAC-3.
+
+    `placers`: the placer's number of each test, in their order; () where all have `placer`.
+    """
 
     keys: tuple[str, ...]
     placer: str = ""
@@ -37,6 +40,12 @@ class Order:
     specimen: str = ""
     is_cancelled: bool = False
     container: str = ""
+    placers: tuple[str, ...] = ()
+
+    @property
+    def placed(self) -> tuple[tuple[str, str], ...]:
+        """Each test, with the placer's number of its order."""
+        return tuple(zip(self.tests, self.placers or [self.placer] * len(self.tests), strict=True))
 
     @property
     def sample(self) -> str:
@@ -90,8 +99,9 @@ def read_orders(raw: bytes, *, charset_default: str = "utf-8") -> list[Order]:
                 is_cancelled=item.is_cancelled, container=specimen.container,
             )  # fmt: skip
         if len(known.tests) < TESTS_MAX:
-            tests = tuple(dict.fromkeys((*known.tests, *filter(None, (item.test,)))))
-            known = replace(known, keys=tuple(dict.fromkeys((*known.keys, *keys)))[:KEYS_MAX], tests=tests)
+            known = replace(known, keys=tuple(dict.fromkeys((*known.keys, *keys)))[:KEYS_MAX])
+            if item.test and item.test not in known.tests:
+                known = replace(known, tests=(*known.tests, item.test), placers=(*known.placers, item.placer))
         orders[keys[0], item.is_cancelled] = known
     return list(orders.values())
 
