@@ -185,23 +185,31 @@ class OrderCache:
 
         A number that another patient has now is another tube's: what was asked of the first one is asked of nobody.
         """
-        run = self._connection.execute
-        rows: Any = list(run("SELECT id, value FROM wanted WHERE sample = ?", (order.sample,)))
-        before = _order(rows[0][1]) if rows else None
-        if before is not None and order.patient and before.patient not in {"", order.patient}:
-            log.info("orders.sample_of_another")
-            if order.is_cancelled:
-                return
-            before = None
-        for row, _ in rows:
-            self._forget("id = ?", row)
+        rows: Any = list(self._connection.execute("SELECT id, value FROM wanted WHERE sample = ?", (order.sample,)))
+        known = {row: _order(value) for row, value in rows}
         if order.is_cancelled:
-            if before is None or not (order := _without(before, order.tests)).tests:
-                return
-        elif before is not None:
-            order = _with(before, order)
-        value = json.dumps(asdict(order), ensure_ascii=False)
+            self._take_away(at_us, order, known)
+            return
+        for row, before in known.items():
+            self._forget("id = ?", row)
+            if _is_of_another(before, order):
+                log.info("orders.sample_of_another")
+            else:
+                order = _with(before, order)
+        self._insert(at_us, order)
+
+    def _take_away(self, at_us: int, order: Order, known: dict[int, Order]) -> None:
+        """Take the tests of an order that was called off from its sample; where it names none that is known, from wherever it was placed."""
+        named = known or {row: each for key in order.keys for row, each in self._named(key) if key in each.keys}
+        for row, before in named.items():
+            if not _is_of_another(before, order):
+                self._forget("id = ?", row)
+                if (left := _without(before, order)).tests:
+                    self._insert(at_us, left)
+
+    def _insert(self, at_us: int, order: Order) -> None:
         row, self._next_row = self._next_row, self._next_row + 1  # also where the transaction fails
+        run, value = self._connection.execute, json.dumps(asdict(order), ensure_ascii=False)
         run("INSERT INTO wanted VALUES (?, ?, ?, ?, ?)", (row, order.sample, order.patient, at_us, value))
         for name in filter(None, (*order.keys, order.patient)):
             run("INSERT OR IGNORE INTO name VALUES (?, ?)", (name, row))
@@ -224,10 +232,15 @@ def _with(before: Order, order: Order) -> Order:
     )
 
 
-def _without(before: Order, tests: Sequence[str]) -> Order:
-    """A sample's orders without these tests; without any where none are named."""
-    left = {test: placer for test, placer in before.placed if tests and test not in tests}
-    return replace(before, tests=tuple(left), placers=tuple(left.values()))
+def _without(before: Order, order: Order) -> Order:
+    """A sample's orders without the tests that were called off; where none are named, without those under its numbers, or without any."""
+    gone = set(order.tests) or {test for test, placer in before.placed if placer in order.keys} or set(before.tests)
+    left = [(test, placer) for test, placer in before.placed if test not in gone]
+    return replace(before, tests=tuple(test for test, _ in left), placers=tuple(placer for _, placer in left))
+
+
+def _is_of_another(before: Order, order: Order) -> bool:
+    return bool(order.patient) and before.patient not in {"", order.patient}
 
 
 def _connect(path: Path, now_us: int) -> apsw.Connection:

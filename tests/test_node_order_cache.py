@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import apsw
 import pytest
@@ -266,3 +266,27 @@ def test_a_sample_that_is_ordered_for_again_and_again_has_a_bounded_number_of_te
     keep(cache, *(order("S1", f"T{number}", placer=f"P{number}") for number in range(KEYS_MAX + 10)))
     ((_, kept),) = cache.find_rows("S1")
     assert (len(kept.tests), len(kept.placers), len(kept.keys)) == (TESTS_MAX, TESTS_MAX, KEYS_MAX)
+
+
+def test_an_order_that_is_called_off_without_its_sample_is_taken_from_wherever_it_was_placed(open_cache):
+    cache = open_cache()
+    keep(
+        cache,
+        order("S1", "WBC", placer="P1"),
+        order("S1", "NA", placer="P2"),
+        order("S2", "GLU", placer="P1", patient="T2"),
+    )
+    called_off = replace(order("P1", patient="T1", cancel=True), tests=())
+    keep(cache, called_off)
+    ((_, kept),) = cache.find_rows("S1")
+    assert (kept.tests, found(cache, "S2")) == (("NA",), ["S2"])  # the other is another patient's
+    keep(cache, order("P2", "NA", patient="", cancel=True))
+    assert found(cache, "S1") == []
+
+
+def test_an_order_that_is_called_off_as_a_whole_leaves_its_samples_other_orders(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", "WBC", placer="P1"), order("S1", "NA", placer="P2"))
+    keep(cache, replace(order("S1", placer="P2", cancel=True), tests=()))
+    ((_, kept),) = cache.find_rows("S1")
+    assert kept.tests == ("WBC",)
