@@ -137,3 +137,13 @@ def test_of_a_message_without_end_a_bounded_number_of_tests_and_of_numbers_is_re
     order = one("SPM|1|A1", *rows, event="O33")
     assert (len(order.keys), len(order.tests)) == (KEYS_MAX, 5)
     assert len(read_orders(oml("O21", *rows))) == ITEMS_MAX
+
+
+@pytest.mark.parametrize(
+    "rows", [("SPM|1|+2AA-", "OBR|1|P1||T"), ("OBR|1|P1||+2AA-",), ("OBR|1|P1||T", "SPM|1|A1||+2AA-")]
+)
+def test_half_characters_are_no_text_and_reach_no_copy_of_the_orders(rows):
+    raw = oml("O21", *rows).replace("تجريبية^فاطمة".encode(), b"").replace(b"UNICODE UTF-8", b"")
+    assert read_orders(raw.replace(b"+2AA-", b"OK"), charset_default="utf-7")
+    with pytest.raises(ValueError, match="surrogates"):
+        read_orders(raw, charset_default="utf-7")

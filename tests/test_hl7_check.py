@@ -228,7 +228,7 @@ def test_no_bytes_make_the_check_raise(start, parts):
 
 _QUERY_PARTS = st.lists(
     st.sampled_from(
-        [b"|", b"^", b"~", b"\\", b"&", b"#", b"\r", b"\n", b"\x0b", b"\x1c", b"QPD", b"QPD|WOS^x|T1|S1", b"WOS", b"WOS_ALL", b"MSH|", b"ORC|UA", b'""', b"9" * 81]
+        [b"|", b"^", b"~", b"\\", b"&", b"#", b"\r", b"\n", b"\x0b", b"\x1c", b"QPD", b"QPD|WOS^x|T1|S1", b"WOS", b"WOS_ALL", b"MSH|", b"ORC|UA", b'""', b"9" * 81, b"+2AA-"]
     )
     | st.binary(max_size=5),
     max_size=30,
@@ -247,7 +247,7 @@ _QUERY_STARTS = st.sampled_from(
 )
 
 
-@given(_QUERY_STARTS, _QUERY_PARTS, st.sampled_from(["", "cp1256", "big5"]), st.booleans())
+@given(_QUERY_STARTS, _QUERY_PARTS, st.sampled_from(["", "cp1256", "big5", "utf-7"]), st.booleans())
 def test_any_query_is_answered_or_refused_by_an_error_of_the_catalogue_and_never_raises(
     start, parts, charset, is_known
 ):

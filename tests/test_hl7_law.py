@@ -51,6 +51,7 @@ def test_a_query_asks_for_one_sample_or_for_all_and_says_what_it_lacks(qpd, want
 
 def test_bytes_that_are_no_message_are_no_query_and_raise_nothing():
     assert read_query(b"rubbish").problem is QueryIncomplete
+    assert read_query(qbp("QPD|WOS|T|+2AA-"), charset="utf-7").problem is QueryIncomplete  # half a character
     assert is_query(facts(qbp()).route)
     assert is_query(facts(qbp(kind="QBP^WOS^QBP_Q11")).route)
     assert not is_query(facts(qbp(kind="QBP^Q22^QBP_Q21")).route)
