@@ -75,6 +75,8 @@ class OrderReader(threading.Thread):
     def _step(self, view: DestinationView, stream: str) -> bool:
         """Read a stretch of a stream; whether there may be more."""
         run, place = view.run(stream), self._cache.next_place(stream)
+        if run is not None and place > run.end:  # the outbox was set back: other records will stand where it was read
+            place = 0
         if run is None or place >= run.end:
             return False
         rows = view.headers(run.id, place, min(ROWS_MAX, run.end - place))

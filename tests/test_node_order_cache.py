@@ -9,7 +9,10 @@ import apsw
 import pytest
 
 from hl7.devices.astm_orders import KEYS_MAX, TESTS_MAX, Order
+from node.clock import SystemClock
 from node.order_cache import ANSWERS_MAX, DAY_US, NAME, OrderCache
+from node.order_reader import OrderReader
+from sync.outbox_destinations_view import Run
 
 FEED = "analyzer"
 NOW_US = 1_900_000_000_000_000
@@ -290,3 +293,25 @@ def test_an_order_that_is_called_off_as_a_whole_leaves_its_samples_other_orders(
     keep(cache, replace(order("S1", placer="P2", cancel=True), tests=()))
     ((_, kept),) = cache.find_rows("S1")
     assert kept.tests == ("WBC",)
+
+
+def test_a_stream_that_was_set_back_is_read_again_from_its_beginning(open_cache, tmp_path):
+    asked = []
+
+    class View:
+        def run(self, _):
+            return Run(id=1, end=5, trimmed=0, windows=((1, 0),))
+
+        def headers(self, _, place, count):
+            asked.append((place, count))
+            return []
+
+    cache = open_cache()
+    cache.keep("his", 9, [], now_us=NOW_US)
+    reader = OrderReader(
+        cache, store=tmp_path, streams={"his": "utf-8"}, feeds=frozenset(), clock=SystemClock(), told=lambda: None
+    )
+    assert not reader._step(View(), "his")
+    assert (asked, cache.next_place("his")) == ([(0, 5)], 5)
+    assert not reader._step(View(), "his")
+    assert len(asked) == 1
