@@ -175,7 +175,7 @@ def test_what_devices_have_while_bulk_feeds_are_paused_stays_with_them_or_is_tol
                 assert asking.recv(1) == b"\x06"
             wait_until("all at the centre", lambda: fake.bodies("files") == [CSV] and len(fake.bodies("asks")) == 1)
             wait_until("the instrument's", lambda: result() in fake.bodies("xn"))
-            assert [body for body in fake.bodies("meters") if b"<SVC>" in body] != []
+            wait_until("the meter's", lambda: any(b"<SVC>" in body for body in fake.bodies("meters")))
             polls = wait_until("polls again", lambda: told_polls(fake.bodies("cold")))
             assert polls == list(range(len(polls))), "each turn is a value, or in a gap"
 

@@ -24,7 +24,7 @@ from hl7.devices.astm_events import (
     Tick,
     Write,
 )
-from hl7.devices.astm_frames import checksum, encode_all
+from hl7.devices.astm_frames import FrameEnd, checksum, encode_all
 from hl7.devices.astm_link import Link
 from hl7.devices.astm_messages import Assembly, Part
 from hl7.devices.astm_records import purpose, read
@@ -107,9 +107,17 @@ class _Line:
         return True
 
 
+def _frame_end(dice: float) -> FrameEnd:
+    if dice < 0.7:
+        return "crlf"
+    return "cr" if dice < 0.85 else "none"
+
+
 def _switches(dice: random.Random) -> Switches:
     return Switches(
-        frame_text_bytes_max=dice.choice((60, 240, 240)), has_lf=dice.random() < 0.7, without_enq=dice.random() < 0.3
+        frame_text_bytes_max=dice.choice((60, 240, 240)),
+        frame_end=_frame_end(dice.random()),
+        without_enq=dice.random() < 0.3,
     )
 
 
