@@ -15,7 +15,8 @@ from node.web.speech import speech
 from tests.astm_rig import ACK, NAK, AstmFeed, Instrument, result
 from tests.fhir_rig import OBSERVATION, FhirFeed, Http
 from tests.folder_rig import CSV, FolderOf
-from tests.kill_sources import PoctFeed, block
+from tests.kill_sources.lines import block
+from tests.kill_sources.poct1a import PoctFeed
 from tests.modbus_rig import Devices, ModbusFeed, over_tcp
 from tests.mqtt_rig import Device, MqttFeed, broker_at, is_joined, needs_mosquitto
 from tests.node_rig import Feed, Node, Realm, message, running, wait_until

@@ -17,7 +17,7 @@ from node.feeds.open_frames import OpenFrames
 from node.feeds.poct1a_connection import WAITING_MAX, Poct1aConnection
 from node.line_trace import LineTrace
 from node.tools.simulate_poct1a import Device
-from tests.kill_sources import PoctFeed
+from tests.kill_sources.poct1a import PoctFeed
 from tests.node_rig import Node, running, wait_until
 
 NOW = "2030-01-01T08:00:00+00:00"
