@@ -41,6 +41,7 @@ def view(path):
         yield opens
 
 
+# ---- what is stored --------------------------------------------------------------------------------------------------
 def test_leaves_tiles_and_root_of_the_ledger_are_the_nodes(bench, made, view, path):
     node = made(messages=0)
     size = 2 * TILE_LEAVES + 100
@@ -71,6 +72,7 @@ def test_a_page_is_bounded_in_bytes_and_still_holds_one_large_record(bench, made
     assert ends == [2, 3, 4, 5]
 
 
+# ---- holes -----------------------------------------------------------------------------------------------------------
 def without(node: TinyNode, first: int, end: int, states: dict[int, BodyState]) -> list[Record]:
     """The node's records, some of them in another state."""
     return [

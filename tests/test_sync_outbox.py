@@ -22,6 +22,7 @@ def box(tmp_path):
         yield made
 
 
+# ---- a group ---------------------------------------------------------------------------------------------------------
 def test_drafts_stand_in_the_order_in_which_they_were_given(box):
     for first, count in ((0, 3), (3, 1), (4, 6)):
         found = box.append(some(first, count))
@@ -128,6 +129,7 @@ def test_log_over_tile_borders_verifies_and_goes_on(tmp_path):
         assert made.heads[STREAM].frontier.root == NaiveTree(leaves).root(size)
 
 
+# ---- streams ---------------------------------------------------------------------------------------------------------
 def test_streams_keep_their_tag_and_get_the_lane_that_is_configured(tmp_path):
     with closing(outbox(tmp_path)) as made:
         made.append(some(0, 2))

@@ -41,6 +41,7 @@ STORE = re.compile(r"sync/(outbox\w*|store|group|transaction)(\.py|/.*)")  # the
 ENVIRONMENT = {"native/__init__.py": {"os"}}  # WASL_KERNELS
 
 
+# ---- arrows ----------------------------------------------------------------------------------------------------------
 def test_arrows_only_point_down():
     none(
         [
@@ -154,6 +155,7 @@ def test_tests_never_import_the_package_that_would_overwrite_ours():
         assert not re.search(r"^hl7==", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE)
 
 
+# ---- modules ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("init", [file for file in ours() if file.name == "__init__.py"], ids=module_of)
 def test_every_package_has_a_door_sign(init):
     """Two sentences or more: what lives here, what it may import, what it must never do."""
