@@ -7,7 +7,7 @@ import pytest
 from tests.kill_rig import Down, LoopError, Row
 from tests.kill_sources.astm import Astm, Transfer
 from tests.kill_sources.http import Fhir
-from tests.kill_sources.lines import EARLIER_US, UNNOTED_US, Account, Gap, Loss, Print, Told, block
+from tests.kill_sources.lines import EARLIER_US, UNNOTED_MAX, UNNOTED_US, Account, Gap, Loss, Print, Told, block
 from tests.kill_sources.modbus import Modbus
 from tests.kill_sources.poct1a import CONTROL_IDS, Poct
 
@@ -164,9 +164,22 @@ def test_of_a_printer_it_is_found_that(what):
         settle(account(*losses, downs=downs), *gaps)
 
 
-def test_a_node_killed_just_after_it_told_a_gap_may_tell_of_it_again():
-    soon = Down(GAP.received + UNNOTED_US - 1, GAP.received + UNNOTED_US, GAP.received + UNNOTED_US + 1)
-    settle(account(downs=(KILL, soon)), GAP, Gap(GAP.first, soon.started_us + 1, soon.started_us + 2))
+def again(times: int) -> Account:
+    """After a gap, kills just after each was told, of which each tells of all the time since the first."""
+    made, gap, first = account(), GAP, GAP.first
+    made.take(gap)
+    for _ in range(times):
+        kill_us = gap.received + UNNOTED_US - 1
+        made.downs.append(Down(kill_us, kill_us + 1, kill_us + 2))
+        gap = Gap(first, kill_us + S, kill_us + 2 * S)
+        made.take(gap)
+    return made
+
+
+def test_a_node_killed_just_after_it_told_a_gap_may_tell_of_it_again_but_not_for_ever():
+    settle(again(UNNOTED_MAX))
+    with pytest.raises(LoopError, match="a gap begins at"):
+        again(UNNOTED_MAX + 1)
 
 
 def test_gaps_and_kills_that_are_accounted_for_are_forgotten():
