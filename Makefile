@@ -22,7 +22,7 @@ check:  ## lint, format, types, import arrows, sizes
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	PATH=.venv/bin:$$PATH cython-lint native
-	$(PYTHON) -m pytest -q tests/test_tidy.py -k "not imports_alone"  # that one takes as long as all others, and `make test` has it
+	$(PYTHON) -m pytest -q tests/test_tidy*.py -k "not imports_alone"  # that one takes as long as all others, and `make test` has it
 
 sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and its planted faults, mutated messages (hours)
 	@.ci/setup test

@@ -69,12 +69,23 @@ def mute_broker():
             each.close()
 
 
+# each thread says by a file that it goes into its connection
+CONNECTING = """
+import pathlib, node.feeds.mqtt as m, node.feeds.mqtt_link as link
+m.STOP_S_MAX, connect = 0.2, link.connect
+def connecting(client, feed):
+    (pathlib.Path({folder!r}) / feed.name).touch()
+    connect(client, feed)
+link.connect = connecting
+"""
+
+
 def test_a_node_whose_brokers_answer_nothing_stops(realm, tmp_path):
     """Each thread hangs in its connection for five minutes; the rig waits for 40 s."""
     with mute_broker() as broker:
         feeds = [MqttFeed(name, broker, lines="connect_s_max = 300") for name in ("ward", "cold")]
         with running(
-            Node(realm, tmp_path / "node", feeds=feeds), before="import node.feeds.mqtt as m\nm.STOP_S_MAX = 0.2"
+            Node(realm, tmp_path / "node", feeds=feeds), before=CONNECTING.format(folder=str(tmp_path))
         ) as node:
-            wait_until("both begun", lambda: node.ask("status")["feeds"].keys() == {"ward", "cold"})
+            wait_until("both in their connection", lambda: all((tmp_path / feed.name).exists() for feed in feeds))
             assert node.stop() == 0

@@ -211,17 +211,31 @@ def test_a_killed_broker_is_found_again_and_what_it_kept_comes(rig, broker):
         assert ("MQT-10", "ward") not in rig.alarms()
 
 
-def test_a_message_that_may_be_acknowledged_is_before_the_end_and_does_not_come_again(rig, broker):
-    slow = (
-        "\nimport time, node.feeds.mqtt as m\nkept = m._keep_fact\n"
-        "def slowly(outbox, name, value):\n    name.endswith('released') and time.sleep(1.5)\n    kept(outbox, name, value)\n"
-        "m._keep_fact = slowly\n"
-    )
-    with running(rig, before=EAGER + slow), Device(broker) as device:
+# the note that a held message may be acknowledged takes from before the feed is told to stop until after that
+NOTED_LATE = """
+import pathlib, threading, time, node.feeds.mqtt as m
+kept, stop, stopping = m._keep_fact, m.MqttFeed.stop, threading.Event()
+async def stopped(self):
+    stopping.set()
+    await stop(self)
+m.MqttFeed.stop = stopped
+def slowly(outbox, name, value):
+    if name.endswith('released'):
+        pathlib.Path({begun!r}).touch()
+        stopping.wait(40)
+        time.sleep(0.5)  # a slow disk: the link would have ended meanwhile
+    kept(outbox, name, value)
+m._keep_fact = slowly
+"""
+
+
+def test_a_message_that_may_be_acknowledged_is_before_the_end_and_does_not_come_again(rig, broker, tmp_path):
+    begun = tmp_path / "begun"
+    with running(rig, before=f"{EAGER}\n{NOTED_LATE.format(begun=str(begun))}"), Device(broker) as device:
         joined(rig)
         device.send("ward/1", vitals(1))
         stored(rig, 1)
-        time.sleep(0.6)  # three times as long as it is held: the note is being written now
+        wait_until("a note that is being written", begun.exists)
         rig.stop()
         rig.start(before=EAGER)
         joined(rig)

@@ -27,8 +27,8 @@ from sync.sender_events import (
     SessionOpened,
     Started,
 )
+from tests.sender_rig import HELD, KEY, alarms, opened, puts, sender, their
 from tests.sim_realm import LOG_SIGNER, ORIGIN, TAG, frontier_of
-from tests.test_sync_sender import HELD, KEY, alarms, opened, puts, sender, their
 
 OTHER_KEY = bytes.fromhex("deadbeef")
 
