@@ -41,12 +41,16 @@ _CODES: Final = {
 
 
 class Answer(NamedTuple):
-    """MSA-1, MSA-2 as it stands, MSA-4 (None: no number), and the code of the first error; empty where it is no code."""
+    """MSA-1, MSA-2 as it stands, MSA-4 (None: no number), and the code of the first error; empty where it is no code.
+
+    `is_unable`: a reply to orders (ORL) that says of some of them that they cannot be carried out (ORC-1 UA), whatever MSA-1 says.
+    """
 
     code: str
     control_id: bytes
     expected: int | None
     error: str
+    is_unable: bool = False
 
     @property
     def judgement(self) -> Judgement:

@@ -203,6 +203,7 @@ class Core:
         if self._uplink is not None:
             self._uplink.stop()
         await asyncio.to_thread(site.stop)
+        self._orders.close()
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         self._highwater.save(now=True)

@@ -54,19 +54,23 @@ class OrderReader(threading.Thread):
         try:
             while not self._stopping:
                 self._wake.clear()
-                try:
-                    more = [self._step(view, stream) for stream in self._streams]
-                except (
-                    apsw.BusyError,
-                    apsw.FullError,
-                    SyncError,
-                ) as error:  # no room for a copy: the messages are in the outbox
-                    log.warning("orders.postponed", error=type(error).__name__)
-                    more = []
-                if not any(more):
+                if not self._read(view):
                     self._wake.wait(WAIT_S_MAX)
         finally:
             view.close()
+
+    def _read(self, view: DestinationView) -> bool:
+        """Read a stretch of each stream; whether there may be more. The cache is told whether it knows all there is."""
+        life = self._cache.lives
+        try:
+            steps = [self._step(view, stream) for stream in self._streams]
+        except (apsw.Error, SyncError) as error:  # no room for a copy, a damaged page: the messages are in the outbox
+            log.warning("orders.postponed", error=type(error).__name__)
+            self._cache.heed(life, is_behind=True)
+            return False
+        if not any(steps):
+            self._cache.heed(life, is_behind=False)
+        return any(steps)
 
     def _step(self, view: DestinationView, stream: str) -> bool:
         """Read a stretch of a stream; whether there may be more."""

@@ -48,7 +48,7 @@ class Orders:
 
     def _opened(self) -> OrderCache:
         if self._cache is None:
-            self._cache = OrderCache(self._store.parent)
+            self._cache = OrderCache(self._store.parent, self._clock.now_us)
         return self._cache
 
     def start(self) -> None:
@@ -71,8 +71,11 @@ class Orders:
                 self._loop.call_soon_threadsafe(desk.came)
 
     def stop(self) -> None:
-        """End, within a bounded time. Not from the event loop's thread."""
+        """Read no further, within a bounded time. Not from the event loop's thread."""
         if self._reader is not None:
             self._reader.stop()
+
+    def close(self) -> None:
+        """Close the cache, after all that asks it has ended: queries of analyzers are carried until then."""
         if self._cache is not None:
             self._cache.close()

@@ -2,8 +2,10 @@
 
 import pytest
 
-from hl7.devices.astm_orders import Order, asked_for, order_records, read_orders
+from hl7.devices import astm_orders
+from hl7.devices.astm_orders import ITEMS_MAX, KEYS_MAX, TESTS_MAX, Order, asked_for, order_records, read_orders
 from hl7.devices.astm_records import read
+from hl7.text import Text
 
 
 def oml(event="O21", *rows, pid="PID|1||T000007^^^TEST||تجريبية^فاطمة||19800101|F"):
@@ -19,7 +21,7 @@ def one(*rows, event="O21"):
 
 def test_an_order_is_found_by_its_specimen_container_filler_and_placer():
     order = one("ORC|NW|P1", "OBR|1|P1|F1|CBC^Count^L", "SPM|1|S000007^X||WB", "SAC|||C7")
-    assert order.keys == ("S000007", "C7", "F1", "P1")
+    assert (order.keys, order.container) == (("S000007", "C7", "F1", "P1"), "C7")
     assert (order.patient, order.family, order.given, order.birth, order.sex) == (
         "T000007",
         "تجريبية",
@@ -106,3 +108,24 @@ def test_an_answer_holds_patient_sample_and_tests():
 
 def test_no_order_is_answered_with_no_information():
     assert b"".join(order_records([], now=b"20300101080000")).endswith(b"\rL|1|I\r")
+
+
+def test_a_message_costs_no_more_than_its_length_however_tests_and_containers_stand_in_it(monkeypatch):
+    reads = []
+
+    class Counted(Text):
+        def get(self, path, **how):
+            reads.append(path)
+            return super().get(path, **how)
+
+    monkeypatch.setattr(astm_orders, "Text", Counted)
+    rows = [*(f"OBR|{n}|P{n}||T{n}" for n in range(300)), *(f"SAC|||C{n}" for n in range(300))]
+    assert one(*rows).tests == tuple(f"T{n}" for n in range(TESTS_MAX))
+    assert len(reads) < 10 * len(rows)
+
+
+def test_of_a_message_without_end_a_bounded_number_of_tests_and_of_numbers_is_read():
+    rows = [f"ORC|NW|P{n}\rOBR|{n}|P{n}|F{n}|T{n % 5}" for n in range(ITEMS_MAX + 10)]
+    order = one("SPM|1|A1", *rows, event="O33")
+    assert (len(order.keys), len(order.tests)) == (KEYS_MAX, 5)
+    assert len(read_orders(oml("O21", *rows))) == ITEMS_MAX

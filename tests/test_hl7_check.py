@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl7.check import NO_RULES, Outcome, Rules, Verdict, check
+from hl7.answer import read_answer
+from hl7.check import NO_RULES, Outcome, Rules, Verdict, check, verdict_of
+from hl7.devices.astm_orders import Order
+from hl7.devices.law import SAMPLE_CHARACTERS_MAX, Query, no_work, read_query, read_reply, respond, work
+from hl7.devices.law_errors import OrdersUnread, QueryIncomplete, QueryUnknown
 from hl7.errors import (
     CATALOGUE,
     EventNotAllowed,
@@ -18,7 +22,8 @@ from hl7.errors import (
     UnknownCharacterSet,
     VersionNotAllowed,
 )
-from hl7.message import facts
+from hl7.message import Message, facts
+from hl7.text import Text
 
 ADT = (
     "MSH|^~\\&|HIS^1.2^ISO|عيادة^2.3^ISO|NODE|MOH|20260101120000||ADT^A01^ADT_A01|W7|P^T|2.5^KWT|||||{charset}\r"
@@ -219,6 +224,93 @@ def test_no_bytes_make_the_check_raise(start, parts):
         verdict = check(start + b"".join(parts), rules)
         assert (verdict.facts is None) == (verdict.code == NotEr7.code)
         assert verdict.ack_code == "AA" if verdict.outcome is not Outcome.REJECTED else verdict.ack_code in {"AE", "AR"}
+
+
+_QUERY_PARTS = st.lists(
+    st.sampled_from(
+        [b"|", b"^", b"~", b"\\", b"&", b"#", b"\r", b"\n", b"\x0b", b"\x1c", b"QPD", b"QPD|WOS^x|T1|S1", b"WOS", b"WOS_ALL", b"MSH|", b"ORC|UA", b'""', b"9" * 81]
+    )
+    | st.binary(max_size=5),
+    max_size=30,
+)  # fmt: skip
+_QUERY_STARTS = st.sampled_from(
+    [
+        b"MSH|^~\\&|A|L|WASL|HUB|20300101||QBP^Q11^QBP_Q11|Q1|P|2.5.1|||ER|AL||UNICODE UTF-8|||LAB-27^IHE\r",
+        b"MSH|^~\\&|A|L|WASL|HUB|20300101||QBP^Q11|Q1|P|2.3\r",
+        b"MSH|^~\\&|A|L|WASL|HUB|20300101||QBP^Q11|Q1|P|2.5.1\rQPD|WOS^x|T1|",
+        b"MSH#@~\\&#A#L#WASL#HUB#20300101##QBP@Q11@QBP_Q11#Q1#P#2.5.1\r",
+        b"MSH|^~\\&|A|L|||||QBP^Q11|Q1|P|2.5||||||GB 18030-2000\r",
+        b"MSH|\r",
+        b"\xef\xbb\xbfMSH|^~\\&|",
+        b"",
+    ]
+)
+
+
+@given(_QUERY_STARTS, _QUERY_PARTS, st.sampled_from(["", "cp1256", "big5"]), st.booleans())
+def test_any_query_is_answered_or_refused_by_an_error_of_the_catalogue_and_never_raises(
+    start, parts, charset, is_known
+):
+    raw = start + b"".join(parts)
+    query = read_query(raw, charset=charset)
+    assert query.problem in {None, QueryIncomplete, QueryUnknown}
+    assert query.problem is None or query.location.startswith("QPD")
+    assert len(query.sample) <= SAMPLE_CHARACTERS_MAX
+    query.sample.encode()  # it is looked up, and goes out again
+    verdict = check(raw, NO_RULES)
+    if verdict.facts is None:
+        return  # no message at all: never taken for a query
+    for asked in (query, Query(problem=OrdersUnread)):
+        reply = respond(raw, verdict.facts, asked, is_known=is_known, control_id=b"R1", now=b"20300101")
+        answer = read_answer(reply)
+        assert answer is not None
+        assert answer.code == (asked.problem.reply if asked.problem else "AA")
+        assert Message(reply).get("MSH-10") == b"R1"
+        assert [name for name, _ in Message(reply).segments()] in _SHAPES
+        assert not {0x0B, 0x1C, 0x0A} & set(reply)
+
+
+_SHAPES = [
+    [name for name, is_there in zip((b"MSH", b"MSA", b"ERR", b"QAK", b"QPD"), (True, True, has_error, True, has_qpd), strict=True) if is_there]
+    for has_error in (False, True) for has_qpd in (False, True)
+]  # fmt: skip
+
+
+@given(_QUERY_STARTS, _QUERY_PARTS)
+def test_any_reply_to_work_is_a_reply_or_none_and_never_raises(start, parts):
+    raw = (start.replace(b"QBP^Q11", b"ORL^O34") + b"MSA|AA|W1\r" if parts[:1] == [b"|"] else start) + b"".join(parts)
+    answer = read_reply(raw)
+    assert answer is None or answer.code in {"AA", "AE", "AR", "CA", "CE", "CR"}
+
+
+@given(st.text(max_size=30), st.text(max_size=30), st.lists(st.text(max_size=10), max_size=4))
+def test_any_order_is_written_as_one_message_whose_values_are_read_back(sample, name, tests):
+    order = Order(
+        keys=(sample,), placer=name, family=name, patient=sample, tests=tuple(tests), priority=name, specimen=sample
+    )
+    asked = facts(UTF8)
+    raw = work(order, asked, control_id=b"W1", now=b"20300101")
+    assert [each for each, _ in Message(raw).segments()] == [
+        b"MSH",
+        b"PID",
+        b"SPM",
+        b"SAC",
+        *[b"ORC", b"TQ1", b"OBR"] * len(tests),
+    ]
+    assert Text(raw).get("SAC-3").text == sample
+    assert [Text(raw).get(f"OBR[{at}]-4").text for at in range(1, len(tests) + 1)] == tests
+    assert Text(no_work(sample, asked, control_id=b"W1", now=b"20300101")).get("SPM-2").text == sample
+
+
+@pytest.mark.parametrize("error", [QueryIncomplete, QueryUnknown, OrdersUnread])
+def test_each_error_of_a_query_has_all_its_parts_and_a_code_of_its_own(error):
+    assert error.code.startswith("LAW-")
+    assert error.text != Hl7Error.text
+    assert error.hint != Hl7Error.hint
+    assert error.text.isascii()  # a reply in any character set can carry it
+    assert (error.reply, error.error_code) in {("AE", "101"), ("AR", "103"), ("AE", "207")}
+    assert verdict_of(error, "", None).outcome is Outcome.REJECTED
+    assert error.code not in {other.code for other in CATALOGUE}
 
 
 def test_the_catalogue_holds_every_error_once_with_all_its_parts():

@@ -127,8 +127,16 @@ def test_no_value_of_an_order_adds_a_segment_or_a_field():
 
 def test_a_reply_says_of_some_work_that_it_cannot_be_done():
     orl = b"MSH|^~\\&|A|L|WASL|HUB|20300101||ORL^O34^ORL_O42|R1|P|2.5.1\rMSA|AA|W1\rSPM|1|BAR-1\r%b"
-    assert [unable for _, unable in (read_reply(orl % b"ORC|OK\rORC|UA\r"), read_reply(orl % b"ORC|OK\r"))] == [
+    assert [read_reply(orl % each).is_unable for each in (b"ORC|OK\rORC|UA\r", b"ORC|OK\r")] == [
         True,
         False,
     ]
-    assert read_reply(b"rubbish") == (None, False)
+    assert read_reply(b"rubbish") is None
+
+
+@pytest.mark.parametrize(
+    ("number", "container", "wanted"), [("", "", "BAR-1"), ("", "C7", "C7"), ("C7", "C7", "C7"), ("P-1", "C7", "P-1")]
+)
+def test_work_names_the_container_as_the_analyzer_read_it_on_the_tube(number, container, wanted):
+    raw = work(replace(MARIAM, container=container), facts(qbp()), control_id=b"W1", now=NOW, number=number)
+    assert Message(raw).read(("SAC-3", "SPM-2", "OBR-2")) == [wanted.encode(), b"BAR-1", b"P-1-GLU"]

@@ -14,7 +14,7 @@ from hl7.text import Text
 from node.config import ConfigError, load
 from node.tools import simulate_law
 from tests.destination_rig import EAGER, Peer, destination, msh, parked, wait_got
-from tests.node_rig import ROOT, Feed, Node, Reply, free_port, running, wait_until
+from tests.node_rig import END, ROOT, START, Feed, Node, Reply, free_port, running, wait_until
 from tests.test_hl7_law import qbp
 from tests.test_node_astm_orders import oml
 
@@ -42,6 +42,11 @@ def known(node, count):
 def asked(sample, number="1", *, name="WOS", asks="ER|AL"):
     raw = qbp(f"QPD|{name}^Work Order Step^IHE_LABTF|Tag{number}|{sample}".rstrip("|"), asks=asks)
     return raw.replace(b"|Q1|", b"|Q%b|" % number.encode())
+
+
+def replay(node, number):
+    """Have a person's wish carried out: the message of this row of those parked is sent again."""
+    node.ask(f"destination replay analyzer-orders {number}")
 
 
 def samples(got):
@@ -104,6 +109,20 @@ def test_an_unknown_sample_is_told_as_not_found_and_followed_by_the_word_that_th
     reply, sent = follows(asked("NONE", "B1"))
     assert Message(reply.payload).get("QAK-2") == b"NF"
     assert samples(sent) == [("NONE", "DC")]
+
+
+def test_an_analyzer_that_asks_by_the_containers_number_is_given_work_for_that_container(node, follows):
+    node.send(oml(3, "NA", sample="S000011\rSAC|||TUBE-11").replace(b"||WB", b"") + b"\r")
+    known(node, 3)
+    reply, (raw,) = follows(asked("TUBE-11", "B3"))
+    assert Message(reply.payload).get("QAK-2") == b"OK"
+    assert Message(raw).read(("SAC-3", "SPM-2")) == [b"TUBE-11", b"S000011"]
+
+
+def test_a_patients_number_in_place_of_a_samples_finds_no_orders(follows):
+    reply, sent = follows(asked("T000007", "B2"))  # of whom both orders are
+    assert Message(reply.payload).get("QAK-2") == b"NF"
+    assert samples(sent) == [("T000007", "DC")]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +204,7 @@ def test_the_simulated_analyzer_asks_is_given_its_orders_and_says_what_it_is_tol
     work = no_work("NONE", facts(qbp()), control_id=b"W1", now=b"20300101")
     now = datetime(2030, 1, 1, tzinfo=UTC)
     said = [simulate_law.reply(work, fault, now) for fault in ("", "refuse", "unable")]
-    assert [(read_reply(each)[0].code, read_reply(each)[1]) for each in said] == [
+    assert [(read_reply(each).code, read_reply(each).is_unable) for each in said] == [
         ("AA", False),
         ("AR", True),
         ("AA", True),
@@ -243,6 +262,163 @@ def test_an_order_that_was_called_off_while_the_analyzer_was_away_is_not_given_a
             ("DST-01", "UA"),
             ("DST-01", "AR"),
         ]
+
+
+@pytest.mark.parametrize(("own", "other", "reason"), [(b"OK", b"UA", []), (b"UA", b"OK", ["UA"])])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_work_is_judged_by_its_own_reply_whatever_other_replies_come_with_it(
+    realm, tmp_path, own, other, reason, is_first
+):
+    def replies(raw, peer):
+        del peer
+        (mine,), (late,) = orl(raw, control=own), orl(raw.replace(msh(raw, 10), b"ANOTHER"), control=other)
+        both = (mine, late) if is_first else (late, mine)
+        return [b"".join(START + each + END for each in both)]  # in one packet
+
+    with (
+        Peer(replies) as peer,
+        running(Node(realm, tmp_path, feeds=[Feed("his"), law(peer.port)]), before=EAGER) as node,
+    ):
+        exchange(node, asked("NONE"))
+        wait_until("judged", lambda: (seen := destination(node, "analyzer-orders"))["taken"] + seen["refused"] == 1)
+        assert [row["detail"] for row in parked(node, "analyzer-orders")] == reason
+
+
+def test_work_that_an_analyzer_cannot_do_is_not_all_that_it_is_ever_told_of(realm, tmp_path):
+    def answer(raw, _):
+        return orl(raw, control=b"UA" if Message(raw).get("SAC-3") == b"S000007" else b"OK")
+
+    only_one = "import node.order_cache as c; c.ANSWERS_MAX = 1"
+    with (
+        Peer(answer) as peer,
+        running(Node(realm, tmp_path, feeds=[Feed("his"), law(peer.port)]), before=f"{EAGER}; {only_one}") as node,
+    ):
+        node.send(oml(1, "WBC"), oml(2, "GLU", sample="S000008"))
+        known(node, 2)
+        for number in (1, 2):
+            exchange(node, asked("", f"{number}", name="WOS_ALL"))
+            wait_got(peer, number)
+            wait_until(
+                "judged",
+                lambda: (seen := destination(node, "analyzer-orders"))["taken"] + seen["refused"] == number,  # noqa: B023
+            )
+        assert samples(peer.got) == [("S000007", "NW"), ("S000008", "NW")]
+        assert Message(exchange(node, asked("", "3", name="WOS_ALL")).payload).get("QAK-2") == b"NF"
+        exchange(node, asked("S000007", "4"))  # by its sample, any time
+        assert samples(wait_got(peer, 3)[2:]) == [("S000007", "NW")]
+
+
+@pytest.mark.parametrize("kind", [b"QBP^Q11^", b"QBP^Q11^QBP_Q11^LAW"])
+def test_a_query_whose_type_is_written_in_another_way_is_followed_by_its_orders_too(follows, kind):
+    reply, sent = follows(asked("S000007", f"F{len(kind)}").replace(b"QBP^Q11^QBP_Q11", kind))
+    assert Message(reply.payload).get("QAK-2") == b"OK"
+    assert samples(sent) == [("S000007", "NW")]
+
+
+def test_a_query_with_separators_of_its_own_is_followed_by_its_orders_too(follows):
+    reply, sent = follows(asked("S000007", "G1").replace(b"^", b"@").replace(b"MSH|@", b"MSH|@", 1))
+    assert Message(reply.payload).get("QAK-2") == b"OK"
+    assert samples(sent) == [("S000007", "NW")]
+
+
+def test_what_is_no_message_is_followed_by_nothing_and_holds_up_no_query(node, follows):
+    _, sent = follows(asked("S000007", "G2").replace(b"MSH", b"XXX"))
+    assert sent == []
+
+
+LATER = "import node.feeds.law_desk as d; d.STALE_US = 0"  # every query was asked long ago
+
+
+def test_work_that_was_refused_can_be_replayed_at_any_age_unless_it_was_called_off(realm, tmp_path):
+    refuses = [True]
+    with Peer(lambda raw, _: orl(raw, code=b"AR" if refuses[0] else b"AA")) as peer:
+        node = Node(realm, tmp_path, feeds=[Feed("his"), law(peer.port)])
+        with running(node, before=EAGER) as node:
+            node.send(oml(1, "WBC"), oml(2, "GLU", sample="S000008"), oml(3, "NA", sample="S000009"))
+            known(node, 3)
+            exchange(node, asked("", "1", name="WOS_ALL"))
+            exchange(node, asked("NONE", "2"))
+            wait_until("refused", lambda: len(parked(node, "analyzer-orders")) == 4)
+            node.restart(before=f"{EAGER}; {LATER}")
+            node.send(oml(4, "GLU", sample="S000008", control="CA"))
+            known(node, 2)
+            node.send(oml(5, "WBC", sample="NEW"))
+            known(node, 3)
+            refuses[0], begun = False, len(peer.got)
+            for row in parked(node, "analyzer-orders"):
+                replay(node, row["id"])
+            wait_until("tried", lambda: [row["tries"] for row in parked(node, "analyzer-orders")] == [2])
+            assert sorted(samples(peer.got[begun:])) == [("NONE", "DC"), ("S000007", "NW"), ("S000009", "NW")]
+            assert len({msh(raw, 10) for raw in peer.got}) == 4  # the same bytes as at first
+
+
+def test_a_query_that_was_passed_over_by_a_person_is_answered_with_what_it_asks_for_now(realm, tmp_path):
+    port = free_port()
+    node = Node(realm, tmp_path, feeds=[Feed("his"), law(port)])
+    with running(node, before=EAGER) as node:
+        node.send(oml(1, "WBC"))
+        known(node, 1)
+        exchange(node, asked("S000007", "1"))
+        wait_until("it is away", lambda: destination(node, "analyzer-orders")["state"] == "retrying")
+        node.ask("destination go analyzer-orders lab/end")
+        (row,) = parked(node, "analyzer-orders")
+        node.restart(before=f"{EAGER}; {LATER}")
+        node.send(oml(2, "RBC"))
+        wait_until("both", lambda: b"RBC" in (node.data / "orders.db-wal").read_bytes())
+        with Peer(orl, port=port) as peer:
+            replay(node, row["id"])
+            (raw,) = wait_got(peer, 1)
+            assert [Message(raw).get(f"OBR[{n}]-4") for n in (1, 2, 3)] == [b"WBC", b"RBC", None]
+            wait_until("gone", lambda: parked(node, "analyzer-orders") == [])
+
+
+UNREADABLE = """
+import os, apsw, node.order_cache as c, sync.pace as p
+p.WAIT_S_MIN = p.WAIT_S_MAX = 0.05
+find = c.OrderCache.find_rows
+def fails(self, number):
+    if os.path.exists({flag!r}):
+        raise apsw.IOError("disk")
+    return find(self, number)
+c.OrderCache.find_rows = fails
+"""
+
+
+def test_an_analyzer_is_told_that_its_orders_cannot_be_read_and_given_them_once_they_can(realm, tmp_path):
+    flag = tmp_path / "unreadable"
+    with Peer(orl) as peer:
+        node = Node(realm, tmp_path / "node", feeds=[Feed("his"), law(peer.port)])
+        with running(node, before=UNREADABLE.format(flag=str(flag))) as node:
+            node.send(oml(1, "WBC"))
+            known(node, 1)
+            flag.touch()
+            reply = Message(exchange(node, asked("S000007", "1")).payload)
+            assert reply.read(("MSA-1", "QAK-2")) == [b"AE", b"AE"]
+            wait_until(
+                "it waits", lambda: (destination(node, "analyzer-orders")["last_error"] or {}).get("code") == "LAW-03"
+            )
+            assert peer.got == []
+            flag.unlink()
+            assert samples(wait_got(peer, 1)) == [("S000007", "NW")]
+            assert destination(node, "analyzer-orders")["parked"] == 0
+
+
+def test_the_orders_can_be_read_until_whoever_carries_them_has_stopped(realm, tmp_path):
+    log = tmp_path / "log"
+    note = f"""
+import node.order_cache as c, node.destinations.site as s
+def noted(name, before):
+    def run(self):
+        before(self)
+        open({str(log)!r}, "a").write(name)
+    return run
+c.OrderCache.close, s.Site.stop = noted("cache ", c.OrderCache.close), noted("carriers ", s.Site.stop)
+"""
+    with Peer(orl) as peer:
+        node = Node(realm, tmp_path / "node", feeds=[Feed("his"), law(peer.port)])
+        with running(node, before=EAGER + note):
+            assert node.stop() == 0
+    assert log.read_text().split() == ["carriers", "cache"]
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,15 @@ SPECIMEN_FIRST: Final = frozenset(
 )  # HL7 2.9 4.4.8, 4.4.10: SPM stands before its orders; elsewhere behind them
 CANCELLED: Final = frozenset({"CA", "DC", "OC", "OD", "CR", "DR"})  # HL7 table 0119
 TESTS_MAX: Final = 200  # of one sample: a chemistry line offers some 400, no sample is asked for half of them
+KEYS_MAX: Final = 2 + 2 * TESTS_MAX  # of one sample: its own, its container's, and two numbers of each test's order
+ITEMS_MAX: Final = 10_000  # tests that are read of one message: fifty full samples; each costs some 50 µs
 PRIORITIES: Final = {"S": b"S", "A": b"A", "STAT": b"S", "ASAP": b"A", "T": b"S"}
 EVERYTHING: Final = b"ALL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first."""
+    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first. `container`: SAC-3."""
 
     keys: tuple[str, ...]
     placer: str = ""
@@ -34,6 +36,7 @@ class Order:
     collected: str = ""
     specimen: str = ""
     is_cancelled: bool = False
+    container: str = ""
 
     @property
     def sample(self) -> str:
@@ -42,18 +45,25 @@ class Order:
 
 
 @dataclass(slots=True)
+class _Specimen:
+    """What SPM and SAC say; the tests of one specimen share it."""
+
+    number: str = ""
+    container: str = ""
+    kind: str = ""
+    collected: str = ""
+
+
+@dataclass(slots=True)
 class _Item:
-    """One OBR on its way: what its ORC, SPM and SAC say."""
+    """One OBR on its way: what its ORC and its specimen say."""
 
     placer: str
     filler: str
     test: str
     priority: str
     is_cancelled: bool
-    specimen: str = ""
-    container: str = ""
-    kind: str = ""
-    collected: str = ""
+    specimen: _Specimen
 
 
 def read_orders(raw: bytes, *, charset_default: str = "utf-8") -> list[Order]:
@@ -69,27 +79,27 @@ def read_orders(raw: bytes, *, charset_default: str = "utf-8") -> list[Order]:
     )  # fmt: skip
     orders: dict[tuple[str, bool], Order] = {}
     for item in items:
-        keys = tuple(dict.fromkeys(filter(None, (item.specimen, item.container, item.filler, item.placer))))
+        specimen = item.specimen
+        keys = tuple(dict.fromkeys(filter(None, (specimen.number, specimen.container, item.filler, item.placer))))
         if not keys:
             continue
         known = orders.get((keys[0], item.is_cancelled))
         if known is None:
             known = replace(
-                person, keys=keys, placer=item.placer, priority=item.priority, collected=item.collected, specimen=item.kind,
-                is_cancelled=item.is_cancelled,
+                person, keys=keys, placer=item.placer, priority=item.priority, collected=specimen.collected, specimen=specimen.kind,
+                is_cancelled=item.is_cancelled, container=specimen.container,
             )  # fmt: skip
-        tests = tuple(dict.fromkeys((*known.tests, *filter(None, (item.test,)))))[:TESTS_MAX]
-        orders[keys[0], item.is_cancelled] = replace(
-            known, keys=tuple(dict.fromkeys((*known.keys, *keys))), tests=tests
-        )
+        if len(known.tests) < TESTS_MAX:
+            tests = tuple(dict.fromkeys((*known.tests, *filter(None, (item.test,)))))
+            known = replace(known, keys=tuple(dict.fromkeys((*known.keys, *keys)))[:KEYS_MAX], tests=tests)
+        orders[keys[0], item.is_cancelled] = known
     return list(orders.values())
 
 
 def _items(text: Text, message: Message, *, is_specimen_first: bool) -> list[_Item]:  # one branch for each segment
     items: list[_Item] = []
     seen: dict[bytes, int] = {}
-    open_from = 0  # the items that a specimen behind them is for
-    control, placer, specimen = "", "", _Item("", "", "", "", False)
+    control, placer, specimen = "", "", _Specimen()
 
     def of(path: str) -> str:
         name, field = path.split("-", 1)
@@ -100,40 +110,25 @@ def _items(text: Text, message: Message, *, is_specimen_first: bool) -> list[_It
         if name == b"ORC":
             control, placer = of("ORC-1"), of("ORC-2.1")
         elif name == b"OBR":
-            item = _Item(
-                of("OBR-2.1") or placer,
-                of("OBR-3.1"),
-                of("OBR-4.1"),
-                of("OBR-5") or of("OBR-27.6"),
-                control in CANCELLED,
+            if not is_specimen_first and specimen.number:  # the one behind it is another
+                specimen = _Specimen()
+            items.append(
+                _Item(
+                    of("OBR-2.1") or placer, of("OBR-3.1"), of("OBR-4.1"), of("OBR-5") or of("OBR-27.6"), control in CANCELLED, specimen
+                )
+            )  # fmt: skip
+            if len(items) == ITEMS_MAX:
+                break
+        elif name == b"SPM":
+            specimen = _Specimen() if is_specimen_first else specimen
+            specimen.number, specimen.kind, specimen.collected = (
+                of("SPM-2.1.1") or of("SPM-2.2.1"),
+                of("SPM-4.1"),
+                of("SPM-17.1"),
             )
-            if is_specimen_first:
-                _describe(item, specimen)
-            elif items and items[-1].specimen:
-                open_from = len(items)
-            items.append(item)
-        elif name in {b"SPM", b"SAC"}:
-            if is_specimen_first and name == b"SPM":
-                specimen = _Item("", "", "", "", False)
-            for item in [specimen] if is_specimen_first else items[open_from:]:
-                _fill(item, name, of)
+        elif name == b"SAC":
+            specimen.container = of("SAC-3.1")
     return items
-
-
-def _fill(item: _Item, name: bytes, of: Callable[[str], str]) -> None:
-    if name == b"SPM":
-        item.specimen, item.kind, item.collected = of("SPM-2.1.1") or of("SPM-2.2.1"), of("SPM-4.1"), of("SPM-17.1")
-    else:
-        item.container = of("SAC-3.1")
-
-
-def _describe(item: _Item, specimen: _Item) -> None:
-    item.specimen, item.container, item.kind, item.collected = (
-        specimen.specimen,
-        specimen.container,
-        specimen.kind,
-        specimen.collected,
-    )
 
 
 # ---- queries ----------------------------------------------------------------------------------------------------------

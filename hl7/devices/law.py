@@ -3,6 +3,7 @@
 IHE PaLM TF-2b, 3.27 and 3.28. A query names a sample, or asks for all that is not given yet.
 """
 
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from hl7.ack import acknowledge
@@ -86,21 +87,24 @@ def _query_segment(raw: bytes) -> bytes:
 
 
 # ---- LAB-28: the work --------------------------------------------------------------------------------------------------
-def work(order: Order, asked: Facts, *, control_id: bytes, now: bytes) -> bytes:
-    """The OML^O33 of one sample: an ORC and OBR for each test, whose AWOS id is the placer's number (or the sample's) and the test's code."""
+def work(order: Order, asked: Facts, *, control_id: bytes, now: bytes, number: str = "") -> bytes:
+    """The OML^O33 of one sample: an ORC and OBR for each test, whose AWOS id is the placer's number (or the sample's) and the test's code.
+
+    `number`: under which the analyzer asked, as it read it on the tube. It stands in SAC-3; else the container's, else the sample's.
+    """
     sample = _value(order.sample)
     lines = [_head(asked, control_id, now)]
     name = b"^".join((_value(order.family), _value(order.given))) + b"^^^^^L" if order.family or order.given else b""
     lines.append(b"|".join((b"PID|||" + _value(order.patient), b"", name, b"", _value(order.birth), _value(order.sex))))
     kind = _value(order.specimen) or b'""'  # LAW: what it is must be said, be it that nobody knows
     lines.append(b"SPM|1|%b||%b|||||||P^Patient^HL70369||||||%b" % (sample, kind, _value(order.collected)))
-    lines.append(b"SAC|||%b" % sample)
-    number = _value(order.placer) or sample
+    lines.append(b"SAC|||%b" % _value(number or order.container or order.sample))
+    placed = _value(order.placer) or sample
     for test in order.tests:
         code = _value(test)
         lines.append(b"ORC|NW||||||||%b" % now)
         lines.append(b"TQ1|||||||||%b^^HL70485" % _PRIORITIES.get(order.priority, b"R"))
-        lines.append(b"OBR||%b-%b||%b" % (number, code, code))
+        lines.append(b"OBR||%b-%b||%b" % (placed, code, code))
     return b"\r".join([*lines, b""])
 
 
@@ -137,16 +141,13 @@ def _value(text: str) -> bytes:
     return escape(text.encode(), STANDARD)
 
 
-def read_reply(raw: bytes) -> tuple[Answer | None, bool]:
-    """The analyzer's reply (ORL^O34), and whether it says of some of the work that it is unable to do it (ORC-1 UA)."""
+def read_reply(raw: bytes) -> Answer | None:
+    """The analyzer's reply (ORL^O34); None where it is none. Never raises."""
     answer = read_answer(raw)
     if answer is None:
-        return None, False
+        return None
     message = Message(raw)
-    for place in range(1, TESTS_MAX + 1):
-        control = message.get(f"ORC[{place}]-1")
-        if control is None:
-            return answer, False
-        if control.strip() == _UNABLE:
-            return answer, True
-    return answer, False
+    controls = takewhile(
+        lambda each: each is not None, (message.get(f"ORC[{place}]-1") for place in range(1, TESTS_MAX + 1))
+    )
+    return answer._replace(is_unable=any(each is not None and each.strip() == _UNABLE for each in controls))

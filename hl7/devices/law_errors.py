@@ -29,5 +29,5 @@ class OrdersUnread(Hl7Error):
     code = "LAW-03"
     fault = "node"
     text = "Orders cannot be read just now; ask again"
-    hint = "The node's copy of the orders could not be read, mostly for want of disk space. Analyzers ask again; make room, then restart the node."
+    hint = "The node's copy of the orders cannot be read now: it is being made anew, or the disk is full. Analyzers ask again; if it lasts, make room, restart."
     retryable = True

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from hl7.devices.law_errors import OrdersUnread
 from node.alarms import Alarms
 from node.clock import Clock
 from node.config_destinations import AnyDestination
@@ -330,7 +331,10 @@ class Carrier(threading.Thread):
 
     def unreadable(self, trouble: Trouble, error: Exception) -> None:
         """What the disk gives back cannot be read: it stands still, and only here."""
-        self.note(trouble, DAMAGED, type(error).__name__)
+        if isinstance(error, OrdersUnread):
+            self.note(trouble, error.code, str(error))
+        else:
+            self.note(trouble, DAMAGED, type(error).__name__)
 
     def broken(self, outcome: Outcome) -> None:
         """Nothing can be sent at all for a while."""

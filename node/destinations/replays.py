@@ -54,12 +54,12 @@ class Replays:
     def _find(self, lane: "Lane", run: Run, row: Parked) -> tuple[Outgoing | None, int, str]:
         """The row's next message; where there is none, the place from which the rest of the row goes on, and why a record before it is lost."""
         if row.part is None:
-            reading = Reading(self._view, self._node, lane.reading.stream, self._wanted)
+            reading = Reading(self._view, self._node, lane.reading.stream, self._wanted.again(None))
             found = reading.next(run, Cursor(name=row.name, run=row.run, place=row.place, part=row.done))
             if found.cursor.place > row.last:
                 return None, row.last + 1, ""
             return found.outgoing, found.cursor.place + (1 if found.lost else 0), found.lost
-        reading = Reading(self._view, self._node, lane.reading.stream, self._any)
+        reading = Reading(self._view, self._node, lane.reading.stream, self._any.again(row.part))
         headers = self._view.headers(row.run, row.place, 1)
         one = reading.at(run, row.place, row.part, headers[0][1]) if headers else None
         is_it = one is not None and one[0] is not None and one[0].part == row.part

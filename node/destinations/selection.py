@@ -40,6 +40,11 @@ class Selection:
     def __init__(self, types: Sequence[str], back: ToV2 | None = None) -> None:
         self._globs, self._back = compile_globs(tuple(types), "^"), back
 
+    def again(self, part: int | None) -> "Selection":
+        """The selection for what a person wants sent again: this part of a record, or with None whole records."""
+        del part
+        return self
+
     def header(self, header: bytes) -> Header | None:
         """The header of a record whose body may hold something for this destination; None where it surely does not. Raises NotARecord."""
         found = decode(header)

@@ -32,25 +32,29 @@ def pending_of(connection: "Connection", raw: bytes, verdict: Verdict) -> Pendin
 class PendingQuery(Pending):
     """A query: its reply is made when its record is durable."""
 
-    __slots__ = ("_desk", "_id")
+    __slots__ = ("_desk",)
 
     def __init__(self, connection: "Connection", raw: bytes, verdict: Verdict, desk: LawDesk) -> None:
         super().__init__(connection, raw, verdict)
         self._desk = desk
-        self._id = verdict.facts.control_id if verdict.facts else b""
-        desk.came(self._id)
+        desk.came(raw)
 
     def answer(self, outcome: Outcome | QueueFull | Counted) -> None:
         """The record is durable, or not."""
         if isinstance(outcome, NOT_STORED):
             super().answer(outcome)
             if self.reply is not None:  # else it is tried again
-                self._desk.replied(self._id)
+                self._desk.replied(self.raw)
             return
         feed = self.connection.feed
         _, is_test = way_of(self.raw, self.verdict, feed.feed, feed.rules, is_trial=self.connection.is_trial)
         self._desk.begin(
-            self.raw, self.verdict, is_test=is_test, ids=lambda: (feed.reply_id(), feed.now()), done=self._told
+            self.raw,
+            self.verdict,
+            is_test=is_test,
+            ids=lambda: (feed.reply_id(), feed.now()),
+            done=self._told,
+            lost=self._lost,
         )
 
     def _told(self, response: bytes) -> None:
@@ -66,4 +70,9 @@ class PendingQuery(Pending):
             reply += encode(response)
         self.reply = reply
         self.connection.settle(self)
-        self._desk.replied(self._id)
+
+    def _lost(self) -> None:
+        """There is no response, by a fault of ours: the frames behind are answered, and a source that is cut off asks again."""
+        self.reply = b""
+        self.connection.settle(self)
+        self.connection.close()

@@ -1,0 +1,232 @@
+"""The order cache: whose row is whose, over changes, restarts, power cuts and files of before; which number finds which order."""
+
+import json
+import random
+import shutil
+from dataclasses import asdict
+
+import apsw
+import pytest
+
+from hl7.devices.astm_orders import Order
+from node.order_cache import ANSWERS_MAX, DAY_US, NAME, OrderCache
+
+FEED = "analyzer"
+NOW_US = 1_900_000_000_000_000
+FORMER = (  # the tables of before rows were kept for good
+    "CREATE TABLE place (stream TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE wanted (id INTEGER PRIMARY KEY, sample TEXT NOT NULL UNIQUE, patient TEXT NOT NULL, at_us INTEGER NOT NULL, value TEXT NOT NULL)",
+    "CREATE INDEX wanted_by_age ON wanted (at_us)",
+    "CREATE TABLE name (name TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (name, id)) WITHOUT ROWID",
+    "CREATE INDEX name_by_id ON name (id)",
+    "CREATE TABLE given (feed TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (feed, id)) WITHOUT ROWID",
+)
+
+
+def order(sample, *tests, placer="", patient="T1", cancel=False):
+    return Order(
+        keys=tuple(filter(None, (sample, placer))), placer=placer, patient=patient, tests=tests or ("WBC",), is_cancelled=cancel
+    )  # fmt: skip
+
+
+@pytest.fixture
+def open_cache(tmp_path):
+    """Open the file as a start of the node does; the one before is closed."""
+    opened, throws = [], random.Random(7)
+
+    def open_it(now_us=NOW_US):
+        for each in opened:
+            each.close()
+        opened[:] = [OrderCache(tmp_path, now_us if callable(now_us) else lambda: now_us, throws.getrandbits)]
+        return opened[0]
+
+    yield open_it
+    for each in opened:
+        each.close()
+
+
+def keep(cache, *orders, at_us=NOW_US):
+    cache.keep("his", 1, [(at_us, each) for each in orders], now_us=at_us)
+
+
+def row_of(cache, sample):
+    ((row, _),) = cache.find_rows(sample)
+    return row
+
+
+def test_the_row_of_an_order_that_went_is_never_given_to_another(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1"))
+    row = row_of(cache, "S1")
+    keep(cache, order("S1", cancel=True))
+    keep(cache, order("S2"))
+    assert cache.order(row) is None
+    assert row_of(cache, "S2") > row
+
+
+def test_an_order_that_changes_gets_a_greater_row_also_where_it_was_the_last_one(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", "WBC"))
+    before = row_of(cache, "S1")
+    keep(cache, order("S1", "RBC"))
+    assert row_of(cache, "S1") > before
+    assert cache.order(before) is None
+
+
+def test_after_a_power_cut_no_row_that_was_given_out_before_it_is_another_orders(open_cache, tmp_path):
+    cache = open_cache()
+    keep(cache, order("S0"))
+    cache.close()
+    shutil.copy(tmp_path / NAME, tmp_path / "earlier")
+    cache = open_cache()
+    keep(cache, order("S1"), order("S2"))
+    before = {row_of(cache, "S1"), row_of(cache, "S2")}
+    cache.close()
+    shutil.copy(tmp_path / "earlier", tmp_path / NAME)  # what the disk had of it
+    cache = open_cache()  # with the clock where it stood
+    keep(cache, order("S2"), order("S1"))
+    assert before.isdisjoint({row_of(cache, "S1"), row_of(cache, "S2")})
+
+
+def test_a_lost_file_begins_behind_every_row_that_there_was(open_cache, tmp_path):
+    cache = open_cache()
+    keep(cache, *(order(f"S{number}") for number in range(50)))
+    last = row_of(cache, "S49")
+    cache.close()
+    (tmp_path / NAME).unlink()
+    cache = open_cache(NOW_US + 2**33)  # two hours later
+    keep(cache, order("S0"))
+    assert row_of(cache, "S0") > last
+
+
+def test_a_restart_leaves_every_order_its_row(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1"), order("S2"))
+    before = [row_of(cache, "S1"), row_of(cache, "S2")]
+    cache = open_cache()
+    assert [row_of(cache, "S1"), row_of(cache, "S2")] == before
+
+
+def test_a_file_of_before_keeps_its_orders_and_what_was_given_under_new_rows(open_cache, tmp_path):
+    former = apsw.Connection(str(tmp_path / NAME))
+    for table in FORMER:
+        former.execute(table)
+    for row, sample in enumerate(("S1", "S2"), 1):
+        value = json.dumps({key: each for key, each in asdict(order(sample)).items() if key in FORMER_KEYS})
+        former.execute("INSERT INTO wanted VALUES (?, ?, 'T1', ?, ?)", (row, sample, NOW_US, value))
+        former.execute("INSERT INTO name VALUES (?, ?)", (sample, row))
+    former.execute("INSERT INTO given VALUES (?, 1)", (FEED,))
+    former.close()
+    cache = open_cache()
+    assert cache.known == 2
+    assert [each.sample for _, each in cache.waiting(FEED)] == ["S2"]
+    assert min(row_of(cache, "S1"), row_of(cache, "S2")) > 2
+    assert cache.order(1) is None
+
+
+FORMER_KEYS = {
+    "keys", "placer", "patient", "family", "given", "birth", "sex", "tests", "priority", "collected", "specimen", "is_cancelled",
+}  # fmt: skip
+
+
+def damage(folder, change):
+    """Change what the file holds behind the cache's back."""
+    other = apsw.Connection(str(folder / NAME))
+    other.execute(change)
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "value", ["no order", "{}", "[]", '{"keys": 1, "tests": []}', '{"keys": ["a"], "tests": [], "more": 1}']
+)
+def test_a_row_that_is_no_order_any_more_is_an_error_and_the_file_begins_anew(open_cache, tmp_path, value):
+    cache = open_cache()
+    keep(cache, order("S1"))
+    cache.heed(cache.lives, is_behind=False)
+    damage(tmp_path, f"UPDATE wanted SET value = '{value}'")
+    with pytest.raises(apsw.CorruptError):
+        cache.find_rows("S1")
+    assert (cache.is_behind, cache.known, cache.next_place("his"), cache.find_rows("S1")) == (True, 0, 0, [])
+    keep(cache, order("S1"))
+    assert cache.known == 1
+
+
+def test_what_was_read_for_a_file_that_then_began_anew_does_not_make_the_new_one_complete(open_cache, tmp_path):
+    cache = open_cache()
+    life = cache.lives
+    keep(cache, order("S1"))
+    damage(tmp_path, "UPDATE wanted SET value = ''")
+    with pytest.raises(apsw.CorruptError):
+        cache.waiting(FEED)
+    cache.heed(life, is_behind=False)
+    assert cache.is_behind
+    cache.heed(cache.lives, is_behind=False)
+    assert not cache.is_behind
+
+
+def found(cache, number):
+    return sorted(each.sample for _, each in cache.find_rows(number))
+
+
+def test_a_samples_number_finds_no_order_of_the_patient_with_that_number(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", patient="1001"), order("1001", patient="T2"))
+    assert found(cache, "1001") == ["1001"]
+    keep(cache, order("1001", patient="T2", cancel=True))
+    assert found(cache, "1001") == []
+    assert [each.sample for each in cache.find(["1001"])] == ["S1"]  # as ASTM asks
+
+
+def test_a_patients_many_orders_hide_none_of_a_sample_with_the_same_number(open_cache):
+    cache = open_cache()
+    keep(cache, order("1001", patient="T2"))
+    keep(cache, *(order(f"S{number}", patient="1001") for number in range(ANSWERS_MAX + 10)), at_us=NOW_US + 1)
+    assert found(cache, "1001") == ["1001"]
+
+
+def test_a_samples_number_is_not_taken_for_the_order_number_of_another_sample(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", placer="1001"))
+    assert found(cache, "1001") == ["S1"]
+    keep(cache, order("1001", placer="P2"))
+    assert found(cache, "1001") == ["1001"]
+    assert found(cache, "P2") == ["1001"]
+
+
+def test_an_order_is_given_to_nobody_seven_days_after_the_last_message_about_its_sample_though_nothing_came_since(
+    open_cache,
+):
+    now = [NOW_US]
+    cache = open_cache(lambda: now[0])
+    keep(cache, order("S1", "WBC"), order("S2"))
+    keep(cache, order("S1", "RBC"), at_us=NOW_US + DAY_US)
+    row = row_of(cache, "S1")
+    now[0] = NOW_US + 7 * DAY_US
+    assert (found(cache, "S1"), found(cache, "S2"), len(cache.waiting(FEED))) == (["S1"], [], 1)
+    now[0] += DAY_US
+    assert (found(cache, "S1"), cache.find(["S1"]), cache.waiting(FEED), cache.order(row)) == ([], [], [], None)
+
+
+def test_a_sample_number_that_another_patient_has_now_carries_none_of_the_first_ones_tests(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", "WBC", patient="T1"))
+    keep(cache, order("S1", "GLU", patient="T2"))
+    ((_, kept),) = cache.find_rows("S1")
+    assert (kept.patient, kept.tests) == ("T2", ("GLU",))
+    keep(cache, order("S1", "GLU", patient="T1", cancel=True))  # late, and about a tube of the first one
+    assert found(cache, "S1") == ["S1"]
+    keep(cache, order("S1", "GLU", patient="T2", cancel=True))
+    assert found(cache, "S1") == []
+
+
+def test_an_order_that_names_no_patient_adds_to_the_samples_and_leaves_it_its_patient(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", "WBC"), order("S1", "GLU", patient=""))
+    ((_, kept),) = cache.find_rows("S1")
+    assert (kept.patient, kept.tests) == ("T1", ("WBC", "GLU"))
+
+
+def test_a_containers_number_is_not_taken_for_the_order_number_of_another_sample(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", placer="1001"), Order(keys=("S2", "1001"), container="1001", tests=("GLU",)))
+    assert found(cache, "1001") == ["S2"]
