@@ -383,6 +383,32 @@ def test_a_replay_of_an_older_admission_does_not_bring_back_its_older_state(stor
     assert (store.of("Patient"), store.of("Encounter")) != newest
 
 
+def test_a_replay_of_an_earlier_message_of_one_record_does_not_bring_back_its_older_state(store):
+    """A batch is one record: its messages differ in their part alone."""
+
+    def part(number: int, city: str) -> Outgoing:
+        origin = replace(outgoing(b"").origin, part=number)
+        raw = message("ADT^A08", RICH.replace("الرياض", city))
+        return outgoing(raw, part=number, origin=origin, is_replay=True)
+
+    client = sink(store)
+    cities = []
+    for number, city in ((0, "جدة"), (2, "أبها"), (1, "تبوك"), (0, "جدة"), (2, "حائل")):
+        assert client.deliver(part(number, city)).end is End.TAKEN
+        cities += [each["address"][0]["city"] for each in store.of("Patient")]
+    client.close()
+    assert cities == ["جدة", "أبها", "أبها", "أبها", "حائل"]
+
+
+@pytest.mark.parametrize(
+    ("source", "part", "newer"),
+    [("41/2", 1, True), ("41/2", 0, True), ("41/2", 2, False), ("41/2", 3, False), ("41", 1, False), ("41/2#x", 1, True), ("41/10", 9, True)],
+)  # fmt: skip
+def test_of_the_messages_of_one_record_the_later_part_is_the_newer(source, part, newer):
+    held = json.dumps({"meta": {"source": f"urn:wasl:record:F/his/1/{source}"}}).encode()
+    assert is_newer(held, replace(outgoing(b"").origin, part=part)) is newer
+
+
 @pytest.mark.parametrize(
     "source",
     ["urn:wasl:record:F/lab/1/99", "urn:wasl:record:F/his/1", "urn:wasl:record:F/his/x/9", "https://other/1", 7, None],
