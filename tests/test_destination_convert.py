@@ -422,6 +422,25 @@ def test_what_another_stream_or_system_wrote_is_not_known_to_be_newer(source):
     assert not is_newer(b'{"meta": {"source": "urn:wasl:record:F/his/1/41#abc"}}', origin)
 
 
+def test_a_replay_writes_nothing_older_over_a_long_resource_and_nothing_at_all_where_it_cannot_tell(store, monkeypatch):
+    client = sink(store)
+    client.deliver(outgoing(message("ADT^A08", RICH.replace("الرياض", "جدة")), 2))
+    (newest,) = store.of("Patient")
+    newest["text"] = {"status": "generated", "div": "<div>" + "x" * 200_000 + "</div>"}  # as servers add
+    sent = len(store.bodies)
+    assert client.deliver(outgoing(ADMISSION, 1, is_replay=True)).end is End.TAKEN
+    assert (store.of("Patient"), len(store.bodies)) == ([newest], sent + 1)
+    store.breaks_off = True
+    broken_off = client.deliver(outgoing(ADMISSION, 1, is_replay=True))
+    assert (broken_off.end, broken_off.code, len(store.bodies)) == (End.LATER, "DST-12", sent + 1)
+    store.breaks_off = False
+    monkeypatch.setattr("node.destinations.fhir.RESOURCE_BYTES_MAX", 199_999)
+    refused = client.deliver(outgoing(ADMISSION, 1, is_replay=True))
+    client.close()
+    assert refused[:3] == (End.REFUSED, "DST-08", "Patient")
+    assert (store.of("Patient"), len(store.bodies)) == ([newest], sent + 1)
+
+
 def test_a_replay_asks_nothing_more_of_a_server_that_does_not_say_what_it_has(store):
     client = sink(store)
     store.answers = [500]
