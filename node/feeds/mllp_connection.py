@@ -19,7 +19,7 @@ from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, Pendin
 from node.feeds.mllp_query import pending_of
 from node.feeds.mllp_replies import is_silent_on_error
 from node.feeds.mllp_rules import way_of
-from node.feeds.open_frames import FRAME_BYTES_FREE
+from node.feeds.open_frames import FRAME_BYTES_FREE, TURN_S_MAX
 from node.intake import Refusal
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ IDLE_S = 0.25  # after this pause a FS at the end of what came is the end: some 
 FRAME_S_MAX = (
     60.0  # a frame that grows no further is a dead sender; 16 MiB in a minute is 2 Mbit/s, progress starts it anew
 )
-TURN_S_MAX = 300.0  # a long frame may keep others waiting so long, where memory is short: the longest at half a Mbit/s
 PENDING_MAX = 64  # frames of one connection without a reply; senders that follow the standard have one
 PENDING_BYTES_MAX = (
     4 * 1024 * 1024

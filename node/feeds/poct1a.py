@@ -70,5 +70,4 @@ class Poct1aFeed:
             await asyncio.sleep(CHECK_S)
             now = self.clock.monotonic()
             for connection in list(self.connections):
-                if self.feed.idle_s_max and now - connection.heard_at > self.feed.idle_s_max:
-                    connection.abort()
+                connection.look_at_silence(now, self.feed.idle_s_max)
