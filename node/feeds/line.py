@@ -120,14 +120,14 @@ class LineFeed:
         """A line is open. `hold`: how its sender is made to wait, where it can be."""
         session = Session(self, peer, write=write, hold=hold)
         self.connections.add(session)
-        self.trace.noted("opened", peer)
+        session.connection = self.trace.opened(peer)
         return session
 
     def ended(self, session: Session) -> None:
         """A line is no longer open."""
         self.connections.discard(session)
         self._leaving.add(session)
-        self.trace.noted("away", session.peer)
+        self.trace.noted("away", session.peer, session.connection)
 
     def _heard_since_us(self) -> int:
         """When the oldest began of what is in memory alone; 0: nothing is."""

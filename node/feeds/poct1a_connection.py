@@ -50,7 +50,7 @@ class Poct1aConnection(asyncio.Protocol):
         self._waiting: deque[Document | Broken] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._peer = ""
+        self._peer, self._number = "", 0
         self._is_ending = self._waits_for_memory = False
         self._heard_at = self._waits_since = feed.clock.monotonic()
 
@@ -67,12 +67,12 @@ class Poct1aConnection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]) if name else ""
         self._feed.connections.add(self)
-        self._feed.trace.noted("opened", self._peer)
+        self._number = self._feed.trace.opened(self._peer)
 
     def data_received(self, data: bytes) -> None:
         """Divide what comes; a device that sends on without answers is not read for a while."""
         self._heard_at = self._feed.clock.monotonic()
-        self._feed.trace.came(data, self._peer)
+        self._feed.trace.came(data, self._peer, self._number)
         noise = self._divider.noise_bytes
         events = self._divider.feed(data)
         self._waiting.extend(events)
@@ -92,7 +92,7 @@ class Poct1aConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
         """It ended: what came whole is stored all the same."""
         self._transport = None
-        self._feed.trace.noted("away", self._peer)
+        self._feed.trace.noted("away", self._peer, self._number)
         self._feed.frames.release(self)
         self._end_input()
         if self._worker is None:
@@ -234,7 +234,7 @@ class Poct1aConnection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         for each in said:
-            self._feed.trace.went(each, self._peer)
+            self._feed.trace.went(each, self._peer, self._number)
         self._transport.write(b"".join(said))
         if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self._transport.abort()
