@@ -1,7 +1,6 @@
 """One MLLP sender's connection: frames in, replies out in the order of arrival, and how long it may be silent."""
 
 import asyncio
-import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -53,7 +52,6 @@ class Connection(asyncio.Protocol):
         "_idle",
         "_is_trial",
         "_is_usual",
-        "_is_welcome",
         "_later",
         "_loop",
         "_octets",
@@ -66,12 +64,9 @@ class Connection(asyncio.Protocol):
         "feed",
     )  # fmt: skip
 
-    def __init__(
-        self, feed: "MllpFeed", loop: asyncio.AbstractEventLoop, *, is_welcome: bool = False, is_trial: bool = False
-    ) -> None:
+    def __init__(self, feed: "MllpFeed", loop: asyncio.AbstractEventLoop, *, is_trial: bool = False) -> None:
         self.feed = feed
         self._loop = loop
-        self._is_welcome = is_welcome  # it was looked at before its handshake
         self._is_trial = is_trial
         self._is_usual = not (
             is_trial or feed.numbers or feed.rules.routes or feed.always_enhanced or feed.sample or feed.orders
@@ -95,20 +90,16 @@ class Connection(asyncio.Protocol):
     # -- asyncio ----------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or close it at once where the peer is not allowed or there are too many."""
+        """Take the connection of a peer whom the doorstep let in."""
         transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
-        feed = self.feed
-        name = transport.get_extra_info("peername") or ("",)
-        self._peer = str(name[0])
-        if not self._is_welcome and not feed.welcomes(self._peer):
+        name = transport.get_extra_info("peername")
+        if not name:  # it is gone again
             transport.abort()
             return
+        self._peer = str(name[0])
         transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._transport = transport
-        feed.connections.add(self)
+        self.feed.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Record what the peer left unfinished."""
