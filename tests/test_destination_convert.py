@@ -12,7 +12,7 @@ from hl7.convert.to_fhir import convert
 from node.destinations import conversion, fhir_known
 from node.destinations.conversion import Tally
 from node.destinations.fhir_newer import is_newer
-from node.destinations.plug import End
+from node.destinations.plug import End, Outgoing
 from tests import fhir_oracle
 from tests.convert_rig import PID, corpus, hospital, message
 from tests.fhir_sink_rig import THIN, outgoing, result, sink
@@ -342,6 +342,32 @@ def test_a_replay_of_an_older_admission_does_not_bring_back_its_older_state(stor
     assert (store.of("Patient"), store.of("Encounter")) != newest
 
 
+def test_a_replay_of_an_earlier_message_of_one_record_does_not_bring_back_its_older_state(store):
+    """A batch is one record: its messages differ in their part alone."""
+
+    def part(number: int, city: str) -> Outgoing:
+        origin = replace(outgoing(b"").origin, part=number)
+        raw = message("ADT^A08", RICH.replace("الرياض", city))
+        return outgoing(raw, part=number, origin=origin, is_replay=True)
+
+    client = sink(store)
+    cities = []
+    for number, city in ((0, "جدة"), (2, "أبها"), (1, "تبوك"), (0, "جدة"), (2, "حائل")):
+        assert client.deliver(part(number, city)).end is End.TAKEN
+        cities += [each["address"][0]["city"] for each in store.of("Patient")]
+    client.close()
+    assert cities == ["جدة", "أبها", "أبها", "أبها", "حائل"]
+
+
+@pytest.mark.parametrize(
+    ("source", "part", "newer"),
+    [("41/2", 1, True), ("41/2", 0, True), ("41/2", 2, False), ("41/2", 3, False), ("41", 1, False), ("41/2#x", 1, True), ("41/10", 9, True)],
+)  # fmt: skip
+def test_of_the_messages_of_one_record_the_later_part_is_the_newer(source, part, newer):
+    held = json.dumps({"meta": {"source": f"urn:wasl:record:F/his/1/{source}"}}).encode()
+    assert is_newer(held, replace(outgoing(b"").origin, part=part)) is newer
+
+
 @pytest.mark.parametrize(
     "source",
     ["urn:wasl:record:F/lab/1/99", "urn:wasl:record:F/his/1", "urn:wasl:record:F/his/x/9", "https://other/1", 7, None],
@@ -353,6 +379,25 @@ def test_what_another_stream_or_system_wrote_is_not_known_to_be_newer(source):
     assert not is_newer(b"{", origin)
     assert is_newer(b'{"meta": {"source": "urn:wasl:record:F/his/1/42/3#abc"}}', replace(origin, part=2))
     assert not is_newer(b'{"meta": {"source": "urn:wasl:record:F/his/1/41#abc"}}', origin)
+
+
+def test_a_replay_writes_nothing_older_over_a_long_resource_and_nothing_at_all_where_it_cannot_tell(store, monkeypatch):
+    client = sink(store)
+    client.deliver(outgoing(message("ADT^A08", RICH.replace("الرياض", "جدة")), 2))
+    (newest,) = store.of("Patient")
+    newest["text"] = {"status": "generated", "div": "<div>" + "x" * 200_000 + "</div>"}  # as servers add
+    sent = len(store.bodies)
+    assert client.deliver(outgoing(ADMISSION, 1, is_replay=True)).end is End.TAKEN
+    assert (store.of("Patient"), len(store.bodies)) == ([newest], sent + 1)
+    store.breaks_off = True
+    broken_off = client.deliver(outgoing(ADMISSION, 1, is_replay=True))
+    assert (broken_off.end, broken_off.code, len(store.bodies)) == (End.LATER, "DST-12", sent + 1)
+    store.breaks_off = False
+    monkeypatch.setattr("node.destinations.fhir.RESOURCE_BYTES_MAX", 199_999)
+    refused = client.deliver(outgoing(ADMISSION, 1, is_replay=True))
+    client.close()
+    assert refused[:3] == (End.REFUSED, "DST-08", "Patient")
+    assert (store.of("Patient"), len(store.bodies)) == ([newest], sent + 1)
 
 
 def test_a_replay_asks_nothing_more_of_a_server_that_does_not_say_what_it_has(store):

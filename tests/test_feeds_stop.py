@@ -5,6 +5,8 @@ import socket
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+from structlog.testing import capture_logs
+
 from node.feeds import plug
 from tests.mqtt_rig import MqttFeed
 from tests.node_rig import Node, running, wait_until
@@ -52,6 +54,29 @@ def test_a_feed_that_does_not_end_or_fails_keeps_none_of_the_others_from_ending(
 
     stop_all(Plug("hanging", hang), Plug("failing", fail), Plug("third", end))
     assert ended == ["third", "hanging"]
+
+
+def test_a_feed_whose_stop_is_cancelled_keeps_the_rest_of_the_stop_from_nothing():
+    ended = []
+
+    async def cancelled():
+        task = asyncio.create_task(asyncio.Event().wait())
+        task.cancel()
+        await task
+
+    async def fail():
+        raise ValueError("planted")
+
+    async def stop():
+        with capture_logs() as lines:
+            await plug.stop_all([Plug("cancelled", cancelled), Plug("failing", fail)])
+        ended.extend(sorted((line["event"], line["feed"], line["error"]) for line in lines))
+
+    asyncio.run(stop())
+    assert ended == [
+        ("feed.stopped_badly", "cancelled", "CancelledError"),
+        ("feed.stopped_badly", "failing", "ValueError"),
+    ]
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import pytest
 
 from hl7.devices.poct1a_conversation import Manners
 from hl7.devices.xml_documents import Divider
-from node.feeds.open_frames import OpenFrames
-from node.feeds.poct1a_connection import WAITING_MAX, Poct1aConnection
+from node.feeds.open_frames import TURN_S_MAX, OpenFrames
+from node.feeds.poct1a_connection import DOCUMENT_S_MAX, WAITING_MAX, Poct1aConnection
 from node.line_trace import LineTrace
 from node.tools.simulate_poct1a import Device
 from tests.kill_sources.poct1a import PoctFeed
@@ -168,3 +168,60 @@ def test_a_document_that_drips_while_others_wait_is_given_up():
     connection.data_received(b"<OBS.R01>" + b"x" * 80_000)
     connection._feed.frames.give_up_oldest()
     assert transport.is_aborted
+
+
+def test_a_device_that_waits_for_memory_longer_than_a_turn_has_the_oldest_given_up_and_goes_on():
+    frames = OpenFrames(100_000)
+    (one, first), (other, second) = connected(frames), connected(frames)
+    one.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    other.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    other.look_at_silence(TURN_S_MAX - 1, 1)  # it is we who do not read: no silence of the device's
+    assert (first.is_aborted, second.is_aborted) == (False, False)
+    other.look_at_silence(TURN_S_MAX + 1, 0)
+    assert (first.is_aborted, second.is_aborted) == (True, False)
+    one.connection_lost(None)
+    assert second.reading
+
+
+def test_each_device_that_waits_gives_the_next_one_a_whole_turn():
+    frames = OpenFrames(100_000)
+    (one, first), (other, second), (third, _) = (connected(frames) for _ in range(3))
+    for each in (one, other, third):
+        each.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    third.look_at_silence(TURN_S_MAX + 1, 0)
+    one.connection_lost(None)
+    third.look_at_silence(TURN_S_MAX + 6, 0)
+    assert (first.is_aborted, second.is_aborted) == (True, False)
+
+
+def test_a_device_silent_inside_a_document_is_let_go_also_where_none_is_for_resting():
+    connection, transport = connected()
+    connection.look_at_silence(DOCUMENT_S_MAX + 1, 0)
+    assert not transport.is_aborted
+    connection.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    connection.look_at_silence(DOCUMENT_S_MAX - 1, 0)
+    assert not transport.is_aborted
+    connection.look_at_silence(DOCUMENT_S_MAX + 1, 0)
+    assert transport.is_aborted
+
+
+def test_a_device_of_one_long_document_after_another_does_not_keep_its_turn():
+    frames = OpenFrames(100_000)
+    (one, first), (other, second) = connected(frames), connected(frames)
+    one.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    other.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    one.data_received(b"</OBS.R01><OBS.R01>" + b"x" * 80_000)  # the end of the first and most of the next in one read
+    assert (first.reading, second.reading) == (False, True)
+
+
+def test_a_document_that_ends_while_it_waits_for_memory_is_followed_by_the_next():
+    """What the kernel had given before reading was paused may come all the same."""
+    frames = OpenFrames(100_000)
+    (one, _), (other, second) = connected(frames), connected(frames)
+    one.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    other.data_received(b"<OBS.R01>" + b"x" * 60_000)
+    other.data_received(b"x" * 20_000)
+    assert not second.reading
+    other.data_received(b"</OBS.R01>")
+    other._waiting.clear()  # it is answered
+    assert not other._is_full()

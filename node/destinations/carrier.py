@@ -340,6 +340,14 @@ class Carrier(threading.Thread):
         """Nothing can be sent at all for a while."""
         self.note(self._trouble, outcome.code, outcome.detail, outcome.wait_s)
 
+    def refused_again(self, outgoing: Outgoing, outcome: Outcome) -> None:
+        """A replay was not taken either: its reason, which may be another than the first, is the last error."""
+        self.last_error = Failure(code=outcome.code, at_us=self._clock.now_us(), detail=outcome.detail)
+        log.warning(
+            "destination.refused_again", code=outcome.code, destination=self.destination.name, stream=outgoing.stream,
+            epoch=outgoing.epoch, seq=outgoing.seq, part=outgoing.part, detail=outcome.detail,
+        )  # fmt: skip
+
     # -- what people see ------------------------------------------------------------------------------------------
 
     def note(self, trouble: Trouble, code: str, detail: str, wait_s: float = 0.0) -> None:

@@ -11,6 +11,7 @@ DAMAGED = "DST-04"
 NOT_SENDABLE = "DST-05"
 STANDING = "DST-06"
 SKIPPED = "DST-07"
+TOO_LONG = "DST-08"
 UNREACHABLE = "DST-10"
 LATER = "DST-11"
 NO_ANSWER = "DST-12"
@@ -54,6 +55,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
         "A destination did not take some messages: they are parked. `wasl destination parked` shows why; correct the cause and replay them.",
     ),
     SKIPPED: ("site", "A person had the destination pass over this message. It can still be replayed."),
+    TOO_LONG: (
+        "site",
+        "The FHIR server's copy of the resource named beside is too long to see whether it is newer: nothing was written over it. Compare both at the server.",
+    ),
     UNREACHABLE: (
         "site",
         "A system of this site cannot be reached. Its messages wait here, in order. Check its address, cable and service.",

@@ -97,6 +97,7 @@ class Replays:
         else:
             self._give_up(row)
             self._count(lane, outcome)
+            self._carrier.refused_again(outgoing, outcome)  # its row keeps the first reason
         self._carrier.counts.refused += 1
 
     def _done(self, lane: "Lane", row: Parked, place: int, lost: str) -> None:

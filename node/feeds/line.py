@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from hl7.devices.profile_errors import ProfileProblem
+from hl7.devices.profile_errors import FramingDiffers, ProfileProblem
 from node.config_line import Lines
 from node.config_serial import Line
 from node.device_profiles import find
@@ -41,6 +41,7 @@ class LineFeed:
         try:
             profile = find(feed.profile, around.profiles) if feed.profile else None
             self.feed = feed.with_profile(profile.link) if profile else feed
+            self._own_keys = feed.framed_otherwise(profile.link) if profile else ()
             self._line = self._line_of(feed, dict(profile.serial) if profile else {})
         except (ProfileProblem, ValueError) as error:
             raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
@@ -73,6 +74,8 @@ class LineFeed:
         """Listen, or open the port, now or as soon as it is there. Raises CannotListen."""
         loop = asyncio.get_running_loop()
         self.away.start()
+        if self._own_keys:  # check-config refuses it; reports that were printed are kept all the same
+            self.alarms.raised(FramingDiffers.code, self.feed.name)
         if self._line is not None:
             name = self.feed.name
             self._port = SerialPort(
@@ -120,14 +123,14 @@ class LineFeed:
         """A line is open. `hold`: how its sender is made to wait, where it can be."""
         session = Session(self, peer, write=write, hold=hold)
         self.connections.add(session)
-        self.trace.noted("opened", peer)
+        session.connection = self.trace.opened(peer)
         return session
 
     def ended(self, session: Session) -> None:
         """A line is no longer open."""
         self.connections.discard(session)
         self._leaving.add(session)
-        self.trace.noted("away", session.peer)
+        self.trace.noted("away", session.peer, session.connection)
 
     def _heard_since_us(self) -> int:
         """When the oldest began of what is in memory alone; 0: nothing is."""

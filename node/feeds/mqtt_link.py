@@ -21,7 +21,7 @@ from node.clock import Clock
 from node.config_mqtt import Mqtt
 from node.feeds.mqtt_broker import connect, make_client, refusal_of, subscribe
 from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
-from node.feeds.mqtt_slots import Fate, Slots
+from node.feeds.mqtt_slots import NO_SLOT, Fate, Slots
 from node.feeds.rest import REST_S
 from node.feeds.telemetry_errors import BrokerError
 from sync.pace import Backoff
@@ -83,6 +83,7 @@ class MqttLink(threading.Thread):
         self._fresh = 0  # arrivals since the socket was last empty
         self._rest_until = 0.0
         self._handed, self._answered = 0, 0  # one counter to a thread, so neither needs a lock
+        self._lent, self._returned = 0, 0  # of these, what is to be acknowledged
         self.turned_at = clock.monotonic()  # for the watchdog
 
     # -- called from other threads ----------------------------------------------------------------------------------
@@ -90,6 +91,7 @@ class MqttLink(threading.Thread):
     def settle(self, connection: int, number: int, fate: Fate) -> None:
         """Say what became of an arrival. Only one of the present connection is acknowledged."""
         self._answered += 1
+        self._returned += number != NO_SLOT
         self._settled.append((connection, number, fate))
         self._poke()
 
@@ -107,6 +109,11 @@ class MqttLink(threading.Thread):
     def waiting(self) -> int:
         """How many arrivals wait for the disk."""
         return self._handed - self._answered
+
+    @property
+    def has_unsettled(self) -> bool:
+        """Whether one that is to be acknowledged waits for the disk: with QoS 0 nothing is, and a steady flow of it is no sign of more."""
+        return self._lent != self._returned
 
     def _poke(self) -> None:
         with suppress(BlockingIOError):  # it is awake already
@@ -260,7 +267,9 @@ class MqttLink(threading.Thread):
     def _tell(self) -> None:
         if self._events:
             events, self._events = self._events, []
-            self._handed += sum(isinstance(event, Arrival) for event in events)
+            arrivals = [event for event in events if isinstance(event, Arrival)]
+            self._handed += len(arrivals)
+            self._lent += sum(arrival.number != NO_SLOT for arrival in arrivals)
             self._hear(events)
 
     # -- what paho calls, from within loop_read ---------------------------------------------------------------------
