@@ -66,10 +66,10 @@ class Checker:
         head = json.dumps([time_us, content_type]).encode()
         try:
             async with asyncio.timeout(WAIT_S_MAX), self._turns:
-                found = await self._worker.validate(head + b"\n" + raw)
+                found = await self._worker.ask(head + b"\n" + raw)
         except TimeoutError:
             return None
-        return None if found is None else [Finding(*each[:5]) for each in found]
+        return None if found is None else [Finding(*map(str, each[:5])) for each in found]
 
     def check_later(self, raw: bytes, content_type: str, counts: Counter[str], feed: str) -> None:
         """Verify what is stored already: for the counts and the log."""

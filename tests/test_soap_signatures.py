@@ -1,5 +1,6 @@
 """Signatures that sources bring: valid, invalid or of a stranger, and only what they cover counts. The attacks are those that were published."""
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -50,6 +51,21 @@ def found(raw, content_type="application/hl7-cda+xml", time=NOW, known=(ROOT_CA,
     head = json.dumps([time_us, content_type]).encode()
     site = Authorities([each.certificate for each in known], {}) if folder is None else read_authorities(folder)
     return [Finding(*row) for row in check(head + b"\n" + raw, site)]
+
+
+def ask(folder, *documents, content_type="application/hl7-cda+xml"):
+    """What a worker of its own says of them."""
+
+    async def checked():
+        checker = Checker(folder, SystemClock())
+        try:
+            time_us = int(NOW.timestamp() * 1_000_000)
+            return [await checker.check_of(time_us, each, content_type) for each in documents]
+        finally:
+            await checker.stop()
+
+    rows = asyncio.run(checked())
+    return rows[0] if len(documents) == 1 else rows
 
 
 def result(raw, *arguments, **options):
@@ -221,6 +237,12 @@ def test_the_time_of_xades_is_told_and_policy_and_time_stamp_are_told_as_not_che
     (full,) = found(raw.replace(b"</xades:QualifyingProperties>", stamp + b"</xades:QualifyingProperties>"))
     assert (full.result, full.covers) == ("valid", "document")
     assert full.notes.endswith("; its policy is not checked; its time-stamp is not checked")
+
+
+def test_what_is_noted_of_a_signature_arrives_through_the_worker(tmp_path):
+    (one,) = ask(authorities(tmp_path, ROOT_CA), sign_xades(CDA, DOCTOR))
+    assert one.result == "valid"
+    assert re.fullmatch(r"by its own account signed [-0-9]+T[:0-9]+Z", one.notes)
 
 
 def test_a_signature_over_nothing_but_its_own_properties_is_not_good():
