@@ -14,6 +14,15 @@ from node.errors import AuthoritiesBad
 
 CHAIN_MAX = 5  # certificates from the signer to the authority, both included
 OWN_ACCOUNT = "by its own account signed"
+# what the library raises of a certificate that is odd, when it is read and when it is asked; some of them are no ValueError
+ODD = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class Revocations(NamedTuple):
@@ -102,7 +111,7 @@ def read_authorities(folder: Path) -> Authorities:
     for path in sorted(folder.glob("*.pem")):
         try:
             found += x509.load_pem_x509_certificates(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, *ODD) as error:
             raise AuthoritiesBad(f"{path}: {type(error).__name__}") from error
     if not found:
         raise AuthoritiesBad(f"{folder}: no certificate")
@@ -132,7 +141,7 @@ def _read_list(path: Path, authorities: list[x509.Certificate]) -> tuple[x509.Na
         return found.issuer, Revocations(
             found.next_update_utc, {each.serial_number: each.revocation_date_utc for each in found}
         )
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+    except (OSError, *ODD) as error:
         raise AuthoritiesBad(f"{path}: {type(error).__name__}") from error
 
 
@@ -154,7 +163,7 @@ def _issued(found: x509.Certificate, issuer: x509.Certificate) -> bool:
         if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return False
         found.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+    except (x509.ExtensionNotFound, InvalidSignature, *ODD):
         return False
     return True
 
@@ -169,9 +178,9 @@ def moment(text: object) -> datetime | None:
     """A time as documents write it; None for what is none or has no zone."""
     try:
         found = datetime.fromisoformat(text.strip()) if isinstance(text, str) else None
-    except ValueError:
+        return None if found is None or found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):  # the first hours of year 1 east of Greenwich are in no year
         return None
-    return None if found is None or found.tzinfo is None else found.astimezone(UTC)
 
 
 def _claim(signer: x509.Certificate, claimed: datetime) -> str:
@@ -180,4 +189,4 @@ def _claim(signer: x509.Certificate, claimed: datetime) -> str:
 
 
 def _iso(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -19,6 +19,7 @@ OCTETS_MAX = 16 * 1024 * 1024  # a longer document takes longer than the time th
 TURNS_MAX = 4  # documents at the worker's door, which does not let more than eight wait
 WAIT_S_MAX = 60.0  # for a turn and an answer: a hundred signed documents at once take a second or two, a poisonous one among them five
 LATER_MAX = 8  # documents under way that are only counted; more are left out, and counted as not checked
+RESULTS = frozenset(("valid", "invalid", "unknown signer", "unknown"))
 WHOLE = frozenset(("document", "body"))
 # a Provenance may be about what the centre holds already: that is no reason to doubt this message, and none to believe it
 HARMLESS = frozenset(("valid", "unknown"))
@@ -47,6 +48,11 @@ class Checker:
         self._later: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(TURNS_MAX)
         self.is_stopping = False
+
+    @property
+    def restarts(self) -> int:
+        """How often the worker gave no answer and was ended; the next document starts it again."""
+        return self._worker.killed
 
     async def stop(self) -> None:
         """End what is under way."""

@@ -5,6 +5,7 @@ where it is not there, once, nothing can be said, whatever the JWS carries: "unk
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     f"{FORM}#document": ("id", "meta"),
 }
 TARGETS_MAX = 64  # of one Provenance: each is looked for in all entries
+_TYPE = re.compile("[A-Z][A-Za-z]{1,39}")  # R4's longest has 33
 
 Row = list[str]  # result, kind, what it covers, why, what else is to be known
 
@@ -106,6 +108,8 @@ def _row(held: _Held, chain: Chain, *, is_root: bool) -> Row:
         return ["unknown signer", "JWS", "", "it names a key that is not configured", ""]
     except _Unknown as unknown:
         return ["unknown", "JWS", "", str(unknown), ""]
+    except (ValueError, RecursionError):  # half of a pair of UTF-16, which is no text and has no bytes
+        return ["invalid", "JWS", "", "what it covers cannot be written in UTF-8", ""]
     claimed = moment(jws.header.get("sigT")) or moment(held.signature.get("when"))
     judged = chain.judge(jws.signer, jws.others, claimed)
     return [judged.result, "JWS", covers, judged.why, "; ".join(judged.notes)]
@@ -123,9 +127,15 @@ def _fit(held: _Held, jws: Jws, *, is_root: bool) -> str:
             if held.resource is held.bundle:
                 return "document" if is_root else "element Bundle"
             left_out = " and ".join(name for name in without if name in target)
-            return f"target {str(target.get('resourceType', ''))[:40]}{left_out and f' without {left_out}'}"
+            return f"target {_kind(target)}{left_out and f' without {left_out}'}"
     what = "the Bundle" if held.resource is held.bundle else "its target"
     raise _Bad(f"the signature does not fit {what}" if payload is None else f"what it carries is not {what}")
+
+
+def _kind(resource: dict[str, Any]) -> str:
+    """Its type where that is one: a source's own words are not told on."""
+    kind = resource.get("resourceType")
+    return kind if isinstance(kind, str) and _TYPE.fullmatch(kind) else "of no known type"
 
 
 def _signed(held: _Held) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
@@ -185,7 +195,11 @@ def _entries(held: _Held, reference: Any) -> list[dict[str, Any]]:
             continue
         name = entry.get("fullUrl") or f"{resource.get('resourceType')}/{resource.get('id')}"
         meta = resource.get("meta")
-        if name in wanted and (not version or (isinstance(meta, dict) and meta.get("versionId") == version)):
+        if (
+            isinstance(name, str)
+            and name in wanted
+            and (not version or (isinstance(meta, dict) and meta.get("versionId") == version))
+        ):
             found.append(resource)
     return found
 

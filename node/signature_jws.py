@@ -1,20 +1,18 @@
 """A JWS (RFC 7515), compact, its payload inside or detached (appendix F): opened, and verified with the key of a certificate. For the worker alone."""
 
 import base64
-import binascii
 import json
 import warnings
 from typing import Any, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from node.signature_chain import Chain, has_thumbprint
+from node.signature_chain import ODD, Chain, has_thumbprint
 
 # of certificates alone: "none" signs nothing, and an HMAC's key would be the public one
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
@@ -70,7 +68,7 @@ def opened(data: Any, chain: Chain) -> Jws:
         parts = text.split(".")
         header = json.loads(_decoded(parts[0]), object_pairs_hook=_once)
         signer, *others = _certificates(header, chain)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, binascii.Error):
+    except (*ODD, KeyError, IndexError, AttributeError, RecursionError):
         raise BadJws("it cannot be read, or names no certificate") from None
     if len(parts) != 3 or header.get("alg") not in ALGORITHMS:
         raise BadJws("an algorithm that is not taken")
@@ -81,7 +79,7 @@ def opened(data: Any, chain: Chain) -> Jws:
         raise BadJws("a payload that is written in a way that is not read here")
     try:
         key = signer.public_key()
-    except (UnsupportedAlgorithm, ValueError):
+    except ODD:
         raise BadJws("a key that is not taken") from None
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or (
         isinstance(key, rsa.RSAPublicKey) and key.key_size < RSA_BITS_MIN

@@ -5,7 +5,6 @@ signature over a moved copy; so every reference has to name one element that is 
 """
 
 import base64
-import binascii
 from typing import Any
 
 from cryptography import x509
@@ -14,7 +13,7 @@ from signxml.exceptions import SignXMLException
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from hl7.soap import SOAP11, SOAP12
-from node.signature_chain import Chain
+from node.signature_chain import ODD, Chain
 from node.signature_xades import PROPERTIES, BadProperties, Properties, read_properties
 
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
@@ -120,7 +119,7 @@ def _signer(root: Any, signature: Any) -> tuple[x509.Certificate, list[x509.Cert
         ]
     try:
         found = [x509.load_der_x509_certificate(base64.b64decode(text)) for text in texts[:8]]
-    except (binascii.Error, ValueError):
+    except ODD:
         raise _Bad("a certificate that cannot be read") from None
     if not found:
         raise _Bad("it names no certificate")

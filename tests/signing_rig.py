@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Signer:
 
     certificate: x509.Certificate
     key: Any
+    raw: bytes = b""  # a certificate that was tampered with, in place of the good one
 
     @property
     def pem(self) -> bytes:
@@ -42,7 +44,7 @@ class Signer:
 
     @property
     def der(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.DER)
+        return self.raw or self.certificate.public_bytes(Encoding.DER)
 
     @property
     def public_pem(self) -> bytes:
@@ -69,8 +71,24 @@ def make(name: str, issuer: Signer | None = None, *, is_ca: bool = False, until:
         .not_valid_before(NOW - timedelta(days=30))
         .not_valid_after(until or NOW + timedelta(days=30))
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     return Signer(built.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+
+
+def authority() -> tuple[Signer, Signer]:
+    """An authority, and one below it."""
+    top = make("Test Authority", is_ca=True)
+    return top, make("Test Middle", top, is_ca=True)
+
+
+def sealed(der: bytes, issuer: Signer) -> bytes:
+    """A certificate that was tampered with, signed anew by an authority that looked away (ECDSA with SHA-256)."""
+    tbs = der[4 : 8 + int.from_bytes(der[6:8])]  # two lengths of two bytes each: SEQUENCE { tbsCertificate, ...
+    value = issuer.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    whole = tbs + algorithm + b"\x03" + bytes([len(value) + 1, 0]) + value
+    return b"\x30\x82" + len(whole).to_bytes(2) + whole
 
 
 def authorities(folder: Path, *signers: Signer) -> Path:
@@ -119,6 +137,11 @@ class Careless(XAdESSigner):
     def __init__(self, *, fault: str, **options: Any) -> None:
         super().__init__(**options)
         self._fault = fault
+
+    def add_signing_time(self, properties: Any, **options: Any) -> None:
+        super().add_signing_time(properties, **options)
+        if self._fault == "date":
+            properties[-1].text = "0001-01-01T00:00:00+03:00"
 
     def add_signing_certificate(self, properties: Any, **options: Any) -> None:
         super().add_signing_certificate(properties, **options)
@@ -179,8 +202,13 @@ def jose(payload: bytes, signer: Signer, *others: Signer, is_attached: bool = Fa
     algorithm = jws.JWSRegistry(algorithms=[said["alg"]]).get_alg(said["alg"])
     first = _encoded(json.dumps(said).encode())
     carried = payload if said.get("b64") is False else _encoded(payload)  # RFC 7797
-    value = _encoded(algorithm.sign(first + b"." + carried, (RSAKey if is_rsa else ECKey).import_key(signer.key_pem)))
+    value = _encoded(algorithm.sign(first + b"." + carried, _jwk(signer.key_pem, RSAKey if is_rsa else ECKey)))
     return base64.b64encode(first + b"." + (carried if is_attached else b"") + b"." + value).decode()
+
+
+@cache
+def _jwk(pem: bytes, kind: type[RSAKey | ECKey]) -> RSAKey | ECKey:
+    return kind.import_key(pem)
 
 
 def _encoded(raw: bytes) -> bytes:

@@ -1,0 +1,164 @@
+"""The process that verifies signatures: whatever a document holds, it answers with a verdict and takes the next one."""
+
+import asyncio
+import base64
+import json
+import random
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+
+from node import signature_worker
+from node.clock import SystemClock
+from node.signature_chain import Authorities, moment
+from node.signature_check import Checker, Finding
+from node.signature_json import canonical
+from node.signature_worker import HEAD_BYTES_MAX, check
+from tests import fuzz_signatures
+from tests.fuzz_signatures import Broken
+from tests.signing_rig import (
+    NOW,
+    Signer,
+    authorities,
+    authority,
+    jose,
+    make,
+    sealed,
+    sign_bundle,
+    sign_xades,
+    signature,
+)
+from tests.soap_rig import CDA
+
+ROOT_CA, MIDDLE = authority()
+DOCTOR = make("Dr. Test", ROOT_CA)
+BASIC = {"resourceType": "Basic", "id": "in"}
+FHIR, CDA_XML = "application/fhir+json", "application/hl7-cda+xml"
+DATE = "0001-01-01T00:00:00+03:00"  # in UTC the year before is meant, and there is none
+DOUBLED = bytes.fromhex("0603551d13"), bytes.fromhex("0603551d0e")  # basicConstraints, subjectKeyIdentifier
+
+
+def provenance(data, **said):
+    return {
+        "resourceType": "Provenance",
+        "contained": [BASIC],
+        "target": [{"reference": "#in"}],
+        "signature": [signature(data, **said)],
+    }
+
+
+def dumped(value):
+    return json.dumps(value).encode()
+
+
+def doubled(signer, issuer):
+    """Its certificate, of which one extension has become a second one of another's kind."""
+    return Signer(signer.certificate, signer.key, sealed(signer.der.replace(*reversed(DOUBLED)), issuer))
+
+
+def through(folder, *documents):
+    """What a worker of its own says of documents, one after the other, and how often it had to be started again."""
+
+    async def checked():
+        checker = Checker(folder, SystemClock())
+        try:
+            time_us = int(NOW.timestamp() * 1_000_000)
+            return [await checker.check_of(time_us, *each) for each in documents], checker.restarts
+        finally:
+            await checker.stop()
+
+    return asyncio.run(checked())
+
+
+def test_no_date_address_or_certificate_ends_the_worker(tmp_path):
+    payload = canonical(BASIC).encode()
+    listed = {"resourceType": "Bundle", "entry": [{"fullUrl": ["urn:uuid:x"], "resource": BASIC}, {"resource": {**provenance(jose(payload, DOCTOR)), "target": [{"reference": "urn:uuid:x"}]}}]}  # fmt: skip
+    odd = doubled(MIDDLE, ROOT_CA)
+    with pytest.raises(x509.DuplicateExtension):
+        x509.load_der_x509_certificate(odd.der).extensions  # noqa: B018
+    rows, restarts = through(
+        authorities(tmp_path, ROOT_CA),
+        (dumped(provenance(jose(payload, DOCTOR, sigT=DATE))), FHIR),
+        (dumped(provenance(jose(payload, DOCTOR), when=DATE)), FHIR),
+        (sign_xades(CDA, DOCTOR, fault="date"), CDA_XML),
+        (dumped(listed), FHIR),
+        (dumped(provenance(jose(payload, make("Dr. Middle", MIDDLE), odd))), FHIR),
+        (dumped(provenance(jose(payload, DOCTOR))), f"{FHIR}; x={'y' * HEAD_BYTES_MAX}"),
+        (sign_bundle({"resourceType": "Bundle"}, DOCTOR), FHIR),
+    )
+    assert [each.result for (each,) in rows] == [
+        "valid",  # what nobody can read is no claim, and claims decide nothing
+        "valid",
+        "valid",
+        "unknown",
+        "unknown signer",
+        "invalid",
+        "valid",
+    ]
+    assert (rows[0][0].notes, rows[3][0].why, rows[5][0].why) == ("", "target not here", "the document cannot be read")
+    assert restarts == 0
+
+
+def test_a_certificate_of_a_version_that_does_not_exist_cannot_be_read():
+    version = bytes.fromhex("a003020102")
+    x5c = [base64.b64encode(DOCTOR.der.replace(version, version[:-1] + b"\x07")).decode()]
+    row = only(dumped(provenance(jose(canonical(BASIC).encode(), DOCTOR, x5c=x5c))))
+    assert (row.result, row.why) == ("invalid", "it cannot be read, or names no certificate")
+
+
+def only(raw, content_type=FHIR):
+    (row,) = check(json.dumps([None, content_type]).encode() + b"\n" + raw, Authorities([ROOT_CA.certificate], {}))
+    return Finding(*row)
+
+
+def test_one_signature_over_what_has_no_bytes_is_invalid_and_those_beside_it_are_judged():
+    good = provenance(jose(canonical(BASIC).encode(), DOCTOR))
+    bad = {**good, "contained": [{**BASIC, "language": "\ud800"}]}
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": each} for each in (bad, good)]}
+    rows = check(b'[null, ""]\n' + dumped(bundle), Authorities([ROOT_CA.certificate], {}))
+    assert [row[0] for row in rows] == ["invalid", "valid"]
+
+
+@pytest.mark.parametrize("kind", ["\ud800", "\x1b[2J", "مريض", "Patient, born 1970", 7, None])
+def test_a_type_that_is_none_is_not_told_on(kind):
+    target = {**BASIC, "resourceType": kind}
+    raw = dumped({**provenance(jose(dumped(target), DOCTOR, is_attached=True)), "contained": [target]})
+    assert only(raw).covers == "target of no known type"
+
+
+def test_what_nobody_thought_of_is_a_verdict_too(monkeypatch):
+    def broken(*_arguments):
+        raise KeyError("مريض")
+
+    monkeypatch.setattr(signature_worker, "check_json", broken)
+    row = only(b"{}")
+    assert (row.result, row.why) == ("invalid", "it cannot be judged: KeyError")
+
+
+@pytest.mark.parametrize(
+    "text", [DATE, "9999-12-31T23:59:59-03:00", "2026-02-30T00:00:00Z", "2026-11-23T00:00:00+99:99", "2026-11-23", ""]
+)
+def test_a_time_that_does_not_exist_or_has_no_zone_is_none(text):
+    assert moment(text) is None
+    assert moment("0001-01-01T03:00:00+03:00") == datetime(1, 1, 1, tzinfo=UTC)
+
+
+def test_no_mutated_document_ends_the_worker_or_is_good_over_other_content():
+    assert fuzz_signatures.run(seed=11, first=0, inputs=1500) > 0
+
+
+@pytest.mark.parametrize("fault", ["date", "content"])
+def test_the_campaign_finds_what_is_planted(monkeypatch, fault):
+    if fault == "date":  # an exception that nothing catches
+        monkeypatch.setattr("node.signature_json.moment", lambda _text: datetime.fromisoformat(DATE).astimezone(UTC))
+    else:  # signatures that hold for everything
+        monkeypatch.setattr("node.signature_json.Jws.fits", lambda *_: True)
+        monkeypatch.setattr("node.signature_json._is_same", lambda *_: True)
+    with pytest.raises(Broken):
+        fuzz_signatures.run(seed=11, first=0, inputs=1500)
+
+
+def test_a_mutation_is_made_again_from_its_number():
+    first, again = (fuzz_signatures._shape({"a": [1, {"b": "x"}], "c": None}, random.Random(5)) for _ in range(2))
+    assert first == again
