@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from node.errors import AuthoritiesBad
 
 CHAIN_MAX = 5  # certificates from the signer to the authority, both included
+BLIND = "the site's authorities cannot be read"
 OWN_ACCOUNT = "by its own account signed"
 # what the library raises of a certificate that is odd, when it is read and when it is asked; some of them are no ValueError
 ODD = (
@@ -40,7 +41,7 @@ class Authorities(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The result, which is "valid", "unknown signer" or "invalid"; why; and what else a reader should know."""
+    """The result: "valid", "unknown signer", "invalid", or "unknown" where there is nothing to judge by; why; and what else a reader should know."""
 
     result: str
     why: str = ""
@@ -48,10 +49,11 @@ class Judged(NamedTuple):
 
 
 class Chain:
-    """The site's authorities, and the time at which certificates have to be valid; None where no clock says it."""
+    """The site's authorities, None where they cannot be read, and the time at which certificates have to be valid; None where no clock says it."""
 
-    def __init__(self, authorities: Authorities, time: datetime | None) -> None:
-        self._authorities, self._revocations = authorities
+    def __init__(self, authorities: Authorities | None, time: datetime | None) -> None:
+        self.is_blind = authorities is None
+        self._authorities, self._revocations = authorities or Authorities([], {})
         self._time = time
 
     def judge(
@@ -59,6 +61,8 @@ class Chain:
     ) -> Judged:
         """What a signature that fits is worth. `claimed`: when it was made, by its own account, which nobody has to believe."""
         notes: tuple[str, ...] = () if claimed is None else (_claim(signer, claimed),)
+        if self.is_blind:
+            return Judged("unknown", BLIND, notes)
         path = self._path(signer, others, CHAIN_MAX, self._time)
         if path is None:
             is_late = self._time is not None and self._path(signer, others, CHAIN_MAX, None) is not None

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import structlog
 
 from hl7.signatures import Mark
+from node.alarms import Alarms
 from node.clock import SYNCHRONISED, Clock
+from node.errors import AuthoritiesBad
 from node.feeds.fhir_validation import Validator
 from node.signature_chain import read_authorities
 
@@ -40,11 +42,12 @@ class Finding(NamedTuple):
 class Checker:
     """Of one node. Used from the event loop only. `authorities`: a folder of certificates, and of lists of revoked ones. Raises AuthoritiesBad."""
 
-    def __init__(self, authorities: Path, clock: Clock) -> None:
+    def __init__(self, authorities: Path, clock: Clock, alarms: Alarms | None = None) -> None:
         read_authorities(authorities)  # the worker reads them too, when it starts: what is wrong is told now
         command = (sys.executable, "-m", "node.signature_worker", str(authorities))
         self._worker = Validator(command, name="signatures.worker", code="NOD-41", octets_max=OCTETS_MAX)
-        self._clock = clock
+        self._clock, self._alarms = clock, alarms
+        self._fault = ""  # of the folder, as the worker told it last
         self._later: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(TURNS_MAX)
         self.is_stopping = False
@@ -75,7 +78,23 @@ class Checker:
                 found = await self._worker.ask(head + b"\n" + raw)
         except TimeoutError:
             return None
-        return None if found is None else [Finding(*map(str, each[:5])) for each in found]
+        if found is None:
+            return None
+        if found and len(found[0]) == 1:
+            self._note(*found.pop(0))
+        return [Finding(*map(str, each[:5])) for each in found]
+
+    async def look_again(self) -> None:
+        """While the folder is bad, look whether it still is: nobody should have to send a document for an alarm to end."""
+        if self._fault:
+            await self.check(b"", "")
+
+    def _note(self, fault: str) -> None:
+        if self._alarms is not None and fault != self._fault:
+            self._alarms.cleared(AuthoritiesBad.code, self._fault)
+            if fault:
+                self._alarms.raised(AuthoritiesBad.code, fault)
+        self._fault = fault
 
     def check_later(self, raw: bytes, content_type: str, counts: Counter[str], feed: str) -> None:
         """Verify what is stored already: for the counts and the log."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from hl7.signatures import MARKS_MAX
-from node.signature_chain import Chain, moment
+from node.signature_chain import BLIND, Chain, moment
 from node.signature_jws import BadJws, Jws, StrangeKey, opened
 
 JOSE = "application/jose"
@@ -105,6 +105,8 @@ def _row(held: _Held, chain: Chain, *, is_root: bool) -> Row:
     except (_Bad, BadJws) as bad:
         return ["invalid", "JWS", "", str(bad), ""]
     except StrangeKey:
+        if chain.is_blind:
+            return ["unknown", "JWS", "", BLIND, ""]
         return ["unknown signer", "JWS", "", "it names a key that is not configured", ""]
     except _Unknown as unknown:
         return ["unknown", "JWS", "", str(unknown), ""]

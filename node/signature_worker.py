@@ -5,7 +5,6 @@ and their lists of revoked ones (*.crl).
 """
 
 import base64
-import contextlib
 import json
 import sys
 from datetime import UTC, datetime
@@ -30,23 +29,35 @@ Row = list[str]  # result, kind, what it covers, why, what else is to be known
 
 
 class Folder:
-    """The site's authorities, as their folder says them now: lists of revoked certificates come anew every few days."""
+    """The site's authorities, as their folder says them now: lists of revoked certificates come anew every few days. `fault`: what cannot be read."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._state = state_of(folder)
-        self._authorities = read_authorities(folder)
+        self._state: tuple[tuple[str, int, int], ...] | None = None
+        self._authorities: Authorities | None = None
+        self.fault = ""
 
-    def authorities(self) -> Authorities:
-        """Those of the folder; the last good ones while a file of it cannot be read, as while it is copied."""
-        with contextlib.suppress(OSError, AuthoritiesBad):
+    def authorities(self) -> Authorities | None:
+        """Those of the folder; the last good ones while a file of it cannot be read, as while it is copied; None where there were none yet."""
+        try:
             state = state_of(self._folder)
             if state != self._state:
                 self._authorities, self._state = read_authorities(self._folder), state
+            self.fault = ""
+        except AuthoritiesBad as error:
+            self.fault = str(error)
+        except OSError as error:
+            self.fault = f"{self._folder}: {type(error).__name__}"
         return self._authorities
 
 
-def check(given: bytes, authorities: Authorities) -> list[Row]:
+def answer(given: bytes, folder: Folder) -> list[Row]:
+    """A row of what is wrong with the folder, empty where nothing is, and what is found in a document."""
+    authorities = folder.authorities()
+    return [[folder.fault], *check(given, authorities)]
+
+
+def check(given: bytes, authorities: Authorities | None) -> list[Row]:
     """What is found in a document; `given` is a line of JSON (time in µs or null, Content-Type) and the document. Never raises but MemoryError."""
     head, _, body = given.partition(b"\n")
     if len(head) > HEAD_BYTES_MAX:
@@ -61,7 +72,7 @@ def check(given: bytes, authorities: Authorities) -> list[Row]:
         return [["invalid", "", "", f"it cannot be judged: {type(error).__name__}", ""]]
 
 
-def judged(body: bytes, content_type: str, authorities: Authorities, time: datetime | None) -> list[Row]:
+def judged(body: bytes, content_type: str, authorities: Authorities | None, time: datetime | None) -> list[Row]:
     """The same of a document that came at a time, None where no clock says it. Raises what nobody has thought of yet: tests/fuzz_signatures.py."""
     chain = Chain(authorities, time)
     try:
@@ -102,7 +113,7 @@ def main() -> None:
     folder = Folder(Path(sys.argv[1]))
     confine()
     exhausted = [["invalid", "", "", "it takes too much memory", ""]]
-    serve(sys.stdin.buffer, sys.stdout.buffer, lambda given: check(given, folder.authorities()), exhausted)
+    serve(sys.stdin.buffer, sys.stdout.buffer, lambda given: answer(given, folder), exhausted)
 
 
 if __name__ == "__main__":

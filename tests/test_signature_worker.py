@@ -4,17 +4,19 @@ import asyncio
 import base64
 import json
 import random
+import shutil
 from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
 
 from node import signature_worker
+from node.alarms import Alarms
 from node.clock import SystemClock
 from node.signature_chain import Authorities, moment
 from node.signature_check import Checker, Finding
 from node.signature_json import canonical
-from node.signature_worker import HEAD_BYTES_MAX, check
+from node.signature_worker import HEAD_BYTES_MAX, Folder, answer, check
 from tests import fuzz_signatures
 from tests.fuzz_signatures import Broken
 from tests.signing_rig import (
@@ -24,6 +26,7 @@ from tests.signing_rig import (
     authority,
     jose,
     make,
+    revoke,
     sealed,
     sign_bundle,
     sign_xades,
@@ -162,3 +165,65 @@ def test_the_campaign_finds_what_is_planted(monkeypatch, fault):
 def test_a_mutation_is_made_again_from_its_number():
     first, again = (fuzz_signatures._shape({"a": [1, {"b": "x"}], "c": None}, random.Random(5)) for _ in range(2))
     assert first == again
+
+
+# ---- a folder of authorities that became bad while the node ran -----------------------------------------------------------
+def asked(tmp_path, *documents, break_it, mend=lambda: None):
+    """Findings of a worker that starts with a folder that was good when the node started, standing alarms, and those once it is mended."""
+    alarms = Alarms(lambda: 0)
+
+    async def checked():
+        checker = Checker(authorities(tmp_path, ROOT_CA), SystemClock(), alarms)
+        break_it()
+        try:
+            rows = [(await checker.check_of(None, each, FHIR))[0] for each in documents]
+            before = alarms.standing()
+            mend()
+            await checker.look_again()
+            return rows, before, alarms.standing()
+        finally:
+            await checker.stop()
+
+    return asyncio.run(checked())
+
+
+BUNDLE = {"resourceType": "Bundle", "type": "document"}
+
+
+@pytest.mark.parametrize("name", ["1.crl", "1.pem"])
+def test_with_a_bad_folder_at_its_start_the_worker_says_unknown_and_the_alarm_stands_until_it_is_mended(tmp_path, name):
+    bad = tmp_path / name
+    good, named = (
+        sign_bundle(BUNDLE, DOCTOR),
+        dumped(provenance(jose(canonical(BASIC).encode(), DOCTOR, x5c=None, kid="ab"))),
+    )
+    changed = good.replace(b'"document"', b'"collection"')
+    rows, before, after = asked(
+        tmp_path, good, named, changed, break_it=lambda: bad.write_bytes(b"torn"), mend=bad.unlink
+    )
+    assert [(each.result, each.why) for each in rows] == [
+        ("unknown", "the site's authorities cannot be read"),
+        ("unknown", "the site's authorities cannot be read"),
+        ("invalid", "the signature does not fit the Bundle"),  # for that nobody has to know the signer
+    ]
+    assert [(each["code"], each["subject"]) for each in before] == [("NOD-43", f"{bad}: ValueError")]
+    assert after == []
+
+
+def test_a_folder_that_is_gone_is_the_same_alarm(tmp_path):
+    folder = tmp_path / "signers"
+    rows, before, after = asked(folder, sign_bundle(BUNDLE, DOCTOR), break_it=lambda: shutil.rmtree(folder))
+    assert rows[0].result == "unknown"
+    assert (
+        [each["subject"] for each in before] == [each["subject"] for each in after] == [f"{folder}: FileNotFoundError"]
+    )
+
+
+def test_a_list_that_is_torn_while_the_worker_runs_leaves_the_last_good_ones_and_the_alarm_stands(tmp_path):
+    folder = Folder(authorities(tmp_path, ROOT_CA))
+    raw = b'[null, ""]\n' + sign_bundle(BUNDLE, DOCTOR)
+    assert [row[0] for row in answer(raw, folder)] == ["", "valid"]
+    (tmp_path / "1.crl").write_bytes(revoke(ROOT_CA, DOCTOR)[:99])
+    assert [row[0] for row in answer(raw, folder)] == [f"{tmp_path / '1.crl'}: ValueError", "valid"]
+    (tmp_path / "1.crl").write_bytes(revoke(ROOT_CA, DOCTOR))
+    assert [row[0] for row in answer(raw, folder)] == ["", "invalid"]

@@ -446,6 +446,22 @@ def test_a_worker_that_hangs_stops_no_other_feed_and_no_demand_is_met(realm, tmp
         assert node.send(message("M-9"))[0].code == "AA"
 
 
+def test_a_folder_that_became_bad_is_an_alarm_of_the_node_and_meets_no_demand(realm, tmp_path):
+    folder = authorities(tmp_path / "signers", ROOT_CA)
+    more = f'[signatures]\nauthorities = "{folder}"'
+    with running(Node(realm, tmp_path, feeds=[Feed("signed", lines='signatures = "required"')], more=more)) as node:
+        (folder / "bad.crl").write_bytes(b"no list")
+        with node.mllp("signed") as mllp:
+            mllp.send(sign(CDA, DOCTOR))
+            assert Reply(mllp.reply()).code == "AE"
+            assert newest(node, "signed").particulars[8][1] == "unknown: the site's authorities cannot be read"
+            assert [each["code"] for each in node.ask("status")["alarms"]] == ["NOD-43"]
+            (folder / "bad.crl").unlink()
+            mllp.send(sign(CDA, DOCTOR))
+            assert Reply(mllp.reply()).code == "AA"
+        assert node.ask("status")["alarms"] == []
+
+
 @pytest.mark.parametrize("files", [{}, {"a.txt": ROOT_CA.pem}, {"a.pem": ROOT_CA.pem, "b.pem": b"no certificate"}])
 def test_authorities_that_cannot_be_read_stop_the_start(tmp_path, files):
     for name, data in files.items():
