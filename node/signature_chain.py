@@ -1,4 +1,7 @@
-"""From a signer's certificate to an authority that the site knows, and whether it is revoked. Purposes are not looked at: the site names who may sign."""
+"""From a signer's certificate to an authority that the site knows (RFC 5280, 6.1, as cryptography.x509.verification does it), and whether it is revoked.
+
+The signer's purposes are not looked at: the site names who may sign. An authority's are: it has to be one, of keys and algorithms that hold.
+"""
 
 import base64
 from datetime import UTC, datetime
@@ -7,13 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from node.errors import AuthoritiesBad
 
 CHAIN_MAX = 5  # certificates from the signer to the authority, both included
 BLIND = "the site's authorities cannot be read"
+LATE = "a certificate was not valid when it came"
 OWN_ACCOUNT = "by its own account signed"
 # what the library raises of a certificate that is odd, when it is read and when it is asked; some of them are no ValueError
 ODD = (
@@ -24,6 +29,37 @@ ODD = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+
+
+def _signs_certificates(_policy: Policy, _found: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    """RFC 5280, 6.1.4 (n): an authority whose key is for something else is none. Raises ValueError."""
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("keyCertSign")
+
+
+# 6.1.4 (k) to (n); a critical extension that is not named here, or not read by the library, ends the path (6.1.4 (o), 6.1.5 (f)). Policies are
+# read: any of them will do (6.1.1 (c)), as long as no authority demands a certain one, which it can only by a critical extension
+_OF_SIGNERS = ExtensionPolicy.permit_all().may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
+_OF_AUTHORITIES = (
+    ExtensionPolicy.permit_all()
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _signs_certificates)
+    .may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
+)
+# what the library says, which may hold names, in words of ours; what is not here is told as `RULES`
+REASONS = (
+    ("no interior errors", ""),  # nobody's: a stranger
+    ("does not match", ""),  # nor of one who has a known authority's name
+    ("max depth", f"more than {CHAIN_MAX - 2} authorities stand between the signer and a known one"),
+    ("path length", "an authority stands further from the signer than one above it allows"),
+    ("critical", "a certificate has a critical extension that is not read here"),
+    ("name constraint", "an authority signed for a name that is not its own"),
+    ("Forbidden", "a certificate is of a key or algorithm that is not taken"),
+    ("too weak", "a certificate is of a key or algorithm that is not taken"),
+    ("keyCertSign", "a certificate on the way is not an authority's"),
+    ("asic", "a certificate on the way is not an authority's"),  # [b]asicConstraints: missing, or false
+)
+RULES = "its certificates do not keep the rules of RFC 5280"
 
 
 class Revocations(NamedTuple):
@@ -63,10 +99,12 @@ class Chain:
         notes: tuple[str, ...] = () if claimed is None else (_claim(signer, claimed),)
         if self.is_blind:
             return Judged("unknown", BLIND, notes)
-        path = self._path(signer, others, CHAIN_MAX, self._time)
-        if path is None:
-            is_late = self._time is not None and self._path(signer, others, CHAIN_MAX, None) is not None
-            return Judged("unknown signer", "a certificate was not valid when it came" if is_late else "", notes)
+        path, why = self._path(signer, others, self._time)
+        if not path and self._time is not None:
+            was_once, why = self._path(signer, others, None)
+            why = LATE if was_once else why
+        if not path:
+            return Judged("unknown signer", why, notes)
         for each in path:
             since = self._revoked(each)
             if since is not None and (self._time is None or since <= self._time):
@@ -82,22 +120,33 @@ class Chain:
         return next((each for each in self._authorities if has_thumbprint(each, name)), None)
 
     def _path(
-        self, found: x509.Certificate, others: list[x509.Certificate], left: int, time: datetime | None
-    ) -> list[x509.Certificate] | None:
-        """The certificates from this one to one of the authorities, directly or through some that came along."""
-        if not left or not _is_valid(found, time):
-            return None
-        if found in self._authorities:
-            return [found]
-        for each in self._authorities:
-            if _issued(found, each) and _is_valid(each, time):
-                return [found, each]
-        for each in others[:CHAIN_MAX]:
-            if each != found and _issued(found, each):
-                rest = self._path(each, others, left - 1, time)
-                if rest is not None:
-                    return [found, *rest]
-        return None
+        self, signer: x509.Certificate, others: list[x509.Certificate], time: datetime | None
+    ) -> tuple[list[x509.Certificate], str]:
+        """The certificates from the signer to one of the authorities, directly or through some that came along; else none, and why."""
+        why = ""
+        try:
+            if signer in self._authorities:
+                return [signer] if _is_valid(signer, time) else [], why
+            store = Store(self._authorities)
+            for each in self._times(signer, others) if time is None else [time]:
+                policy = PolicyBuilder().store(store).time(each).max_chain_depth(CHAIN_MAX - 2)
+                policy = policy.extension_policies(ca_policy=_OF_AUTHORITIES, ee_policy=_OF_SIGNERS)
+                try:
+                    return policy.build_client_verifier().verify(signer, others).chain, ""
+                except VerificationError as error:
+                    why = why or _why(str(error))
+        except ODD:
+            return [], "a certificate that cannot be read"
+        return [], why
+
+    def _times(self, signer: x509.Certificate, others: list[x509.Certificate]) -> list[datetime]:
+        """When a chain from this signer may have been valid: if ever, then at a time when one of its certificates began to be."""
+        kin = [signer]
+        for _ in range(CHAIN_MAX - 1):
+            issuers = {each.issuer for each in kin}
+            kin += [each for each in (*others, *self._authorities) if each.subject in issuers and each not in kin]
+        found = {each.not_valid_before_utc for each in kin}
+        return sorted(each for each in found if _is_valid(signer, each))
 
     def _revoked(self, found: x509.Certificate) -> datetime | None:
         dates = [each.serials.get(found.serial_number) for each in self._revocations.get(found.issuer, [])]
@@ -161,17 +210,6 @@ def _is_valid(found: x509.Certificate, time: datetime | None) -> bool:
     return time is None or found.not_valid_before_utc <= time <= found.not_valid_after_utc
 
 
-def _issued(found: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether an authority's certificate signed this one."""
-    try:
-        if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            return False
-        found.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, InvalidSignature, *ODD):
-        return False
-    return True
-
-
 def has_thumbprint(found: x509.Certificate, name: str) -> bool:
     """Whether a certificate is the one that is named so."""
     digest = sha256(found.public_bytes(Encoding.DER)).digest()
@@ -190,6 +228,10 @@ def moment(text: object) -> datetime | None:
 def _claim(signer: x509.Certificate, claimed: datetime) -> str:
     outside = "" if _is_valid(signer, claimed) else ", when its certificate was not valid"
     return f"{OWN_ACCOUNT} {_iso(claimed)}{outside}"
+
+
+def _why(text: str) -> str:
+    return next((why for word, why in REASONS if word in text), RULES)
 
 
 def _iso(time: datetime) -> str:
