@@ -61,7 +61,7 @@ def _line(found: Finding) -> str:
         if found.covers
         else ""
     )
-    return f"signature {found.kind}{what}: {found.result} now{f' ({found.why})' if found.why else ''}{found.notes and f'; {found.notes}'}"
+    return f"signature{found.kind and f' {found.kind}'}{what}: {found.result} now{f' ({found.why})' if found.why else ''}{found.notes and f'; {found.notes}'}"
 
 
 def _content_type(header: Header, conditions: str) -> str:

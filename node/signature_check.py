@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import structlog
 
-from hl7.signatures import Mark
+from hl7.signatures import MARKS_MAX, Mark
 from node.alarms import Alarms
 from node.clock import SYNCHRONISED, Clock
 from node.errors import AuthoritiesBad
@@ -126,8 +126,9 @@ def is_good(found: Sequence[Finding] | None) -> bool:
 
 def told(marks: Sequence[Mark], found: Sequence[Finding] | None) -> list[tuple[str, str, str]]:
     """What the particulars say: kind, place and, where it is known, result of each. The worker finds them in the order in which they stand."""
-    if found is not None and len(found) == len(marks):
-        return [(mark.kind, mark.place, each.result) for mark, each in zip(marks, found, strict=True)]
+    # of more than are told there are further rows: the root's own, and how many were left
+    if found is not None and (len(found) == len(marks) or len(found) > len(marks) == MARKS_MAX):
+        return [(mark.kind, mark.place, each.result) for mark, each in zip(marks, found, strict=False)]
     return [(mark.kind, mark.place, "") for mark in marks]
 
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hl7.signatures import MARKS_MAX
 from node.signature_chain import BLIND, Chain, moment
 from node.signature_jws import BadJws, Jws, StrangeKey, opened
+from node.signature_rows import Row, judge_most
 
 JOSE = "application/jose"
 FORM = "http://hl7.org/fhir/canonicalization/json"
@@ -22,10 +22,7 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     f"{FORM}#static": ("text", "meta"),
     f"{FORM}#document": ("id", "meta"),
 }
-TARGETS_MAX = 64  # of one Provenance: each is looked for in all entries
 _TYPE = re.compile("[A-Z][A-Za-z]{1,39}")  # R4's longest has 33
-
-Row = list[str]  # result, kind, what it covers, why, what else is to be known
 
 
 class _Number(str):  # noqa: SLOT000  # lives for a moment
@@ -51,10 +48,11 @@ class _Unknown(Exception):
 
 
 def check_json(body: bytes, chain: Chain) -> list[Row]:
-    """Judge every JWS of a resource, in the order in which they stand. Raises ValueError, RecursionError."""
+    """Judge the JWS of a resource, in the order in which they stand. Raises ValueError, RecursionError."""
     value = parsed(body)
     held = [each for each in _held(value, _Held({}, "", {}, {}, "")) if _is_jws(each)]
-    return [_row(each, chain, is_root=each.resource is value) for each in held[:MARKS_MAX]]
+    own = next((each for each in held if each.resource is value and each.member == "signature"), None)
+    return judge_most(held, own, lambda each: _row(each, chain, is_root=each.resource is value))
 
 
 def parsed(body: bytes) -> Any:

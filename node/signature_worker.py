@@ -18,14 +18,13 @@ from hl7.soap_errors import SoapError
 from node.errors import AuthoritiesBad
 from node.signature_chain import Authorities, Chain, read_authorities, state_of
 from node.signature_json import check_json
-from node.signature_xml import DSIG, check_xml
+from node.signature_rows import Row
+from node.signature_xml import check_xml
 from node.worker_process import confine, serve
 
 INCLUDE = "{http://www.w3.org/2004/08/xop/include}Include"
 UNREADABLE = [["invalid", "", "", "the document cannot be read", ""]]
 HEAD_BYTES_MAX = 8192  # of the line before a document: when it came, and its Content-Type
-
-Row = list[str]  # result, kind, what it covers, why, what else is to be known
 
 
 class Folder:
@@ -81,7 +80,7 @@ def judged(body: bytes, content_type: str, authorities: Authorities | None, time
         root = _document(body, content_type)
     except (etree.XMLSyntaxError, SoapError, ValueError, RecursionError):
         return UNREADABLE
-    return [check_xml(root, signature, chain) for signature in root.iter(f"{{{DSIG}}}Signature")]
+    return check_xml(root, chain)
 
 
 def _document(body: bytes, content_type: str) -> Any:

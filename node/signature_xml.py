@@ -1,4 +1,4 @@
-"""One XML signature of a document (XMLDSig, XAdES): valid, invalid or of an unknown signer, and what it covers. For the worker alone.
+"""The XML signatures of a document (XMLDSig, XAdES), each: valid, invalid or of an unknown signer, and what it covers. For the worker alone.
 
 A signature counts for what it covers: the document, or the body that is used. The wrapping attacks (McIntosh and Austel, 2005) leave a good
 signature over a moved copy; so every reference has to name one element that is there once, and which one it is decides what is covered.
@@ -14,6 +14,7 @@ from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from hl7.soap import SOAP11, SOAP12
 from node.signature_chain import ODD, Chain
+from node.signature_rows import Row, judge_most
 from node.signature_xades import PROPERTIES, BadProperties, Properties, read_properties
 
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
@@ -31,15 +32,18 @@ IDS = frozenset(("Id", "ID", "id"))
 REFERENCES_MAX = 16  # each takes a copy of the document
 OWN = PROPERTIES | {f"{{{DSIG}}}KeyInfo"}
 
-Row = list[str]
-
 
 class _Bad(Exception):
     """Why a signature is no good."""
 
 
-def check_xml(root: Any, signature: Any, chain: Chain) -> Row:
-    """Judge one signature of a document. Never raises but MemoryError."""
+def check_xml(root: Any, chain: Chain) -> list[Row]:
+    """Judge the signatures of a document, in the order in which they stand. Never raises but MemoryError."""
+    own = root.find(f"{{{DSIG}}}Signature")
+    return judge_most(list(root.iter(f"{{{DSIG}}}Signature")), own, lambda each: _row(root, each, chain))
+
+
+def _row(root: Any, signature: Any, chain: Chain) -> Row:
     kind, properties = "XMLDSig", Properties(None, ())
     if any("/01903/" in str(each.tag) for each in signature.iter()):
         kind = "XAdES"

@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 
+from hl7.signatures import MARKS_MAX, in_json
 from node import signature_worker
 from node.alarms import Alarms
 from node.clock import SystemClock
+from node.record import _line
 from node.signature_chain import Authorities, moment
-from node.signature_check import Checker, Finding
+from node.signature_check import Checker, Finding, is_good, reason, told
 from node.signature_json import canonical
 from node.signature_worker import HEAD_BYTES_MAX, Folder, answer, check
 from tests import fuzz_signatures
@@ -28,6 +30,7 @@ from tests.signing_rig import (
     make,
     revoke,
     sealed,
+    sign,
     sign_bundle,
     sign_xades,
     signature,
@@ -36,6 +39,7 @@ from tests.soap_rig import CDA
 
 ROOT_CA, MIDDLE = authority()
 DOCTOR = make("Dr. Test", ROOT_CA)
+STRANGER = make("Stranger", make("Other Authority", is_ca=True))
 BASIC = {"resourceType": "Basic", "id": "in"}
 FHIR, CDA_XML = "application/fhir+json", "application/hl7-cda+xml"
 DATE = "0001-01-01T00:00:00+03:00"  # in UTC the year before is meant, and there is none
@@ -227,3 +231,47 @@ def test_a_list_that_is_torn_while_the_worker_runs_leaves_the_last_good_ones_and
     assert [row[0] for row in answer(raw, folder)] == [f"{tmp_path / '1.crl'}: ValueError", "valid"]
     (tmp_path / "1.crl").write_bytes(revoke(ROOT_CA, DOCTOR))
     assert [row[0] for row in answer(raw, folder)] == ["", "invalid"]
+
+
+# ---- more signatures than are judged --------------------------------------------------------------------------------------
+def crowded(many, *, last=STRANGER):
+    """A Bundle that DOCTOR signed, with so many signed statements before its own signature; the last is another's."""
+    payload = canonical(BASIC).encode()
+    one, other = provenance(jose(payload, DOCTOR)), provenance(jose(payload, last))
+    entries = [{"resource": each} for each in (*[one] * (many - 1), other)]
+    return sign_bundle({"resourceType": "Bundle", "type": "collection", "entry": entries}, DOCTOR)
+
+
+def rows_of(raw):
+    return [Finding(*row) for row in check(b'[null, ""]\n' + raw, Authorities([ROOT_CA.certificate], {}))]
+
+
+def test_the_signature_of_the_bundle_is_judged_behind_however_many_others():
+    raw = crowded(MARKS_MAX + 5)
+    rows = rows_of(raw)
+    assert [(each.result, each.covers) for each in rows[MARKS_MAX:]] == [("valid", "document"), ("unknown", "")]
+    assert rows[-1].why == "5 more were not judged: 16 are the most, and the root's own"
+    assert is_good(rows)
+    assert (
+        reason(rows_of(raw.replace(b'"collection"', b'"document"'))) == "invalid: the signature does not fit the Bundle"
+    )
+    assert [each[2] for each in told(in_json(raw), rows)] == ["valid"] * MARKS_MAX
+
+
+def test_nothing_is_said_to_be_left_where_nothing_was():
+    rows = rows_of(crowded(MARKS_MAX - 1))
+    assert [each.result for each in rows] == [*["valid"] * (MARKS_MAX - 2), "unknown signer", "valid"]
+    assert [each.result for each in rows_of(crowded(MARKS_MAX))][-2:] == ["unknown signer", "valid"]
+
+
+def test_the_signature_of_an_xml_document_is_judged_behind_however_many_others():
+    inner = sign(CDA, STRANGER).partition(b"?>")[2]
+    raw = sign(CDA.replace(b"<component>", b"<component>" + inner * (MARKS_MAX + 2), 1), DOCTOR)
+    rows = rows_of(raw)
+    assert [(each.result, each.covers) for each in rows[MARKS_MAX:]] == [("valid", "document"), ("unknown", "")]
+    assert rows[-1].why == "2 more were not judged: 16 are the most, and the root's own"
+
+
+def test_a_record_tells_how_many_were_left():
+    assert _line(Finding("unknown", "", "", "2 more")) == "signature: unknown now (2 more)"
+    assert _line(Finding("valid", "JWS", "document", "")) == "signature JWS over the document: valid now"
