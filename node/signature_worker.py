@@ -77,18 +77,19 @@ def judged(body: bytes, content_type: str, authorities: Authorities | None, time
     try:
         if body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
             return check_json(body, chain)
-        root = _document(body, content_type)
+        root, is_alone = _document(body, content_type)
     except (etree.XMLSyntaxError, SoapError, ValueError, RecursionError):
         return UNREADABLE
-    return check_xml(root, chain)
+    return check_xml(root, chain, is_alone=is_alone)
 
 
-def _document(body: bytes, content_type: str) -> Any:
-    """The document, or a package's envelope with what XOP had taken out put back: over that its signatures go (XOP 1.0, 4.1)."""
+def _document(body: bytes, content_type: str) -> tuple[Any, bool]:
+    """The document, or a package's envelope with what XOP had taken out put back: over that its signatures go (XOP 1.0, 4.1); whether that is all."""
     if not content_type.startswith("multipart/"):
-        return _parsed(body)
+        return _parsed(body), True
     package = divide(body, medium(content_type))
     root = _parsed(body[package.root.start : package.root.end])
+    left = {part.start for part in package.others}
     for include in list(root.iter(INCLUDE)) if package.root.medium.name == XOP else ():
         part = package.part(include.get("href", ""))
         holder = include.getparent()
@@ -96,7 +97,8 @@ def _document(body: bytes, content_type: str) -> Any:
             raise ValueError("xop:Include does not stand alone")
         holder.remove(include)
         holder.text = base64.b64encode(body[part.start : part.end]).decode("ascii")
-    return root
+        left.discard(part.start)
+    return root, not left
 
 
 def _parsed(body: bytes) -> Any:

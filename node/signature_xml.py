@@ -15,7 +15,7 @@ from signxml.verifier import SignatureConfiguration, XMLVerifier
 from hl7.soap import SOAP11, SOAP12
 from node.signature_chain import ODD, Chain
 from node.signature_rows import Row, judge_most
-from node.signature_xades import PROPERTIES, BadProperties, Properties, read_properties
+from node.signature_xades import PROPERTIES, QUALIFYING, BadProperties, Properties, read_properties
 
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
 WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
@@ -37,18 +37,20 @@ class _Bad(Exception):
     """Why a signature is no good."""
 
 
-def check_xml(root: Any, chain: Chain) -> list[Row]:
-    """Judge the signatures of a document, in the order in which they stand. Never raises but MemoryError."""
+def check_xml(root: Any, chain: Chain, *, is_alone: bool = True) -> list[Row]:
+    """Judge the signatures of a document, in the order in which they stand. `is_alone`: no attachment came with it. Never raises but MemoryError."""
     own = root.find(f"{{{DSIG}}}Signature")
-    return judge_most(list(root.iter(f"{{{DSIG}}}Signature")), own, lambda each: _row(root, each, chain))
+    return judge_most(
+        list(root.iter(f"{{{DSIG}}}Signature")), own, lambda each: _row(root, each, chain, is_alone=is_alone)
+    )
 
 
-def _row(root: Any, signature: Any, chain: Chain) -> Row:
+def _row(root: Any, signature: Any, chain: Chain, *, is_alone: bool) -> Row:
     kind, properties = "XMLDSig", Properties(None, ())
     if any("/01903/" in str(each.tag) for each in signature.iter()):
         kind = "XAdES"
     try:
-        covers = _covered(root, signature)
+        covers = _covered(root, signature) + ("" if is_alone else " without what is attached")
         signer, others = _signer(root, signature)
         _verify(root, signature, signer)
         if kind == "XAdES":
@@ -70,9 +72,20 @@ def _covered(root: Any, signature: Any) -> str:
     if not 1 <= len(references) <= REFERENCES_MAX:
         raise _Bad("no reference, or too many")
     found = [_target(root, each) for each in references]
+    if any(_carries(each, found) for each in signature.iterfind(f"{{{DSIG}}}Object")):
+        raise _Bad("it carries what it does not sign")
     # what a signature says of itself is no content; alone it is told as what it is
     names = [_name(root, each) for each in found if each.tag not in OWN] or [_name(root, found[0])]
     return next((name for name in ("document", "body") if name in names), names[0])
+
+
+def _carries(holder: Any, signed: list[Any]) -> bool:
+    """Whether a ds:Object has anything else than signed elements and a signature's own properties: "enveloped" takes it out of what is signed."""
+    if holder in signed:
+        return False
+    return bool((holder.text or "").strip()) or any(
+        each.tag not in QUALIFYING and each not in signed for each in holder.iterchildren(etree.Element)
+    )
 
 
 def _target(root: Any, reference: Any) -> Any:
@@ -104,7 +117,7 @@ def _name(root: Any, element: Any) -> str:
     if element is root:
         return "document"
     for version in (SOAP11, SOAP12):
-        if root.tag == f"{{{version}}}Envelope" and element.getparent() is root and element.tag == f"{{{version}}}Body":
+        if root.tag == f"{{{version}}}Envelope" and root.findall(f"{{{version}}}Body") == [element]:
             return "body"
     return f"element {etree.QName(element).localname}"[:64]
 

@@ -24,7 +24,7 @@ from sync.record import Verdict
 from tests.fhir_rig import Http, request
 from tests.node_rig import Feed, Node, Realm, Reply, message, running, wait_until
 from tests.signing_rig import NOW, SOAP12, authorities, make, revoke, sign, sign_body, sign_bundle, sign_xades
-from tests.soap_rig import CDA, SOAP, Heard, SoapFeed, mtom, post
+from tests.soap_rig import CDA, DOCUMENT, INCLUDE, MTOM, SOAP, SWA, Heard, SoapFeed, iti41, mtom, package, post
 from tests.xml_samples import HARMFUL, v3, x12
 
 ROOT_CA = make("Test Authority", is_ca=True)
@@ -182,6 +182,41 @@ def test_a_body_that_was_moved_aside_is_not_the_body(place):
     rows = found(etree.tostring(root), SOAP)
     assert not is_good(rows)
     assert reason(rows) == "does not cover the whole"
+
+
+def test_a_body_of_two_is_not_the_body():
+    root = etree.fromstring(sign_body(DOCTOR))
+    body = root.find(f"{{{SOAP12}}}Body")
+    forged = etree.fromstring(etree.tostring(body))
+    del forged.attrib["Id"]
+    body.addprevious(forged)
+    (one,) = found(etree.tostring(root), SOAP)
+    assert (one.result, one.covers) == ("valid", "element Body")
+    assert not is_good([one])
+
+
+def test_what_is_attached_is_not_covered_and_what_is_put_back_is():
+    beside = package(sign_body(DOCTOR), ("doc0@test", "text/xml", b"<forged/>"), kind="application/soap+xml")
+    (one,) = found(beside, SWA)
+    assert (one.result, one.covers) == ("valid", "body without what is attached")
+    assert reason([one]) == "does not cover the whole"
+    assert result(package(sign_body(DOCTOR), kind="application/soap+xml"), SWA) == ("valid", "body")
+    put_back = iti41(DOCUMENT.format(id="D0", inner=base64.b64encode(CDA).decode()))
+    signed = sign_body(DOCTOR, body=put_back).replace(base64.b64encode(CDA), INCLUDE.format(id="doc0@test").encode())
+    document = ("doc0@test", "text/xml", CDA)
+    assert result(package(signed, document), MTOM) == ("valid", "body")
+    assert found(package(signed, ("doc0@test", "text/xml", CDA + b" ")), MTOM)[0].result == "invalid"
+    assert not is_good(found(package(signed, document, ("more@test", "text/xml", b"<forged/>")), MTOM))
+
+
+def test_a_signature_that_carries_what_it_does_not_sign_is_invalid():
+    for holder in (b"<Object><recordTarget/></Object>", b"<Object>x</Object>", b"<Object><a><b/></a></Object>"):
+        root = etree.fromstring(sign(CDA, DOCTOR))
+        root.find(f"{DS}Signature").append(
+            etree.fromstring(holder.replace(b"<Object>", b'<Object xmlns="%b">' % DS[1:-1].encode()))
+        )
+        (one,) = found(etree.tostring(root))
+        assert (one.result, one.why) == ("invalid", "it carries what it does not sign")
 
 
 def test_an_id_that_stands_twice_is_invalid():
