@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from node.errors import AuthoritiesBad
 
 CHAIN_MAX = 5  # certificates from the signer to the authority, both included
+RSA_BITS_MIN = 2048  # NIST SP 800-131A: a shorter one is no proof
+CURVE_BITS_MIN = 256  # the shortest of SP 800-186's curves that is as hard to break as such a key of RSA
 BLIND = "the site's authorities cannot be read"
 LATE = "a certificate was not valid when it came"
 OWN_ACCOUNT = "by its own account signed"
@@ -208,6 +211,14 @@ def _signed(found: x509.CertificateRevocationList, issuer: x509.Certificate) -> 
 # ---- certificates -------------------------------------------------------------------------------------------------------------------
 def _is_valid(found: x509.Certificate, time: datetime | None) -> bool:
     return time is None or found.not_valid_before_utc <= time <= found.not_valid_after_utc
+
+
+def is_strong(found: x509.Certificate) -> bool:
+    """Whether a signature by its key is a proof: RSA or an elliptic curve, long enough. Raises what ODD names."""
+    key = found.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size >= RSA_BITS_MIN
+    return isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= CURVE_BITS_MIN
 
 
 def has_thumbprint(found: x509.Certificate, name: str) -> bool:

@@ -6,18 +6,17 @@ import warnings
 from typing import Any, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from node.signature_chain import ODD, Chain, has_thumbprint
+from node.signature_chain import ODD, Chain, has_thumbprint, is_strong
 
 # of certificates alone: "none" signs nothing, and an HMAC's key would be the public one
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 CERTIFICATES_MAX = 8  # that came along
-RSA_BITS_MIN = 2048  # NIST SP 800-131A: a shorter one is no proof
 KNOWN_CRITICAL = frozenset(("b64",))
 
 _REGISTRY = jws.JWSRegistry(algorithms=ALGORITHMS)
@@ -78,13 +77,10 @@ def opened(data: Any, chain: Chain) -> Jws:
     if b64 is not True and (b64 is not False or "b64" not in critical or parts[1]):
         raise BadJws("a payload that is written in a way that is not read here")
     try:
-        key = signer.public_key()
+        if not is_strong(signer):
+            raise BadJws("a key that is not taken")
     except ODD:
         raise BadJws("a key that is not taken") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or (
-        isinstance(key, rsa.RSAPublicKey) and key.key_size < RSA_BITS_MIN
-    ):
-        raise BadJws("a key that is not taken")
     return Jws(header, parts, signer, others)
 
 

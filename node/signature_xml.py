@@ -9,11 +9,12 @@ from typing import Any
 
 from cryptography import x509
 from lxml import etree  # type: ignore[import-untyped]  # it brings no types
+from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from signxml.exceptions import SignXMLException
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from hl7.soap import SOAP11, SOAP12
-from node.signature_chain import ODD, Chain
+from node.signature_chain import ODD, Chain, is_strong
 from node.signature_rows import Row, judge_most
 from node.signature_xades import PROPERTIES, QUALIFYING, BadProperties, Properties, read_properties
 
@@ -28,6 +29,13 @@ C14N = (
 TRANSFORMS = frozenset(
     (ENVELOPED, *C14N, *(f"{each}WithComments" for each in C14N), *(f"{each}#WithComments" for each in C14N))
 )
+# not of SHA-1 and not of 224 bits; no DSA, whose keys' lengths nobody looks at; no HMAC, whose key would be the public one
+METHODS = frozenset(
+    each
+    for each in SignatureMethod
+    if not each.name.startswith(("DSA", "HMAC")) and "SHA1" not in each.name and "224" not in each.name
+)
+DIGESTS = frozenset(each for each in DigestAlgorithm if each.name != "SHA1" and "224" not in each.name)
 IDS = frozenset(("Id", "ID", "id"))
 REFERENCES_MAX = 16  # each takes a copy of the document
 OWN = PROPERTIES | {f"{{{DSIG}}}KeyInfo"}
@@ -52,6 +60,8 @@ def _row(root: Any, signature: Any, chain: Chain, *, is_alone: bool) -> Row:
     try:
         covers = _covered(root, signature) + ("" if is_alone else " without what is attached")
         signer, others = _signer(root, signature)
+        if not is_strong(signer):
+            raise _Bad("a key that is not taken")
         _verify(root, signature, signer)
         if kind == "XAdES":
             properties = read_properties(signature, signer)
@@ -169,6 +179,10 @@ def _verify(root: Any, signature: Any, signer: x509.Certificate) -> None:
     path = root.getroottree().getelementpath(parent)
     location = "./" if path == "." else f"./{path}/"
     config = SignatureConfiguration(
-        location=location, expect_references=True, verification_time=signer.not_valid_before_utc
+        location=location,
+        expect_references=True,
+        verification_time=signer.not_valid_before_utc,
+        signature_methods=METHODS,
+        digest_algorithms=DIGESTS,
     )
     XMLVerifier().verify(root, x509_cert=signer, expect_config=config)

@@ -59,8 +59,8 @@ class Signer:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def make(name: str, issuer: Signer | None = None, *, is_ca: bool = False, until: datetime | None = None, rsa_key: bool = False) -> Signer:  # fmt: skip
-    key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
+def make(name: str, issuer: Signer | None = None, *, is_ca: bool = False, until: datetime | None = None, rsa_key: bool = False, key: Any = None) -> Signer:  # fmt: skip
+    key = key or (rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1()))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     built = (
         x509.CertificateBuilder()
@@ -101,7 +101,7 @@ def authorities(folder: Path, *signers: Signer) -> Path:
 
 def _signer(signer: Signer, kind: type = XMLSigner, **options: Any) -> Any:
     algorithm = "rsa-sha256" if isinstance(signer.key, rsa.RSAPrivateKey) else "ecdsa-sha256"
-    return kind(method=methods.enveloped, signature_algorithm=algorithm, **{"c14n_algorithm": C14N, **options})
+    return kind(method=methods.enveloped, **{"signature_algorithm": algorithm, "c14n_algorithm": C14N, **options})
 
 
 def sign(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 
 from hl7.signatures import MARKS_MAX, in_json
 from node import signature_worker
@@ -275,3 +276,24 @@ def test_the_signature_of_an_xml_document_is_judged_behind_however_many_others()
 def test_a_record_tells_how_many_were_left():
     assert _line(Finding("unknown", "", "", "2 more")) == "signature: unknown now (2 more)"
     assert _line(Finding("valid", "JWS", "document", "")) == "signature JWS over the document: valid now"
+
+
+# ---- keys and algorithms that are no proof --------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "key",
+    [rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP192R1()), dsa.generate_private_key(2048)],
+)
+def test_a_short_key_or_dsa_signs_nothing(key):
+    weak = make("Dr. Weak", ROOT_CA, key=key)
+    method = {rsa.RSAPrivateKey: "rsa", ec.EllipticCurvePrivateKey: "ecdsa"}
+    method = next((name for kind, name in method.items() if isinstance(key, kind)), "dsa")
+    (row,) = rows_of(sign(CDA, weak, signature_algorithm=f"{method}-sha256"))
+    assert (row.result, row.why) == ("invalid", "a key that is not taken")
+
+
+@pytest.mark.parametrize(
+    ("name", "result"), [("sha256", "valid"), ("sha3-256", "valid"), ("sha512", "valid"), ("sha224", "invalid")]
+)
+def test_a_digest_of_224_bits_is_none(name, result):
+    assert rows_of(sign(CDA, DOCTOR, digest_algorithm=name))[0].result == result
+    assert rows_of(sign(CDA, DOCTOR, signature_algorithm=f"ecdsa-{name}"))[0].result == result
