@@ -22,6 +22,7 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     f"{FORM}#static": ("text", "meta"),
     f"{FORM}#document": ("id", "meta"),
 }
+_text = json.JSONEncoder(ensure_ascii=False).encode  # made once: json.dumps makes one for each of a million members
 _TYPE = re.compile("[A-Z][A-Za-z]{1,39}")  # R4's longest has 33
 
 
@@ -50,9 +51,10 @@ class _Unknown(Exception):
 def check_json(body: bytes, chain: Chain) -> list[Row]:
     """Judge the JWS of a resource, in the order in which they stand. Raises ValueError, RecursionError."""
     value = parsed(body)
-    held = [each for each in _held(value, _Held({}, "", {}, {}, "")) if _is_jws(each)]
+    held = [each for each in _held(value) if _is_jws(each)]
+    texts = _Texts()
     own = next((each for each in held if each.resource is value and each.member == "signature"), None)
-    return judge_most(held, own, lambda each: _row(each, chain, is_root=each.resource is value))
+    return judge_most(held, own, lambda each: _row(each, chain, texts, is_root=each.resource is value))
 
 
 def parsed(body: bytes) -> Any:
@@ -69,23 +71,41 @@ def canonical(value: Any) -> str:
     return str(value) if isinstance(value, _Number) else _text(value)
 
 
+class _Texts:
+    """Canonical forms of one document's resources. Each resource is written once, member by member: 17 signatures may be over the same 16 MiB."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, dict[str, str]] = {}  # by identity, which lasts as long as the document
+
+    def of(self, resource: dict[str, Any], without: tuple[str, ...]) -> str:
+        """A resource without some of its members."""
+        members = self._members.get(id(resource))
+        if members is None:
+            members = {name: f"{_text(name)}:{canonical(resource[name])}" for name in sorted(resource)}
+            self._members[id(resource)] = members
+        return "{" + ",".join(text for name, text in members.items() if name not in without) + "}"
+
+
 # ---- where they stand ---------------------------------------------------------------------------------------------------------------
-def _held(value: Any, at: _Held) -> Iterator[_Held]:
-    """Every object, with the place where it stands."""
-    if isinstance(value, list):
-        for each in value:
-            yield from _held(each, at)
-    if not isinstance(value, dict):
-        return
-    if "resourceType" in value:
-        at = at._replace(resource=value)
-        if value["resourceType"] == "Bundle":
-            at = at._replace(bundle=value)
-    elif at.resource is at.bundle and at.member == "entry":
-        at = at._replace(url=str(value.get("fullUrl", "")))
-    yield at._replace(signature=value)
-    for name, each in value.items():
-        yield from _held(each, at._replace(member=name))
+def _held(root: Any) -> Iterator[_Held]:
+    """Every object, in the order in which they stand, with the place where each does."""
+    waiting: list[tuple[Any, _Held]] = [(root, _Held({}, "", {}, {}, ""))]
+    while waiting:
+        value, at = waiting.pop()
+        if isinstance(value, list):
+            waiting += [(each, at) for each in reversed(value) if isinstance(each, dict | list)]
+            continue
+        if not isinstance(value, dict):
+            continue
+        if "resourceType" in value:
+            at = at._replace(resource=value)
+            if value["resourceType"] == "Bundle":
+                at = at._replace(bundle=value)
+        elif at.resource is at.bundle and at.member == "entry":
+            at = at._replace(url=str(value.get("fullUrl", "")))
+        yield at._replace(signature=value)
+        inner = [(name, each) for name, each in value.items() if isinstance(each, dict | list)]
+        waiting += [(each, at._replace(member=name)) for name, each in reversed(inner)]
 
 
 def _is_jws(held: _Held) -> bool:
@@ -96,10 +116,10 @@ def _is_jws(held: _Held) -> bool:
 
 
 # ---- one signature ------------------------------------------------------------------------------------------------------------------
-def _row(held: _Held, chain: Chain, *, is_root: bool) -> Row:
+def _row(held: _Held, chain: Chain, texts: _Texts, *, is_root: bool) -> Row:
     try:
         jws = opened(held.signature.get("data"), chain)
-        covers = _fit(held, jws, is_root=is_root)
+        covers = _fit(held, jws, texts, is_root=is_root)
     except (_Bad, BadJws) as bad:
         return ["invalid", "JWS", "", str(bad), ""]
     except StrangeKey:
@@ -115,15 +135,16 @@ def _row(held: _Held, chain: Chain, *, is_root: bool) -> Row:
     return [judged.result, "JWS", covers, judged.why, "; ".join(judged.notes)]
 
 
-def _fit(held: _Held, jws: Jws, *, is_root: bool) -> str:
+def _fit(held: _Held, jws: Jws, texts: _Texts, *, is_root: bool) -> str:
     """What it covers. Raises _Bad, _Unknown."""
     payload = jws.payload
     if payload is not None and not jws.fits():
         raise _Bad("the signature does not fit what it carries")
     target, forms = _signed(held)
+    carried = None if payload is None else _carried(payload)
     for without in forms:
-        expected = canonical({name: each for name, each in target.items() if name not in without})
-        if jws.fits(expected.encode()) if payload is None else _is_same(payload, expected):
+        expected = texts.of(target, without)
+        if jws.fits(expected.encode()) if payload is None else carried == expected:
             if held.resource is held.bundle:
                 return "document" if is_root else "element Bundle"
             left_out = " and ".join(name for name in without if name in target)
@@ -153,12 +174,12 @@ def _signed(held: _Held) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
     return target, [(*each, "signature") for each in forms] if is_bundles else forms
 
 
-def _is_same(payload: bytes, expected: str) -> bool:
-    """Whether what a JWS carries is this, however its members are ordered and spaced."""
+def _carried(payload: bytes) -> str | None:
+    """The canonical form of what a JWS carries, however its members are ordered and spaced; None for what is no JSON."""
     try:
-        return canonical(parsed(payload)) == expected
+        return canonical(parsed(payload))
     except (ValueError, RecursionError):
-        return False
+        return None
 
 
 # ---- what a Provenance is about -----------------------------------------------------------------------------------------------------
@@ -202,10 +223,6 @@ def _entries(held: _Held, reference: Any) -> list[dict[str, Any]]:
         ):
             found.append(resource)
     return found
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 
 from hl7.signatures import MARKS_MAX, in_json
-from node import signature_worker
+from node import signature_json, signature_worker
 from node.alarms import Alarms
 from node.clock import SystemClock
 from node.record import _line
@@ -162,7 +162,7 @@ def test_the_campaign_finds_what_is_planted(monkeypatch, fault):
         monkeypatch.setattr("node.signature_json.moment", lambda _text: datetime.fromisoformat(DATE).astimezone(UTC))
     else:  # signatures that hold for everything
         monkeypatch.setattr("node.signature_json.Jws.fits", lambda *_: True)
-        monkeypatch.setattr("node.signature_json._is_same", lambda *_: True)
+        monkeypatch.setattr("node.signature_json._carried", lambda _payload: canonical(fuzz_signatures.PATIENT))
     with pytest.raises(Broken):
         fuzz_signatures.run(seed=11, first=0, inputs=1500)
 
@@ -297,3 +297,31 @@ def test_a_short_key_or_dsa_signs_nothing(key):
 def test_a_digest_of_224_bits_is_none(name, result):
     assert rows_of(sign(CDA, DOCTOR, digest_algorithm=name))[0].result == result
     assert rows_of(sign(CDA, DOCTOR, signature_algorithm=f"ecdsa-{name}"))[0].result == result
+
+
+# ---- large documents ------------------------------------------------------------------------------------------------------
+def test_a_resource_is_written_once_however_many_sign_it(monkeypatch):
+    written = []
+
+    def counted(value, write=signature_json.canonical):
+        written.append(value)
+        return write(value)
+
+    monkeypatch.setattr(signature_json, "canonical", counted)
+    spent = []
+    for many in (1, MARKS_MAX):
+        signatures = [signature(jose(b"{}", DOCTOR))] * many
+        rows = rows_of(dumped({"resourceType": "Bundle", "entry": [{"resource": BASIC}], "signature": signatures}))
+        assert [each.result for each in rows] == ["invalid"] * many
+        spent.append(sum(each == [{"resource": BASIC}] for each in written))
+    assert spent == [1, 2]  # once in each of the two documents
+
+
+def test_signatures_are_found_in_the_order_in_which_they_stand_however_deep():
+    payload = canonical(BASIC).encode()
+    good, other = provenance(jose(payload, DOCTOR)), provenance(jose(payload, STRANGER))
+    deep = {"x": good}
+    for _ in range(300):
+        deep = {"y": [deep]}
+    rows = rows_of(dumped({"resourceType": "Bundle", "entry": [{"resource": other}, deep, {"resource": other}]}))
+    assert [each.result for each in rows] == ["unknown signer", "valid", "unknown signer"]
