@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -14,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from hl7.signatures import MARKS_MAX, in_json
 from node import signature_json, signature_worker
 from node.alarms import Alarms
-from node.clock import SystemClock
-from node.record import _line
+from node.clock import SYNCHRONISED, UNSURE, SystemClock
+from node.record import _line, _verify
 from node.signature_chain import Authorities, moment
 from node.signature_check import Checker, Finding, is_good, reason, told
 from node.signature_json import canonical
@@ -170,6 +171,14 @@ def test_the_campaign_finds_what_is_planted(monkeypatch, fault):
 def test_a_mutation_is_made_again_from_its_number():
     first, again = (fuzz_signatures._shape({"a": [1, {"b": "x"}], "c": None}, random.Random(5)) for _ in range(2))
     assert first == again
+
+
+@pytest.mark.parametrize(("state", "result"), [(UNSURE, "valid"), (SYNCHRONISED, "unknown signer")])
+def test_a_record_is_judged_by_the_clock_of_then_only_where_that_was_kept(tmp_path, state, result):
+    header = SimpleNamespace(received_us=0, clock_state=state)  # a node that woke up in 1970
+    config = SimpleNamespace(signatures=SimpleNamespace(authorities=authorities(tmp_path, ROOT_CA)))
+    (row,) = asyncio.run(_verify(config, header, sign_bundle(BUNDLE, DOCTOR), FHIR, SystemClock()))
+    assert row.result == result
 
 
 # ---- a folder of authorities that became bad while the node ran -----------------------------------------------------------
