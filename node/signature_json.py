@@ -59,7 +59,9 @@ def check_json(body: bytes, chain: Chain) -> list[Row]:
 
 def parsed(body: bytes) -> Any:
     """JSON with its numbers as they were written. Raises ValueError, RecursionError."""
-    return json.loads(body, parse_float=_Number, parse_int=_Number, object_pairs_hook=_once)
+    # only in UTF-8 and without NaN, as RFC 8259 has it: where two readers see two things nothing is signed
+    text = body.decode("utf-8-sig")
+    return json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_refuse, object_pairs_hook=_once)
 
 
 def canonical(value: Any) -> str:
@@ -223,6 +225,10 @@ def _entries(held: _Held, reference: Any) -> list[dict[str, Any]]:
         ):
             found.append(resource)
     return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from node.signature_chain import ODD, Chain, has_thumbprint, is_strong
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 CERTIFICATES_MAX = 8  # that came along
 KNOWN_CRITICAL = frozenset(("b64",))
+BLANKS = dict.fromkeys(map(ord, " \t\r\n"))
 
 _REGISTRY = jws.JWSRegistry(algorithms=ALGORITHMS)
 
@@ -63,7 +64,8 @@ class Jws(NamedTuple):
 def opened(data: Any, chain: Chain) -> Jws:
     """Read a JWS as Signature.data has it, and find its certificate. Raises BadJws, StrangeKey."""
     try:
-        text = data if data.count(".") == 2 else base64.b64decode(data, validate=True).decode("ascii")
+        # R4's base64Binary may be broken into lines; it holds the compact form, which some write as it is
+        text = data if data.count(".") == 2 else base64.b64decode(data.translate(BLANKS), validate=True).decode("ascii")
         parts = text.split(".")
         header = json.loads(_decoded(parts[0]), object_pairs_hook=_once)
         signer, *others = _certificates(header, chain)
@@ -72,7 +74,12 @@ def opened(data: Any, chain: Chain) -> Jws:
     if len(parts) != 3 or header.get("alg") not in ALGORITHMS:
         raise BadJws("an algorithm that is not taken")
     critical, b64 = header.get("crit", []), header.get("b64", True)
-    if not isinstance(critical, list) or not KNOWN_CRITICAL.issuperset(map(str, critical)):
+    # RFC 7515, 4.1.11: a list of names that the header has, and never an empty one
+    if (
+        not isinstance(critical, list)
+        or not all(each in KNOWN_CRITICAL and each in header for each in map(str, critical))
+        or header.get("crit") == []
+    ):
         raise BadJws("a header that must be understood and is not")
     if b64 is not True and (b64 is not False or "b64" not in critical or parts[1]):
         raise BadJws("a payload that is written in a way that is not read here")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -253,6 +254,10 @@ def test_an_hmac_with_the_public_key_as_its_secret_is_invalid():
     ("header", "why"),
     [
         ({"crit": ["exp"], "exp": 1}, "a header that must be understood and is not"),
+        ({"crit": []}, "a header that must be understood and is not"),
+        ({"crit": ["b64"]}, "a header that must be understood and is not"),
+        ({"crit": "b64", "b64": True}, "a header that must be understood and is not"),
+        ({"crit": [["b64"]], "b64": True}, "a header that must be understood and is not"),
         ({"x5c": None}, "it cannot be read, or names no certificate"),
         ({"x5c": [], "kid": "x"}, "it cannot be read, or names no certificate"),
         ({"x5t#S256": "AAAA"}, "it cannot be read, or names no certificate"),
@@ -287,6 +292,26 @@ def test_what_is_no_jws_is_invalid(data):
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=8), lambda each: st.lists(each, max_size=3) | st.dictionaries(st.sampled_from(["resourceType", "entry", "resource", "target", "reference", "contained", "signature", "sigFormat", "data", "fullUrl", "id", "targetFormat"]), each | st.sampled_from(["Bundle", "Provenance", "application/jose"]), max_size=5), max_leaves=30))  # fmt: skip
 def test_no_shape_of_json_does_harm_to_the_worker(value):
     assert not is_good(found(value))
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-32"])
+def test_json_in_another_coding_than_utf8_is_invalid(coding):
+    raw = SIGNED["bundle"].decode().encode(coding)
+    assert not is_good(found(raw))
+    assert one(b"\xef\xbb\xbf" + SIGNED["bundle"]).result == "valid"
+
+
+@pytest.mark.parametrize("constant", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_does_not_have_is_invalid(constant):
+    row = one(sign_bundle(message({"resourceType": "Basic", "x": constant}), DOCTOR))
+    assert (row.result, row.why) == ("invalid", "the document cannot be read")
+
+
+def test_the_base64_of_a_signature_may_be_broken_into_lines():
+    data = jose(of(PATIENT), DOCTOR)
+    broken = "\r\n".join(data[at : at + 76] for at in range(0, len(data), 76))
+    assert one(message(provenance(f" {broken}\n\t"))).result == "valid"
+    assert one(message(provenance(f"{data[:8]}*{data[8:]}"))).result == "invalid"
 
 
 # ---- times ----------------------------------------------------------------------------------------------------------------
