@@ -194,9 +194,17 @@ def _read_list(path: Path, authorities: list[x509.Certificate]) -> tuple[x509.Na
         # a part of a list, or one of others' certificates: taken for the whole it would let revoked ones pass (RFC 5280, 5.2)
         if any(each.critical for each in found.extensions):
             raise AuthoritiesBad(f"{path}: a list of a kind that is not read here")
-        return found.issuer, Revocations(
-            found.next_update_utc, {each.serial_number: each.revocation_date_utc for each in found}
-        )
+        serials: dict[int, datetime] = {}
+        for each in found:
+            # who was revoked for a stolen key is so from the day on which it may have been stolen (RFC 5280, 5.3.2)
+            dates = [each.revocation_date_utc, serials.get(each.serial_number)]
+            for extension in each.extensions:
+                if extension.critical:  # 5.3: a list of which a row is not understood says nothing
+                    raise AuthoritiesBad(f"{path}: a list of a kind that is not read here")
+                if isinstance(extension.value, x509.InvalidityDate):
+                    dates.append(extension.value.invalidity_date_utc)
+            serials[each.serial_number] = min(date for date in dates if date is not None)
+        return found.issuer, Revocations(found.next_update_utc, serials)
     except (OSError, *ODD) as error:
         raise AuthoritiesBad(f"{path}: {type(error).__name__}") from error
 

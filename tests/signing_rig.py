@@ -115,8 +115,8 @@ def sign(
     return etree.tostring(made, xml_declaration=True, encoding="UTF-8")
 
 
-def revoke(issuer: Signer, *signers: Signer, since: datetime | None = None, until: datetime | None = None, is_partial: bool = False) -> bytes:  # fmt: skip
-    """An authority's list of revoked certificates, DER."""
+def revoke(issuer: Signer, *signers: Signer, since: datetime | None = None, until: datetime | None = None, is_partial: bool = False, more: tuple[x509.ExtensionType, bool] | None = None) -> bytes:  # fmt: skip
+    """An authority's list of revoked certificates, DER; `more`: an extension of each row, and whether it is critical."""
     built = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
@@ -125,6 +125,7 @@ def revoke(issuer: Signer, *signers: Signer, since: datetime | None = None, unti
     built = built.next_update(until or NOW + timedelta(days=7))
     for each in signers:
         row = x509.RevokedCertificateBuilder().serial_number(each.certificate.serial_number)
+        row = row if more is None else row.add_extension(*more)
         built = built.add_revoked_certificate(row.revocation_date(since or NOW - timedelta(days=1)).build())
     if is_partial:
         built = built.add_extension(x509.DeltaCRLIndicator(1), critical=True)

@@ -10,6 +10,7 @@ import sys
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from lxml import etree
 from signxml import DigestAlgorithm
 from signxml.xades import XAdESSignaturePolicy
@@ -307,6 +308,19 @@ def test_a_revoked_signer_is_invalid_from_that_day_on(tmp_path, sign_it):
     assert no_clock.result == "invalid"
 
 
+@pytest.mark.parametrize(("days", "result"), [(6, "valid"), (4, "invalid")])
+def test_who_was_revoked_for_a_stolen_key_is_so_from_the_day_on_which_it_was_stolen(tmp_path, days, result):
+    stolen = x509.InvalidityDate((NOW - timedelta(days=5)).replace(tzinfo=None))
+    folder = with_lists(tmp_path, revoke(ROOT_CA, DOCTOR, DOCTOR, more=(stolen, False)), revoke(ROOT_CA, DOCTOR))
+    assert found(sign(CDA, DOCTOR), folder=folder, time=NOW - timedelta(days=days))[0].result == result
+
+
+def test_a_certificate_that_is_revoked_twice_is_so_from_the_first_day_on(tmp_path):
+    lists = [revoke(ROOT_CA, DOCTOR, since=NOW - timedelta(days=each)) for each in (3, 9, 6)]
+    (one,) = found(sign(CDA, DOCTOR), folder=with_lists(tmp_path, *lists), time=NOW - timedelta(days=8))
+    assert (one.result, one.why) == ("invalid", "revoked")
+
+
 def test_a_revoked_authority_between_takes_its_signers_along(tmp_path):
     (one,) = found(sign(CDA, DEPARTMENT, MIDDLE), folder=with_lists(tmp_path, revoke(ROOT_CA, MIDDLE)))
     assert (one.result, one.why) == ("invalid", "revoked")
@@ -317,7 +331,7 @@ def test_a_list_that_is_out_of_date_is_told(tmp_path):
     assert (one.result, one.notes) == ("valid", "the list of revoked certificates was out of date when it came")
 
 
-@pytest.mark.parametrize("held", [b"no list", revoke(STRANGER, DOCTOR), revoke(make("Test Authority", is_ca=True), DOCTOR), revoke(ROOT_CA, DOCTOR, is_partial=True)])  # fmt: skip
+@pytest.mark.parametrize("held", [b"no list", revoke(STRANGER, DOCTOR), revoke(make("Test Authority", is_ca=True), DOCTOR), revoke(ROOT_CA, DOCTOR, is_partial=True), revoke(ROOT_CA, DOCTOR, more=(x509.CertificateIssuer([x509.DNSName("other.test")]), True))])  # fmt: skip
 def test_a_list_that_is_no_whole_one_of_a_known_authority_stops_the_start(tmp_path, held):
     with pytest.raises(AuthoritiesBad):
         Checker(with_lists(tmp_path, held), SystemClock())
