@@ -121,7 +121,7 @@ def _is_jws(held: _Held) -> bool:
 def _row(held: _Held, chain: Chain, texts: _Texts, *, is_root: bool) -> Row:
     try:
         jws = opened(held.signature.get("data"), chain)
-        covers = _fit(held, jws, texts, is_root=is_root)
+        covers, *notes = _fit(held, jws, texts, is_root=is_root)
     except (_Bad, BadJws) as bad:
         return ["invalid", "JWS", "", str(bad), ""]
     except StrangeKey:
@@ -134,11 +134,11 @@ def _row(held: _Held, chain: Chain, texts: _Texts, *, is_root: bool) -> Row:
         return ["invalid", "JWS", "", "what it covers cannot be written in UTF-8", ""]
     claimed = moment(jws.header.get("sigT")) or moment(held.signature.get("when"))
     judged = chain.judge(jws.signer, jws.others, claimed)
-    return [judged.result, "JWS", covers, judged.why, "; ".join(judged.notes)]
+    return [judged.result, "JWS", covers, judged.why, "; ".join((*judged.notes, *notes))]
 
 
-def _fit(held: _Held, jws: Jws, texts: _Texts, *, is_root: bool) -> str:
-    """What it covers. Raises _Bad, _Unknown."""
+def _fit(held: _Held, jws: Jws, texts: _Texts, *, is_root: bool) -> tuple[str, ...]:
+    """What it covers, and of a Bundle what it does not. Raises _Bad, _Unknown."""
     payload = jws.payload
     if payload is not None and not jws.fits():
         raise _Bad("the signature does not fit what it carries")
@@ -147,10 +147,10 @@ def _fit(held: _Held, jws: Jws, texts: _Texts, *, is_root: bool) -> str:
     for without in forms:
         expected = texts.of(target, without)
         if jws.fits(expected.encode()) if payload is None else carried == expected:
-            if held.resource is held.bundle:
-                return "document" if is_root else "element Bundle"
-            left_out = " and ".join(name for name in without if name in target)
-            return f"target {_kind(target)}{left_out and f' without {left_out}'}"
+            left_out = " and ".join(name for name in without if name in target and name != "signature")
+            if held.resource is not held.bundle:
+                return (f"target {_kind(target)}{left_out and f' without {left_out}'}",)
+            return ("document" if is_root else "element Bundle", *([f"its {left_out} not covered"] if left_out else []))
     what = "the Bundle" if held.resource is held.bundle else "its target"
     raise _Bad(f"the signature does not fit {what}" if payload is None else f"what it carries is not {what}")
 

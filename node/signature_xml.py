@@ -58,7 +58,8 @@ def _row(root: Any, signature: Any, chain: Chain, *, is_alone: bool) -> Row:
     if any("/01903/" in str(each.tag) for each in signature.iter()):
         kind = "XAdES"
     try:
-        covers = _covered(root, signature) + ("" if is_alone else " without what is attached")
+        covers, *notes = _covered(root, signature)
+        covers += "" if is_alone else " without what is attached"
         signer, others = _signer(root, signature)
         if not is_strong(signer):
             raise _Bad("a key that is not taken")
@@ -72,12 +73,12 @@ def _row(root: Any, signature: Any, chain: Chain, *, is_alone: bool) -> Row:
     except Exception as error:  # noqa: BLE001  # as the library leaves them, for bytes that mean harm
         return ["invalid", kind, "", type(error).__name__, ""]
     judged = chain.judge(signer, others, properties.claimed)
-    return [judged.result, kind, covers, judged.why, "; ".join((*judged.notes, *properties.notes))]
+    return [judged.result, kind, covers, judged.why, "; ".join((*judged.notes, *properties.notes, *notes))]
 
 
 # ---- what it covers -----------------------------------------------------------------------------------------------------------------
-def _covered(root: Any, signature: Any) -> str:
-    """What the references cover: "document", "body" (of an envelope), or the name of another element."""
+def _covered(root: Any, signature: Any) -> tuple[str, ...]:
+    """What the references cover: "document", "body" (of an envelope), or the name of another element; and what is in it and is not covered."""
     references = signature.findall(f"{{{DSIG}}}SignedInfo/{{{DSIG}}}Reference")
     if not 1 <= len(references) <= REFERENCES_MAX:
         raise _Bad("no reference, or too many")
@@ -86,7 +87,18 @@ def _covered(root: Any, signature: Any) -> str:
         raise _Bad("it carries what it does not sign")
     # what a signature says of itself is no content; alone it is told as what it is
     names = [_name(root, each) for each in found if each.tag not in OWN] or [_name(root, found[0])]
-    return next((name for name in ("document", "body") if name in names), names[0])
+    covers = next((name for name in ("document", "body") if name in names), names[0])
+    # they split a text in two for some readers, and whoever adds one breaks no digest
+    has_comments = any(
+        next(each.iter(etree.Comment), None) is not None and not _keeps_comments(reference)
+        for reference, each in zip(references, found, strict=True)
+    )
+    return covers, *(["comments in it are not covered"] if has_comments else [])
+
+
+def _keeps_comments(reference: Any) -> bool:
+    transforms = reference.iterfind(f"{{{DSIG}}}Transforms/{{{DSIG}}}Transform")
+    return any(each.get("Algorithm", "").endswith("WithComments") for each in transforms)
 
 
 def _carries(holder: Any, signed: list[Any]) -> bool:

@@ -140,6 +140,21 @@ def test_a_stranger_is_told_as_such():
     assert one(message(provenance(jose(of(PATIENT), STRANGER)))).result == "unknown signer"
 
 
+@pytest.mark.parametrize(
+    ("form", "without", "notes"),
+    [
+        ("", (), ""),
+        ("", ("id", "meta"), "its id and meta not covered"),
+        (f"{FORM}#document", ("id", "meta"), "its id and meta not covered"),
+        (f"{FORM}#static", ("text", "meta"), "its meta not covered"),
+    ],
+)
+def test_what_a_bundles_signature_leaves_out_is_told(form, without, notes):
+    bundle = message({"resourceType": "Basic"}, id="b", meta={"versionId": "1"})
+    signed = {**bundle, "signature": signature(jose(of(bundle, *without), DOCTOR), form=form)}
+    assert (one(signed).covers, one(signed).notes) == ("document", notes)
+
+
 # ---- what cannot be said --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("is_attached", [False, True])
 @pytest.mark.parametrize("target", ["Patient/elsewhere", "urn:uuid:none", "#none", "Patient/p1/_history/4"])

@@ -24,7 +24,7 @@ from sync.header import SIGNATURES
 from sync.record import Verdict
 from tests.fhir_rig import Http, request
 from tests.node_rig import Feed, Node, Realm, Reply, message, running, wait_until
-from tests.signing_rig import NOW, SOAP12, authorities, make, revoke, sign, sign_body, sign_bundle, sign_xades
+from tests.signing_rig import C14N, NOW, SOAP12, authorities, make, revoke, sign, sign_body, sign_bundle, sign_xades
 from tests.soap_rig import CDA, DOCUMENT, INCLUDE, MTOM, SOAP, SWA, Heard, SoapFeed, iti41, mtom, package, post
 from tests.xml_samples import HARMFUL, v3, x12
 
@@ -279,6 +279,18 @@ def test_what_is_noted_of_a_signature_arrives_through_the_worker(tmp_path):
     (one,) = ask(authorities(tmp_path, ROOT_CA), sign_xades(CDA, DOCTOR))
     assert one.result == "valid"
     assert re.fullmatch(r"by its own account signed [-0-9]+T[:0-9]+Z", one.notes)
+
+
+def test_comments_that_are_not_covered_are_told():
+    raw = sign(CDA, DOCTOR)
+    assert found(raw)[0].notes == ""
+    split = raw.replace("مريض".encode(), "مر<!-- -->يض".encode(), 1)
+    (one,) = found(split)
+    assert split != raw
+    assert (one.result, one.notes) == ("valid", "comments in it are not covered")
+    kept = sign(CDA.replace(b"<title>", b"<!-- a --><title>"), DOCTOR, c14n_algorithm=f"{C14N}WithComments")
+    assert (found(kept)[0].result, found(kept)[0].notes) == ("valid", "")
+    assert found(kept.replace(b"<!-- a -->", b"<!-- b -->"))[0].result == "invalid"
 
 
 def test_a_signature_over_nothing_but_its_own_properties_is_not_good():
