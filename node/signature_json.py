@@ -130,8 +130,11 @@ def _row(held: _Held, chain: Chain, texts: _Texts, *, is_root: bool) -> Row:
         return ["unknown signer", "JWS", "", "it names a key that is not configured", ""]
     except _Unknown as unknown:
         return ["unknown", "JWS", "", str(unknown), ""]
-    except (ValueError, RecursionError):  # half of a pair of UTF-16, which is no text and has no bytes
-        return ["invalid", "JWS", "", "what it covers cannot be written in UTF-8", ""]
+    except (
+        ValueError,
+        RecursionError,
+    ):  # half of a pair of UTF-16, which is no text and has no bytes; a payload of no base64; hundreds of levels
+        return ["invalid", "JWS", "", "what it covers or carries cannot be read", ""]
     claimed = moment(jws.header.get("sigT")) or moment(held.signature.get("when"))
     judged = chain.judge(jws.signer, jws.others, claimed)
     return [judged.result, "JWS", covers, judged.why, "; ".join((*judged.notes, *notes))]

@@ -16,6 +16,7 @@ from node.signature_chain import ODD, Chain, has_thumbprint, is_strong
 
 # of certificates alone: "none" signs nothing, and an HMAC's key would be the public one
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
+CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}  # of all others: RSA
 CERTIFICATES_MAX = 8  # that came along
 KNOWN_CRITICAL = frozenset(("b64",))
 BLANKS = dict.fromkeys(map(ord, " \t\r\n"))
@@ -83,12 +84,19 @@ def opened(data: Any, chain: Chain) -> Jws:
         raise BadJws("a header that must be understood and is not")
     if b64 is not True and (b64 is not False or "b64" not in critical or parts[1]):
         raise BadJws("a payload that is written in a way that is not read here")
-    try:
-        if not is_strong(signer):
-            raise BadJws("a key that is not taken")
-    except ODD:
-        raise BadJws("a key that is not taken") from None
+    if not _is_taken(signer, header["alg"]):
+        raise BadJws("a key that is not taken")
     return Jws(header, parts, signer, others)
+
+
+def _is_taken(signer: x509.Certificate, algorithm: str) -> bool:
+    """Whether the signer's key is of the kind that the algorithm is for, and strong (RFC 7518, 3.1)."""
+    try:
+        key = signer.public_key()
+        curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else None
+        return is_strong(signer) and CURVES.get(algorithm) == curve
+    except ODD:
+        return False
 
 
 def _certificates(header: dict[str, Any], chain: Chain) -> list[x509.Certificate]:

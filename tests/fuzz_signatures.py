@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, x25519
 from lxml import etree
 
 from node.signature_chain import Authorities
@@ -54,6 +54,14 @@ ROOT_CA, MIDDLE = authority()
 DOCTOR = make("Dr. Test", ROOT_CA)
 DEPARTMENT = make("Department Test", MIDDLE)
 SIGNERS: tuple[tuple[Signer, ...], ...] = ((DOCTOR,), (DEPARTMENT, MIDDLE), (make("Dr. Rsa", ROOT_CA, rsa_key=True),))
+# certificates of keys that are not the signer's, of kinds that libraries know and do not take
+STRANGE = tuple(
+    Signer(DOCTOR.certificate, DOCTOR.key, make("Dr. Strange", ROOT_CA, key=key).der)
+    for key in (
+        ec.generate_private_key(ec.BrainpoolP256R1()), ec.generate_private_key(ec.SECP192R1()), ec.generate_private_key(ec.SECP521R1()),
+        ed25519.Ed25519PrivateKey.generate(), x25519.X25519PrivateKey.generate(), dsa.generate_private_key(1024),
+    )
+)  # fmt: skip
 SITE = Authorities([ROOT_CA.certificate], {})
 PATIENT = {"resourceType": "Patient", "id": "p1", "meta": {"versionId": "3"}, "name": [{"family": "التجريبية"}]}
 BUNDLE = {
@@ -158,6 +166,8 @@ def _chain(dice: random.Random) -> list[Signer]:
 def _statement(dice: random.Random) -> Any:
     """A Bundle with a Provenance, both signed with certificates or claims that are odd."""
     chain = _chain(dice) if dice.random() < 0.7 else list(dice.choice(SIGNERS))
+    if dice.random() < 0.1:
+        chain[0] = dice.choice(STRANGE)
     said = {"sigT": dice.choice(DATES)} if dice.random() < 0.3 else {}
     if dice.random() < 0.3:
         said[dice.choice(("kid", "x5t#S256", "crit", "b64", "x5c", "alg2", "typ"))] = json.loads(

@@ -5,6 +5,8 @@ import json
 import math
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -291,6 +293,34 @@ def test_a_key_of_a_kind_that_nobody_knows_is_invalid():
     x5c = [base64.b64encode(DOCTOR.der.replace(oid, oid[:-1] + b"\x07")).decode()]
     row = one(message(provenance(jose(of(PATIENT), DOCTOR, x5c=x5c))))
     assert (row.result, row.why) == ("invalid", "a key that is not taken")
+
+
+def by_hand(algorithm, key, hashed):
+    """A JWS over PATIENT by a key that the library would not take for this algorithm."""
+    signer, curve = make("Dr. Curve", ROOT_CA, key=key), key.curve
+    part = lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"=")  # noqa: E731
+    header = part(json.dumps({"alg": algorithm, "x5c": [base64.b64encode(signer.der).decode()]}).encode())
+    value = utils.decode_dss_signature(key.sign(header + b"." + part(of(PATIENT)), ec.ECDSA(hashed)))
+    raw = b"".join(each.to_bytes((curve.key_size + 7) // 8) for each in value)
+    return base64.b64encode(header + b".." + part(raw)).decode()
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1(), ec.SECP256K1(), ec.BrainpoolP256R1(), ec.BrainpoolP512R1()])  # fmt: skip
+def test_each_algorithm_has_its_own_curve_and_no_other(curve):
+    key = ec.generate_private_key(curve)
+    for algorithm, hashed in (("ES256", hashes.SHA256()), ("ES384", hashes.SHA384()), ("ES512", hashes.SHA512())):
+        row = one(message(provenance(by_hand(algorithm, key, hashed))))
+        is_own = (algorithm, curve.name) in {("ES256", "secp256r1"), ("ES384", "secp384r1"), ("ES512", "secp521r1")}
+        assert (row.result, row.why) == (("valid", "") if is_own else ("invalid", "a key that is not taken"))
+
+
+@pytest.mark.parametrize("payload", ["!!!", "AA=A", "é"])
+def test_a_payload_that_is_no_base64_spoils_its_own_signature_alone(payload):
+    first, _, last = base64.b64decode(jose(of(PATIENT), DOCTOR)).decode().split(".")
+    bad, good = provenance(f"{first}.{payload}.{last}"), provenance(jose(of(PATIENT), DOCTOR))
+    value = message(bad)
+    value["entry"].append({"fullUrl": "urn:uuid:other", "resource": good})
+    assert [each.result for each in found(value)] == ["invalid", "valid"]
 
 
 def test_another_signers_certificate_in_the_header_is_invalid():
