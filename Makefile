@@ -37,6 +37,7 @@ sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and 
 	$(PYTHON) -m tests.sim.mutants
 	$(PYTHON) tests/fuzz_hl7.py --messages 10000000
 	$(PYTHON) tests/fuzz_devices.py --inputs 10000000
+	$(PYTHON) tests/fuzz_signatures.py --inputs 1000000
 
 hosts:  ## two hosts over a line that is thin, long, lossy and cut, each killed once; what a drain uses of it (half an hour)
 	@.ci/setup test
