@@ -10,6 +10,8 @@ from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
 from sync.outbox_destinations import TRIMMED, Cursor, Parked, read_cursor, read_parked
 from sync.outbox_destinations_view import DestinationView
 from sync.outbox_salvage import salvage
+from sync.record import BodyState
+from sync.store import damage
 from tests.outbox_rig import FAR, LEDGER, outbox, receipted, some
 from tests.sim_realm import LOG_SIGNER, STREAM
 
@@ -212,6 +214,17 @@ def test_a_cursor_follows_into_a_further_epoch_without_repeating_what_was_carrie
         assert [found.position(place) for place in (3, 4, 7, 10)] == [(1, 3), (2, 0), (2, 3), (2, 6)]
         assert (found.place(2, 3), found.place(1, 3), found.place(3, 0)) == (7, 3, None)
         assert [place for place, _ in view.headers(found.id, 7, 100)] == [7, 8, 9, 10]
+
+
+def test_a_record_that_was_trimmed_in_a_further_epoch_is_not_told_as_damaged(box, tmp_path):
+    box.open_epoch(STREAM, epoch=2, tag="0000beef", place=4, theirs=None)
+    receipted(box, 2)
+    assert [trim(box) for _ in range(3)] == [4, 2, 0]
+    box._connection.execute("DELETE FROM body WHERE id = 8")  # and one that nobody trimmed is gone
+    with closing(DestinationView(tmp_path / "outbox.db")) as view:
+        states = [view.record(run(box), place).state for place in range(9)]
+        assert damage(view.record(run(box), 7)) is BodyState.DAMAGED
+    assert states == [BodyState.TRIMMED] * 6 + [BodyState.PRESENT] * 3
 
 
 def test_a_repair_carries_positions_and_parked_messages(box, tmp_path):
