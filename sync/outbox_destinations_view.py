@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sync.outbox_destinations import Cursor, Parked, count_parked, read_cursor, read_parked
+from sync.outbox_destinations import Cursor, read_cursor
+from sync.outbox_parked import Parked, count_parked, read_parked
 from sync.record import BodyState, Record
 from sync.store import LogTable, OutboxTable, SafeDatabase
 

@@ -3,12 +3,14 @@
 from contextlib import closing
 from dataclasses import replace
 
+import apsw
 import pytest
 
 import sync.outbox_destinations as store
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
-from sync.outbox_destinations import TRIMMED, Cursor, Parked, read_cursor, read_parked
+from sync.outbox_destinations import Cursor, read_cursor
 from sync.outbox_destinations_view import DestinationView
+from sync.outbox_parked import TRIMMED, Parked, count_parked, read_parked
 from sync.outbox_salvage import salvage
 from sync.record import BodyState
 from sync.store import damage
@@ -151,13 +153,86 @@ def test_a_parked_message_keeps_its_body_for_its_time_and_longer_where_it_is_to_
     assert trim(box, lis=101) == 6
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "place = 5, last = 5", "last = 6", "part = 1", "part = NULL", "run = run + 1", "reason = 'DST-02'", "detail = 'AR'", "at_us = 6", "tries = 2",
+        "replay = 1", "done = 1", "name = 'mis'", "id = 77",
+    ],
+)  # fmt: skip
+def test_a_parked_row_that_was_changed_is_told_and_never_sent_and_holds_all_bodies_until_a_person_forgets_it(
+    box, tmp_path, change
+):
+    box.destinations.move(replace(begin(box), place=9), parked=[gone(box, 3), gone(box, 8)])
+    box._connection.execute(f"UPDATE parked SET {change} WHERE place = 3")
+    found = rows(box)
+    told = [row.id for row in found if row.is_changed]
+    assert told == [1]
+    assert [row.place for row in found if not row.is_changed and row.id == 2] == [8]
+    box.destinations.ask_replay(NAME, None)
+    assert 1 not in {row.id for row in rows(box, replay=True)}
+    receipted(box, 9)
+    assert trim(box, lis=0) == 0  # which message it was nobody can say
+    (tmp_path / "new").mkdir()
+    salvage(tmp_path / "outbox.db", tmp_path / "new" / "outbox.db", signer=LOG_SIGNER)
+    with closing(DestinationView(tmp_path / "new" / "outbox.db")) as view:
+        assert [row.id for row in view.parked(NAME) if row.is_changed] == told
+    assert box.destinations.dismiss(NAME, told) == 1
+    box.destinations.dismiss(NAME, [77])
+    assert [(row.id, row.is_changed) for row in rows(box)] == [(2, False)]
+    assert trim(box, lis=0) == 8
+
+
+@pytest.mark.parametrize("table", ["parked", "parked_digest"])
+def test_of_a_row_of_a_damaged_file_its_values_of_another_kind_are_not_believed_either(box, table):
+    box.destinations.move(replace(begin(box), place=9), parked=[gone(box, 3, detail="AE 204")])
+    number = rows(box)[0].id
+    changed = {"parked": "reason = CAST(x'ff41' AS TEXT)", "parked_digest": "digest = x''"}[table]
+    box._connection.execute(f"UPDATE {table} SET {changed}")
+    assert [(row.id, row.is_changed) for row in rows(box)] == [(number, True)]
+    assert box.destinations.ask_replay(NAME, [number]) == 0
+
+
+def test_what_stood_parked_before_there_were_digests_has_one_from_the_migration_on(box, tmp_path):
+    box.destinations.move(replace(begin(box), place=9), parked=[gone(box, 3), gone(box, 5)])
+    before = rows(box)
+    box.close()
+    with closing(apsw.Connection(str(tmp_path / "outbox.db"))) as raw:
+        raw.execute("DROP TABLE parked_digest; CREATE INDEX parked_by_name ON parked (name, run, place)")
+        raw.execute("DELETE FROM schema_migration WHERE name LIKE '0008%'")
+    with closing(outbox(tmp_path)) as again:
+        assert rows(again) == before
+        # as a release of before does, to which a box went back for a while
+        again._connection.execute(
+            "INSERT INTO parked (name, run, place, last, part, reason, detail, at_us, tries, replay, done)"
+            " SELECT name, run, 7, 7, part, reason, detail, at_us, 1, 0, 0 FROM parked WHERE id = 1"
+        )
+        again._connection.execute("UPDATE parked SET place = 4 WHERE place = 5")
+        assert [(row.place, row.is_changed) for row in rows(again)] == [(3, False), (4, True), (7, False)]
+        assert again.destinations.ask_replay(NAME, None) == 2
+        again._connection.execute("UPDATE parked SET place = 6 WHERE place = 7")
+        assert [row.place for row in rows(again, replay=True)] == [3]  # with the order it got one
+
+
+def test_trimming_hears_of_each_change_of_what_stands_parked(box):
+    cursor = replace(begin(box), place=9)
+    box.destinations.move(cursor, parked=[gone(box, 5)])
+    receipted(box, 9)
+    assert trim(box, lis=0) == 5
+    box.destinations.move(cursor, settled=[rows(box)[0].id], parked=[gone(box, 7)])
+    assert trim(box, lis=0) == 2
+    box.destinations.replayed(rows(box)[0], place=8, done=0)
+    assert trim(box, lis=0) == 2
+    assert rows(box) == []
+
+
 def test_records_without_bodies_in_a_row_are_one_row(box):
     cursor = begin(box)
     for place in (0, 1, 2, 5):
         cursor = replace(cursor, place=place + 1)
         box.destinations.move(cursor, parked=[gone(box, place, part=None, reason=TRIMMED)])
     assert [(row.place, row.last, row.records) for row in rows(box)] == [(0, 2, 3), (5, 5, 1)]
-    assert store.count_parked(box._connection, NAME) == (4, 4)
+    assert count_parked(box._connection, NAME) == (4, 4)
     assert box.destinations.ask_replay(NAME, None) == 0  # there is nothing to send
 
 
