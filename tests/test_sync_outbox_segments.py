@@ -18,6 +18,9 @@ STREAMS = ("his", "lab", "adt")
 INDEX = "CREATE UNIQUE INDEX header_position ON header (log, seq)"
 STEP_BACK = f"DROP TABLE segment; {INDEX}; DELETE FROM schema_migration WHERE name LIKE '0007%'"
 
+INDEX_8 = "CREATE INDEX parked_by_name ON parked (name, run, place)"
+STEP_BACK_8 = f"DROP TABLE parked_digest; {INDEX_8}; DELETE FROM schema_migration WHERE name LIKE '0008%'"
+
 
 def fill(made, turns: int, seed: int) -> None:
     """Groups of some streams in turn, some of two streams at once."""
@@ -96,6 +99,33 @@ def test_an_outbox_of_before_segments_is_brought_forward_and_goes_on(in_memory, 
         made.verify_heads()
     with closing(outbox(in_memory, streams=STREAMS)) as made:
         assert {name: stored(made, name)[: len(before[name])] for name in STREAMS} == before
+
+
+@pytest.mark.parametrize(
+    ("back", "missing", "made_by_it"),
+    [
+        (STEP_BACK, "header_position", "segment"),
+        (STEP_BACK_8, "parked_by_name", "parked_digest"),
+    ],
+)
+def test_a_step_forward_that_fails_at_its_end_has_changed_nothing_and_is_made_at_the_next_start(
+    in_memory, back, missing, made_by_it
+):
+    with closing(outbox(in_memory, streams=STREAMS)) as made:
+        fill(made, 5, 6)
+        before = {name: stored(made, name) for name in STREAMS}
+    path = in_memory / "outbox.db"
+    with closing(apsw.Connection(str(path))) as raw:
+        raw.execute(back)
+        (index,) = raw.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (missing,)).fetchone()
+        raw.execute(f"DROP INDEX {missing}")
+    with pytest.raises(LogBroken):
+        outbox(in_memory, streams=STREAMS)
+    with closing(apsw.Connection(str(path))) as raw:
+        assert not raw.execute("SELECT * FROM sqlite_schema WHERE name = ?", (made_by_it,)).fetchall()
+        raw.execute(index)
+    with closing(outbox(in_memory, streams=STREAMS)) as made:
+        assert {name: stored(made, name) for name in STREAMS} == before
 
 
 def test_an_outbox_of_before_segments_whose_index_is_broken_is_refused_and_repaired_without_loss(in_memory):
