@@ -35,7 +35,7 @@ _ROW = f"{_ROWS} AND parked.id = ?2"
 class Parked:
     """Records place..last of a run, whole where `part` is None, that a destination did not take. `reason`: the first one, a code.
 
-    Of a row that was changed, or is gone, what stands there now, or nothing, under the reason CHANGED.
+    Of a row that was changed, or is gone, the places that stand there now, or none, under the reason CHANGED.
     """
 
     id: int = 0
@@ -186,10 +186,8 @@ def _parked(name: str, row: tuple[Any, ...]) -> Parked:
             return found
     except (AttributeError, TypeError, ValueError, OverflowError):
         pass
-    numbers = [each if type(each) is int else 0 for each in (run, place, last, at_us)]
-    return Parked(
-        id=number, name=name, run=numbers[0], place=numbers[1], last=numbers[2], reason=CHANGED, at_us=numbers[3]
-    )
+    run, place, last = (each if type(each) is int else 0 for each in (run, place, last))
+    return Parked(id=number, name=name, run=run, place=place, last=last, reason=CHANGED, at_us=0)
 
 
 def _gone(row: int, name: str) -> Parked:

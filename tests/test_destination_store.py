@@ -2,15 +2,20 @@
 
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import apsw
 import pytest
+from click.testing import CliRunner
 
 import sync.outbox_destinations as store
+from node.destinations.commands import parked_command
+from node.destinations.desk import Desk
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
 from sync.outbox_destinations import Cursor, read_cursor
 from sync.outbox_destinations_view import DestinationView
-from sync.outbox_parked import TRIMMED, Parked, count_parked, read_parked
+from sync.outbox_parked import CHANGED, TRIMMED, Parked, count_parked, read_parked
 from sync.outbox_salvage import salvage
 from sync.record import BodyState
 from sync.store import damage
@@ -191,6 +196,21 @@ def test_of_a_row_of_a_damaged_file_its_values_of_another_kind_are_not_believed_
     box._connection.execute(f"UPDATE {table} SET {changed}")
     assert [(row.id, row.is_changed) for row in rows(box)] == [(number, True)]
     assert box.destinations.ask_replay(NAME, [number]) == 0
+
+
+@pytest.mark.parametrize("change", ["at_us = 1 << 62", "last = 1 << 62, place = -5", "run = 1 << 40", "id = 99"])
+def test_what_the_disk_makes_of_an_entry_can_be_listed_and_the_line_does_not_say_that_a_body_is_gone(
+    box, tmp_path, monkeypatch, change
+):
+    box.destinations.move(replace(begin(box), place=9), parked=[gone(box, 3), gone(box, 4, reason=TRIMMED)])
+    box._connection.execute(f"UPDATE parked SET {change} WHERE id = 1")
+    site: Any = SimpleNamespace(name=NAME, streams=(STREAM,))
+    desk = Desk([site], node="clinic-17", store=tmp_path / "outbox.db", order=lambda work: work(box), now_us=lambda: 0)
+    monkeypatch.setattr("node.destinations.commands._order", lambda *_: desk.parked(NAME))
+    said = CliRunner().invoke(parked_command, [NAME], catch_exceptions=False).output.splitlines()
+    assert ["its body is gone" in line for line in said if line.startswith("1: ")] == [False]
+    assert [line for line in said if line.startswith(f"{CHANGED}: ")]
+    assert ["its body is gone" in line for line in said if line.startswith("2: ")] == [True]
 
 
 def test_what_stood_parked_before_there_were_digests_has_one_from_the_migration_on(box, tmp_path):
