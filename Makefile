@@ -32,6 +32,7 @@ sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and 
 	$(PYTHON) tests/sim_power.py --states 1000000
 	$(PYTHON) tests/sim_bits.py --flips 100000
 	$(PYTHON) tests/sim_destinations.py --flips 50000
+	$(PYTHON) tests/sim_outbox.py --lives 2000
 	$(PYTHON) tests/sim_order.py --seeds 20000
 	$(PYTHON) tests/sim_order.py --thief --seeds 5000
 	$(PYTHON) -m tests.sim.mutants

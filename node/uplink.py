@@ -337,11 +337,14 @@ class Uplink(threading.Thread):
         return self._uploads.send_part(stream, refused)
 
     def _fitting(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes, bytes]:
-        """The batch of a call, cut again where its bytes are more than the lane's quantum."""
-        made = self._batch(put, logs)
-        count, octets = len(made[0]), sum(len(record.body) + HEADER_OCTETS for record in made[0])
-        most = self.lane.records_max(count, octets, len(made[3]))
-        return made if most >= count else self._batch(replace(put, records_max=most), logs)
+        """The batch of a call, cut again while its bytes are more than the lane's quantum: the bodies that are left may be the large ones."""
+        while True:
+            made = self._batch(put, logs)
+            count, octets = len(made[0]), sum(len(record.body) + HEADER_OCTETS for record in made[0])
+            most = self.lane.records_max(count, octets, len(made[3]))
+            if most >= count:
+                return made
+            put = replace(put, records_max=most)
 
     def _batch(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes, bytes]:
         """The records of a call, the frontier after them, a checkpoint of just that size, and the bytes of all."""

@@ -67,8 +67,8 @@ class Flow:
         return replace(self, theirs=None, logs=tuple(replace(log, receipted=0) for log in self.logs))
 
     def to_part(self) -> "Flow":
-        """A person wants a further epoch: whoever gives that order has looked at it, and it stands still no longer."""
-        return replace(self, ordered=True, halted="", forks=0, opened=0)
+        """A person wants a further epoch: whoever gives that order has looked at it, and it neither stands still nor waits any longer."""
+        return replace(self, ordered=True, halted="", forks=0, opened=0, ready_at=0.0)
 
     def is_far(self, theirs: TheirStream) -> bool:
         """Whether the gateway's newest epoch lies so far ahead that its word alone is not believed."""

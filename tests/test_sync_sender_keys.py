@@ -190,6 +190,15 @@ def test_order_of_a_person_opens_a_further_epoch_whatever_the_gateway_agrees_to(
     assert made.flows["his"].ordered is False
 
 
+def test_order_for_a_stream_whose_key_was_refused_does_not_wait_for_its_next_try():
+    made = sender()
+    assert alarms(made.handle(Refused("his", "bad-key"), 0.0)) == ["SYN-32"]
+    assert made.handle(PartOrdered("his"), 1.0) == [AskSession()]
+    effects = made.handle(told(KEY), 1.0)
+    assert alarms(effects) == ["NOD-36"]
+    assert [type(each) for each in effects if isinstance(each, AskRoot)] == [AskRoot]
+
+
 def test_order_that_a_fenced_start_is_given_waits_for_its_next_session():
     made = sender()
     made.handle(Refused("his", "fenced"), 0.0)

@@ -6,7 +6,7 @@ from node.errors import Fault, NodeError
 
 REFUSED = "DST-01"
 NOT_CONVERTED = "DST-02"
-TRIMMED = "DST-03"  # also of sync.outbox_destinations, which tells such rows apart
+TRIMMED = "DST-03"  # also of sync.outbox_parked, which tells such rows apart
 DAMAGED = "DST-04"
 NOT_SENDABLE = "DST-05"
 STANDING = "DST-06"
@@ -22,6 +22,7 @@ FOLDER = "DST-16"
 LOST = "DST-17"  # sync.errors.CursorLost
 TLS = "DST-20"
 HTTP = "DST-21"
+CHANGED = "DST-22"  # also of sync.outbox_parked, which tells such rows apart
 
 
 class NoSuchDestination(NodeError):
@@ -90,6 +91,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     HTTP: (
         "site",
         "A system of this site answers with what is no answer to a delivery, such as a redirection. Check the destination's URL.",
+    ),
+    CHANGED: (
+        "node",
+        "The disk changed this entry of a parked message, so it is not sent again. Forget it (`wasl destination skip`), and replace the card or disk.",
     ),
 }
 """Reasons and alarms that are raised without an exception: code, whose fault, what to do."""

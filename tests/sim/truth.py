@@ -94,6 +94,7 @@ class Truth:
         self.seen: set[Message] = set()
         self.boots: list[str] = []
         self.held = False
+        self.releases = False  # the transaction under way releases the node before it admits a start
         self.scanned: Any = None
         self.last_admitted: Any = ()  # fence and whether it is held, as they are on disk
         self.anew = True  # what is found now came earlier
@@ -263,13 +264,13 @@ class Truth:
     def _check_held(self, request: SessionRequest, found: SessionOpened) -> None:
         if self.boots:
             continues = request.fence == self.last_fence or self.boots[-1] in request.boots
-            if (self.held or not continues) and not found.held:
+            if ((self.held and not self.releases) or not continues) and not found.held:
                 broken("a start that does not continue the last one is not held")
             if not continues and ("GWY-10", "") not in self.alarms:
                 broken("a copy was admitted without an alarm at the centre")
             if not continues and not (self.world.copied or self.world.centre_rolled_back):
                 broken("an ordinary start was taken for a copy")
-        self.held = self.held or found.held
+        self.held = (self.held and not self.releases) or found.held
 
     def node_alarm(self, code: str) -> None:
         """A box says that something is wrong: not without a cause."""
