@@ -87,9 +87,8 @@ class Core:
         self._frames = OpenFrames()
         self._quality = Inspection(self._clock, config.civil_number.rule() if config.civil_number else None)
         self._samples = Samples(config.feeds, self._clock.monotonic)
-        self._checker = (
-            None if config.signatures is None else Checker(config.signatures.authorities, self._clock, self._alarms)
-        )
+        seen = config.signatures
+        self._checker = None if seen is None else Checker(seen.authorities, self._clock, self._alarms)
         self._workshop = Workshop(self._frames, self._checker)
         self._writer = Writer(
             self._open_outbox,

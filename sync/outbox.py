@@ -34,11 +34,10 @@ from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
 from sync.store import BROKEN, create
-from sync.transaction import Pages, Transactions, pages_of, reading
+from sync.transaction import Beside, Pages, Transactions, pages_of, reading
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
 REMEMBER_ROWS = 256  # read together at the start: what one damaged page can take from the memory of arrivals
-Beside = Callable[[], None] | None
 TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
 NOBODY: Mapping[str, int] = {}
 DRAWN_BYTES = 16 * 1024  # random bytes fetched together: the salts of a thousand records
@@ -152,7 +151,7 @@ class Outbox:
 
     # -- the group commit -----------------------------------------------------------------------------------------
 
-    def append(self, drafts: Sequence[Draft], beside: Beside = None) -> list[Stored]:
+    def append(self, drafts: Sequence[Draft], beside: Beside | None = None) -> list[Stored]:
         """Store a group: number, commit to bytes, append leaves, sign, insert, COMMIT. Durable when this returns.
 
         `beside`: what else is written within its transaction, and is undone with it.
@@ -171,9 +170,8 @@ class Outbox:
             head, fresh = self.heads[stream], [drafts[place] for place in places]
             groups.append(self._seal(head, fresh))
             kept += [draft.repeat_key for draft in fresh]
-            epoch = head.origin.epoch
             for seq, place in enumerate(places, head.frontier.size):
-                stored[place] = Stored(stream, epoch, seq)
+                stored[place] = Stored(stream, head.origin.epoch, seq)
         self._insert(groups, [draft.fact for draft in drafts if draft.fact], beside)
         # only now is it true
         for group in groups:
@@ -206,7 +204,7 @@ class Outbox:
         taken, self._drawn = self._drawn[:size], self._drawn[size:]
         return taken
 
-    def _insert(self, groups: Sequence[Group], facts: Sequence[tuple[str, bytes]], beside: Beside) -> None:
+    def _insert(self, groups: Sequence[Group], facts: Sequence[tuple[str, bytes]], beside: Beside | None) -> None:
         row = self._next_row
         if (
             not facts

@@ -217,6 +217,11 @@ class Source:
         return any(peer.is_amid for peer in self.peers)
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether it sends nothing more before what it sent was compared: then no acknowledgement of it may be waited for."""
+        return False
+
+    @property
     def faults(self) -> list[str]:
         return [f"{peer}: {peer.fault}" for peer in self.peers if peer.fault]
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -110,9 +111,11 @@ class DeviceLoop(Loop):
         began = time.monotonic()
         for at in range(1, self.kills + 1):
             source = self._dice.choice(self._sources)
-            self.let_work([self._is_up], lambda source=source: source.acknowledged, WORK_MAX)
+            self.let_work(
+                [self._is_up], lambda source=source: inf if source.is_ahead else source.acknowledged, WORK_MAX
+            )
             self._kill()
-            if at % COMPARED_EACH == 0:
+            if at % COMPARED_EACH == 0 or any(source.is_ahead for source in self._sources):
                 self._compare()
             if at % REPORTED_EACH == 0:
                 self.report(f"{at} kills, {(time.monotonic() - began) / at:.2f} s each")
