@@ -37,6 +37,7 @@ from sync.transaction import Pages, Transactions, pages_of, reading
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
 REMEMBER_ROWS = 256  # read together at the start: what one damaged page can take from the memory of arrivals
+Beside = Callable[[], None] | None
 TRIM_ROWS_MAX = 256  # bodies deleted in one transaction: intake waits for it
 NOBODY: Mapping[str, int] = {}
 DRAWN_BYTES = 16 * 1024  # random bytes fetched together: the salts of a thousand records
@@ -149,9 +150,10 @@ class Outbox:
 
     # -- the group commit -----------------------------------------------------------------------------------------
 
-    def append(self, drafts: Sequence[Draft]) -> list[Stored]:
+    def append(self, drafts: Sequence[Draft], beside: Beside = None) -> list[Stored]:
         """Store a group: number, commit to bytes, append leaves, sign, insert, COMMIT. Durable when this returns.
 
+        `beside`: what else is written within its transaction, and is undone with it.
         Raises NoRoom (nothing of the group is stored), CommitUnknown (the process must end), LogBroken for an unknown stream.
         """
         if self._handing_over:
@@ -170,7 +172,7 @@ class Outbox:
             epoch = head.origin.epoch
             for seq, place in enumerate(places, head.frontier.size):
                 stored[place] = Stored(stream, epoch, seq)
-        self._insert(groups, [draft.fact for draft in drafts if draft.fact])
+        self._insert(groups, [draft.fact for draft in drafts if draft.fact], beside)
         # only now is it true
         for group in groups:
             self.heads[group.head.origin.stream] = group.head
@@ -202,10 +204,11 @@ class Outbox:
         taken, self._drawn = self._drawn[:size], self._drawn[size:]
         return taken
 
-    def _insert(self, groups: Sequence[Group], facts: Sequence[tuple[str, bytes]]) -> None:
+    def _insert(self, groups: Sequence[Group], facts: Sequence[tuple[str, bytes]], beside: Beside) -> None:
         row = self._next_row
         if (
             not facts
+            and beside is None
             and len(groups) == 1
             and self._tiles(groups[0]) == 0
             and (values := pack(row, groups[0])) is not None
@@ -218,6 +221,8 @@ class Outbox:
                 row += len(group.bodies)
             for fact in facts:
                 self.set_fact(*fact)
+            if beside is not None:
+                beside()
 
     def _insert_group(self, row: int, group: Group) -> None:
         insert(self._connection, row, group)

@@ -18,6 +18,7 @@ from node.errors import CannotListen
 from node.feeds.kinds import Surroundings
 from node.feeds.line_away import Away
 from node.feeds.line_session import Session
+from node.feeds.rest import REST_S
 from node.intake import Door, Intake
 from node.line_trace import LineTrace
 from node.listeners import is_within, keep_alive, open_listener, tls_context
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 32  # as many ports as a terminal server has, all calling after a power cut
 HANDSHAKE_S_MAX: Final = 10.0
-# Between two reads of a port whose device waits for no answer; of 4,096 bytes that the kernel keeps an eighth.
-REST_S_MAX: Final = 0.05
-REST_BYTES_MAX: Final = 512
+# Between two reads of a port whose device waits for no answer; of 4,096 bytes that the kernel keeps a seventh: REST_S of 115200 baud.
+REST_BYTES_MAX: Final = 576
 
 
 class LineFeed:
@@ -66,7 +66,7 @@ class LineFeed:
         """Between two reads of a port: none where the device waits for an answer. A pause is told to a tenth."""
         if self.feed.answer is not None or self.feed.answer_bad is not None:
             return 0.0
-        return min(REST_S_MAX, 10 * REST_BYTES_MAX / line.baud, self.feed.framing.quiet_s / 10)
+        return min(REST_S, 10 * REST_BYTES_MAX / line.baud, self.feed.framing.quiet_s / 10)
 
     # -- start and stop ---------------------------------------------------------------------------------------------
 

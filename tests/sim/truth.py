@@ -142,10 +142,11 @@ class Truth:
             if (str(effect.origin), effect.size, said.root) not in self.heads or gist not in self.notes:
                 broken(f"kept a receipt of {effect.size} that no gateway gave")
             cursor = (uplink._ledger, str(effect.origin))
-            before, rolled_back = box.kept.get(cursor, (0, 0))
-            if effect.size < before and rolled_back == self.notes[gist]:
+            before, given, kept = box.kept.get(cursor, (0, 0, 0))
+            # both of one life of the gateway, and no other since: after a backup was put back it may be right to begin below an answer of before
+            if effect.size < before and given == self.notes[gist] and kept == self.rolled_back:
                 broken(f"kept a receipt of {effect.size} after one of {before}")
-            box.kept[cursor] = (effect.size, self.notes[gist])
+            box.kept[cursor] = (effect.size, self.notes[gist], self.rolled_back)
             self.kept[cursor] = max(self.kept.get(cursor, 0), effect.size)
             if own_root(box, uplink.logs._streams[effect.origin], effect.size) != said.root:
                 broken(f"kept a receipt of another root at {effect.size}")
