@@ -17,7 +17,7 @@ from typing import Any
 import apsw
 import structlog
 
-from hl7.devices.astm_orders import Order
+from hl7.devices.astm_orders import KEYS_MAX, TESTS_MAX, Order
 
 NAME = "orders.db"
 ORDERS_MAX = 20_000  # of all samples: a week of a laboratory with 2,500 samples a day, some 10 MB
@@ -29,6 +29,13 @@ DAY_US = 86_400_000_000
 DICE_BITS = 32  # of where an opening's rows begin: a power cut takes back what the file knew of the one before, and may stop the clock too
 VERSION = 1  # of the file
 PERSON = ("patient", "family", "given", "birth", "sex")
+ONCE = (
+    "placer",
+    "container",
+    "specimen",
+    "collected",
+    "priority",
+)  # of a sample: said with one order, often not with the next
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS place (stream TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID",
@@ -178,28 +185,31 @@ class OrderCache:
 
         A number that another patient has now is another tube's: what was asked of the first one is asked of nobody.
         """
-        run = self._connection.execute
-        rows: Any = list(run("SELECT id, value FROM wanted WHERE sample = ?", (order.sample,)))
-        before = _order(rows[0][1]) if rows else None
-        if before is not None and order.patient and before.patient not in {"", order.patient}:
-            log.info("orders.sample_of_another")
-            if order.is_cancelled:
-                return
-            before = None
-        for row, _ in rows:
-            self._forget("id = ?", row)
-        known = before.tests if before else ()
+        rows: Any = list(self._connection.execute("SELECT id, value FROM wanted WHERE sample = ?", (order.sample,)))
+        known = {row: _order(value) for row, value in rows}
         if order.is_cancelled:
-            tests = tuple(test for test in known if test not in order.tests) if order.tests else ()
-            if before is None or not tests:
-                return
-            order = before
-        else:
-            tests = tuple(dict.fromkeys((*known, *order.tests)))
-            if before is not None and not order.patient:
-                order = replace(order, **{each: getattr(before, each) for each in PERSON})
-        value = json.dumps({**asdict(order), "tests": tests}, ensure_ascii=False)
+            self._take_away(at_us, order, known)
+            return
+        for row, before in known.items():
+            self._forget("id = ?", row)
+            if _is_of_another(before, order):
+                log.info("orders.sample_of_another")
+            else:
+                order = _with(before, order)
+        self._insert(at_us, order)
+
+    def _take_away(self, at_us: int, order: Order, known: dict[int, Order]) -> None:
+        """Take the tests of an order that was called off from its sample; where it names none that is known, from wherever it was placed."""
+        named = known or {row: each for key in order.keys for row, each in self._named(key) if key in each.keys}
+        for row, before in named.items():
+            if not _is_of_another(before, order):
+                self._forget("id = ?", row)
+                if (left := _without(before, order)).tests:
+                    self._insert(at_us, left)
+
+    def _insert(self, at_us: int, order: Order) -> None:
         row, self._next_row = self._next_row, self._next_row + 1  # also where the transaction fails
+        run, value = self._connection.execute, json.dumps(asdict(order), ensure_ascii=False)
         run("INSERT INTO wanted VALUES (?, ?, ?, ?, ?)", (row, order.sample, order.patient, at_us, value))
         for name in filter(None, (*order.keys, order.patient)):
             run("INSERT OR IGNORE INTO name VALUES (?, ?)", (name, row))
@@ -209,6 +219,28 @@ class OrderCache:
         for table in ("name", "given"):
             run(f"DELETE FROM {table} WHERE id IN (SELECT id FROM wanted WHERE {condition})", (value,))  # noqa: S608  # ours
         run(f"DELETE FROM wanted WHERE {condition}", (value,))  # noqa: S608  # ours
+
+
+def _with(before: Order, order: Order) -> Order:
+    """A sample's orders with one more: its tests and numbers beside theirs, and what it does not say as they say it."""
+    placed = dict((*before.placed, *order.placed))
+    unsaid = PERSON if not order.patient else ()
+    kept = {each: getattr(before, each) for each in (*unsaid, *(each for each in ONCE if not getattr(order, each)))}
+    keys = tuple(dict.fromkeys((*order.keys, *before.keys)))[:KEYS_MAX]
+    return replace(
+        order, keys=keys, tests=tuple(placed)[:TESTS_MAX], placers=tuple(placed.values())[:TESTS_MAX], **kept
+    )
+
+
+def _without(before: Order, order: Order) -> Order:
+    """A sample's orders without the tests that were called off; where none are named, without those under its numbers, or without any."""
+    gone = set(order.tests) or {test for test, placer in before.placed if placer in order.keys} or set(before.tests)
+    left = [(test, placer) for test, placer in before.placed if test not in gone]
+    return replace(before, tests=tuple(test for test, _ in left), placers=tuple(placer for _, placer in left))
+
+
+def _is_of_another(before: Order, order: Order) -> bool:
+    return bool(order.patient) and before.patient not in {"", order.patient}
 
 
 def _connect(path: Path, now_us: int) -> apsw.Connection:
@@ -249,6 +281,16 @@ def _last_row(connection: apsw.Connection, now_us: int) -> int:
 def _order(value: str) -> Order:
     try:
         read = json.loads(value)
-        return Order(**{**read, "keys": tuple(read["keys"]), "tests": tuple(read["tests"])})
+        order = Order(
+            **{
+                **read,
+                "keys": tuple(read["keys"]),
+                "tests": tuple(read["tests"]),
+                "placers": tuple(read.get("placers", ())),
+            }
+        )
+        if order.placers and len(order.placers) != len(order.tests):
+            raise ValueError("placers")
     except (ValueError, KeyError, TypeError) as error:  # a flipped bit that SQLite does not see
         raise apsw.CorruptError("a row that is no order") from error
+    return order

@@ -44,9 +44,9 @@ def test_the_tests_of_one_sample_are_one_order_and_other_samples_are_others():
         "OBR|3|P3||GLU",
         "SPM|2|B2||SER",
     )
-    assert [(order.sample, order.tests) for order in read_orders(oml("O21", *rows))] == [
-        ("A1", ("WBC", "RBC")),
-        ("B2", ("GLU",)),
+    assert [(order.sample, order.tests, order.placers) for order in read_orders(oml("O21", *rows))] == [
+        ("A1", ("WBC", "RBC"), ("P1", "P2")),
+        ("B2", ("GLU",), ("P3",)),
     ]
 
 
@@ -65,6 +65,14 @@ def test_an_orm_without_specimen_is_known_by_its_order_number():
 @pytest.mark.parametrize("control", ["CA", "DC"])
 def test_a_cancelled_order_says_so(control):
     assert one(f"ORC|{control}|P1", "OBR|1|P1||GLU", "SPM|1|A1").is_cancelled
+
+
+def test_an_order_that_was_called_off_without_a_test_is_read_with_its_own_numbers():
+    rows = ("SPM|1|A1||WB", "ORC|CA|P1|F1", "ORC|CA|P2", "OBR|1|P2||GLU", "ORC|NW|P3", "OBR|1|P3||NA")
+    assert [(each.keys, each.tests, each.is_cancelled) for each in read_orders(oml("O33", *rows))] == [
+        (("A1", "F1", "P1"), (), True), (("A1", "P2"), ("GLU",), True), (("A1", "P3"), ("NA",), False),
+    ]  # fmt: skip
+    assert [(each.keys, each.tests) for each in read_orders(oml("O21", "ORC|CA|P1"))] == [(("P1",), ())]
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,8 @@ def test_a_reply_says_of_some_work_that_it_cannot_be_done():
 def test_work_names_the_container_as_the_analyzer_read_it_on_the_tube(number, container, wanted):
     raw = work(replace(MARIAM, container=container), facts(qbp()), control_id=b"W1", now=NOW, number=number)
     assert Message(raw).read(("SAC-3", "SPM-2", "OBR-2")) == [wanted.encode(), b"BAR-1", b"P-1-GLU"]
+
+
+def test_the_awos_id_of_each_test_has_the_number_of_its_own_order():
+    raw = work(replace(MARIAM, placers=("P-1", "P-2")), facts(qbp()), control_id=b"W1", now=NOW)
+    assert [Text(raw).get(f"OBR[{n}]-2").text for n in (1, 2)] == ["P-1-GLU", "P-2-K^X"]

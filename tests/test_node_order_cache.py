@@ -3,12 +3,12 @@
 import json
 import random
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import apsw
 import pytest
 
-from hl7.devices.astm_orders import Order
+from hl7.devices.astm_orders import KEYS_MAX, TESTS_MAX, Order
 from node.order_cache import ANSWERS_MAX, DAY_US, NAME, OrderCache
 
 FEED = "analyzer"
@@ -137,7 +137,15 @@ def damage(folder, change):
 
 
 @pytest.mark.parametrize(
-    "value", ["no order", "{}", "[]", '{"keys": 1, "tests": []}', '{"keys": ["a"], "tests": [], "more": 1}']
+    "value",
+    [
+        "no order",
+        "{}",
+        "[]",
+        '{"keys": 1, "tests": []}',
+        '{"keys": ["a"], "tests": [], "more": 1}',
+        '{"keys": ["a"], "tests": [], "placers": ["P"]}',
+    ],
 )
 def test_a_row_that_is_no_order_any_more_is_an_error_and_the_file_begins_anew(open_cache, tmp_path, value):
     cache = open_cache()
@@ -230,3 +238,55 @@ def test_a_containers_number_is_not_taken_for_the_order_number_of_another_sample
     cache = open_cache()
     keep(cache, order("S1", placer="1001"), Order(keys=("S2", "1001"), container="1001", tests=("GLU",)))
     assert found(cache, "1001") == ["S2"]
+
+
+def test_each_test_of_a_sample_keeps_its_own_orders_number_and_the_sample_all_its_numbers(open_cache):
+    cache = open_cache()
+    first = Order(
+        keys=("S1", "C1", "P1"),
+        placer="P1",
+        patient="T1",
+        tests=("WBC",),
+        placers=("P1",),
+        container="C1",
+        specimen="WB",
+        priority="S",
+    )
+    keep(cache, first, order("S1", "GLU", "NA", placer="P2"))
+    ((_, kept),) = cache.find_rows("C1")
+    assert kept.placed == (("WBC", "P1"), ("GLU", "P2"), ("NA", "P2"))
+    assert (kept.container, kept.specimen, kept.priority, found(cache, "P1")) == ("C1", "WB", "S", ["S1"])
+    keep(cache, order("S1", "GLU", placer="P2", cancel=True))
+    ((_, kept),) = cache.find_rows("C1")
+    assert kept.placed == (("WBC", "P1"), ("NA", "P2"))
+
+
+def test_a_sample_that_is_ordered_for_again_and_again_has_a_bounded_number_of_tests_and_numbers(open_cache):
+    cache = open_cache()
+    keep(cache, *(order("S1", f"T{number}", placer=f"P{number}") for number in range(KEYS_MAX + 10)))
+    ((_, kept),) = cache.find_rows("S1")
+    assert (len(kept.tests), len(kept.placers), len(kept.keys)) == (TESTS_MAX, TESTS_MAX, KEYS_MAX)
+
+
+def test_an_order_that_is_called_off_without_its_sample_is_taken_from_wherever_it_was_placed(open_cache):
+    cache = open_cache()
+    keep(
+        cache,
+        order("S1", "WBC", placer="P1"),
+        order("S1", "NA", placer="P2"),
+        order("S2", "GLU", placer="P1", patient="T2"),
+    )
+    called_off = replace(order("P1", patient="T1", cancel=True), tests=())
+    keep(cache, called_off)
+    ((_, kept),) = cache.find_rows("S1")
+    assert (kept.tests, found(cache, "S2")) == (("NA",), ["S2"])  # the other is another patient's
+    keep(cache, order("P2", "NA", patient="", cancel=True))
+    assert found(cache, "S1") == []
+
+
+def test_an_order_that_is_called_off_as_a_whole_leaves_its_samples_other_orders(open_cache):
+    cache = open_cache()
+    keep(cache, order("S1", "WBC", placer="P1"), order("S1", "NA", placer="P2"))
+    keep(cache, replace(order("S1", placer="P2", cancel=True), tests=()))
+    ((_, kept),) = cache.find_rows("S1")
+    assert kept.tests == ("WBC",)

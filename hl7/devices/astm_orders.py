@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Final
 
 from hl7.devices.astm_records import Field, Record, read, write, write_header
@@ -22,7 +23,10 @@ EVERYTHING: Final = b"ALL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first. `container`: SAC-3."""
+    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first. `container`: SAC-3.
+
+    `placers`: the placer's number of each test, in their order; () where all have `placer`.
+    """
 
     keys: tuple[str, ...]
     placer: str = ""
@@ -37,6 +41,12 @@ class Order:
     specimen: str = ""
     is_cancelled: bool = False
     container: str = ""
+    placers: tuple[str, ...] = ()
+
+    @property
+    def placed(self) -> tuple[tuple[str, str], ...]:
+        """Each test, with the placer's number of its order."""
+        return tuple(zip(self.tests, self.placers or [self.placer] * len(self.tests), strict=True))
 
     @property
     def sample(self) -> str:
@@ -77,22 +87,24 @@ def read_orders(raw: bytes, *, charset_default: str = "utf-8") -> list[Order]:
     person = Order(
         keys=("",), patient=of("PID-3[1].1"), family=of("PID-5[1].1.1") or of("PID-5[1].1"), given=of("PID-5[1].2"), birth=of("PID-7.1"), sex=of("PID-8"),
     )  # fmt: skip
-    orders: dict[tuple[str, bool], Order] = {}
+    orders: dict[tuple[str, bool, bool], Order] = {}
     for item in items:
         specimen = item.specimen
         keys = tuple(dict.fromkeys(filter(None, (specimen.number, specimen.container, item.filler, item.placer))))
         if not keys:
             continue
-        known = orders.get((keys[0], item.is_cancelled))
+        which = keys[0], item.is_cancelled, bool(item.test)  # one that was called off as a whole names no test
+        known = orders.get(which)
         if known is None:
             known = replace(
                 person, keys=keys, placer=item.placer, priority=item.priority, collected=specimen.collected, specimen=specimen.kind,
                 is_cancelled=item.is_cancelled, container=specimen.container,
             )  # fmt: skip
         if len(known.tests) < TESTS_MAX:
-            tests = tuple(dict.fromkeys((*known.tests, *filter(None, (item.test,)))))
-            known = replace(known, keys=tuple(dict.fromkeys((*known.keys, *keys)))[:KEYS_MAX], tests=tests)
-        orders[keys[0], item.is_cancelled] = known
+            known = replace(known, keys=tuple(dict.fromkeys((*known.keys, *keys)))[:KEYS_MAX])
+            if item.test and item.test not in known.tests:
+                known = replace(known, tests=(*known.tests, item.test), placers=(*known.placers, item.placer))
+        orders[which] = known
     return list(orders.values())
 
 
@@ -100,16 +112,22 @@ def _items(text: Text, message: Message, *, is_specimen_first: bool) -> list[_It
     items: list[_Item] = []
     seen: dict[bytes, int] = {}
     control, placer, specimen = "", "", _Specimen()
+    whole: _Item | None = None
 
     def of(path: str) -> str:
         name, field = path.split("-", 1)
         return text.get(f"{name}[{seen[name.encode()]}]-{field}").text
 
-    for name, _ in message.segments():
+    for name, _ in takewhile(lambda _: len(items) < ITEMS_MAX, message.segments()):
         seen[name] = seen.get(name, 0) + 1
         if name == b"ORC":
             control, placer = of("ORC-1"), of("ORC-2.1")
+            if control in CANCELLED:  # the order as a whole, unless an OBR follows that says which test of it
+                whole = _Item(placer, of("ORC-3.1"), "", "", True, specimen if is_specimen_first else _Specimen())
+                items.append(whole)
         elif name == b"OBR":
+            if items and items[-1] is whole:
+                items.pop()
             if not is_specimen_first and specimen.number:  # the one behind it is another
                 specimen = _Specimen()
             items.append(
@@ -117,8 +135,6 @@ def _items(text: Text, message: Message, *, is_specimen_first: bool) -> list[_It
                     of("OBR-2.1") or placer, of("OBR-3.1"), of("OBR-4.1"), of("OBR-5") or of("OBR-27.6"), control in CANCELLED, specimen
                 )
             )  # fmt: skip
-            if len(items) == ITEMS_MAX:
-                break
         elif name == b"SPM":
             specimen = _Specimen() if is_specimen_first else specimen
             specimen.number, specimen.kind, specimen.collected = (

@@ -88,7 +88,7 @@ def _query_segment(raw: bytes) -> bytes:
 
 # ---- LAB-28: the work --------------------------------------------------------------------------------------------------
 def work(order: Order, asked: Facts, *, control_id: bytes, now: bytes, number: str = "") -> bytes:
-    """The OML^O33 of one sample: an ORC and OBR for each test, whose AWOS id is the placer's number (or the sample's) and the test's code.
+    """The OML^O33 of one sample: an ORC and OBR for each test, whose AWOS id is its placer's number (or the sample's) and the test's code.
 
     `number`: under which the analyzer asked, as it read it on the tube. It stands in SAC-3; else the container's, else the sample's.
     """
@@ -99,9 +99,8 @@ def work(order: Order, asked: Facts, *, control_id: bytes, now: bytes, number: s
     kind = _value(order.specimen) or b'""'  # LAW: what it is must be said, be it that nobody knows
     lines.append(b"SPM|1|%b||%b|||||||P^Patient^HL70369||||||%b" % (sample, kind, _value(order.collected)))
     lines.append(b"SAC|||%b" % _value(number or order.container or order.sample))
-    placed = _value(order.placer) or sample
-    for test in order.tests:
-        code = _value(test)
+    for test, placer in order.placed:
+        code, placed = _value(test), _value(placer) or sample
         lines.append(b"ORC|NW||||||||%b" % now)
         lines.append(b"TQ1|||||||||%b^^HL70485" % _PRIORITIES.get(order.priority, b"R"))
         lines.append(b"OBR||%b-%b||%b" % (placed, code, code))
