@@ -22,7 +22,7 @@ check:  ## lint, format, types, import arrows, sizes
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	PATH=.venv/bin:$$PATH cython-lint native
-	$(PYTHON) -m pytest -q tests/test_tidy.py -k "not imports_alone"  # that one takes as long as all others, and `make test` has it
+	$(PYTHON) -m pytest -q tests/test_tidy*.py -k "not imports_alone"  # that one takes as long as all others, and `make test` has it
 
 sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and its planted faults, mutated messages (hours)
 	@.ci/setup test
@@ -32,11 +32,13 @@ sim:  ## every campaign: kills, power cuts, flipped bits, a simulated world and 
 	$(PYTHON) tests/sim_power.py --states 1000000
 	$(PYTHON) tests/sim_bits.py --flips 100000
 	$(PYTHON) tests/sim_destinations.py --flips 50000
+	$(PYTHON) tests/sim_outbox.py --lives 2000
 	$(PYTHON) tests/sim_order.py --seeds 20000
 	$(PYTHON) tests/sim_order.py --thief --seeds 5000
 	$(PYTHON) -m tests.sim.mutants
 	$(PYTHON) tests/fuzz_hl7.py --messages 10000000
 	$(PYTHON) tests/fuzz_devices.py --inputs 10000000
+	$(PYTHON) tests/fuzz_signatures.py --inputs 1000000
 
 hosts:  ## two hosts over a line that is thin, long, lossy and cut, each killed once; what a drain uses of it (half an hour)
 	@.ci/setup test

@@ -87,7 +87,8 @@ class Core:
         self._frames = OpenFrames()
         self._quality = Inspection(self._clock, config.civil_number.rule() if config.civil_number else None)
         self._samples = Samples(config.feeds, self._clock.monotonic)
-        self._checker = None if config.signatures is None else Checker(config.signatures.authorities, self._clock)
+        seen = config.signatures
+        self._checker = None if seen is None else Checker(seen.authorities, self._clock, self._alarms)
         self._workshop = Workshop(self._frames, self._checker)
         self._writer = Writer(
             self._open_outbox,
@@ -245,6 +246,8 @@ class Core:
             for feed in self._feeds:
                 intake.summarise(feed.door)
             await asyncio.to_thread(self._highwater.save)
+            if self._checker is not None:
+                await self._checker.look_again()
             try:
                 for stream in self._config.streams:
                     await self._trim(stream.name, self._trim_before_us(), holders(self._config, self._clock.now_us()))

@@ -77,10 +77,10 @@ def feed_report(config_path: Path, name: str, last: int) -> None:
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path))
 def feed_capture(config_path: Path, name: str, file: Path) -> None:
-    """Write the last bytes that the device of a running feed sent, 16 kB at most, to a new FILE, for `wasl devices test`."""
-    from base64 import b64decode
+    """Write the last bytes that the devices of a running feed sent, 16 kB at most, to a new FILE, for `wasl devices test`.
 
-    from node.cli_line import kept, new_file
+    Where they came over several connections each has a file of its own: FILE with a number behind its name, the oldest first.
+    """
     from node.control import ask
     from node.errors import CoreSilent
 
@@ -102,15 +102,35 @@ def feed_capture(config_path: Path, name: str, file: Path) -> None:
             f"{name}: what devices send is of patients, and this site has not permitted to show it; {hint}", err=True
         )
         sys.exit(1)
-    made = new_file(file)
-    try:
-        made.write(b64decode(told["received"]))
-    finally:
-        made.close()
-    click.echo(
-        kept(made) if made.length else "Nothing has come over this line since the node started; no file was left."
+    if not told["received"]:
+        click.echo("Nothing has come over this line since the node started; no file was left.")
+        sys.exit(1)
+    for line in _captured(file, told["received"]):
+        click.echo(line)
+
+
+def _captured(file: Path, received: list[dict[str, Any]]) -> list[str]:
+    """Write each connection's bytes to its file, all of them new; what a person has to know of each."""
+    from base64 import b64decode
+    from contextlib import ExitStack
+
+    from node.cli_line import kept, new_file
+    from node.clock import iso
+
+    names = (
+        [file] if len(received) == 1 else [file.with_stem(f"{file.stem}-{at}") for at in range(1, len(received) + 1)]
     )
-    sys.exit(0 if made.length else 1)
+    told = []
+    with ExitStack() as files:
+        made = []
+        for name in names:  # all of them before the first byte: where one is there already, none is left
+            made.append(new_file(name))
+            files.callback(made[-1].close)
+        for each, sent in zip(made, received, strict=True):
+            each.write(b64decode(sent["data"]))
+            begin = "" if sent["is_whole"] else "; its beginning is not remembered any more"
+            told.append(f"{kept(each)} From {sent['peer'] or 'the device'}, {iso(sent['at_us'])}{begin}.")
+    return told
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from hl7.devices.astm_events import Switches
-from hl7.devices.astm_frames import TEXT_E1381, TEXT_LIS01
+from hl7.devices.astm_frames import TEXT_E1381, TEXT_LIS01, FrameEnd
 from node.config_feeds import MIB, Feed
 from node.config_kinds import Listen, Name, Text, whole
 from node.config_serial import Serial
@@ -33,8 +33,8 @@ class Astm(Feed):
     frame_text_bytes_max: Annotated[int, whole(1, TEXT_LIS01)] = TEXT_LIS01
     # What is sent: E1381's limit, which a newer receiver takes too.
     send_text_bytes_max: Annotated[int, whole(1, TEXT_LIS01)] = TEXT_E1381
-    # "cr": frames end without LF. With the standard's end such frames are taken too, each a second late.
-    frame_end: Literal["crlf", "cr"] = "crlf"
+    # "cr": frames end without LF; "none": with their sum. With the standard's end such frames are taken too, each two seconds late.
+    frame_end: FrameEnd = "crlf"
     # Plain records without ENQ, each line as it comes, up to L. Nothing is acknowledged then, so a full disk loses what comes.
     without_enq: bool = False
     # "optional": a message may end with EOT alone, without an L record; else that is a transfer cut off.
@@ -76,7 +76,7 @@ class Astm(Feed):
     def switches(self) -> Switches:
         """How its line differs from the standard."""
         return Switches(
-            frame_text_bytes_max=self.frame_text_bytes_max, send_text_bytes_max=self.send_text_bytes_max, has_lf=self.frame_end == "crlf",
+            frame_text_bytes_max=self.frame_text_bytes_max, send_text_bytes_max=self.send_text_bytes_max, frame_end=self.frame_end,
             without_enq=self.without_enq,
         )  # fmt: skip
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ValidationError
 
 from hl7.devices.profile import Profile
-from hl7.devices.profile_errors import ProfileProblem
+from hl7.devices.profile_errors import FramingDiffers, ProfileProblem
 from node.config_feeds import Feed
 from node.config_kinds import FilePath, Table
+from node.config_line import Lines
 from node.config_mqtt import Mqtt
 from node.config_problems import Problem, Source
 from node.device_profiles import find
@@ -35,7 +36,8 @@ def profile_problems(devices: Devices, feeds: Sequence[Feed], source: Source) ->
             if isinstance(feed, Mqtt):
                 yield from (source.problem(place, text) for text in _unfit_for_topics(feed, profile))
             elif place == ("feeds", position, "profile"):
-                yield from (source.problem(place, text) for text in _unfit(feed, profile))
+                unfit = [source.problem(place, text) for text in _unfit(feed, profile)]
+                yield from unfit or _framed_otherwise(feed, profile, place[:-1], source)
 
 
 def _named(table: BaseModel, place: Place) -> Iterator[tuple[Place, str]]:
@@ -66,6 +68,20 @@ def _unfit_for_topics(feed: Mqtt, profile: Profile) -> Iterator[str]:
             first = error.errors()[0]
             yield f'the profile "{profile.name}" says what this feed cannot do: {".".join(map(str, first["loc"]))}: {first["msg"]}'
             return
+
+
+def _framed_otherwise(feed: Feed, profile: Profile, place: Place, source: Source) -> Iterator[Problem]:
+    """Refuse a line's own keys where they cut its reports otherwise than the profile: what is stored is read wherever the profile is known, and
+    the feed's keys are known here alone.
+    """
+    if not isinstance(feed, Lines):
+        return
+    for key in feed.framed_otherwise(profile.link):
+        yield source.problem(
+            (*place, key),
+            f"[{FramingDiffers.code}] the profile says otherwise, and what is stored is read by the profile alone: leave this key out,"
+            f" or say it in [link] of a profile of the site's own (wasl devices show {profile.name})",
+        )
 
 
 def _unfit(feed: Feed, profile: Profile) -> Iterator[str]:

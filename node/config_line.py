@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from hl7.devices.line_framing import GIVEN_UP_MS, KIB, PAUSE_MS, REPORT_KB_MAX, byte_of
+from hl7.devices.line_framing import GIVEN_UP_MS, KIB, PAUSE_MS, REPORT_KB_MAX, byte_of, differing, framing_of
 from hl7.devices.lines import CHECK_BYTES, ETX, Check, Covers, Ends, Framing, LineEnd
 from node.addresses import Address
 from node.config_feeds import Feed
@@ -80,6 +80,11 @@ class Lines(Feed):
         own = {name: getattr(self, name) for name in self.model_fields_set}
         known = {key: value for key, value in link.items() if key in OF_PROFILE}
         return Lines.model_validate({**known, **own}).fitting()
+
+    def framed_otherwise(self, link: Mapping[str, Any]) -> tuple[str, ...]:
+        """The feed's own keys by which its reports are cut otherwise than by a profile's framing alone. Raises ValueError for a bad value."""
+        keys = differing(self.with_profile(link).framing, framing_of(link))
+        return tuple(key for key in keys if key in self.model_fields_set)
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -198,12 +198,14 @@ class Intake:
         )  # fmt: skip
         self._submit(door, door.incomplete, "", Verdict.REJECTED, particulars, head, b"", answer)
 
-    def store_gap(self, door: Door, *, body: bytes, content_type: str, code: str, peer: str, answer: Answer) -> None:
-        """Record a time in which the source gave nothing; `code`: why. It is no sign of life."""
+    def store_gap(
+        self, door: Door, *, body: bytes, content_type: str, code: str, peer: str, answer: Answer, fact: tuple[str, bytes] | None = None
+    ) -> None:  # fmt: skip
+        """Record a time in which the source gave nothing; `code`: why. It is no sign of life. `fact`: see Draft."""
         seen_us = door.counts.last_seen_us
         particulars = encode_particulars([(PEER, peer), (REFUSAL, (code, ""))])
         common = door.common(Kind.GAP, content_type)
-        self._submit(door, common, "", Verdict.ACCEPTED_WITH_WARNING, particulars, body, b"", answer)
+        self._submit(door, common, "", Verdict.ACCEPTED_WITH_WARNING, particulars, body, b"", answer, fact)
         door.counts.last_seen_us = seen_us
 
     def summarise(self, door: Door) -> None:

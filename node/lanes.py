@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from node.link_state import LinkState
 from node.link_turns import LinkTurns
 from node.path_switch import PathSwitch
-from node.uplink import LinkState, Uplink
+from node.uplink import Uplink
 from sync.names import Origin
 
 # Of several lanes the state that a person must hear of first. Down is said although another lane is up: that lane's records wait.

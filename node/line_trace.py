@@ -22,17 +22,19 @@ ROW_BYTES_MAX = 512  # a print of a few results; a longer report is of several r
 PAUSE_US_MAX = (
     2_000_000  # inside of a row: who looks for a device that stops amid its report should see it by the rows' times
 )
+TAKEN_MAX = 32  # connections whose bytes leave as captures, the newest: files of that number a person can look through
 JOINED_US_MAX = 50_000  # at 9600 baud 48 bytes: what came within it was one push of the device
 Way = Literal["in", "out"]
 
 
 @dataclass(slots=True)
 class Entry:
-    """Bytes of one way at one time; or, without bytes, what happened to the line."""
+    """Bytes of one way at one time; or, without bytes, what happened to the line. Several connections may have one peer."""
 
     at_us: int
     way: Way | Literal[""]
     peer: str
+    connection: int = 0
     data: bytearray = field(default_factory=bytearray)
     note: str = ""
 
@@ -59,18 +61,25 @@ class LineTrace:
         self._framing, self._charset = framing, charset
         self._entries: deque[Entry] = deque(maxlen=ENTRIES_MAX)
         self._has_forgotten = False
+        self._connections = 0
 
-    def came(self, data: bytes, peer: str = "") -> None:
+    def opened(self, peer: str) -> int:
+        """A connection is open; its number, by which its bytes are told from those of others."""
+        self._connections += 1
+        self.noted("opened", peer, self._connections)
+        return self._connections
+
+    def came(self, data: bytes, peer: str = "", connection: int = 0) -> None:
         """The device sent this."""
-        self._put("in", data, peer)
+        self._put("in", data, peer, connection)
 
-    def went(self, data: bytes, peer: str = "") -> None:
+    def went(self, data: bytes, peer: str = "", connection: int = 0) -> None:
         """We sent this."""
-        self._put("out", data, peer)
+        self._put("out", data, peer, connection)
 
-    def noted(self, note: Literal["opened", "away", "taken", "stalled"], peer: str = "") -> None:
+    def noted(self, note: Literal["opened", "away", "taken", "stalled"], peer: str = "", connection: int = 0) -> None:
         """Something happened to the line."""
-        self._keep(Entry(self._now_us(), "", peer, note=note))
+        self._keep(Entry(self._now_us(), "", peer, connection, note=note))
 
     def document(self, *, is_shown: bool) -> list[dict[str, Any]]:
         """The last rows, oldest first."""
@@ -88,33 +97,45 @@ class LineTrace:
         ]  # fmt: skip
 
     def told(self, wish: str, *, may_show: bool) -> dict[str, Any]:
-        """What leaves this process: the rows, or for the wish "received" what the device sent, in base64. Values only where `may_show`."""
+        """What leaves this process: the rows, or for the wish "received" what was sent on each connection. Values only where `may_show`."""
         is_shown = may_show and wish == "shown"
         told = {"may_show": may_show, "is_shown": is_shown}
         if wish == "received":
-            sent = b"".join(entry.data for entry in self._entries if entry.way == "in")
-            return {**told, "received": b64encode(sent).decode() if may_show else None}
+            return {**told, "received": self._received() if may_show else None}
         return {**told, "rows": self.document(is_shown=is_shown)}
+
+    def _received(self) -> list[dict[str, Any]]:
+        """What devices sent, in base64: of each connection by itself, since a report goes on in its own alone. The newest, oldest first."""
+        sent: dict[int, tuple[Entry, bytearray, bool]] = {}
+        begun = {entry.connection for entry in self._entries if entry.note == "opened"}
+        for entry in self._entries:
+            if entry.way == "in":
+                is_whole = entry.connection in begun or not self._has_forgotten
+                sent.setdefault(entry.connection, (entry, bytearray(), is_whole))[1].extend(entry.data)
+        return [
+            {"peer": first.peer, "at_us": first.at_us, "is_whole": is_whole, "data": b64encode(data).decode()}
+            for first, data, is_whole in list(sent.values())[-TAKEN_MAX:]
+        ]
 
     def _rows(self) -> list[Row]:
         """They are made when somebody asks, not while the bytes come: sixteen lines bring 180 kB/s that nobody looks at.
         A frame whose beginning has left the ring is then none.
         """
-        eyes: dict[tuple[str, str], tuple[Watcher, list[Row]]] = {}
+        eyes: dict[tuple[str, str, int], tuple[Watcher, list[Row]]] = {}
         rows: list[Row] = []
-        begun = set[str]()  # peers whose first bytes are in the ring
+        begun = set[tuple[str, int]]()  # whose first bytes are in the ring
         for entry in self._entries:
             if entry.way:
-                key = entry.way, entry.peer
+                key = entry.way, entry.peer, entry.connection
                 if key not in eyes:
-                    eyes[key] = self._eye(entry.way, is_late=self._has_forgotten and entry.peer not in begun), []
+                    eyes[key] = self._eye(entry.way, is_late=self._has_forgotten and key[1:] not in begun), []
                 eye, mine = eyes[key]
                 _lay(entry, eye, rows, mine)
                 continue
             if entry.note != "stalled":
-                begun.add(entry.peer)
+                begun.add((entry.peer, entry.connection))
                 for way in ("in", "out"):
-                    if (gone := eyes.pop((way, entry.peer), None)) is not None:
+                    if (gone := eyes.pop((way, entry.peer, entry.connection), None)) is not None:
                         gone[1][-1].frames += gone[0].cut()
             rows.append(Row(entry))
         for eye, mine in eyes.values():
@@ -126,7 +147,7 @@ class LineTrace:
             return Eye()
         return ReportEye(self._framing, is_late=is_late)
 
-    def _put(self, way: Way, data: bytes, peer: str) -> None:
+    def _put(self, way: Way, data: bytes, peer: str, connection: int) -> None:
         """In rows. More than the ring holds leaves only its end in it, and is not looked at before."""
         now_us = self._now_us()
         data = data[-ENTRIES_MAX * ENTRY_BYTES_MAX :]
@@ -134,10 +155,11 @@ class LineTrace:
         while at < len(data):
             entry = self._entries[-1] if self._entries else None
             is_joined = (
-                entry is not None and entry.way == way and entry.peer == peer and now_us - entry.at_us <= JOINED_US_MAX
-            )
+                entry is not None and (entry.way, entry.peer, entry.connection) == (way, peer, connection)
+                and now_us - entry.at_us <= JOINED_US_MAX
+            )  # fmt: skip
             if entry is None or not is_joined or len(entry.data) >= ENTRY_BYTES_MAX:
-                entry = Entry(now_us, way, peer)
+                entry = Entry(now_us, way, peer, connection)
                 self._keep(entry)
             piece = data[at : at + ENTRY_BYTES_MAX - len(entry.data)]
             entry.data += piece
@@ -165,7 +187,7 @@ def _lay(entry: Entry, eye: Watcher, rows: list[Row], mine: list[Row]) -> None:
         row = rows[-1] if rows and mine and rows[-1] is mine[-1] else None
         is_over = not piece.strip(b"\r\n")  # the line end behind a check value
         if row is None or not (is_amid or is_over) or not _fits(row, piece, entry.at_us):
-            row = Row(Entry(entry.at_us, entry.way, entry.peer))
+            row = Row(Entry(entry.at_us, entry.way, entry.peer, entry.connection))
             rows.append(row)
             mine.append(row)
         row.entry.data += piece

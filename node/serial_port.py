@@ -86,7 +86,7 @@ class CannotSet(OSError):
 
 @dataclass(slots=True)
 class Counts:
-    """A port's story since the start. Written by its thread alone."""
+    """A port's story since the start. `bytes_out` is written under the port's lock, the others by its thread alone."""
 
     opens: int = 0
     away: int = 0
@@ -233,6 +233,7 @@ class SerialPort(threading.Thread):
         self._pending = bytearray()
         self._moved_at = 0.0  # when something was last taken, or was first to be written
         self._held = 0  # bytes on their way to the event loop
+        self._descriptor = -1  # while it is open
         self._stopping = False
         self._is_told = False  # the owner knows that the port is away
         self._wake_out, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -241,15 +242,26 @@ class SerialPort(threading.Thread):
     # -- called from the event loop ---------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> bool:
-        """Send soon; False where the port is away, or the device does not take what waits already."""
+        """Send now, or what is not taken at once soon; False where the port is away, or the device does not take what waits already."""
         with self._lock:
             if not self.is_open or len(self._pending) + len(data) > WRITE_BYTES_MAX:
                 return False
             if not self._pending:
                 self._moved_at = self._now()
+                data = data[self._put(data) :]
             self._pending += data
-        self._ring()
+        if data or self._rest_s:  # what answers us is read at once
+            self._ring()
         return True
+
+    def _put(self, data: bytes | bytearray) -> int:
+        """Under the lock: hand bytes to the kernel, which takes as many as it has room for. Of a port that went away the thread hears by itself."""
+        try:
+            sent = os.write(self._descriptor, data)
+        except OSError:
+            return 0
+        self.counts.bytes_out += sent
+        return sent
 
     async def stop(self) -> None:
         """Close the port, within STOP_S_MAX. What was read has been handed to the owner when this returns."""
@@ -277,25 +289,29 @@ class SerialPort(threading.Thread):
                 wait = min(2 * wait, AGAIN_S_MAX)
                 continue
             try:
-                self._begin()
+                self._begin(device)
                 self._serve(device)
                 wait = AGAIN_S_MIN
             except OSError as error:
-                self.is_open = False
+                self._end()
                 self._away(error)
                 self._pause(AGAIN_S_MIN)
             finally:
-                self.is_open = False
+                self._end()
                 device.close()
         os.close(self._wake_out)
 
-    def _begin(self) -> None:
+    def _begin(self, device: Device) -> None:
         with self._lock:
             self._pending.clear()  # of before: an answer that is late is a wrong one
-            self.is_open = True
+            self._descriptor, self.is_open = device.fileno(), True
         self.counts.opens += 1
         self._is_told = False
         self._tell(self._owner.opened, self._now())
+
+    def _end(self) -> None:
+        with self._lock:  # from now on nobody writes: the number may be another file's
+            self.is_open = False
 
     def _away(self, error: OSError) -> None:
         if not self._is_told:
@@ -317,11 +333,13 @@ class SerialPort(threading.Thread):
             if self._wake_out in ready:
                 os.read(self._wake_out, READ_BYTES_MAX)
             if ready.get(descriptor, 0) & select.POLLOUT:
-                self._write(descriptor)
+                self._write()
             if ready.get(descriptor, 0) & ~select.POLLOUT:
                 self._read(descriptor, unmark if device.is_marking else None)
                 if self._rest_s and not self._pending:
-                    self._pause(self._rest_s)
+                    self._pause(
+                        self._rest_s - self._now() % self._rest_s
+                    )  # all ports at once: then one commit is enough for what they brought
             late = bool(self._pending) and self._now() - self._moved_at >= STALL_S
             if late and not is_stalled:
                 self._tell(self._owner.stalled, self._now())
@@ -341,13 +359,12 @@ class SerialPort(threading.Thread):
                 self._held += len(data)
             self._tell(self._take, data, at, marks)
 
-    def _write(self, descriptor: int) -> None:
+    def _write(self) -> None:
         with self._lock:
-            sent = os.write(descriptor, self._pending)
+            sent = self._put(self._pending)
             del self._pending[:sent]
             if sent:
                 self._moved_at = self._now()
-        self.counts.bytes_out += sent
 
     def _take(self, data: bytes, at: float, marks: int) -> None:
         """On the event loop: the owner has them, and the thread may read on."""

@@ -1,4 +1,7 @@
-"""From a signer's certificate to an authority that the site knows, and whether it is revoked. Purposes are not looked at: the site names who may sign."""
+"""From a signer's certificate to an authority that the site knows (RFC 5280, 6.1, as cryptography.x509.verification does it), and whether it is revoked.
+
+The signer's purposes are not looked at: the site names who may sign. An authority's are: it has to be one, of keys and algorithms that hold.
+"""
 
 import base64
 from datetime import UTC, datetime
@@ -7,13 +10,59 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from node.errors import AuthoritiesBad
 
 CHAIN_MAX = 5  # certificates from the signer to the authority, both included
+RSA_BITS_MIN = 2048  # NIST SP 800-131A: a shorter one is no proof
+CURVE_BITS_MIN = 256  # the shortest of SP 800-186's curves that is as hard to break as such a key of RSA
+BLIND = "the site's authorities cannot be read"
+LATE = "a certificate was not valid when it came"
 OWN_ACCOUNT = "by its own account signed"
+# what the library raises of a certificate that is odd, when it is read and when it is asked; some of them are no ValueError
+ODD = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+def _signs_certificates(_policy: Policy, _found: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    """RFC 5280, 6.1.4 (n): an authority whose key is for something else is none. Raises ValueError."""
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("keyCertSign")
+
+
+# 6.1.4 (k) to (n); a critical extension that is not named here, or not read by the library, ends the path (6.1.4 (o), 6.1.5 (f)). Policies are
+# read: any of them will do (6.1.1 (c)), as long as no authority demands a certain one, which it can only by a critical extension
+_OF_SIGNERS = ExtensionPolicy.permit_all().may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
+_OF_AUTHORITIES = (
+    ExtensionPolicy.permit_all()
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _signs_certificates)
+    .may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
+)
+# what the library says, which may hold names, in words of ours; what is not here is told as `RULES`
+REASONS = (
+    ("no interior errors", ""),  # nobody's: a stranger
+    ("does not match", ""),  # nor of one who has a known authority's name
+    ("max depth", f"more than {CHAIN_MAX - 2} authorities stand between the signer and a known one"),
+    ("path length", "an authority stands further from the signer than one above it allows"),
+    ("critical", "a certificate has a critical extension that is not read here"),
+    ("name constraint", "an authority signed for a name that is not its own"),
+    ("Forbidden", "a certificate is of a key or algorithm that is not taken"),
+    ("too weak", "a certificate is of a key or algorithm that is not taken"),
+    ("keyCertSign", "a certificate on the way is not an authority's"),
+    ("asic", "a certificate on the way is not an authority's"),  # [b]asicConstraints: missing, or false
+)
+RULES = "its certificates do not keep the rules of RFC 5280"
 
 
 class Revocations(NamedTuple):
@@ -31,7 +80,7 @@ class Authorities(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The result, which is "valid", "unknown signer" or "invalid"; why; and what else a reader should know."""
+    """The result: "valid", "unknown signer", "invalid", or "unknown" where there is nothing to judge by; why; and what else a reader should know."""
 
     result: str
     why: str = ""
@@ -39,10 +88,11 @@ class Judged(NamedTuple):
 
 
 class Chain:
-    """The site's authorities, and the time at which certificates have to be valid; None where no clock says it."""
+    """The site's authorities, None where they cannot be read, and the time at which certificates have to be valid; None where no clock says it."""
 
-    def __init__(self, authorities: Authorities, time: datetime | None) -> None:
-        self._authorities, self._revocations = authorities
+    def __init__(self, authorities: Authorities | None, time: datetime | None) -> None:
+        self.is_blind = authorities is None
+        self._authorities, self._revocations = authorities or Authorities([], {})
         self._time = time
 
     def judge(
@@ -50,10 +100,14 @@ class Chain:
     ) -> Judged:
         """What a signature that fits is worth. `claimed`: when it was made, by its own account, which nobody has to believe."""
         notes: tuple[str, ...] = () if claimed is None else (_claim(signer, claimed),)
-        path = self._path(signer, others, CHAIN_MAX, self._time)
-        if path is None:
-            is_late = self._time is not None and self._path(signer, others, CHAIN_MAX, None) is not None
-            return Judged("unknown signer", "a certificate was not valid when it came" if is_late else "", notes)
+        if self.is_blind:
+            return Judged("unknown", BLIND, notes)
+        path, why = self._path(signer, others, self._time)
+        if not path and self._time is not None:
+            was_once, why = self._path(signer, others, None)
+            why = LATE if was_once else why
+        if not path:
+            return Judged("unknown signer", why, notes)
         for each in path:
             since = self._revoked(each)
             if since is not None and (self._time is None or since <= self._time):
@@ -69,22 +123,33 @@ class Chain:
         return next((each for each in self._authorities if has_thumbprint(each, name)), None)
 
     def _path(
-        self, found: x509.Certificate, others: list[x509.Certificate], left: int, time: datetime | None
-    ) -> list[x509.Certificate] | None:
-        """The certificates from this one to one of the authorities, directly or through some that came along."""
-        if not left or not _is_valid(found, time):
-            return None
-        if found in self._authorities:
-            return [found]
-        for each in self._authorities:
-            if _issued(found, each) and _is_valid(each, time):
-                return [found, each]
-        for each in others[:CHAIN_MAX]:
-            if each != found and _issued(found, each):
-                rest = self._path(each, others, left - 1, time)
-                if rest is not None:
-                    return [found, *rest]
-        return None
+        self, signer: x509.Certificate, others: list[x509.Certificate], time: datetime | None
+    ) -> tuple[list[x509.Certificate], str]:
+        """The certificates from the signer to one of the authorities, directly or through some that came along; else none, and why."""
+        why = ""
+        try:
+            if signer in self._authorities:
+                return [signer] if _is_valid(signer, time) else [], why
+            store = Store(self._authorities)
+            for each in self._times(signer, others) if time is None else [time]:
+                policy = PolicyBuilder().store(store).time(each).max_chain_depth(CHAIN_MAX - 2)
+                policy = policy.extension_policies(ca_policy=_OF_AUTHORITIES, ee_policy=_OF_SIGNERS)
+                try:
+                    return policy.build_client_verifier().verify(signer, others).chain, ""
+                except VerificationError as error:
+                    why = why or _why(str(error))
+        except ODD:
+            return [], "a certificate that cannot be read"
+        return [], why
+
+    def _times(self, signer: x509.Certificate, others: list[x509.Certificate]) -> list[datetime]:
+        """When a chain from this signer may have been valid: if ever, then at a time when one of its certificates began to be."""
+        kin = [signer]
+        for _ in range(CHAIN_MAX - 1):
+            issuers = {each.issuer for each in kin}
+            kin += [each for each in (*others, *self._authorities) if each.subject in issuers and each not in kin]
+        found = {each.not_valid_before_utc for each in kin}
+        return sorted(each for each in found if _is_valid(signer, each))
 
     def _revoked(self, found: x509.Certificate) -> datetime | None:
         dates = [each.serials.get(found.serial_number) for each in self._revocations.get(found.issuer, [])]
@@ -102,7 +167,7 @@ def read_authorities(folder: Path) -> Authorities:
     for path in sorted(folder.glob("*.pem")):
         try:
             found += x509.load_pem_x509_certificates(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, *ODD) as error:
             raise AuthoritiesBad(f"{path}: {type(error).__name__}") from error
     if not found:
         raise AuthoritiesBad(f"{folder}: no certificate")
@@ -129,10 +194,18 @@ def _read_list(path: Path, authorities: list[x509.Certificate]) -> tuple[x509.Na
         # a part of a list, or one of others' certificates: taken for the whole it would let revoked ones pass (RFC 5280, 5.2)
         if any(each.critical for each in found.extensions):
             raise AuthoritiesBad(f"{path}: a list of a kind that is not read here")
-        return found.issuer, Revocations(
-            found.next_update_utc, {each.serial_number: each.revocation_date_utc for each in found}
-        )
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        serials: dict[int, datetime] = {}
+        for each in found:
+            # who was revoked for a stolen key is so from the day on which it may have been stolen (RFC 5280, 5.3.2)
+            dates = [each.revocation_date_utc, serials.get(each.serial_number)]
+            for extension in each.extensions:
+                if extension.critical:  # 5.3: a list of which a row is not understood says nothing
+                    raise AuthoritiesBad(f"{path}: a list of a kind that is not read here")
+                if isinstance(extension.value, x509.InvalidityDate):
+                    dates.append(extension.value.invalidity_date_utc)
+            serials[each.serial_number] = min(date for date in dates if date is not None)
+        return found.issuer, Revocations(found.next_update_utc, serials)
+    except (OSError, *ODD) as error:
         raise AuthoritiesBad(f"{path}: {type(error).__name__}") from error
 
 
@@ -148,15 +221,12 @@ def _is_valid(found: x509.Certificate, time: datetime | None) -> bool:
     return time is None or found.not_valid_before_utc <= time <= found.not_valid_after_utc
 
 
-def _issued(found: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether an authority's certificate signed this one."""
-    try:
-        if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            return False
-        found.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-        return False
-    return True
+def is_strong(found: x509.Certificate) -> bool:
+    """Whether a signature by its key is a proof: RSA or an elliptic curve, long enough. Raises what ODD names."""
+    key = found.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size >= RSA_BITS_MIN
+    return isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= CURVE_BITS_MIN
 
 
 def has_thumbprint(found: x509.Certificate, name: str) -> bool:
@@ -169,9 +239,9 @@ def moment(text: object) -> datetime | None:
     """A time as documents write it; None for what is none or has no zone."""
     try:
         found = datetime.fromisoformat(text.strip()) if isinstance(text, str) else None
-    except ValueError:
+        return None if found is None or found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):  # the first hours of year 1 east of Greenwich are in no year
         return None
-    return None if found is None or found.tzinfo is None else found.astimezone(UTC)
 
 
 def _claim(signer: x509.Certificate, claimed: datetime) -> str:
@@ -179,5 +249,9 @@ def _claim(signer: x509.Certificate, claimed: datetime) -> str:
     return f"{OWN_ACCOUNT} {_iso(claimed)}{outside}"
 
 
+def _why(text: str) -> str:
+    return next((why for word, why in REASONS if word in text), RULES)
+
+
 def _iso(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import structlog
 
-from hl7.signatures import Mark
+from hl7.signatures import MARKS_MAX, Mark
+from node.alarms import Alarms
 from node.clock import SYNCHRONISED, Clock
+from node.errors import AuthoritiesBad
 from node.feeds.fhir_validation import Validator
 from node.signature_chain import read_authorities
 
@@ -19,6 +21,7 @@ OCTETS_MAX = 16 * 1024 * 1024  # a longer document takes longer than the time th
 TURNS_MAX = 4  # documents at the worker's door, which does not let more than eight wait
 WAIT_S_MAX = 60.0  # for a turn and an answer: a hundred signed documents at once take a second or two, a poisonous one among them five
 LATER_MAX = 8  # documents under way that are only counted; more are left out, and counted as not checked
+RESULTS = frozenset(("valid", "invalid", "unknown signer", "unknown"))
 WHOLE = frozenset(("document", "body"))
 # a Provenance may be about what the centre holds already: that is no reason to doubt this message, and none to believe it
 HARMLESS = frozenset(("valid", "unknown"))
@@ -39,14 +42,20 @@ class Finding(NamedTuple):
 class Checker:
     """Of one node. Used from the event loop only. `authorities`: a folder of certificates, and of lists of revoked ones. Raises AuthoritiesBad."""
 
-    def __init__(self, authorities: Path, clock: Clock) -> None:
+    def __init__(self, authorities: Path, clock: Clock, alarms: Alarms | None = None) -> None:
         read_authorities(authorities)  # the worker reads them too, when it starts: what is wrong is told now
         command = (sys.executable, "-m", "node.signature_worker", str(authorities))
         self._worker = Validator(command, name="signatures.worker", code="NOD-41", octets_max=OCTETS_MAX)
-        self._clock = clock
+        self._clock, self._alarms = clock, alarms
+        self._fault = ""  # of the folder, as the worker told it last
         self._later: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(TURNS_MAX)
         self.is_stopping = False
+
+    @property
+    def restarts(self) -> int:
+        """How often the worker gave no answer and was ended; the next document starts it again."""
+        return self._worker.killed
 
     async def stop(self) -> None:
         """End what is under way."""
@@ -66,10 +75,26 @@ class Checker:
         head = json.dumps([time_us, content_type]).encode()
         try:
             async with asyncio.timeout(WAIT_S_MAX), self._turns:
-                found = await self._worker.validate(head + b"\n" + raw)
+                found = await self._worker.ask(head + b"\n" + raw)
         except TimeoutError:
             return None
-        return None if found is None else [Finding(*each[:5]) for each in found]
+        if found is None:
+            return None
+        if found and len(found[0]) == 1:
+            self._note(*found.pop(0))
+        return [Finding(*map(str, each[:5])) for each in found]
+
+    async def look_again(self) -> None:
+        """While the folder is bad, look whether it still is: nobody should have to send a document for an alarm to end."""
+        if self._fault:
+            await self.check(b"", "")
+
+    def _note(self, fault: str) -> None:
+        if self._alarms is not None and fault != self._fault:
+            self._alarms.cleared(AuthoritiesBad.code, self._fault)
+            if fault:
+                self._alarms.raised(AuthoritiesBad.code, fault)
+        self._fault = fault
 
     def check_later(self, raw: bytes, content_type: str, counts: Counter[str], feed: str) -> None:
         """Verify what is stored already: for the counts and the log."""
@@ -101,8 +126,9 @@ def is_good(found: Sequence[Finding] | None) -> bool:
 
 def told(marks: Sequence[Mark], found: Sequence[Finding] | None) -> list[tuple[str, str, str]]:
     """What the particulars say: kind, place and, where it is known, result of each. The worker finds them in the order in which they stand."""
-    if found is not None and len(found) == len(marks):
-        return [(mark.kind, mark.place, each.result) for mark, each in zip(marks, found, strict=True)]
+    # of more than are told there are further rows: the root's own, and how many were left
+    if found is not None and (len(found) == len(marks) or len(found) > len(marks) == MARKS_MAX):
+        return [(mark.kind, mark.place, each.result) for mark, each in zip(marks, found, strict=False)]
     return [(mark.kind, mark.place, "") for mark in marks]
 
 

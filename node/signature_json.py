@@ -5,12 +5,13 @@ where it is not there, once, nothing can be said, whatever the JWS carries: "unk
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hl7.signatures import MARKS_MAX
-from node.signature_chain import Chain, moment
+from node.signature_chain import BLIND, Chain, moment
 from node.signature_jws import BadJws, Jws, StrangeKey, opened
+from node.signature_rows import Row, judge_most
 
 JOSE = "application/jose"
 FORM = "http://hl7.org/fhir/canonicalization/json"
@@ -21,9 +22,8 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     f"{FORM}#static": ("text", "meta"),
     f"{FORM}#document": ("id", "meta"),
 }
-TARGETS_MAX = 64  # of one Provenance: each is looked for in all entries
-
-Row = list[str]  # result, kind, what it covers, why, what else is to be known
+_text = json.JSONEncoder(ensure_ascii=False).encode  # made once: json.dumps makes one for each of a million members
+_TYPE = re.compile("[A-Z][A-Za-z]{1,39}")  # R4's longest has 33
 
 
 class _Number(str):  # noqa: SLOT000  # lives for a moment
@@ -49,15 +49,19 @@ class _Unknown(Exception):
 
 
 def check_json(body: bytes, chain: Chain) -> list[Row]:
-    """Judge every JWS of a resource, in the order in which they stand. Raises ValueError, RecursionError."""
+    """Judge the JWS of a resource, in the order in which they stand. Raises ValueError, RecursionError."""
     value = parsed(body)
-    held = [each for each in _held(value, _Held({}, "", {}, {}, "")) if _is_jws(each)]
-    return [_row(each, chain, is_root=each.resource is value) for each in held[:MARKS_MAX]]
+    held = [each for each in _held(value) if _is_jws(each)]
+    texts = _Texts()
+    own = next((each for each in held if each.resource is value and each.member == "signature"), None)
+    return judge_most(held, own, lambda each: _row(each, chain, texts, is_root=each.resource is value))
 
 
 def parsed(body: bytes) -> Any:
     """JSON with its numbers as they were written. Raises ValueError, RecursionError."""
-    return json.loads(body, parse_float=_Number, parse_int=_Number, object_pairs_hook=_once)
+    # only in UTF-8 and without NaN, as RFC 8259 has it: where two readers see two things nothing is signed
+    text = body.decode("utf-8-sig")
+    return json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_refuse, object_pairs_hook=_once)
 
 
 def canonical(value: Any) -> str:
@@ -69,23 +73,41 @@ def canonical(value: Any) -> str:
     return str(value) if isinstance(value, _Number) else _text(value)
 
 
+class _Texts:
+    """Canonical forms of one document's resources. Each resource is written once, member by member: 17 signatures may be over the same 16 MiB."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, dict[str, str]] = {}  # by identity, which lasts as long as the document
+
+    def of(self, resource: dict[str, Any], without: tuple[str, ...]) -> str:
+        """A resource without some of its members."""
+        members = self._members.get(id(resource))
+        if members is None:
+            members = {name: f"{_text(name)}:{canonical(resource[name])}" for name in sorted(resource)}
+            self._members[id(resource)] = members
+        return "{" + ",".join(text for name, text in members.items() if name not in without) + "}"
+
+
 # ---- where they stand ---------------------------------------------------------------------------------------------------------------
-def _held(value: Any, at: _Held) -> Iterator[_Held]:
-    """Every object, with the place where it stands."""
-    if isinstance(value, list):
-        for each in value:
-            yield from _held(each, at)
-    if not isinstance(value, dict):
-        return
-    if "resourceType" in value:
-        at = at._replace(resource=value)
-        if value["resourceType"] == "Bundle":
-            at = at._replace(bundle=value)
-    elif at.resource is at.bundle and at.member == "entry":
-        at = at._replace(url=str(value.get("fullUrl", "")))
-    yield at._replace(signature=value)
-    for name, each in value.items():
-        yield from _held(each, at._replace(member=name))
+def _held(root: Any) -> Iterator[_Held]:
+    """Every object, in the order in which they stand, with the place where each does."""
+    waiting: list[tuple[Any, _Held]] = [(root, _Held({}, "", {}, {}, ""))]
+    while waiting:
+        value, at = waiting.pop()
+        if isinstance(value, list):
+            waiting += [(each, at) for each in reversed(value) if isinstance(each, dict | list)]
+            continue
+        if not isinstance(value, dict):
+            continue
+        if "resourceType" in value:
+            at = at._replace(resource=value)
+            if value["resourceType"] == "Bundle":
+                at = at._replace(bundle=value)
+        elif at.resource is at.bundle and at.member == "entry":
+            at = at._replace(url=str(value.get("fullUrl", "")))
+        yield at._replace(signature=value)
+        inner = [(name, each) for name, each in value.items() if isinstance(each, dict | list)]
+        waiting += [(each, at._replace(member=name)) for name, each in reversed(inner)]
 
 
 def _is_jws(held: _Held) -> bool:
@@ -96,36 +118,50 @@ def _is_jws(held: _Held) -> bool:
 
 
 # ---- one signature ------------------------------------------------------------------------------------------------------------------
-def _row(held: _Held, chain: Chain, *, is_root: bool) -> Row:
+def _row(held: _Held, chain: Chain, texts: _Texts, *, is_root: bool) -> Row:
     try:
         jws = opened(held.signature.get("data"), chain)
-        covers = _fit(held, jws, is_root=is_root)
+        covers, *notes = _fit(held, jws, texts, is_root=is_root)
     except (_Bad, BadJws) as bad:
         return ["invalid", "JWS", "", str(bad), ""]
     except StrangeKey:
+        if chain.is_blind:
+            return ["unknown", "JWS", "", BLIND, ""]
         return ["unknown signer", "JWS", "", "it names a key that is not configured", ""]
     except _Unknown as unknown:
         return ["unknown", "JWS", "", str(unknown), ""]
+    except (
+        ValueError,
+        RecursionError,
+    ):  # half of a pair of UTF-16, which is no text and has no bytes; a payload of no base64; hundreds of levels
+        return ["invalid", "JWS", "", "what it covers or carries cannot be read", ""]
     claimed = moment(jws.header.get("sigT")) or moment(held.signature.get("when"))
     judged = chain.judge(jws.signer, jws.others, claimed)
-    return [judged.result, "JWS", covers, judged.why, "; ".join(judged.notes)]
+    return [judged.result, "JWS", covers, judged.why, "; ".join((*judged.notes, *notes))]
 
 
-def _fit(held: _Held, jws: Jws, *, is_root: bool) -> str:
-    """What it covers. Raises _Bad, _Unknown."""
+def _fit(held: _Held, jws: Jws, texts: _Texts, *, is_root: bool) -> tuple[str, ...]:
+    """What it covers, and of a Bundle what it does not. Raises _Bad, _Unknown."""
     payload = jws.payload
     if payload is not None and not jws.fits():
         raise _Bad("the signature does not fit what it carries")
     target, forms = _signed(held)
+    carried = None if payload is None else _carried(payload)
     for without in forms:
-        expected = canonical({name: each for name, each in target.items() if name not in without})
-        if jws.fits(expected.encode()) if payload is None else _is_same(payload, expected):
-            if held.resource is held.bundle:
-                return "document" if is_root else "element Bundle"
-            left_out = " and ".join(name for name in without if name in target)
-            return f"target {str(target.get('resourceType', ''))[:40]}{left_out and f' without {left_out}'}"
+        expected = texts.of(target, without)
+        if jws.fits(expected.encode()) if payload is None else carried == expected:
+            left_out = " and ".join(name for name in without if name in target and name != "signature")
+            if held.resource is not held.bundle:
+                return (f"target {_kind(target)}{left_out and f' without {left_out}'}",)
+            return ("document" if is_root else "element Bundle", *([f"its {left_out} not covered"] if left_out else []))
     what = "the Bundle" if held.resource is held.bundle else "its target"
     raise _Bad(f"the signature does not fit {what}" if payload is None else f"what it carries is not {what}")
+
+
+def _kind(resource: dict[str, Any]) -> str:
+    """Its type where that is one: a source's own words are not told on."""
+    kind = resource.get("resourceType")
+    return kind if isinstance(kind, str) and _TYPE.fullmatch(kind) else "of no known type"
 
 
 def _signed(held: _Held) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
@@ -143,12 +179,12 @@ def _signed(held: _Held) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
     return target, [(*each, "signature") for each in forms] if is_bundles else forms
 
 
-def _is_same(payload: bytes, expected: str) -> bool:
-    """Whether what a JWS carries is this, however its members are ordered and spaced."""
+def _carried(payload: bytes) -> str | None:
+    """The canonical form of what a JWS carries, however its members are ordered and spaced; None for what is no JSON."""
     try:
-        return canonical(parsed(payload)) == expected
+        return canonical(parsed(payload))
     except (ValueError, RecursionError):
-        return False
+        return None
 
 
 # ---- what a Provenance is about -----------------------------------------------------------------------------------------------------
@@ -185,13 +221,17 @@ def _entries(held: _Held, reference: Any) -> list[dict[str, Any]]:
             continue
         name = entry.get("fullUrl") or f"{resource.get('resourceType')}/{resource.get('id')}"
         meta = resource.get("meta")
-        if name in wanted and (not version or (isinstance(meta, dict) and meta.get("versionId") == version)):
+        if (
+            isinstance(name, str)
+            and name in wanted
+            and (not version or (isinstance(meta, dict) and meta.get("versionId") == version))
+        ):
             found.append(resource)
     return found
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,26 +1,25 @@
 """A JWS (RFC 7515), compact, its payload inside or detached (appendix F): opened, and verified with the key of a certificate. For the worker alone."""
 
 import base64
-import binascii
 import json
 import warnings
 from typing import Any, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from node.signature_chain import Chain, has_thumbprint
+from node.signature_chain import ODD, Chain, has_thumbprint, is_strong
 
 # of certificates alone: "none" signs nothing, and an HMAC's key would be the public one
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
+CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}  # of all others: RSA
 CERTIFICATES_MAX = 8  # that came along
-RSA_BITS_MIN = 2048  # NIST SP 800-131A: a shorter one is no proof
 KNOWN_CRITICAL = frozenset(("b64",))
+BLANKS = dict.fromkeys(map(ord, " \t\r\n"))
 
 _REGISTRY = jws.JWSRegistry(algorithms=ALGORITHMS)
 
@@ -66,28 +65,38 @@ class Jws(NamedTuple):
 def opened(data: Any, chain: Chain) -> Jws:
     """Read a JWS as Signature.data has it, and find its certificate. Raises BadJws, StrangeKey."""
     try:
-        text = data if data.count(".") == 2 else base64.b64decode(data, validate=True).decode("ascii")
+        # R4's base64Binary may be broken into lines; it holds the compact form, which some write as it is
+        text = data if data.count(".") == 2 else base64.b64decode(data.translate(BLANKS), validate=True).decode("ascii")
         parts = text.split(".")
         header = json.loads(_decoded(parts[0]), object_pairs_hook=_once)
         signer, *others = _certificates(header, chain)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, binascii.Error):
+    except (*ODD, KeyError, IndexError, AttributeError, RecursionError):
         raise BadJws("it cannot be read, or names no certificate") from None
     if len(parts) != 3 or header.get("alg") not in ALGORITHMS:
         raise BadJws("an algorithm that is not taken")
     critical, b64 = header.get("crit", []), header.get("b64", True)
-    if not isinstance(critical, list) or not KNOWN_CRITICAL.issuperset(map(str, critical)):
+    # RFC 7515, 4.1.11: a list of names that the header has, and never an empty one
+    if (
+        not isinstance(critical, list)
+        or not all(each in KNOWN_CRITICAL and each in header for each in map(str, critical))
+        or header.get("crit") == []
+    ):
         raise BadJws("a header that must be understood and is not")
     if b64 is not True and (b64 is not False or "b64" not in critical or parts[1]):
         raise BadJws("a payload that is written in a way that is not read here")
-    try:
-        key = signer.public_key()
-    except (UnsupportedAlgorithm, ValueError):
-        raise BadJws("a key that is not taken") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or (
-        isinstance(key, rsa.RSAPublicKey) and key.key_size < RSA_BITS_MIN
-    ):
+    if not _is_taken(signer, header["alg"]):
         raise BadJws("a key that is not taken")
     return Jws(header, parts, signer, others)
+
+
+def _is_taken(signer: x509.Certificate, algorithm: str) -> bool:
+    """Whether the signer's key is of the kind that the algorithm is for, and strong (RFC 7518, 3.1)."""
+    try:
+        key = signer.public_key()
+        curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else None
+        return is_strong(signer) and CURVES.get(algorithm) == curve
+    except ODD:
+        return False
 
 
 def _certificates(header: dict[str, Any], chain: Chain) -> list[x509.Certificate]:

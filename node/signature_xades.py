@@ -21,6 +21,7 @@ VERSIONS = (
     "http://uri.etsi.org/01903/v1.3.2#",
 )
 PROPERTIES = frozenset(f"{{{each}}}SignedProperties" for each in VERSIONS)
+QUALIFYING = frozenset(f"{{{each}}}QualifyingProperties" for each in VERSIONS)
 # no SHA-1: who can make two certificates of one digest can take the one for the other
 DIGESTS = {
     "http://www.w3.org/2001/04/xmlenc#sha256": sha256,

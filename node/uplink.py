@@ -3,8 +3,9 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
+from math import inf
 from pathlib import Path
 
 import structlog
@@ -18,18 +19,22 @@ from node.gateway_client import Problem
 from node.highwater import HighWater
 from node.keystore import Keystore
 from node.lane import Lane
+from node.link_state import LinkState
 from node.own_logs import OwnLogs
 from node.writer import Writer
 from sync.batch import Batch, encode
 from sync.checkpoint import Checkpoint
 from sync.dictionary import EMPTY, Shelf
 from sync.errors import KeyAbsent, LogBroken, NoRoom
+from sync.flow import patient
 from sync.key_ring import KeyRing
+from sync.lanes import CRITICAL
 from sync.log import Frontier
 from sync.names import Origin
 from sync.opening import End
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView
+from sync.pace import LINGER_S
 from sync.proven import proven
 from sync.receipt import lengthen
 from sync.record import BodyState, Record
@@ -70,20 +75,6 @@ HEADER_OCTETS = 256  # counted for each record beside its body, so that empty on
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkState:
-    """How the link is, for page and metrics. Times are UTC microseconds; `state` as in the status document."""
-
-    state: str = "unproven"
-    since_us: int = 0
-    last_error: tuple[str, int, str] | None = None
-    round_trip_ms: float | None = None
-    calls: int = 0
-    failures: int = 0
-    octets_sent: int = 0
-    records_sent: int = 0
-
-
 class Uplink(threading.Thread):
     """One lane's thread to one gateway. `boot` is this start's id, already stored."""
 
@@ -105,6 +96,7 @@ class Uplink(threading.Thread):
         self._ordered: set[str] = set()  # streams of which a person wants a further epoch
         self._asked = False  # somebody says that the path is worth trying now
         self._open = False
+        self._patient: dict[str, float] = {}  # streams whose records wait for more of them, and until when
         self._hungry = False  # a session is open and all is sent: the next record is wanted at once
         self._fence = ""
         self._ledger = ""
@@ -119,7 +111,7 @@ class Uplink(threading.Thread):
         """A log has this size now, durably."""
         with self._lock:
             self._sizes[origin] = size
-        if self._hungry:
+        if self._hungry and origin.stream not in self._patient:
             self.lane.wants()
             self._wake.set()
 
@@ -146,7 +138,8 @@ class Uplink(threading.Thread):
         view = OutboxView(self._store, self._node)
         logs = OwnLogs(view, self.lane.streams, self._alarms)
         sender = Sender(
-            root_at=logs.root_at, root_of=logs.root_of, key_at=logs.key_at, dice=self._dice, opened_by_us=KeyRing.of(self._keystore.signer).opened
+            root_at=logs.root_at, root_of=logs.root_of, key_at=logs.key_at, dice=self._dice, opened_by_us=KeyRing.of(self._keystore.signer).opened,
+            linger_s=0.0 if self.lane.name == CRITICAL else LINGER_S,
         )  # fmt: skip
         started = Started(tuple(logs.read()), ledger=(view.fact("ledger") or b"").decode())
         self._streams = logs.names()
@@ -164,6 +157,7 @@ class Uplink(threading.Thread):
             effects = [*(effect for effect in effects[:-1] if not isinstance(effect, Wait)), *effects[-1:]]
             effects = effects or [Wait(WAIT_S_MAX)]
             self._open = sender.phase is Phase.OPEN
+            self._patient = patient(sender.flows.values(), self._clock.monotonic())
             if sender.phase is Phase.FENCED:
                 self._set_state("fenced")
         self.lane.client.close()
@@ -235,10 +229,11 @@ class Uplink(threading.Thread):
     def _wait(self, seconds: float) -> None:
         self._hungry = self._open
         with self._lock:
-            grown = bool(self._sizes)
+            grown = any(origin.stream not in self._patient for origin in self._sizes)
         if not (self._hungry and grown):
             self.lane.rests()
-            self._wake.wait(min(seconds, WAIT_S_MAX))
+            soon = min(self._patient.values(), default=inf) - self._clock.monotonic()
+            self._wake.wait(min(seconds, WAIT_S_MAX, max(0.0, soon)))
         self._wake.clear()
         self._hungry = False
 
@@ -342,11 +337,14 @@ class Uplink(threading.Thread):
         return self._uploads.send_part(stream, refused)
 
     def _fitting(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes, bytes]:
-        """The batch of a call, cut again where its bytes are more than the lane's quantum."""
-        made = self._batch(put, logs)
-        count, octets = len(made[0]), sum(len(record.body) + HEADER_OCTETS for record in made[0])
-        most = self.lane.records_max(count, octets, len(made[3]))
-        return made if most >= count else self._batch(replace(put, records_max=most), logs)
+        """The batch of a call, cut again while its bytes are more than the lane's quantum: the bodies that are left may be the large ones."""
+        while True:
+            made = self._batch(put, logs)
+            count, octets = len(made[0]), sum(len(record.body) + HEADER_OCTETS for record in made[0])
+            most = self.lane.records_max(count, octets, len(made[3]))
+            if most >= count:
+                return made
+            put = replace(put, records_max=most)
 
     def _batch(self, put: Put, logs: OwnLogs) -> tuple[list[Record], Frontier, bytes, bytes]:
         """The records of a call, the frontier after them, a checkpoint of just that size, and the bytes of all."""

@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -29,6 +29,13 @@ Result = list[tuple[Done, Outcome]]
 T = TypeVar("T")
 
 log = structlog.get_logger()
+
+
+class Order(NamedTuple):
+    """Work between two groups. `ride` does it within a group's transaction; what it returns says so to whoever waits, once that is committed."""
+
+    run: Callable[[Outbox], None]
+    ride: Callable[[Outbox], Callable[[], None]] | None
 
 
 class Writer(threading.Thread):
@@ -62,7 +69,7 @@ class Writer(threading.Thread):
         self._queue: deque[tuple[Draft, Done]] = deque()
         self._octets_in, self._octets_out = 0, 0
         self._sleeping = False
-        self._orders: list[Callable[[Outbox], None]] = []
+        self._orders: list[Order] = []
         self._stopping = False
         self.opened: Future[None] = Future()
         self.groups = 0
@@ -87,8 +94,12 @@ class Writer(threading.Thread):
                 self._wake.notify()
         return True
 
-    def order(self, work: Callable[[Outbox], T]) -> Future[T]:
-        """Run something on the outbox between two groups. The future holds its result or its SyncError."""
+    def order(self, work: Callable[[Outbox], T], within: Callable[[Outbox], T] | None = None) -> Future[T]:
+        """Run something on the outbox between two groups. The future holds its result or its SyncError.
+
+        `within` does the same in the transaction of a group that is stored anyway, which spares a commit; where there is no room for both, `work`
+        is done by itself.
+        """
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()  # from now on it cannot be cancelled: tasks that wait are, at the end, and the thread would die of it
 
@@ -105,7 +116,7 @@ class Writer(threading.Thread):
             if len(self._orders) >= ORDERS_MAX or self._stopping:
                 future.set_exception(NoRoom("the writer has too many orders"))
                 return future
-            self._orders.append(run)
+            self._orders.append(Order(run, _ride(future, within) if within else None))
             self._wake.notify()
         return future
 
@@ -151,10 +162,12 @@ class Writer(threading.Thread):
             self._sleeping = False
             orders, self._orders = self._orders, []
         group = self._take_group()
+        riders = [order for order in orders if group and order.ride]
         for order in orders:
-            order(outbox)
+            if order not in riders:
+                order.run(outbox)
         if group:
-            self._commit(outbox, group)
+            self._commit(outbox, group, riders)
         return bool(group or orders or not self._stopping)
 
     def _take_group(self) -> list[tuple[Draft, Done]]:
@@ -180,10 +193,15 @@ class Writer(threading.Thread):
                 raise
             return work(outbox)
 
-    def _commit(self, outbox: Outbox, group: list[tuple[Draft, Done]]) -> None:
-        if lanes := self._refused(outbox, [len(draft.body) for draft, _ in group]):
-            group = self._without(outbox, group, lanes, NoRoom("the disk is nearly full"))
-        stored, group = self._append(outbox, group)
+    def _commit(self, outbox: Outbox, group: list[tuple[Draft, Done]], riders: list[Order]) -> None:
+        lanes = self._refused(outbox, [len(draft.body) for draft, _ in group])
+        stored = self._append_all(outbox, group, riders) if riders and not lanes else None
+        if stored is None:
+            for order in riders:
+                order.run(outbox)
+            if lanes:
+                group = self._without(outbox, group, lanes, NoRoom("the disk is nearly full"))
+            stored, group = self._append(outbox, group)
         if not group:
             return
         # a crash here: stored, not answered; the source repeats, and the repeat is known
@@ -193,6 +211,20 @@ class Writer(threading.Thread):
         for stream in dict.fromkeys(outcome.stream for outcome in stored):  # in their order, whatever strings hash to
             head = outbox.heads[stream]
             self._grown(head.origin, head.frontier.size)
+
+    def _append_all(self, outbox: Outbox, group: list[tuple[Draft, Done]], riders: list[Order]) -> list[Stored] | None:
+        """Store a group and what rides with it in one transaction. Where each draft stands; None where nothing of all that was stored."""
+        settled: list[Callable[[], None]] = []
+        try:
+            stored = outbox.append(
+                [draft for draft, _ in group],
+                lambda: settled.extend(order.ride(outbox) for order in riders if order.ride),
+            )
+        except NoRoom:
+            return None
+        for settle in settled:
+            settle()
+        return stored
 
     def _append(
         self, outbox: Outbox, group: list[tuple[Draft, Done]]
@@ -222,3 +254,11 @@ class Writer(threading.Thread):
 
     def _refuse(self, group: list[tuple[Draft, Done]], error: NoRoom) -> None:
         self._deliver([(done, error) for _, done in group])
+
+
+def _ride(future: Future[T], within: Callable[[Outbox], T]) -> Callable[[Outbox], Callable[[], None]]:
+    def ride(outbox: Outbox) -> Callable[[], None]:
+        found = within(outbox)
+        return lambda: future.set_result(found)
+
+    return ride

@@ -1,6 +1,6 @@
 """One stream on its way to the gateway: which of its logs is being sent, how far it is, and what comes next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sync.agreement import Question, Search
@@ -17,6 +17,8 @@ FORKS_MAX = 3  # in a row, with a session before each: then it is no copy but a 
 # falsely, and each would cost a row here and the leaves hashed anew.
 OPENED_MAX = 16
 CONTEXTS_MISSED_MAX = 3  # in a session: each costs a batch that was sent in vain. One comes of an erased body; more, of a gateway that is not what it said
+# so many waiting records are a call without waiting for more: what a call costs by itself is then less than a twentieth of what its records cost
+RECORDS_WORTH = 128
 QUANTUM_BYTES_MAX = 256 * 1024  # body bytes of a batch before compression: about a second of a 256 kbit/s link
 
 
@@ -27,7 +29,7 @@ class Flow:
     `first`: where the call under way, or the last one, began; `rewound`: the last answer was a rewind; `forks`: how often in a row the gateway
     has said so. `posting`: the log's statement has not been taken yet. `search`, `question`: what is being compared; `newest`: with what.
     `opening`: a further epoch is being stored. `since`: records before it are no context, the gateway has not the same.
-    `ordered`: a person wants a further epoch; `opened`: how many were opened in a row without a receipt.
+    `ordered`: a person wants a further epoch; `opened`: how many were opened in a row without a receipt. `next_at`: see `due_at`.
     """
 
     logs: tuple[OwnLog, ...]
@@ -49,6 +51,7 @@ class Flow:
     since: int = 0
     ordered: bool = False
     opened: int = 0
+    next_at: float = 0.0
 
     def place_of(self, theirs: TheirStream) -> int | None:
         """Which of the logs this one of the gateway's is; None: none."""
@@ -64,8 +67,8 @@ class Flow:
         return replace(self, theirs=None, logs=tuple(replace(log, receipted=0) for log in self.logs))
 
     def to_part(self) -> "Flow":
-        """A person wants a further epoch: whoever gives that order has looked at it, and it stands still no longer."""
-        return replace(self, ordered=True, halted="", forks=0, opened=0)
+        """A person wants a further epoch: whoever gives that order has looked at it, and it neither stands still nor waits any longer."""
+        return replace(self, ordered=True, halted="", forks=0, opened=0, ready_at=0.0)
 
     def is_far(self, theirs: TheirStream) -> bool:
         """Whether the gateway's newest epoch lies so far ahead that its word alone is not believed."""
@@ -141,6 +144,12 @@ class Flow:
         return self.theirs is not None and (self.theirs < self.size or self.receipted < self.theirs <= self.size)
 
     @property
+    def due_at(self) -> float:
+        """When it may call: so soon after the last call a few records wait for others to go with them."""
+        few = 0 < self.size - (self.theirs or 0) < min(self.records_max, RECORDS_WORTH)
+        return max(self.ready_at, self.next_at) if few and not self.posting and self.question is None else self.ready_at
+
+    @property
     def lacks_common(self) -> bool:
         """Whether the answer to its statement, with the receipt of what is common, may have been lost, and nothing else would bring one.
 
@@ -183,3 +192,8 @@ class Flow:
                 self.origin, self.theirs, min(self.records_max, self.size - self.theirs), self.octets_max, self.bare
             )
         return Put(self.origin, self.size - 1, 1, self.octets_max, self.bare)
+
+
+def patient(flows: Iterable[Flow], now: float) -> dict[str, float]:
+    """The streams that called just now, and when few records of theirs have waited long enough: nobody need hear of each before."""
+    return {flow.stream: flow.next_at for flow in flows if flow.next_at > now}

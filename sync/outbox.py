@@ -29,11 +29,12 @@ from sync.outbox_epochs import open_epoch
 from sync.outbox_frames import Frames
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.outbox_keys import check_followed, keep_change, old_keys, to_hand_over
+from sync.outbox_segments import fill_anew
 from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
 from sync.store import BROKEN, create
-from sync.transaction import Pages, Transactions, pages_of, reading
+from sync.transaction import Beside, Pages, Transactions, pages_of, reading
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
 REMEMBER_ROWS = 256  # read together at the start: what one damaged page can take from the memory of arrivals
@@ -66,6 +67,7 @@ class Outbox:
             self._connection: apsw.Connection = self._database.raw()
             prepare(self._connection)
             self._transactions = Transactions(self._connection, quota_bytes)
+            fill_anew(self._connection, self.transaction)
             self._cursors = Cursors(self._connection, self._transactions)
             self.destinations = Destinations(self._connection, self.transaction)
             self.frames = Frames(self._connection, self.transaction)
@@ -149,9 +151,10 @@ class Outbox:
 
     # -- the group commit -----------------------------------------------------------------------------------------
 
-    def append(self, drafts: Sequence[Draft]) -> list[Stored]:
+    def append(self, drafts: Sequence[Draft], beside: Beside | None = None) -> list[Stored]:
         """Store a group: number, commit to bytes, append leaves, sign, insert, COMMIT. Durable when this returns.
 
+        `beside`: what else is written within its transaction, and is undone with it.
         Raises NoRoom (nothing of the group is stored), CommitUnknown (the process must end), LogBroken for an unknown stream.
         """
         if self._handing_over:
@@ -167,10 +170,9 @@ class Outbox:
             head, fresh = self.heads[stream], [drafts[place] for place in places]
             groups.append(self._seal(head, fresh))
             kept += [draft.repeat_key for draft in fresh]
-            epoch = head.origin.epoch
             for seq, place in enumerate(places, head.frontier.size):
-                stored[place] = Stored(stream, epoch, seq)
-        self._insert(groups, [draft.fact for draft in drafts if draft.fact])
+                stored[place] = Stored(stream, head.origin.epoch, seq)
+        self._insert(groups, [draft.fact for draft in drafts if draft.fact], beside)
         # only now is it true
         for group in groups:
             self.heads[group.head.origin.stream] = group.head
@@ -202,10 +204,11 @@ class Outbox:
         taken, self._drawn = self._drawn[:size], self._drawn[size:]
         return taken
 
-    def _insert(self, groups: Sequence[Group], facts: Sequence[tuple[str, bytes]]) -> None:
+    def _insert(self, groups: Sequence[Group], facts: Sequence[tuple[str, bytes]], beside: Beside | None) -> None:
         row = self._next_row
         if (
             not facts
+            and beside is None
             and len(groups) == 1
             and self._tiles(groups[0]) == 0
             and (values := pack(row, groups[0])) is not None
@@ -218,6 +221,8 @@ class Outbox:
                 row += len(group.bodies)
             for fact in facts:
                 self.set_fact(*fact)
+            if beside is not None:
+                beside()
 
     def _insert_group(self, row: int, group: Group) -> None:
         insert(self._connection, row, group)

@@ -13,17 +13,21 @@ import apsw
 
 from native import cbor_map
 from sync.errors import CursorLost, CursorMoved, ParkedFull
+from sync.outbox_parked import (
+    PARKED_MAX,
+    TRIMMED,
+    Parked,
+    ask_replay,
+    count_rows,
+    forget,
+    go_on,
+    park,
+    read_parked,
+    refused_again,
+)
 from sync.transaction import reading
 
-PARKED_MAX = (
-    10_000  # rows of one destination, a megabyte; beyond it the destination waits, as nothing of it may be forgotten
-)
-DETAIL_CHARACTERS_MAX = 64  # a status or an error code; never what a peer wrote
-TRIMMED = "DST-03"
-"""The reason of records whose bodies went for want of room."""
-
 _CURSOR = "name, run, place, part, number, given_place, given_part, turn, digest"
-_PARKED = "id, name, run, place, last, part, reason, detail, at_us, tries, replay, done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,29 +51,6 @@ class Cursor:
         values = (self.name, self.run, self.place, self.part, self.number, place, part, self.turn)
         text = [(key, "" if value is None else value) for key, value in enumerate(values)]
         return (*values, sha256(cbor_map(text)).digest())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parked:
-    """Records place..last of a run, whole where `part` is None, that a destination did not take. `reason`: the first one, a code."""
-
-    id: int = 0
-    name: str
-    run: int
-    place: int
-    last: int
-    part: int | None = None
-    reason: str
-    detail: str = ""
-    at_us: int
-    tries: int = 1
-    replay: bool = False
-    done: int = 0
-
-    @property
-    def records(self) -> int:
-        """How many records it stands for."""
-        return self.last - self.place + 1
 
 
 def read_cursor(connection: Any, name: str, run: int) -> Cursor | None:
@@ -100,38 +81,14 @@ def _cursor(row: tuple[Any, ...]) -> Cursor:
     raise CursorLost(f"{name}: the row was changed")
 
 
-def read_parked(connection: Any, name: str, *, replay: bool = False, most: int = PARKED_MAX) -> list[Parked]:
-    """What a destination did not take, in the order of the streams; `replay`: only what a person wants sent again."""
-    rows = connection.execute(
-        f"SELECT {_PARKED} FROM parked WHERE name = ? AND replay >= ? ORDER BY run, place, part LIMIT ?",  # noqa: S608  # constants
-        (name, int(replay), most),
-    )
-    return [
-        Parked(
-            id=row[0], name=row[1], run=row[2], place=row[3], last=row[4], part=row[5], reason=row[6], detail=row[7], at_us=row[8],
-            tries=row[9], replay=bool(row[10]), done=row[11],
-        )
-        for row in list(rows)
-    ]  # fmt: skip
-
-
-def count_parked(connection: Any, name: str) -> tuple[int, int]:
-    """How many messages and records stand parked, and how many of these lost their bodies."""
-    rows = list(
-        connection.execute(
-            "SELECT coalesce(sum(last - place + 1), 0), coalesce(sum(CASE reason WHEN ? THEN last - place + 1 ELSE 0 END), 0)"
-            " FROM parked WHERE name = ?",
-            (TRIMMED, name),
-        )
-    )
-    return int(rows[0][0]), int(rows[0][1])
-
-
 class Destinations:
     """The writer's side: positions move, and what was not taken is kept, each in one transaction."""
 
     def __init__(self, connection: apsw.Connection, transaction: Callable[..., AbstractContextManager[None]]) -> None:
         self._connection, self._transaction = connection, transaction
+        self._parked: dict[
+            str, list[Parked]
+        ] = {}  # of those asked for since one of them changed: trimming asks again and again
 
     def open(self, name: str, run: int, place: int) -> Cursor:
         """Let a destination begin at this place of a run, unless it stands there already. Raises CursorLost."""
@@ -152,12 +109,11 @@ class Destinations:
         with reading():
             self._refuse_old(cursor)
             self._refuse_more(cursor.name, len(parked) - len(settled))
-        with self._transaction(grows=bool(parked)):
+        with (self._parking if parked or settled else self._transaction)(grows=bool(parked)):
             self._put(cursor)
             for each in parked:
-                self._park(each)
-            for row in settled:
-                self._connection.execute("DELETE FROM parked WHERE id = ?", (row,))
+                park(self._connection, each)
+            forget(self._connection, cursor.name, settled)
 
     def set_back(self, cursor: Cursor, *, parked: Sequence[Parked] = ()) -> Cursor:
         """A person's order: this position from now on, whatever the destination is about. Raises CursorMoved, ParkedFull, NoRoom."""
@@ -165,10 +121,10 @@ class Destinations:
         with reading():
             self._refuse_old(cursor)
             self._refuse_more(cursor.name, len(parked))
-        with self._transaction(grows=bool(parked)):
+        with self._parking(grows=bool(parked)):
             self._put(after)
             for each in parked:
-                self._park(each)
+                park(self._connection, each)
         return after
 
     def put_anew(self, cursor: Cursor) -> None:
@@ -178,20 +134,18 @@ class Destinations:
 
     def ask_replay(self, name: str, rows: Sequence[int] | None) -> int:
         """Have these parked rows of a destination sent again, or all that still can be; how many. Raises NoRoom."""
-        return self._each(
-            "UPDATE parked SET replay = 1, done = 0 WHERE name = ? AND reason <> ?", (name, TRIMMED), rows
-        )
+        with self._parking():
+            return ask_replay(self._connection, name, rows)
 
     def dismiss(self, name: str, rows: Sequence[int] | None) -> int:
         """Forget these parked rows of a destination, or all; how many. Raises NoRoom."""
-        return self._each("DELETE FROM parked WHERE name = ?", (name,), rows)
+        with self._parking():
+            return forget(self._connection, name, rows)
 
     def refused_again(self, row: int, *, name: str) -> None:
         """A replayed message was not taken either: it stays, under its first reason. Raises NoRoom."""
-        with self._transaction():
-            self._connection.execute(
-                "UPDATE parked SET replay = 0, done = 0, tries = tries + 1 WHERE id = ? AND name = ?", (row, name)
-            )
+        with self._parking():
+            refused_again(self._connection, name, row)
 
     def replayed(
         self, row: Parked, *, place: int, done: int, cursor: Cursor | None = None, parked: Sequence[Parked] = ()
@@ -201,15 +155,12 @@ class Destinations:
             if cursor is not None:
                 self._refuse_old(cursor)
             self._refuse_more(row.name, len(parked))
-        with self._transaction(grows=bool(parked)):
-            if place > row.last:
-                self._connection.execute("DELETE FROM parked WHERE id = ?", (row.id,))
-            else:
-                self._connection.execute("UPDATE parked SET place = ?, done = ? WHERE id = ?", (place, done, row.id))
+        with self._parking(grows=bool(parked)):
+            go_on(self._connection, row, place=place, done=done)
             if cursor is not None:
                 self._put(cursor)
             for each in parked:
-                self._park(each)
+                park(self._connection, each)
 
     def held_at(self, run: int, holders: Mapping[str, int]) -> int | None:
         """The first place of a run whose body a destination still needs: none may go from there on. None where nothing is held.
@@ -223,14 +174,20 @@ class Destinations:
             except CursorLost:
                 return 0
             places += [cursor.place] if cursor is not None else []
-            rows: Any = self._connection.execute(
-                "SELECT min(place) FROM parked WHERE name = ? AND run = ? AND reason <> ? AND (at_us >= ? OR replay = 1)",
-                (name, run, TRIMMED, since_us),
-            )
-            places += [row[0] for row in list(rows) if row[0] is not None]
+            if name not in self._parked:
+                self._parked[name] = read_parked(self._connection, name)
+            rows = self._parked[name]
+            if any(row.is_changed for row in rows):
+                return 0  # which message it was nobody can say
+            kept = (row for row in rows if row.run == run and row.reason != TRIMMED)
+            places += [row.place for row in kept if row.replay or row.at_us >= since_us]
         return min(places, default=None)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _parking(self, *, grows: bool = False) -> AbstractContextManager[None]:
+        self._parked.clear()
+        return self._transaction(grows=grows)
 
     def _refuse_old(self, cursor: Cursor) -> None:
         now = read_cursor(self._connection, cursor.name, cursor.run)
@@ -239,39 +196,10 @@ class Destinations:
 
     def _refuse_more(self, name: str, more: int) -> None:
         if more > 0:
-            held: Any = self._connection.execute("SELECT count(*) FROM parked WHERE name = ?", (name,)).get
+            held = count_rows(self._connection, name)
             if held + more > PARKED_MAX:
                 raise ParkedFull(f"{name}: {held} stand parked")
 
     def _put(self, cursor: Cursor) -> None:
         marks = ", ".join("?" for _ in _CURSOR.split(","))
         self._connection.execute(f"INSERT OR REPLACE INTO destination ({_CURSOR}) VALUES ({marks})", cursor.row)  # noqa: S608  # constants
-
-    def _park(self, parked: Parked) -> None:
-        """Keep it; a run of trimmed or skipped records is one row."""
-        if parked.part is None:
-            self._connection.execute(
-                "UPDATE parked SET last = ? WHERE name = ? AND run = ? AND last = ? AND part IS NULL AND reason = ? AND replay = 0",
-                (parked.last, parked.name, parked.run, parked.place - 1, parked.reason),
-            )
-            if self._connection.changes():
-                return
-        self._connection.execute(
-            "INSERT INTO parked (name, run, place, last, part, reason, detail, at_us, tries, replay, done)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 0, 0)",
-            (
-                parked.name, parked.run, parked.place, parked.last, parked.part, parked.reason, parked.detail[:DETAIL_CHARACTERS_MAX],
-                parked.at_us,
-            ),
-        )  # fmt: skip
-
-    def _each(self, statement: str, bindings: tuple[Any, ...], rows: Sequence[int] | None) -> int:
-        with self._transaction():
-            if rows is None:
-                self._connection.execute(statement, bindings)
-                return self._connection.changes()
-            total = 0
-            for row in rows:
-                self._connection.execute(f"{statement} AND id = ?", (*bindings, row))
-                total += self._connection.changes()
-            return total

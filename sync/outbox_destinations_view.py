@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sync.outbox_destinations import Cursor, Parked, count_parked, read_cursor, read_parked
-from sync.record import Record
+from sync.outbox_destinations import Cursor, read_cursor
+from sync.outbox_parked import Parked, count_parked, read_parked
+from sync.record import BodyState, Record
 from sync.store import LogTable, OutboxTable, SafeDatabase
 
 
@@ -26,6 +27,22 @@ class Run:
     def place(self, epoch: int, seq: int) -> int | None:
         """The place of a position; None where the epoch is none of ours."""
         return next((start + seq for each, start in self.windows if each == epoch), None)
+
+
+class RunTable(OutboxTable):
+    """A stream's rows by place, over all its epochs: the window in which a place lies says up to where bodies were trimmed."""
+
+    __slots__ = ()
+
+    def _without_body(self, place: int) -> BodyState:
+        # as for one log: asked after the body was missed, so never too early
+        trimmed = list(
+            self._connection.execute(
+                "SELECT start + trimmed FROM log WHERE ? IN (id, run) AND start <= ? ORDER BY epoch DESC LIMIT 1",
+                (self.log, place),
+            )
+        )
+        return BodyState.TRIMMED if trimmed and place < trimmed[0][0] else BodyState.PRESENT
 
 
 class DestinationView:
@@ -72,7 +89,7 @@ class DestinationView:
         return next(iter(list(self._table(run).records(place, 1))), None)
 
     def _table(self, run: int) -> LogTable:
-        return OutboxTable(self._database.raw(), run)
+        return RunTable(self._database.raw(), run)
 
     def _all(self, statement: str, bindings: tuple[Any, ...]) -> list[Any]:
         return list(self._database.raw().execute(statement, bindings))

@@ -59,7 +59,8 @@ def _carry(connection: apsw.Connection, heads: Sequence[Head], opening: Opening,
     trimmed = max(head.start + head.trimmed for head in heads) - place
     head = replace(
         made, frontier=frontier, octets=body_bytes(connection, made, 0, size), trimmed=min(max(0, trimmed), size),
-        checkpoint=_sign(made.origin, frontier, signer),
+        # no group was committed to it yet: what is carried was verified where it was stored, or a repair has named it as lost
+        group_first=size, checkpoint=_sign(made.origin, frontier, signer),
     )  # fmt: skip
     write_head(connection, head)
     return head

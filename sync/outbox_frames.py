@@ -50,17 +50,23 @@ class Frames:
         self, *, kept: Sequence[Frame] = (), dropped: Sequence[str] = (), facts: Sequence[tuple[str, bytes | None]] = ()
     ) -> None:
         """Keep frames, forget transfers, set or forget facts: all or nothing, durable when this returns. Raises NoRoom, CommitUnknown."""
-        run = self._connection.execute
         with self._transaction(grows=bool(kept)):
-            for frame in kept:
-                run(_INSERT, (*frame[:6], frame.digest))
-            for transfer in dropped:
-                run("DELETE FROM frame WHERE transfer = ?", (transfer,))
-            for name, value in facts:
-                if value is None:
-                    run("DELETE FROM fact WHERE name = ?", (name,))
-                else:
-                    run("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
+            self.put(kept=kept, dropped=dropped, facts=facts)
+
+    def put(
+        self, *, kept: Sequence[Frame] = (), dropped: Sequence[str] = (), facts: Sequence[tuple[str, bytes | None]] = ()
+    ) -> None:
+        """The same within the caller's transaction."""
+        run = self._connection.execute
+        for frame in kept:
+            run(_INSERT, (*frame[:6], frame.digest))
+        for transfer in dropped:
+            run("DELETE FROM frame WHERE transfer = ?", (transfer,))
+        for name, value in facts:
+            if value is None:
+                run("DELETE FROM fact WHERE name = ?", (name,))
+            else:
+                run("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
 
     def of_feed(self, feed: str) -> list[Frame]:
         """All frames of a feed, in the order of their transfers. Raises LogBroken, CommitUnknown."""

@@ -30,6 +30,7 @@ CARRIED = {  # tables whose rows stand for themselves
     "boot": "id, started_us", "fact": "name, value", "arrival": "id, salt, particulars",
     "destination": "name, run, place, part, number, given_place, given_part, turn, digest",
     "parked": "id, name, run, place, last, part, reason, detail, at_us, tries, replay, done",
+    "parked_digest": "id, name, digest",
     "frame": "transfer, place, feed, peer, at_us, text, digest",
 }  # fmt: skip
 

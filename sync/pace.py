@@ -11,6 +11,9 @@ GROWTH = 2.0
 SESSION_S_MAX = 900.0
 REVOKED_WAIT_S = 300.0  # a revoked certificate is replaced by people; asking more often only fills logs
 KEY_WAIT_S = 300.0  # as long as for a certificate: a key is changed by people too
+# a stream of `routine` or `bulk` that called so shortly before waits for more to go with its few: a call costs signatures, a receipt and a commit at
+# either end, as much as some dozens of records. A first record after a pause goes at once, and `critical` ones always do
+LINGER_S = 1.0
 BUSY_S_MIN = 0.1  # a gateway that says "busy, come back in 0 s" is not asked in a tight loop
 
 

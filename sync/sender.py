@@ -56,17 +56,17 @@ from sync.session import SessionAnswer, TheirStream
 class Sender:
     """One uplink's state. `root_at(origin, size)` gives our own root (empty: it cannot be read), `root_of(stream, start, size)` that
     over rows of a stream's run, `key_at(origin, size)` the id of our key in force there (empty: not known), `opened_by_us(statement)`
-    the log that it opens, if a key of ours signed it, `dice` a number from 0 to 1.
+    the log that it opens, if a key of ours signed it, `dice` a number from 0 to 1; `linger_s`: how long after a call few records wait for more.
     """
 
     def __init__(
         self, *, root_at: Callable[[Origin, int], bytes], root_of: Callable[[str, int, int], bytes], key_at: Callable[[Origin, int], bytes],
-        dice: Callable[[], float], opened_by_us: Callable[[bytes], Origin | None] = lambda _: None,
+        dice: Callable[[], float], opened_by_us: Callable[[bytes], Origin | None] = lambda _: None, linger_s: float = 0.0,
     ) -> None:  # fmt: skip
         self.phase = Phase.CLOSED
         self.flows: dict[str, Flow] = {}
         self._root_at, self._root_of, self._key_at_size, self._opened_by_us = root_at, root_of, key_at, opened_by_us
-        self._backoff = Backoff(dice)
+        self._backoff, self._linger_s = Backoff(dice), linger_s
         self._cosigner: Verifier | None = None
         self._ledger, self._fence, self._retry_at, self._session_at, self._key_at = "", "", 0.0, 0.0, inf
         self._plain = False  # the gateway lacks a dictionary: none is used until the next session
@@ -139,22 +139,22 @@ class Sender:
         if self.phase is Phase.CLOSED:
             return self._ask() if now >= self._retry_at else [Wait(self._retry_at - now)]
         waiting = [name for name in self._turn if self.flows[name].waits]
-        ready = next((name for name in waiting if self.flows[name].ready_at <= now), None)
+        ready = next((name for name in waiting if self.flows[name].due_at <= now), None)
         due = self._session_at + SESSION_S_MAX
         # what was refused for its key is asked about before others send on: else a long queue of theirs would put it off
         if self._key_at <= now or (ready is None and due <= now):
             return self._ask()
         if ready is not None:
-            return [self._call(ready)]
+            return [self._call(ready, now)]
         if waiting:
-            return [Wait(min(due, self._key_at, *(self.flows[name].ready_at for name in waiting)) - now)]
+            return [Wait(min(due, self._key_at, *(self.flows[name].due_at for name in waiting)) - now)]
         return [Wait(min(WAIT_S_MAX, due - now))]
 
     def _ask(self) -> list[Effect]:
         self.phase, self._busy = Phase.ASKING, True
         return [AskSession()]
 
-    def _call(self, name: str) -> Call:
+    def _call(self, name: str, now: float) -> Call:
         """What this stream has to call for; the others have their turn after it."""
         flow = self.flows[name]
         self._turn.remove(name)
@@ -163,7 +163,7 @@ class Sender:
         call = flow.call()
         if isinstance(call, Put):
             call = replace(call, plain=self._plain, context=self._context_of(flow, call.first), since=flow.since)
-            self.flows[name] = replace(flow, first=call.first)
+            self.flows[name] = replace(flow, first=call.first, next_at=now + self._linger_s)
         return call
 
     def _context_of(self, flow: Flow, first: int) -> int:

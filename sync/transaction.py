@@ -1,6 +1,6 @@
 """Transactions of which everybody knows how they ended: what is committed is on disk, and where that is not sure the process must end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -14,6 +14,10 @@ PAGES_MIN = 64  # of a quota: the schema alone takes some twenty
 RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
 WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the database every 4 MB
 DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError)
+
+
+Beside = Callable[[], None]
+"""What is written within a transaction of others, and is undone with it."""
 
 
 class Pages(NamedTuple):

@@ -19,7 +19,7 @@ class Refused(Exception):
 
 class FhirStore:
     """`resources` by "Type/id", with numbers as they were sent; `requests`: method and path of each; `answers`: statuses to give before it looks at all; `refusal`:
-    of every transaction; `deleted`: names that were; `ids`: X-Request-Id of each transaction.
+    of every transaction; `deleted`: names that were; `ids`: X-Request-Id of each transaction; `breaks_off`: of what is read, half comes.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,7 @@ class FhirStore:
         self.bodies: list[dict[str, Any]] = []
         self.answers: list[int] = []
         self.refusal = 0
+        self.breaks_off = False
         self.deleted: set[str] = set()
         self.ids: list[str] = []
         self.url = ""
@@ -99,7 +100,8 @@ class FhirStore:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
-                self.wfile.write(answer)
+                self.wfile.write(answer[: len(answer) // 2] if store.breaks_off else answer)
+                self.close_connection = self.close_connection or store.breaks_off
 
             do_GET = do_POST = _any  # noqa: N815  # http.server's names
 

@@ -17,7 +17,7 @@ from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.device_fuzz import bodies, streams
+from tests.device_fuzz import bodies, long_lines, streams
 
 BLOCK = 2000  # inputs between two reports of a process
 CPU_S_MAX = 5.0  # of one input: a thousand times what the slowest takes
@@ -28,7 +28,7 @@ MACHINES: dict[str, Machine] = {
     for each in (
         *(streams.astm, streams.sent_over_a_line, streams.lines, streams.monitor, streams.xml, streams.mllp),
         *(bodies.astm_records, bodies.device_messages, bodies.poct1a_documents, bodies.prints, bodies.payloads, bodies.polls, bodies.files),
-        *(bodies.topics, bodies.profiles, bodies.captures),
+        *(bodies.topics, bodies.profiles, bodies.captures, long_lines.astm_for_days, long_lines.prints_for_days),
     )
 }  # fmt: skip
 

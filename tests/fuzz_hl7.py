@@ -30,6 +30,7 @@ from hl7.salvage import salvage
 from hl7.separators import read_separators
 from hl7.sequence import Last, Link, Mood, Step, hear, number_of, receive
 from hl7.text import State, Text
+from tests.byte_mutations import Mutations
 
 CORPUS = File(__file__).resolve().parents[2] / "shared" / "corpus"
 SIZE_MAX = 400  # of most messages to mutate: small ones reach more code in the same time
@@ -94,40 +95,6 @@ def _place(raw: bytes, dice: random.Random) -> int:
     return dice.randrange(min(len(raw), 120 if dice.random() < 0.5 else len(raw)) + 1)
 
 
-def flip(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[:at] + bytes([dice.randrange(256)]) + raw[at + 1 :]
-
-
-def drop(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[:at] + raw[at + dice.choice((1, 1, 3, 20)) :]
-
-
-def double(raw: bytes, dice: random.Random) -> bytes:
-    at, many = _place(raw, dice), dice.choice((1, 4, 40))
-    return raw[: at + many] + raw[at:]
-
-
-def mark(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[:at] + dice.choice(MARKS) * dice.choice((1, 1, 1, 2, 30)) + raw[at + dice.choice((0, 1)) :]
-
-
-def word(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[:at] + dice.choice(WORDS) + raw[at:]
-
-
-def other_mark(raw: bytes, dice: random.Random) -> bytes:
-    return raw.replace(dice.choice(MARKS), dice.choice(MARKS), dice.choice((-1, 1, 5)))
-
-
-def cut(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[at:] if dice.random() < 0.3 else raw[:at]
-
-
 def splice(raw: bytes, dice: random.Random) -> bytes:
     other = dice.choice(stock())
     return raw[: _place(raw, dice)] + other[_place(other, dice) :][:SIZE_MAX]
@@ -145,7 +112,10 @@ def lines(raw: bytes, dice: random.Random) -> bytes:
     return dice.choice((b"\r", b"\n", b"\r\n", b"\r\r")).join(parts)
 
 
-MUTATORS = (flip, drop, double, mark, mark, word, word, other_mark, cut, splice, field, lines)
+AT = Mutations(marks=MARKS, words=WORDS, drops=(1, 1, 3, 20), doubles=(1, 4, 40), place=_place)
+MUTATORS = (
+    *(AT.flip, AT.drop, AT.double, AT.mark, AT.mark, AT.word, AT.word, AT.other_mark, AT.cut), splice, field, lines,
+)  # fmt: skip
 
 
 # ---- targets ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
 from tests.node_rig import Centre, Feed
@@ -33,6 +34,7 @@ class Row:
     verdict: str
     control_id: str
     body: bytes
+    received_us: int
 
     @property
     def document(self) -> Any:
@@ -47,7 +49,26 @@ def rows_of(centre: Centre, node: str, stream: str, first: int = 0) -> Iterator[
             if (row["epoch"], row["seq"]) != (1, first):
                 raise LoopError(f"{stream} {first}: found {row['epoch']}/{row['seq']}")
             first += 1
-            yield Row(row["seq"], row["kind"], row["verdict"], row["control_id"], base64.b64decode(row["body"]))
+            body, came = base64.b64decode(row["body"]), datetime.fromisoformat(row["received_at"])
+            yield Row(row["seq"], row["kind"], row["verdict"], row["control_id"], body, us_of(came))
+
+
+def us_of(moment: datetime) -> int:
+    """Microseconds since 1970, to the last of them."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def now_us() -> int:
+    """The machine's clock, which is the node's too."""
+    return time.time_ns() // 1000
+
+
+class Down(NamedTuple):
+    """A time without a node: it was killed after `before_us` and by `after_us`, and started again at `started_us`."""
+
+    before_us: int
+    after_us: int
+    started_us: int
 
 
 class Taken(NamedTuple):
@@ -150,8 +171,19 @@ class Peer(threading.Thread):
         return f"{type(self).__name__} {self.number}"
 
 
+Address = tuple[str, int]
+
+
+class Caller(Peer):
+    """One that calls the node at an address."""
+
+    def __init__(self, number: int, seed: str, address: Address) -> None:
+        super().__init__(number, seed)
+        self.address = address
+
+
 class Source:
-    """One feed and those who send to it."""
+    """One feed and those who send to it. `there`: its messages at the gateway; a run in which they are fewer than `least` proves nothing of it."""
 
     name: ClassVar[str]
 
@@ -159,6 +191,7 @@ class Source:
         self.feed, self.peers = feed, peers
         self.position = 0  # of the next record to be read at the gateway
         self.hits = 0  # kills while something was under way
+        self.there = 0
 
     def start(self) -> None:
         for peer in self.peers:
@@ -167,13 +200,26 @@ class Source:
     def stir(self, dice: random.Random) -> None:
         """A node starts anew: something may be otherwise than before."""
 
+    def was_down(self, down: Down) -> None:
+        """The node was killed, and is starting."""
+
     @property
     def acknowledged(self) -> int:
         return sum(peer.acknowledged for peer in self.peers)
 
     @property
+    def done(self) -> int:
+        """What it has done that must be at the gateway, for the least that a run must do."""
+        return self.acknowledged
+
+    @property
     def is_amid(self) -> bool:
         return any(peer.is_amid for peer in self.peers)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it sends nothing more before what it sent was compared: then no acknowledgement of it may be waited for."""
+        return False
 
     @property
     def faults(self) -> list[str]:
@@ -202,15 +248,25 @@ class Source:
             for row in rows_of(centre, node, self.feed.name, self.position):
                 self.position += 1
                 self.take(row)
-            for peer in self.peers:
-                peer.compare(is_end=is_end)
+            self.compare(is_end=is_end)
         except LoopError as error:
             raise LoopError(f"{self.name}: {error}") from error
+
+    def compare(self, *, is_end: bool) -> None:
+        """What was, with what is there. Raises LoopError."""
+        for peer in self.peers:
+            peer.compare(is_end=is_end)
+
+    def check_floor(self, least: int) -> None:
+        """Raises LoopError where so little is there that nothing was tried."""
+        if self.there < least:
+            raise LoopError(f"{self.name}: only {self.there} messages are there, and less than {least} prove nothing")
 
     def take(self, row: Row) -> None:
         """One record more. Raises LoopError."""
         if (row.kind, row.verdict) != ("message", "accepted"):
             raise LoopError(f"record {row.seq} is {row.kind}, {row.verdict}")
+        self.there += 1
         self.peers[self.whose(row)].found(row.body)
 
     def whose(self, row: Row) -> int:

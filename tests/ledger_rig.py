@@ -3,12 +3,16 @@
 import gc
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 import apsw
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.ledger import PutCall, SessionCall
 from gateway.ledger_sqlite import FREE_BYTES_MIN, Dice, SqliteLedger
+from gateway.ledger_view import LedgerView
 from sync.batch import decode, encode
 from sync.certificates import der, read
 from sync.keys import FileSigner
@@ -120,3 +124,21 @@ class Bench:
         return self.ledger.put(
             PutCall(node=node.name, stream=stream, epoch=1, first=first, fence=node.fence, batch=batch)
         )
+
+
+@contextmanager
+def bench_at(realm: Realm, path: Path) -> Iterator[Bench]:
+    """A ledger that runs for the time of the block, and does not die in it."""
+    found = Bench(realm, path)
+    found.ledger.start()
+    yield found
+    if found.ledger.alive:
+        found.ledger.stop()
+    assert not found.died
+
+
+@contextmanager
+def views_of(path: Path) -> Iterator[Callable[[], LedgerView]]:
+    """Opens views of a ledger, which end with the block."""
+    with ExitStack() as views:
+        yield lambda: views.enter_context(closing(LedgerView(path)))

@@ -1,159 +1,36 @@
-"""A small real rig: a node's core as a process over one data folder, raw MLLP senders, and a look into its outbox."""
+"""A small real rig: a node's core as a process over one data folder, its feeds, and a look into its outbox. The door to what stands beside it."""
 
 import json
 import re
 import resource
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-import urllib3
+from typing import Any
 
 from node.control import ask
 from node.errors import CoreSilent
-from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, Header, decode, decode_particulars
+from sync.header import decode, decode_particulars
 from sync.outbox_view import OutboxView, StreamView
-from sync.record import Record
+from tests.centre_rig import Centre, centre
 from tests.gateway_rig import GATEWAY, Gateway, Realm
+from tests.mllp_rig import END, START, Mllp, Reply, message
 from tests.ports import free_port
+from tests.seen_rig import Seen
+from tests.waiting import WAIT_S_MAX, wait_until
 from tests.warm_start import ROOT, Warm, calm, zygote
 
+__all__ = [  # what stands beside it too: most tests need some of each
+    "EAGER", "END", "GATEWAY", "NAME", "ROOT", "START", "WAIT_S_MAX", "Centre", "Feed", "Gateway", "Mllp", "Node", "Realm", "Reply", "Seen",
+    "centre", "free_port", "message", "open_files", "running", "wait_until",
+]  # fmt: skip
+
 NAME = "clinic-7"
-WAIT_S_MAX = 40.0  # for what must come; a busy machine is slow, and no test asserts how slow
 # Python that a process runs first: it comes again at once where it would wait up to a minute
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
-START, END = b"\x0b", b"\x1c\r"
-T = TypeVar("T")
-
-
-def wait_until(what: str, found: Callable[[], T], *, s_max: float = WAIT_S_MAX) -> T:
-    """The first true value; RuntimeError where it never comes."""
-    deadline = time.monotonic() + s_max
-    while not (value := found()):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"never came: {what}")
-        time.sleep(0.02)
-    return value
-
-
-# -- MLLP by hand ------------------------------------------------------------------------------------------------------
-def message(control_id: str, *, sender: str = "HIS|TEST", kind: str = "ADT^A01", name: str = "مريض تجريبي", version: str = "2.5.1", pid: str = "900101001^^^TEST", more: str = "") -> bytes:  # fmt: skip
-    """A message that looks synthetic."""
-    return (
-        f"MSH|^~\\&|{sender}|WASL|HUB|20300101080000||{kind}|{control_id}|P|{version}||||||UNICODE UTF-8\r"
-        f"EVN||20300101080000\rPID|1||{pid}||{name}^Test\r{more}"
-    ).encode()
-
-
-class Mllp:
-    """One raw connection to a feed: what is sent is what the test says, what comes back is read byte by byte from the wire."""
-
-    def __init__(self, address: tuple[str, int], *, tls: Any = None, receive_bytes: int = 0) -> None:
-        self.socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        if receive_bytes:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self.socket.settimeout(WAIT_S_MAX)
-        try:
-            self.socket.connect(address)
-        except OSError:
-            self.socket.close()
-            raise
-        if tls is not None:
-            self.socket = tls.wrap_socket(self.socket, server_hostname=address[0])
-        self._read = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def write(self, data: bytes) -> None:
-        """Bytes as they are."""
-        self.socket.sendall(data)
-
-    def send(self, *payloads: bytes) -> None:
-        """Frames, in one write."""
-        self.write(b"".join(START + payload + END for payload in payloads))
-
-    def reply(self) -> bytes:
-        """The next reply's payload. ConnectionError where the node closes first."""
-        while END not in self._read:
-            data = self.socket.recv(65536)
-            if not data:
-                raise ConnectionResetError("closed without a reply")
-            self._read += data
-        frame, _, self._read = self._read.partition(END)
-        assert frame.startswith(START), frame
-        return frame[1:]
-
-    def exchange(self, payload: bytes) -> "Reply":
-        """Send one message and read its reply."""
-        self.send(payload)
-        return Reply(self.reply())
-
-    def is_closed(self) -> bool:
-        """Wait for the node to close; False where it sends something instead."""
-        try:
-            return not self._read and not self.socket.recv(1)
-        except ConnectionError:
-            return True
-
-
-class Reply:
-    """MSA-1, MSA-2, and ERR-3 and ERR-4 of a 2.5 reply."""
-
-    def __init__(self, payload: bytes) -> None:
-        self.payload = payload
-        rows = {row[:3]: row.split(payload[3:4]) for row in payload.split(b"\r")}
-        msa, err = rows[b"MSA"], rows.get(b"ERR", [])
-        self.code, self.control_id = msa[1].decode(), msa[2] if len(msa) > 2 else b""
-        self.error = err[3].split(b"^")[0].decode() if len(err) > 3 else ""
-        self.severity = err[4].decode() if len(err) > 4 else ""
-
-    def __repr__(self) -> str:
-        return f"Reply({self.payload!r})"
-
-
-# -- the outbox --------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Seen:
-    """One record as it lies in the outbox."""
-
-    record: Record
-    header: Header
-    particulars: dict[int, Any]
-
-    @property
-    def body(self) -> bytes:
-        return self.record.body
-
-    @property
-    def control_id(self) -> str:
-        return self.particulars[CONTROL_ID]
-
-    @property
-    def peer(self) -> str:
-        return self.particulars[PEER]
-
-    @property
-    def refusal(self) -> str:
-        return self.particulars.get(REFUSAL, ("",))[0]
-
-    @property
-    def frame(self) -> tuple[int, bytes]:
-        """Length and hash of a frame that was not kept whole."""
-        return self.particulars[FRAME_BYTES], self.particulars[FRAME_SHA256]
-
-    @property
-    def count(self) -> int:
-        return self.particulars[COUNT]
 
 
 @dataclass
@@ -367,55 +244,6 @@ def running(node: Node, **options: Any) -> Iterator[Node]:
         yield node.start(**options)
     finally:
         node.kill()
-
-
-@dataclass
-class Centre(Gateway):
-    """A gateway of the rig that starts warm, and may be killed before it is up."""
-
-    def __post_init__(self) -> None:
-        self.sync_port, self.api_port = free_port(), free_port()
-
-    def launch(self, *, before: str = "", cold: bool = False) -> None:
-        """Start, and wait for nothing; `cold` and `before` as with a Node."""
-        path, log = self.config(), self.data / "log.jsonl"
-        if cold:
-            with log.open("ab") as out:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "gateway", "--config", str(path)],
-                    cwd=ROOT,
-                    env=calm(),
-                    stdout=out,
-                    stderr=out,
-                )
-        else:
-            self.process = zygote().start(["gateway", "--config", str(path)], log=log, before=before)  # type: ignore[assignment]
-
-    def start(self, *, before: str = "") -> None:
-        """Start and wait until it is healthy."""
-        self.launch(before=before)
-        wait_until("a gateway that is up", self.is_up)
-
-    def is_up(self) -> bool:
-        """Whether it is healthy. RuntimeError where it has ended."""
-        if self.process is None or self.process.poll() is not None:
-            raise RuntimeError(f"the gateway ended:\n{self.log[-4000:]}")
-        try:
-            return self.get("/healthz", token="").status == 200
-        except (urllib3.exceptions.HTTPError, OSError):
-            return False
-
-
-@contextmanager
-def centre(realm: Realm, data: Path) -> Iterator[Centre]:
-    """A gateway for the time of the block."""
-    gateway = Centre(realm, data)
-    try:
-        gateway.start()
-        yield gateway
-    finally:
-        if gateway.process is not None and gateway.process.poll() is None:
-            gateway.kill()
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import apsw
 from sync.errors import NoRoom
 from sync.outbox import Outbox, Stored
 from sync.outbox_arrivals import repeat_key
-from sync.outbox_destinations import Parked, read_cursor, read_parked
+from sync.outbox_destinations import read_cursor
 from sync.outbox_frames import Frame
+from sync.outbox_parked import Parked, read_parked
 from sync.record import Draft
 from sync.transaction import reading
 from tests.outbox_rig import FAR, LEDGER, receipted

@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Signer:
 
     certificate: x509.Certificate
     key: Any
+    raw: bytes = b""  # a certificate that was tampered with, in place of the good one
 
     @property
     def pem(self) -> bytes:
@@ -42,7 +44,7 @@ class Signer:
 
     @property
     def der(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.DER)
+        return self.raw or self.certificate.public_bytes(Encoding.DER)
 
     @property
     def public_pem(self) -> bytes:
@@ -57,8 +59,8 @@ class Signer:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def make(name: str, issuer: Signer | None = None, *, is_ca: bool = False, until: datetime | None = None, rsa_key: bool = False) -> Signer:  # fmt: skip
-    key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
+def make(name: str, issuer: Signer | None = None, *, is_ca: bool = False, until: datetime | None = None, rsa_key: bool = False, key: Any = None) -> Signer:  # fmt: skip
+    key = key or (rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1()))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     built = (
         x509.CertificateBuilder()
@@ -69,8 +71,24 @@ def make(name: str, issuer: Signer | None = None, *, is_ca: bool = False, until:
         .not_valid_before(NOW - timedelta(days=30))
         .not_valid_after(until or NOW + timedelta(days=30))
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     return Signer(built.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+
+
+def authority() -> tuple[Signer, Signer]:
+    """An authority, and one below it."""
+    top = make("Test Authority", is_ca=True)
+    return top, make("Test Middle", top, is_ca=True)
+
+
+def sealed(der: bytes, issuer: Signer) -> bytes:
+    """A certificate that was tampered with, signed anew by an authority that looked away (ECDSA with SHA-256)."""
+    tbs = der[4 : 8 + int.from_bytes(der[6:8])]  # two lengths of two bytes each: SEQUENCE { tbsCertificate, ...
+    value = issuer.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    whole = tbs + algorithm + b"\x03" + bytes([len(value) + 1, 0]) + value
+    return b"\x30\x82" + len(whole).to_bytes(2) + whole
 
 
 def authorities(folder: Path, *signers: Signer) -> Path:
@@ -83,7 +101,7 @@ def authorities(folder: Path, *signers: Signer) -> Path:
 
 def _signer(signer: Signer, kind: type = XMLSigner, **options: Any) -> Any:
     algorithm = "rsa-sha256" if isinstance(signer.key, rsa.RSAPrivateKey) else "ecdsa-sha256"
-    return kind(method=methods.enveloped, signature_algorithm=algorithm, **{"c14n_algorithm": C14N, **options})
+    return kind(method=methods.enveloped, **{"signature_algorithm": algorithm, "c14n_algorithm": C14N, **options})
 
 
 def sign(
@@ -97,8 +115,8 @@ def sign(
     return etree.tostring(made, xml_declaration=True, encoding="UTF-8")
 
 
-def revoke(issuer: Signer, *signers: Signer, since: datetime | None = None, until: datetime | None = None, is_partial: bool = False) -> bytes:  # fmt: skip
-    """An authority's list of revoked certificates, DER."""
+def revoke(issuer: Signer, *signers: Signer, since: datetime | None = None, until: datetime | None = None, is_partial: bool = False, more: tuple[x509.ExtensionType, bool] | None = None) -> bytes:  # fmt: skip
+    """An authority's list of revoked certificates, DER; `more`: an extension of each row, and whether it is critical."""
     built = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
@@ -107,6 +125,7 @@ def revoke(issuer: Signer, *signers: Signer, since: datetime | None = None, unti
     built = built.next_update(until or NOW + timedelta(days=7))
     for each in signers:
         row = x509.RevokedCertificateBuilder().serial_number(each.certificate.serial_number)
+        row = row if more is None else row.add_extension(*more)
         built = built.add_revoked_certificate(row.revocation_date(since or NOW - timedelta(days=1)).build())
     if is_partial:
         built = built.add_extension(x509.DeltaCRLIndicator(1), critical=True)
@@ -119,6 +138,11 @@ class Careless(XAdESSigner):
     def __init__(self, *, fault: str, **options: Any) -> None:
         super().__init__(**options)
         self._fault = fault
+
+    def add_signing_time(self, properties: Any, **options: Any) -> None:
+        super().add_signing_time(properties, **options)
+        if self._fault == "date":
+            properties[-1].text = "0001-01-01T00:00:00+03:00"
 
     def add_signing_certificate(self, properties: Any, **options: Any) -> None:
         super().add_signing_certificate(properties, **options)
@@ -179,8 +203,13 @@ def jose(payload: bytes, signer: Signer, *others: Signer, is_attached: bool = Fa
     algorithm = jws.JWSRegistry(algorithms=[said["alg"]]).get_alg(said["alg"])
     first = _encoded(json.dumps(said).encode())
     carried = payload if said.get("b64") is False else _encoded(payload)  # RFC 7797
-    value = _encoded(algorithm.sign(first + b"." + carried, (RSAKey if is_rsa else ECKey).import_key(signer.key_pem)))
+    value = _encoded(algorithm.sign(first + b"." + carried, _jwk(signer.key_pem, RSAKey if is_rsa else ECKey)))
     return base64.b64encode(first + b"." + (carried if is_attached else b"") + b"." + value).decode()
+
+
+@cache
+def _jwk(pem: bytes, kind: type[RSAKey | ECKey]) -> RSAKey | ECKey:
+    return kind.import_key(pem)
 
 
 def _encoded(raw: bytes) -> bytes:

@@ -13,7 +13,6 @@ whole. The WAL is the exception: SQLite drops the group that no longer fits its 
 
 import argparse
 import collections
-import itertools
 import shutil
 import sys
 import tempfile
@@ -32,111 +31,39 @@ import apsw
 import structlog
 
 from node.alarms import Alarms
-from node.feeds.astm_leftovers import leftover
-from node.feeds.astm_sessions import Session, Transfer
 from node.gateway_client import Problem
 from node.own_logs import OwnLogs
 from node.proofreader import Proofreader
 from node.stick_legs import batches, legs_of
 from node.uplink import Uplink
-from sync import batch
 from sync.checkpoint import Checkpoint, sign_checkpoint
-from sync.errors import BadBatch, CommitUnknown, KeyAbsent, LogBroken
+from sync.errors import CommitUnknown, KeyAbsent, LogBroken
 from sync.header import CONTROL_ID, PEER, encode_particulars
-from sync.held import HeldLog, rewind_members
 from sync.key_ring import KeyRing
 from sync.keys import Verifier
-from sync.log import Frontier
-from sync.log_keys import LogKeys
 from sync.outbox import Outbox
 from sync.outbox_arrivals import repeat_key
-from sync.outbox_frames import Frame
 from sync.outbox_view import OutboxView
 from sync.receipt import cosign
-from sync.receiver import Admitted, Append, PutAsked, Receipt, Receiver, Refuse
-from sync.record import BodyState
 from sync.sender import Sender
 from sync.sender_events import Alarm, AskRoot, OpenEpoch, Put, SessionOpened, Started
 from sync.session import SessionAnswer, TheirStream
 from sync.store import UNREADABLE, OutboxTable
+from tests.bits_frames import OpenTransfers
+from tests.bits_judge import Centre, Violation
 from tests.sim_destinations import pages_of, used
-from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, TAG, MemoryLog, draft
+from tests.sim_realm import COSIGNER, LOG_SIGNER, NODE, TAG, draft
 
 STREAMS = {"his": 21, "lab": 5, "adt": 2}  # two full tiles and a part, a part, and hardly anything
 TRIMMED, RECEIPTED = 4, 12  # of "his"
 FAR = 2**60  # a time after all others, in microseconds
-VERIFIER = Verifier(NODE, LOG_SIGNER.public)
 COSIGNER_KEY = Verifier(COSIGNER.name, COSIGNER.public)
-KNOWN = Admitted(boot="1" * 32, fence="fence", earlier=frozenset(), held=False)
 TURNS_MAX = 400  # calls of one sender: halving each of the batches down to one record takes far fewer
 ALWAYS = 0.1  # of the flips that the sender has noticed already, the part that proofreader and start are shown too
 AIMED = 0.1  # of the flips, the part that hits where a hit counts and chance seldom strikes
 KINDS_BYTES = 8  # of a row before its first value: its length, its id, the kinds of four values
 TABLES = ("log", "header", "body", "tile", "cursor", "boot", "fact", "arrival", "frame", "segment")
-INSTRUMENT, PEER_OF_IT = "xn", "192.0.2.9"
-TRANSFERS = {
-    f"{INSTRUMENT}/b/1": (9, 4),
-    f"{INSTRUMENT}/b/2": (3, 0),
-    f"{INSTRUMENT}/b/3": (1, 0),
-}  # frames, and how many of them are in the log
 RECORDS = {"log", "header", "body", "tile", "segment"}  # the others are facts beside the records
-
-
-class Violation(Exception):
-    """Something that must never be."""
-
-
-class Centre:
-    """The gateway's judge over logs in memory; compares what it takes with what was stored."""
-
-    def __init__(self, truth, *, of_his: int = 0) -> None:
-        """`of_his`: so many records of that stream are here already."""
-        self._receiver, self._truth = Receiver(COSIGNER), truth
-        self._leaves = {name: MemoryLog() for name in truth}
-        self._leaves["his"].hashes += [record.leaf for record in truth["his"].records[:of_his]]
-        self.held = {name: self._begin(made.origin, self._leaves[name].hashes) for name, made in truth.items()}
-        self.bodies = 0
-
-    @staticmethod
-    def _begin(origin, hashes) -> HeldLog:
-        """A log that is here up to there, under the note that was receipted then: a batch that brings nothing more is answered with it."""
-        frontier = Frontier().append(b"".join(hashes))
-        note = sign_checkpoint(Checkpoint(origin, frontier.size, frontier.root), LOG_SIGNER) if hashes else b""
-        return HeldLog(origin=origin, frontier=frontier, note=cosign(note, time=1, signer=COSIGNER) if note else b"")
-
-    def put(self, *, stream, epoch, first, fence, body):
-        try:
-            made = batch.decode(body)
-        except BadBatch:
-            return Problem("bad-batch", {}, 0.0)
-        event = PutAsked(
-            node=NODE, origin_stream=stream, epoch=epoch, first=first, fence=fence, known=KNOWN, held=self.held.get(stream),
-            leaves=self._leaves.get(stream, MemoryLog()), keys=LogKeys(in_force=VERIFIER), batch=made,
-        )  # fmt: skip
-        for effect in self._receiver.handle(event, 1):
-            match effect:
-                case Append():
-                    self._compare(stream, effect.records)
-                    self.held[stream] = HeldLog(origin=effect.origin, frontier=effect.after, note=effect.note)
-                    self._leaves[stream].hashes += [record.leaf for record in effect.records]
-                case Receipt(note):
-                    return note
-                case Refuse():
-                    members = rewind_members(effect.held) if effect.code == "rewind" else {}
-                    return Problem(effect.code, members, 0.0)
-        raise AssertionError("no answer")
-
-    def close(self) -> None:
-        """As a client."""
-
-    def _compare(self, stream, records) -> None:
-        for record in records:
-            true = self._truth[stream].records[record.seq]
-            if record.leaf != true.leaf:
-                raise Violation(f"{stream} {record.seq}: another leaf was receipted")
-            if record.state is BodyState.PRESENT and record != true:
-                raise Violation(f"{stream} {record.seq}: an altered record was receipted")
-            self.bodies += record.state is BodyState.PRESENT
 
 
 class Campaign:
@@ -148,6 +75,7 @@ class Campaign:
         self.complete, self.aimed = True, AIMED
         (folder / "work").mkdir()
         self.truth, self.images, self.drafts = {}, {}, {}
+        self.transfers = OpenTransfers()
         self._build()
 
     def _build(self) -> None:
@@ -168,7 +96,7 @@ class Campaign:
                 made.keep_receipt(ledger="ledger-1", origin=head.origin, size=size, receipt=note, at=1)
                 if size == TRIMMED:  # the rest of what is receipted is trimmed after the flip
                     assert made.trim("his", ledger="ledger-1", received_before_us=FAR) == TRIMMED
-            self._open_transfers(made)
+            self.transfers.lay(made, self.dice)
             self.images["wal"] = {f.name: f.read_bytes() for f in self.folder.glob("outbox.db*") if "shm" not in f.name}
         self.images["db"] = {"outbox.db": (self.folder / "outbox.db").read_bytes()}
         raw = apsw.Connection(str(self.folder / "outbox.db"))
@@ -178,22 +106,6 @@ class Campaign:
         self.whole = {kind: self._dump(kind) for kind in self.images}
         self.receipted = {(row[0],) for row in self.whole["db"]["header"] if row[1] == 1 and row[2] < RECEIPTED}
         self.again: dict[tuple[str, int], tuple[str, int, int]] = {}  # where a message was stored once more
-
-    def _open_transfers(self, made: Outbox) -> None:
-        """What an instrument was told we have, frame by frame, and no record holds yet."""
-        session, self.owed = Session(f"astm:{INSTRUMENT}:{PEER_OF_IT}"), {}
-        for transfer, (count, settled) in TRANSFERS.items():
-            texts, at = (
-                [b"R|%d|" % n + self.dice.randbytes(self.dice.choice((30, 200))) + b"\r" for n in range(count)],
-                0,
-            )
-            for text in texts:
-                made.frames.write(kept=[Frame(transfer, at, INSTRUMENT, PEER_OF_IT, 1, text)])
-                at += len(text)
-            self.owed[transfer] = b"".join(texts), b"".join(texts[settled:])
-            if settled:
-                session.transfers[transfer] = Transfer(len(b"".join(texts[:settled])), ["0" * 32])
-        made.frames.write(facts=[(session.name, session.encode())])
 
     def _draft(self, stream: str, n: int):
         """A message that can be repeated, under an id of its own."""
@@ -252,7 +164,7 @@ class Campaign:
             self.counts["flips among frames"] += 1
             try:
                 self._lay("db", at, bit)
-                self._recover("db")
+                self.transfers.recover(self.path, "db", self.counts)
             except Exception as error:
                 raise Violation(f"db:{at}:{bit}: {type(error).__name__}: {error}") from error
 
@@ -273,7 +185,7 @@ class Campaign:
             self._lay(kind, at, bit)
             self._carry(kind)
             self._lay(kind, at, bit)
-            self._recover(kind)
+            self.transfers.recover(self.path, kind, self.counts)
             self._lay(kind, at, bit)
             noticed, always = self._send(), self.dice.random() < ALWAYS
             if not noticed or always:
@@ -307,36 +219,6 @@ class Campaign:
             self.counts["facts unnoticed"] += 1
         else:
             self.counts[f"{kind} idle"] += 1
-
-    def _recover(self, kind: str) -> None:
-        """Start as the feed of the instrument does: what it was told we have becomes incomplete records. All of it, or somebody is told."""
-        found, told = {}, False
-        try:
-            with closing(open_outbox(self.path, Random(1))) as made:
-                made.frames.check()
-                facts = made.frames.facts(f"astm:{INSTRUMENT}:")
-                sessions = {name: Session.read(name, value) for name, value in facts.items()}
-                for transfer, rows in itertools.groupby(
-                    made.frames.of_feed(INSTRUMENT), key=lambda frame: frame.transfer
-                ):
-                    frames = list(rows)
-                    session = sessions.get(f"astm:{INSTRUMENT}:{frames[0].peer}") or Session("")
-                    found[transfer], is_whole = leftover(frames, session.transfers.get(transfer, Transfer()).end)
-                    told |= not is_whole
-        except (LogBroken, CommitUnknown, *UNREADABLE):
-            told = True
-        for transfer, text in found.items():
-            full, true = self.owed.get(transfer, (b"", b""))
-            is_all = text in full if kind == "wal" else full.endswith(text) and text.endswith(true)
-            if not told and not is_all:
-                raise Violation(f"{transfer}: of an open transfer something else is recorded")
-            self.counts[f"{kind} frames recorded twice"] += not told and len(text) > len(
-                true
-            )  # the fact beside them was lost
-        missing = [transfer for transfer in self.owed if transfer not in found]
-        if missing and not told and kind != "wal":
-            raise Violation(f"{missing}: frames that were acknowledged are gone, and nobody is told")
-        self.counts[f"{kind} frames told"] += told
 
     def _live(self, kind: str) -> set[str]:
         found = self._dump(kind)

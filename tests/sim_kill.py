@@ -15,19 +15,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.kill_loop import Loop
 from tests.kill_rig import LoopError, rows_of
-from tests.node_rig import END, START, Centre, Feed, Node, Realm, wait_until
+from tests.node_rig import END, START, Centre, Feed, Node
 
 STREAM = "his"
 SENDERS = 4
 WINDOW_MAX = 8  # messages under way on one connection: standard senders have one, some pipeline
-START_S_MAX = 0.6  # about what a warm start takes: some kills come before the victim is up
 WORK_MAX = 60  # messages acknowledged between two kills, at most
 NAMES = ("سلمى الشمري", "خالد بن فيصل", "Test Patient", "مريم", "Zoë Probe")
 
@@ -108,37 +107,36 @@ def _frames(payloads: list[bytes]) -> bytes:
 
 
 @dataclass
-class KillLoop:
-    """One run over a folder. `report` is told what happens; `cold` starts the unmodified commands, a second each."""
+class KillLoop(Loop):
+    """Hospitals at one node; node and gateway are killed in turn. `cold` starts the unmodified commands, a second each."""
 
-    folder: Path
-    kills: int
-    seed: int
     cold: bool = False
-    report: Callable[[str], None] = print
 
-    def run(self) -> str:
-        """Kill, restart, finish, compare; a summary. Raises LoopError."""
-        self.report(f"seed {self.seed}")
-        self._dice = random.Random(self.seed)
-        realm = Realm.make(self.folder / "realm")
-        self._centre = Centre(realm, self.folder / "centre")
-        self._node = Node(realm, self.folder / "node", feeds=[Feed(STREAM)], gateway=self._centre)
-        address = self._node.feeds[0].address
+    start_s_max = 0.6
+    rest_s_max = 0.01  # somewhere inside a group, a batch or a reply
+
+    def make(self) -> Node:
+        """A node with one feed."""
+        node = Node(self._realm, self.folder / "node", feeds=[Feed(STREAM)], gateway=self._centre)
+        address = node.feeds[0].address
         self._senders = [Sender(n, address, random.Random(f"{self.seed}-{n}")) for n in range(SENDERS)]
-        try:
-            self._start_centre()
-            self._start_node()
-            for sender in self._senders:
-                sender.start()
-            for at in range(self.kills):
-                self._kill(at)
-            return self._finish()
-        finally:
-            for sender in self._senders:
-                sender.finishing, sender.fault = True, sender.fault or "over"
-            self._node.kill()
-            self._centre.kill()
+        return node
+
+    def work(self) -> str:
+        self._start_centre()
+        self._start_node()
+        for sender in self._senders:
+            sender.start()
+        for at in range(self.kills):
+            self._kill(at)
+        return self._finish()
+
+    def abandon(self) -> None:
+        for sender in self._senders:
+            sender.finishing, sender.fault = True, sender.fault or "over"
+
+    def faults(self) -> list[str]:
+        return [sender.fault for sender in self._senders if sender.fault]
 
     # -- killing -------------------------------------------------------------------------------------------------
 
@@ -151,16 +149,7 @@ class KillLoop:
     def _kill(self, at: int) -> None:
         """Let some work be done, or the victim just start; kill it; start it again."""
         node = at % 2 == 0
-        if self._dice.random() < 0.2:
-            time.sleep(self._dice.random() * START_S_MAX)
-        else:
-            wait_until("a node that listens", self._node.is_listening)
-            if not node:
-                wait_until("a gateway that is up", self._centre.is_up)
-            goal = self._acknowledged() + self._dice.randint(1, WORK_MAX)
-            wait_until("acknowledgements", lambda: self._acknowledged() >= goal or any(s.fault for s in self._senders))
-            time.sleep(self._dice.random() * 0.01)  # somewhere inside a group, a batch or a reply
-        self._check_faults()
+        self.let_work([self._node.is_listening, *([] if node else [self._centre.is_up])], self._acknowledged, WORK_MAX)
         if node:
             self._node.kill()
             self._start_node()
@@ -173,24 +162,21 @@ class KillLoop:
     def _acknowledged(self) -> int:
         return sum(len(sender.acknowledged) for sender in self._senders)
 
-    def _check_faults(self) -> None:
-        faults = [sender.fault for sender in self._senders if sender.fault]
-        if faults:
-            raise LoopError(f"seed {self.seed}: {faults}")
-
     # -- the reckoning -------------------------------------------------------------------------------------------
 
     def _finish(self) -> str:
-        wait_until("a gateway that is up", self._centre.is_up)
-        wait_until("a node that listens", self._node.is_listening)
+        self.wait("a gateway that is up", self._centre.is_up)
+        self.wait("a node that listens", self._node.is_listening)
         for sender in self._senders:
             sender.finishing = True
         for sender in self._senders:
             sender.join(120)
-        self._check_faults()
+        self.check_faults()
         self._node.ask("retry")
-        wait_until("everything receipted", self._is_receipted, s_max=300)
+        self.wait("everything receipted", self._is_receipted)
         sent = [sender.acknowledged for sender in self._senders]
+        if not all(len(acknowledged) > self.kills // 10 for acknowledged in sent):
+            raise LoopError(f"connections that were acknowledged {[len(each) for each in sent]} messages prove nothing")
         found = check(self._centre, self._node.name, sent)
         repeats = sum(sender.repeats for sender in self._senders)
         return f"{self.kills} kills: {found} acknowledged, {found} at the gateway, in order, each once; {repeats} sent again (seed {self.seed})"

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sync.record import Kind
 from tests.gateway_rig import Realm
 from tests.kill_rig import LoopError
-from tests.kill_sources import NAMES, block
+from tests.kill_sources.lines import block
+from tests.kill_sources.words import NAMES
 from tests.node_rig import Node, wait_until
 from tests.serial_rig import Cable, Printer
 

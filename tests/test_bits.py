@@ -81,8 +81,12 @@ BROKEN_FRAMES = {
         "_SELECT.replace('OR substr', 'AND substr')",
     ),
     "a hole between frames is not seen": (
-        "tests.sim_bits.leftover",
+        "tests.bits_frames.leftover",
         "lambda frames, end: (b''.join(frame.text for frame in frames)[end:], True)",
+    ),
+    "what one transfer has lost is told of the others": (
+        "tests.bits_frames.leftover",
+        "lambda frames, end: (leftover(frames, end)[0], not leftover(frames, end)[1])",
     ),
     "what stands beside frames is believed": ("node.feeds.astm_sessions._digest", "lambda *_: ''"),
 }
@@ -92,6 +96,7 @@ from pathlib import Path
 from unittest.mock import patch
 sys.path.insert(0, '.')
 from tests.sim_bits import Campaign, Violation
+from node.feeds.astm_leftovers import leftover
 from sync.outbox_frames import Frame, _SELECT
 for what, (place, broken) in json.loads(sys.argv[1]).items():
     with tempfile.TemporaryDirectory(dir=sys.argv[2]) as folder, patch(place, eval(broken)):

@@ -288,6 +288,24 @@ def test_a_patient_of_a_result_is_only_mentioned():
     assert not any(name.startswith("Patient/") for name in admission.mentioned)
 
 
+@pytest.mark.parametrize(
+    ("said", "places"),
+    [
+        *(
+            (kind, False)
+            for kind in ("ORU^R01", "ORR^O02", "RRI^I12", "PPR^PC1", "RDR^RDR", "RAS^O17", "RDS^O13", "RRE^O12")
+        ),
+        *((kind, True) for kind in ("OML^O21", "REF^I12", "RDE^O11")),
+    ],
+)
+def test_only_what_places_an_order_is_its_authority(said, places):
+    found = converted(said, PID, "ORC|NW|P1^HIS", "OBR|1|P1^HIS||C^T^L", "RXO|D^Drug^L|1||mg", "RXE||D^Drug^L|1||mg")
+    kinds = ("ServiceRequest", "MedicationRequest")
+    requests = {f"{kind}/{each['id']}" for kind in kinds for each in of_type(found, kind)}
+    assert requests
+    assert not requests & set(found.mentioned) if places else requests <= set(found.mentioned)
+
+
 # ---- refusals, tables, JSON ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("raw", "code"),

@@ -37,6 +37,7 @@ BROKEN = {
         lambda row: Cursor(**dict(zip(("name", "run", "place", "part", "number"), row, strict=False))),
     ),
     "a position that is gone begins anew": ("sync.outbox_destinations._began", lambda _name, _run: "never"),
+    "a parked row that was changed is believed": ("sync.outbox_parked.Parked.is_changed", False),
     "what was read is not verified": ("node.destinations.reading.damage", lambda _record: None),
 }
 

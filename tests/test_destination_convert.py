@@ -1,44 +1,24 @@
-"""Destinations that get another form than what came: HL7 v2 at a FHIR server, FHIR's orders and reports at a system that listens for HL7 v2."""
+"""HL7 v2 at a FHIR server: what a destination makes of messages, orders, repetitions and replays."""
 
 import json
-import os
-import subprocess
 import time
 from dataclasses import replace
 
 import pytest
-import urllib3
 
 from hl7.convert.json_text import dumps
-from hl7.convert.result import Origin, Settings, Unmapped
+from hl7.convert.result import Settings, Unmapped
 from hl7.convert.to_fhir import convert
-from hl7.convert.to_v2 import from_json
-from hl7.message import Message
-from node.clock import iso
-from node.config import load
-from node.config_destinations import FhirOut, MllpOut
 from node.destinations import conversion, fhir_known
-from node.destinations.conversion import Tally, ToFhir
-from node.destinations.fhir import FhirSink
+from node.destinations.conversion import Tally
 from node.destinations.fhir_newer import is_newer
-from node.destinations.plug import ER7, FHIR_JSON, End, Outgoing
-from node.destinations.wanted import selection_of
+from node.destinations.plug import End, Outgoing
 from tests import fhir_oracle
 from tests.convert_rig import PID, corpus, hospital, message
-from tests.destination_rig import EAGER, destination, parked, to
-from tests.fhir_rig import FhirFeed
+from tests.fhir_sink_rig import THIN, outgoing, result, sink
 from tests.fhir_store import FhirStore
-from tests.node_rig import ROOT, Feed, Node, Realm, free_port, running, wait_until
-from tests.test_convert_back import ORDER, PATIENT
-from tests.test_destination_config import GOOD, problems
 
 RICH = "PID|1||1001^^^CLINIC^MR||الحربي^مريم^عبدالله||19900102|F|||شارع الملك^^الرياض"
-THIN = "PID|1||1001^^^CLINIC^MR||الحربي^مريم"
-RESULT = (
-    "PV1|1|O|||||77^Test^Doctor",
-    "OBR|1|P-1|F-1|1^Test||20260102|20260102|",
-    "OBX|1|NM|2345-7^Glucose^LN||72.50|mg/dL|||||F",
-)
 ADMISSION = message("ADT^A01", RICH, "PV1|1|I|ward^12^3")
 
 
@@ -48,28 +28,7 @@ def store():
         yield found
 
 
-def sink(store, *, tally=None, manners=None, **keys) -> FhirSink:
-    to_server = FhirOut.model_validate(
-        {"name": "server", "kind": "fhir", "url": store.url, "streams": ("his",), **keys}
-    )
-    return FhirSink(to_server, convert=ToFhir(to_server, manners or {}, tally or Tally()))
-
-
-def outgoing(body: bytes, place: int = 41, **more) -> Outgoing:
-    origin = Origin(
-        facility="F", stream="his", epoch=1, seq=place, leaf=f"{place:064x}", received_at="2026-11-22T09:30:00.123Z"
-    )
-    made = Outgoing("clinic-7", "his", place, 0, 1, place, ER7, "ADT^A01", "C1", body, feed="his", origin=origin)
-    return made._replace(**more)
-
-
-def result(number: int, pid: str = THIN) -> bytes:
-    return message(
-        "ORU^R01", pid, *(line.replace("P-1", f"P-{number}").replace("F-1", f"F-{number}") for line in RESULT)
-    )
-
-
-# ---- HL7 v2 at a FHIR server ---------------------------------------------------------------------------------------------
+# ---- HL7 v2 at a FHIR server -----------------------------------------------------------------------------------------
 def test_a_result_is_stored_and_its_thin_patient_does_not_take_the_place_of_a_richer_one(store):
     client = sink(store)
     assert client.deliver(outgoing(ADMISSION, 1)).end is End.TAKEN
@@ -285,13 +244,13 @@ def test_every_bundle_that_is_sent_is_valid_for_an_independent_validator(store):
     assert len(checked) > 100
 
 
-# ---- an order, and what else speaks of it ---------------------------------------------------------------------------------
 ORDERED = (
     "ORC|NW|P-1||||||20260101||||77^Test^Doctor",
     "OBR|1|P-1||1^Test|||||||||fasting since midnight||||||||||||||||||^Test reason",
 )
 
 
+# ---- an order, and what else speaks of it ----------------------------------------------------------------------------
 def test_a_result_does_not_take_the_place_of_the_order_that_it_answers_in_whichever_way_it_names_it(store):
     client = sink(store)
     assert client.deliver(outgoing(message("OML^O21", RICH, *ORDERED), 1)).end is End.TAKEN
@@ -325,7 +284,7 @@ def test_what_was_dispensed_or_given_does_not_take_the_place_of_its_prescription
     client.close()
 
 
-# ---- requests, deletions, replays ------------------------------------------------------------------------------------------
+# ---- requests, deletions, replays ------------------------------------------------------------------------------------
 def test_a_second_attempt_with_other_content_bears_another_request_id_and_a_repetition_the_same(store):
     client = sink(store)
     for _ in range(3):
@@ -383,6 +342,32 @@ def test_a_replay_of_an_older_admission_does_not_bring_back_its_older_state(stor
     assert (store.of("Patient"), store.of("Encounter")) != newest
 
 
+def test_a_replay_of_an_earlier_message_of_one_record_does_not_bring_back_its_older_state(store):
+    """A batch is one record: its messages differ in their part alone."""
+
+    def part(number: int, city: str) -> Outgoing:
+        origin = replace(outgoing(b"").origin, part=number)
+        raw = message("ADT^A08", RICH.replace("الرياض", city))
+        return outgoing(raw, part=number, origin=origin, is_replay=True)
+
+    client = sink(store)
+    cities = []
+    for number, city in ((0, "جدة"), (2, "أبها"), (1, "تبوك"), (0, "جدة"), (2, "حائل")):
+        assert client.deliver(part(number, city)).end is End.TAKEN
+        cities += [each["address"][0]["city"] for each in store.of("Patient")]
+    client.close()
+    assert cities == ["جدة", "أبها", "أبها", "أبها", "حائل"]
+
+
+@pytest.mark.parametrize(
+    ("source", "part", "newer"),
+    [("41/2", 1, True), ("41/2", 0, True), ("41/2", 2, False), ("41/2", 3, False), ("41", 1, False), ("41/2#x", 1, True), ("41/10", 9, True)],
+)  # fmt: skip
+def test_of_the_messages_of_one_record_the_later_part_is_the_newer(source, part, newer):
+    held = json.dumps({"meta": {"source": f"urn:wasl:record:F/his/1/{source}"}}).encode()
+    assert is_newer(held, replace(outgoing(b"").origin, part=part)) is newer
+
+
 @pytest.mark.parametrize(
     "source",
     ["urn:wasl:record:F/lab/1/99", "urn:wasl:record:F/his/1", "urn:wasl:record:F/his/x/9", "https://other/1", 7, None],
@@ -396,217 +381,28 @@ def test_what_another_stream_or_system_wrote_is_not_known_to_be_newer(source):
     assert not is_newer(b'{"meta": {"source": "urn:wasl:record:F/his/1/41#abc"}}', origin)
 
 
+def test_a_replay_writes_nothing_older_over_a_long_resource_and_nothing_at_all_where_it_cannot_tell(store, monkeypatch):
+    client = sink(store)
+    client.deliver(outgoing(message("ADT^A08", RICH.replace("الرياض", "جدة")), 2))
+    (newest,) = store.of("Patient")
+    newest["text"] = {"status": "generated", "div": "<div>" + "x" * 200_000 + "</div>"}  # as servers add
+    sent = len(store.bodies)
+    assert client.deliver(outgoing(ADMISSION, 1, is_replay=True)).end is End.TAKEN
+    assert (store.of("Patient"), len(store.bodies)) == ([newest], sent + 1)
+    store.breaks_off = True
+    broken_off = client.deliver(outgoing(ADMISSION, 1, is_replay=True))
+    assert (broken_off.end, broken_off.code, len(store.bodies)) == (End.LATER, "DST-12", sent + 1)
+    store.breaks_off = False
+    monkeypatch.setattr("node.destinations.fhir.RESOURCE_BYTES_MAX", 199_999)
+    refused = client.deliver(outgoing(ADMISSION, 1, is_replay=True))
+    client.close()
+    assert refused[:3] == (End.REFUSED, "DST-08", "Patient")
+    assert (store.of("Patient"), len(store.bodies)) == ([newest], sent + 1)
+
+
 def test_a_replay_asks_nothing_more_of_a_server_that_does_not_say_what_it_has(store):
     client = sink(store)
     store.answers = [500]
     assert client.deliver(outgoing(ADMISSION, 1, is_replay=True)).end is End.LATER
     client.close()
     assert store.bodies == []
-
-
-# ---- FHIR at a system that listens for HL7 v2 ------------------------------------------------------------------------------
-def back(body: bytes, place: int = 41, **keys) -> list[Outgoing]:
-    """The messages that a record becomes, as a destination's thread reads them."""
-    listener = MllpOut.model_validate(
-        {"name": "lis", "kind": "mllp", "address": "127.0.0.1:1", "streams": ("fhir",), "convert": "v2", **keys}
-    )
-    header = _header()
-    origin = outgoing(b"", place).origin
-    assert origin is not None
-    return selection_of(listener).parts(header, _record(body), origin)
-
-
-def _header():
-    from tests.test_destination_config import header
-
-    return header(content_type=FHIR_JSON, message_type="Bundle^transaction")
-
-
-def _record(body):
-    from tests.test_destination_config import record
-
-    return record(body)
-
-
-def bundle(*resources: dict) -> bytes:
-    entries = [
-        {"resource": each, "request": {"method": "PUT", "url": f"{each['resourceType']}/{each['id']}"}}
-        for each in resources
-    ]
-    return json.dumps({"resourceType": "Bundle", "type": "transaction", "entry": entries}).encode()
-
-
-REPORT = {
-    "resourceType": "DiagnosticReport", "id": "r1", "status": "final", "code": {"text": "Glucose"}, "subject": {"reference": "Patient/p1"},
-    "result": [{"reference": "Observation/v1"}],
-}  # fmt: skip
-VALUE = {
-    "resourceType": "Observation",
-    "id": "v1",
-    "status": "final",
-    "code": {"text": "Glucose"},
-    "valueQuantity": {"value": 5},
-}
-
-
-def test_an_order_and_a_report_of_one_record_become_two_messages_of_it_with_ids_of_their_own():
-    made = back(bundle(PATIENT, ORDER, REPORT, VALUE))
-    assert [(part.part, part.message_type) for part in made] == [(0, "OML^O21^OML_O21"), (1, "ORU^R01^ORU_R01")]
-    assert all(part.content_type == ER7 for part in made)
-    again = back(bundle(PATIENT, ORDER, REPORT, VALUE))
-    assert [part.body for part in again] == [part.body for part in made]
-    other = back(bundle(PATIENT, ORDER, REPORT, VALUE), 42)  # the same resources in a later record are news
-    assert not {part.control_id for part in made} & {part.control_id for part in other}
-    assert len({part.control_id for part in made}) == 2
-
-
-def test_a_report_without_a_time_bears_that_of_its_record():
-    (made,) = back(bundle(PATIENT, REPORT, VALUE))
-    assert Message(made.body).get("MSH-7") == b"20261122093000.123+0000"
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        (bundle(PATIENT), "type"), (b"{", "content"), (b"[]", "content"),
-        (bundle(PATIENT, ORDER | {"meta": {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}]}}), "test"),
-    ],
-    ids=["no order", "no JSON", "no resource", "test"],
-)  # fmt: skip
-def test_a_fhir_record_that_becomes_no_message_stays_as_it_is_with_its_reason(body, reason):
-    (part,) = back(body)
-    assert (part.body, part.content_type, part.unconverted) == (body, FHIR_JSON, reason)
-
-
-def test_a_message_made_of_a_test_says_so_itself():
-    labelled = ORDER | {"meta": {"security": [{"code": "HTEST"}]}}
-    made = from_json(bundle(PATIENT, labelled))
-    assert (made.is_test, Message(made.messages[0]).get("MSH-11")) == (True, b"T")
-
-
-def test_messages_are_written_in_the_destination_s_own_character_set():
-    (part,) = back(bundle(PATIENT, ORDER), charset="iso8859_6")
-    assert "الحربي".encode("iso8859_6") in part.body
-    assert Message(part.body).get("MSH-18") == b"8859/6"
-
-
-def test_a_destination_that_does_not_convert_gets_fhir_as_it_came():
-    (part,) = back(bundle(PATIENT, ORDER), convert="none")
-    assert (part.content_type, part.unconverted) == (FHIR_JSON, "")
-
-
-# ---- in a node -------------------------------------------------------------------------------------------------------
-def table(store, more: str = "") -> str:
-    return f'[[destinations]]\nname = "server"\nkind = "fhir"\nurl = "{store.url}"\nstreams = ["his"]\nzone = "Asia/Riyadh"\n{more}\n'
-
-
-def test_a_node_killed_at_any_moment_leaves_at_the_server_what_an_undisturbed_one_leaves(tmp_path, store):
-    test, *sent = hospital(41)  # what the simulated hospital says is marked as a test
-    raws = [raw.replace(b"|T|2.5", b"|P|2.5") for raw in sent]
-    node = Node(
-        Realm.make(tmp_path / "realm"),
-        tmp_path / "n",
-        feeds=[Feed("his", check='charset_default = "utf-8"')],
-        more=table(store),
-    )
-    with running(node, before=EAGER) as node:
-        node.send(test)
-        for start in range(0, len(raws), 10):
-            node.send(*raws[start : start + 10])
-            node.restart(before=EAGER)
-        wait_until(
-            "all of them",
-            lambda: (
-                len({each["entity"][0]["what"]["identifier"]["value"] for each in store.of("Provenance")}) == len(raws)
-            ),
-        )
-        wait_until("nothing waits", lambda: node.ask("destination list")[0]["waiting"] == 0)
-        found = destination(node, "server")["conversion"]
-        told = node.ask("destination unmapped server")
-        rows = parked(node, "server")
-        records = node.records()
-    assert rows == []
-    assert (told, found["converted"] >= 1, len(records)) == (found, True, 41)
-    with FhirStore().serving() as calm:
-        client = sink(calm, zone="Asia/Riyadh")
-        for each in records[1:]:
-            origin = Origin(
-                facility=each.header.facility, stream="his", epoch=1, seq=each.record.seq, leaf=each.record.leaf.hex(),
-                received_at=iso(each.header.received_us),
-            )  # fmt: skip
-            assert client.deliver(outgoing(each.body, each.record.seq, origin=origin)).end is End.TAKEN
-        client.close()
-        assert (store.resources, store.versions) == (calm.resources, calm.versions)
-
-
-def test_orders_that_come_as_fhir_reach_a_listener_that_others_wrote_and_the_rest_is_parked_with_its_reason(tmp_path):
-    port, said = free_port(), tmp_path / "said"
-    script = tmp_path / "peer.py"
-    script.write_text(LISTENER)
-    feed = FhirFeed("fhir")
-    node = Node(
-        Realm.make(tmp_path / "realm"), tmp_path / "n", feeds=[feed],
-        more=to(port, streams='"fhir"', more='convert = "v2"'),
-    )  # fmt: skip
-    with said.open("wb") as out, running(node, before=EAGER) as node:
-        peer = subprocess.Popen(
-            [str(ROOT / "peers/py/bin/python"), str(script), str(port)], cwd=tmp_path, env=os.environ, stdout=out
-        )
-        try:
-            http = urllib3.PoolManager()
-            for body in (bundle(PATIENT, ORDER, REPORT, VALUE), bundle(PATIENT)):
-                answer = http.request("POST", feed.base, body=body, headers={"Content-Type": FHIR_JSON})
-                assert answer.status < 300
-            wait_until(
-                "both messages and what is none", lambda: destination(node)["taken"] == 2 and len(parked(node)) == 1
-            )
-            rows = parked(node)
-            assert destination(node)["conversion"]["converted"] == 1
-        finally:
-            peer.kill()
-            peer.wait()
-    assert [(row["reason"], row["detail"]) for row in rows] == [("DST-02", "type")]
-    heard = said.read_text(encoding="utf-8").splitlines()
-    assert list(dict.fromkeys(heard)) == ["OML^O21^OML_O21 الحربي^مريم", "ORU^R01^ORU_R01 الحربي^مريم"]
-
-
-LISTENER = """
-import asyncio, sys, hl7.mllp as m
-sys.stdout.reconfigure(encoding="utf-8")
-async def cb(r, w):
-    try:
-        while True:
-            got = await r.readmessage()
-            print(got.segment("MSH")[9], got.segment("PID")[5], flush=True)
-            w.writemessage(got.create_ack()); await w.drain()
-    except asyncio.IncompleteReadError:
-        w.close()
-async def main():
-    s = await m.start_hl7_server(cb, "127.0.0.1", int(sys.argv[1]), encoding="utf-8")
-    await s.serve_forever()
-asyncio.run(main())
-"""
-
-
-# ---- configuration -----------------------------------------------------------------------------------------------------
-FHIR = '[[destinations]]\nname = "f"\nkind = "fhir"\nurl = "http://x/"\nstreams = ["his"]\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (FHIR + 'convert = "v2"\n', "allowed: transaction, message, none"), (FHIR + 'zone = "Mars/North"\n', "must be a zone of time"),
-        (FHIR + 'zone = "+3"\n', "must be a zone of time"), (FHIR + 'systems = { MOI = "not a uri" }\n', "must be a URI"),
-        (GOOD + 'convert = "transaction"\n', "allowed: none, v2"), (GOOD + 'charset = "utf-16"\n', "must be a character set that MLLP can carry"),
-        (GOOD + 'zone = "Asia/Riyadh"\n', "unknown key"),
-    ],
-)  # fmt: skip
-def test_a_conversion_that_cannot_be_meant_is_said_with_its_place(tmp_path, text, said):
-    assert said in problems(tmp_path, text)
-
-
-def test_what_is_converted_unless_told_otherwise(tmp_path):
-    assert problems(tmp_path, GOOD + FHIR + 'systems = { MOI = "http://nphies.sa/identifier/nationalid" }\n') == ""
-    lis, server = load(tmp_path / "node.toml").destinations
-    assert (lis.convert, server.convert, server.zone) == ("none", "transaction", "")
-    assert server.systems == {"MOI": "http://nphies.sa/identifier/nationalid"}

@@ -173,6 +173,8 @@ def test_a_refused_message_is_parked_with_its_reason_the_next_goes_on_and_a_repl
             assert "DST-01" in wasl(node, "parked", "lis")
             assert wasl(node, "replay", "lis", str(row["id"])) == "1 are sent again\n"
             wait_until("refused again", lambda: parked(node)[0]["tries"] == 2)
+            wait_until("its reason", lambda: node.log("destination.refused_again"))
+            assert destination(node)["last_error"]["code"] == "DST-01"
             node.restart(before=EAGER)
             good.set()
             wasl(node, "replay", "lis", "--all")

@@ -2,14 +2,23 @@
 
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import apsw
 import pytest
+from click.testing import CliRunner
 
 import sync.outbox_destinations as store
+from node.destinations.commands import parked_command
+from node.destinations.desk import Desk
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
-from sync.outbox_destinations import TRIMMED, Cursor, Parked, read_cursor, read_parked
+from sync.outbox_destinations import Cursor, read_cursor
 from sync.outbox_destinations_view import DestinationView
+from sync.outbox_parked import CHANGED, TRIMMED, Parked, count_parked, read_parked
 from sync.outbox_salvage import salvage
+from sync.record import BodyState
+from sync.store import damage
 from tests.outbox_rig import FAR, LEDGER, outbox, receipted, some
 from tests.sim_realm import LOG_SIGNER, STREAM
 
@@ -149,13 +158,101 @@ def test_a_parked_message_keeps_its_body_for_its_time_and_longer_where_it_is_to_
     assert trim(box, lis=101) == 6
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "place = 5, last = 5", "last = 6", "part = 1", "part = NULL", "run = run + 1", "reason = 'DST-02'", "detail = 'AR'", "at_us = 6", "tries = 2",
+        "replay = 1", "done = 1", "name = 'mis'", "id = 77",
+    ],
+)  # fmt: skip
+def test_a_parked_row_that_was_changed_is_told_and_never_sent_and_holds_all_bodies_until_a_person_forgets_it(
+    box, tmp_path, change
+):
+    box.destinations.move(replace(begin(box), place=9), parked=[gone(box, 3), gone(box, 8)])
+    box._connection.execute(f"UPDATE parked SET {change} WHERE place = 3")
+    found = rows(box)
+    told = [row.id for row in found if row.is_changed]
+    assert told == [1]
+    assert [row.place for row in found if not row.is_changed and row.id == 2] == [8]
+    box.destinations.ask_replay(NAME, None)
+    assert 1 not in {row.id for row in rows(box, replay=True)}
+    receipted(box, 9)
+    assert trim(box, lis=0) == 0  # which message it was nobody can say
+    (tmp_path / "new").mkdir()
+    salvage(tmp_path / "outbox.db", tmp_path / "new" / "outbox.db", signer=LOG_SIGNER)
+    with closing(DestinationView(tmp_path / "new" / "outbox.db")) as view:
+        assert [row.id for row in view.parked(NAME) if row.is_changed] == told
+    assert box.destinations.dismiss(NAME, told) == 1
+    box.destinations.dismiss(NAME, [77])
+    assert [(row.id, row.is_changed) for row in rows(box)] == [(2, False)]
+    assert trim(box, lis=0) == 8
+
+
+@pytest.mark.parametrize("table", ["parked", "parked_digest"])
+def test_of_a_row_of_a_damaged_file_its_values_of_another_kind_are_not_believed_either(box, table):
+    box.destinations.move(replace(begin(box), place=9), parked=[gone(box, 3, detail="AE 204")])
+    number = rows(box)[0].id
+    changed = {"parked": "reason = CAST(x'ff41' AS TEXT)", "parked_digest": "digest = x''"}[table]
+    box._connection.execute(f"UPDATE {table} SET {changed}")
+    assert [(row.id, row.is_changed) for row in rows(box)] == [(number, True)]
+    assert box.destinations.ask_replay(NAME, [number]) == 0
+
+
+@pytest.mark.parametrize("change", ["at_us = 1 << 62", "last = 1 << 62, place = -5", "run = 1 << 40", "id = 99"])
+def test_what_the_disk_makes_of_an_entry_can_be_listed_and_the_line_does_not_say_that_a_body_is_gone(
+    box, tmp_path, monkeypatch, change
+):
+    box.destinations.move(replace(begin(box), place=9), parked=[gone(box, 3), gone(box, 4, reason=TRIMMED)])
+    box._connection.execute(f"UPDATE parked SET {change} WHERE id = 1")
+    site: Any = SimpleNamespace(name=NAME, streams=(STREAM,))
+    desk = Desk([site], node="clinic-17", store=tmp_path / "outbox.db", order=lambda work: work(box), now_us=lambda: 0)
+    monkeypatch.setattr("node.destinations.commands._order", lambda *_: desk.parked(NAME))
+    said = CliRunner().invoke(parked_command, [NAME], catch_exceptions=False).output.splitlines()
+    assert ["its body is gone" in line for line in said if line.startswith("1: ")] == [False]
+    assert [line for line in said if line.startswith(f"{CHANGED}: ")]
+    assert ["its body is gone" in line for line in said if line.startswith("2: ")] == [True]
+
+
+def test_what_stood_parked_before_there_were_digests_has_one_from_the_migration_on(box, tmp_path):
+    box.destinations.move(replace(begin(box), place=9), parked=[gone(box, 3), gone(box, 5)])
+    before = rows(box)
+    box.close()
+    with closing(apsw.Connection(str(tmp_path / "outbox.db"))) as raw:
+        raw.execute("DROP TABLE parked_digest; CREATE INDEX parked_by_name ON parked (name, run, place)")
+        raw.execute("DELETE FROM schema_migration WHERE name LIKE '0008%'")
+    with closing(outbox(tmp_path)) as again:
+        assert rows(again) == before
+        # as a release of before does, to which a box went back for a while
+        again._connection.execute(
+            "INSERT INTO parked (name, run, place, last, part, reason, detail, at_us, tries, replay, done)"
+            " SELECT name, run, 7, 7, part, reason, detail, at_us, 1, 0, 0 FROM parked WHERE id = 1"
+        )
+        again._connection.execute("UPDATE parked SET place = 4 WHERE place = 5")
+        assert [(row.place, row.is_changed) for row in rows(again)] == [(3, False), (4, True), (7, False)]
+        assert again.destinations.ask_replay(NAME, None) == 2
+        again._connection.execute("UPDATE parked SET place = 6 WHERE place = 7")
+        assert [row.place for row in rows(again, replay=True)] == [3]  # with the order it got one
+
+
+def test_trimming_hears_of_each_change_of_what_stands_parked(box):
+    cursor = replace(begin(box), place=9)
+    box.destinations.move(cursor, parked=[gone(box, 5)])
+    receipted(box, 9)
+    assert trim(box, lis=0) == 5
+    box.destinations.move(cursor, settled=[rows(box)[0].id], parked=[gone(box, 7)])
+    assert trim(box, lis=0) == 2
+    box.destinations.replayed(rows(box)[0], place=8, done=0)
+    assert trim(box, lis=0) == 2
+    assert rows(box) == []
+
+
 def test_records_without_bodies_in_a_row_are_one_row(box):
     cursor = begin(box)
     for place in (0, 1, 2, 5):
         cursor = replace(cursor, place=place + 1)
         box.destinations.move(cursor, parked=[gone(box, place, part=None, reason=TRIMMED)])
     assert [(row.place, row.last, row.records) for row in rows(box)] == [(0, 2, 3), (5, 5, 1)]
-    assert store.count_parked(box._connection, NAME) == (4, 4)
+    assert count_parked(box._connection, NAME) == (4, 4)
     assert box.destinations.ask_replay(NAME, None) == 0  # there is nothing to send
 
 
@@ -212,6 +309,17 @@ def test_a_cursor_follows_into_a_further_epoch_without_repeating_what_was_carrie
         assert [found.position(place) for place in (3, 4, 7, 10)] == [(1, 3), (2, 0), (2, 3), (2, 6)]
         assert (found.place(2, 3), found.place(1, 3), found.place(3, 0)) == (7, 3, None)
         assert [place for place, _ in view.headers(found.id, 7, 100)] == [7, 8, 9, 10]
+
+
+def test_a_record_that_was_trimmed_in_a_further_epoch_is_not_told_as_damaged(box, tmp_path):
+    box.open_epoch(STREAM, epoch=2, tag="0000beef", place=4, theirs=None)
+    receipted(box, 2)
+    assert [trim(box) for _ in range(3)] == [4, 2, 0]
+    box._connection.execute("DELETE FROM body WHERE id = 8")  # and one that nobody trimmed is gone
+    with closing(DestinationView(tmp_path / "outbox.db")) as view:
+        states = [view.record(run(box), place).state for place in range(9)]
+        assert damage(view.record(run(box), 7)) is BodyState.DAMAGED
+    assert states == [BodyState.TRIMMED] * 6 + [BodyState.PRESENT] * 3
 
 
 def test_a_repair_carries_positions_and_parked_messages(box, tmp_path):

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from hl7.devices.astm_messages import Part
 from tests import fuzz_devices
 from tests.device_fuzz.mutants import pieces
 from tests.fuzz_devices import MACHINES, Broken, TooSlow, run
@@ -31,6 +32,32 @@ def test_a_machine_that_fails_is_reported_with_what_it_takes_to_see_it_again(mon
     monkeypatch.setitem(fuzz_devices.MACHINES, "astm", broken)
     with pytest.raises(Broken, match="--machine astm --seed 3 --first 7 --inputs 1"):
         run("astm", 3, 7, 1)
+
+
+PLANTED = {
+    "what is left of a transfer is forgotten": (
+        "astm",
+        "hl7.devices.astm_messages.Assembly.finish",
+        lambda *_, **__: None,
+    ),
+    "what is left of a transfer lacks its last byte": (
+        "astm",
+        "hl7.devices.astm_messages.Assembly.finish",
+        lambda self, *, is_over: (
+            (self._text.strip(b"\r\n\0 ") and Part(bytes(self._text[:-1]), self.end, False)) or None
+        ),
+    ),
+    "a transfer that stopped keeps its line": ("astm-for-days", "hl7.devices.astm_link.Link.deadline", None),
+    "noise of a day keeps the next report out": ("prints-for-days", "hl7.devices.lines.LineReader.tick", lambda *_: []),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_the_machine_finds_it_when(what, monkeypatch):
+    machine, place, broken = PLANTED[what]
+    monkeypatch.setattr(place, broken)
+    with pytest.raises(Broken):
+        run(machine, 1, 0, INPUTS)
 
 
 def test_an_input_that_takes_too_long_is_a_failure(monkeypatch):

@@ -2,8 +2,11 @@
 
 import base64
 import json
+import math
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,6 +142,21 @@ def test_a_stranger_is_told_as_such():
     assert one(message(provenance(jose(of(PATIENT), STRANGER)))).result == "unknown signer"
 
 
+@pytest.mark.parametrize(
+    ("form", "without", "notes"),
+    [
+        ("", (), ""),
+        ("", ("id", "meta"), "its id and meta not covered"),
+        (f"{FORM}#document", ("id", "meta"), "its id and meta not covered"),
+        (f"{FORM}#static", ("text", "meta"), "its meta not covered"),
+    ],
+)
+def test_what_a_bundles_signature_leaves_out_is_told(form, without, notes):
+    bundle = message({"resourceType": "Basic"}, id="b", meta={"versionId": "1"})
+    signed = {**bundle, "signature": signature(jose(of(bundle, *without), DOCTOR), form=form)}
+    assert (one(signed).covers, one(signed).notes) == ("document", notes)
+
+
 # ---- what cannot be said --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("is_attached", [False, True])
 @pytest.mark.parametrize("target", ["Patient/elsewhere", "urn:uuid:none", "#none", "Patient/p1/_history/4"])
@@ -253,6 +271,10 @@ def test_an_hmac_with_the_public_key_as_its_secret_is_invalid():
     ("header", "why"),
     [
         ({"crit": ["exp"], "exp": 1}, "a header that must be understood and is not"),
+        ({"crit": []}, "a header that must be understood and is not"),
+        ({"crit": ["b64"]}, "a header that must be understood and is not"),
+        ({"crit": "b64", "b64": True}, "a header that must be understood and is not"),
+        ({"crit": [["b64"]], "b64": True}, "a header that must be understood and is not"),
         ({"x5c": None}, "it cannot be read, or names no certificate"),
         ({"x5c": [], "kid": "x"}, "it cannot be read, or names no certificate"),
         ({"x5t#S256": "AAAA"}, "it cannot be read, or names no certificate"),
@@ -273,6 +295,34 @@ def test_a_key_of_a_kind_that_nobody_knows_is_invalid():
     assert (row.result, row.why) == ("invalid", "a key that is not taken")
 
 
+def by_hand(algorithm, key, hashed):
+    """A JWS over PATIENT by a key that the library would not take for this algorithm."""
+    signer, curve = make("Dr. Curve", ROOT_CA, key=key), key.curve
+    part = lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"=")  # noqa: E731
+    header = part(json.dumps({"alg": algorithm, "x5c": [base64.b64encode(signer.der).decode()]}).encode())
+    value = utils.decode_dss_signature(key.sign(header + b"." + part(of(PATIENT)), ec.ECDSA(hashed)))
+    raw = b"".join(each.to_bytes((curve.key_size + 7) // 8) for each in value)
+    return base64.b64encode(header + b".." + part(raw)).decode()
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1(), ec.SECP256K1(), ec.BrainpoolP256R1(), ec.BrainpoolP512R1()])  # fmt: skip
+def test_each_algorithm_has_its_own_curve_and_no_other(curve):
+    key = ec.generate_private_key(curve)
+    for algorithm, hashed in (("ES256", hashes.SHA256()), ("ES384", hashes.SHA384()), ("ES512", hashes.SHA512())):
+        row = one(message(provenance(by_hand(algorithm, key, hashed))))
+        is_own = (algorithm, curve.name) in {("ES256", "secp256r1"), ("ES384", "secp384r1"), ("ES512", "secp521r1")}
+        assert (row.result, row.why) == (("valid", "") if is_own else ("invalid", "a key that is not taken"))
+
+
+@pytest.mark.parametrize("payload", ["!!!", "AA=A", "é"])
+def test_a_payload_that_is_no_base64_spoils_its_own_signature_alone(payload):
+    first, _, last = base64.b64decode(jose(of(PATIENT), DOCTOR)).decode().split(".")
+    bad, good = provenance(f"{first}.{payload}.{last}"), provenance(jose(of(PATIENT), DOCTOR))
+    value = message(bad)
+    value["entry"].append({"fullUrl": "urn:uuid:other", "resource": good})
+    assert [each.result for each in found(value)] == ["invalid", "valid"]
+
+
 def test_another_signers_certificate_in_the_header_is_invalid():
     x5c = [base64.b64encode(make("Dr. Other", ROOT_CA).der).decode()]
     assert one(message(provenance(jose(of(PATIENT), DOCTOR, x5c=x5c)))).result == "invalid"
@@ -287,6 +337,26 @@ def test_what_is_no_jws_is_invalid(data):
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=8), lambda each: st.lists(each, max_size=3) | st.dictionaries(st.sampled_from(["resourceType", "entry", "resource", "target", "reference", "contained", "signature", "sigFormat", "data", "fullUrl", "id", "targetFormat"]), each | st.sampled_from(["Bundle", "Provenance", "application/jose"]), max_size=5), max_leaves=30))  # fmt: skip
 def test_no_shape_of_json_does_harm_to_the_worker(value):
     assert not is_good(found(value))
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-32"])
+def test_json_in_another_coding_than_utf8_is_invalid(coding):
+    raw = SIGNED["bundle"].decode().encode(coding)
+    assert not is_good(found(raw))
+    assert one(b"\xef\xbb\xbf" + SIGNED["bundle"]).result == "valid"
+
+
+@pytest.mark.parametrize("constant", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_does_not_have_is_invalid(constant):
+    row = one(sign_bundle(message({"resourceType": "Basic", "x": constant}), DOCTOR))
+    assert (row.result, row.why) == ("invalid", "the document cannot be read")
+
+
+def test_the_base64_of_a_signature_may_be_broken_into_lines():
+    data = jose(of(PATIENT), DOCTOR)
+    broken = "\r\n".join(data[at : at + 76] for at in range(0, len(data), 76))
+    assert one(message(provenance(f" {broken}\n\t"))).result == "valid"
+    assert one(message(provenance(f"{data[:8]}*{data[8:]}"))).result == "invalid"
 
 
 # ---- times ----------------------------------------------------------------------------------------------------------------

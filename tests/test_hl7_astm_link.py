@@ -31,7 +31,7 @@ from hl7.devices.astm_events import (
     Tick,
     Write,
 )  # fmt: skip
-from hl7.devices.astm_frames import TEXT_LIS01, FrameReader, checksum, encode, encode_all
+from hl7.devices.astm_frames import FRAME_ENDS, TEXT_LIS01, FrameReader, checksum, encode, encode_all
 from hl7.devices.astm_link import Link
 
 ENQ, ACK, NAK, EOT = b"\x05", b"\x06", b"\x15", b"\x04"
@@ -178,9 +178,36 @@ def test_a_frame_without_lf_is_taken_when_the_line_is_quiet():
 
 
 def test_a_profile_that_ends_frames_with_cr_is_answered_at_once():
-    bench = opened(has_lf=False)
+    bench = opened(frame_end="cr")
     assert bench.feed(frame(1, b"H\r")[:-1]) == ACK
     assert bench.feed(b"\n" + frame(2, b"L\r")[:-1]) == ACK
+
+
+def test_a_frame_that_ends_with_its_sum_is_taken_when_the_line_is_quiet_and_at_once_where_the_profile_says_so():
+    whole = frame(1, b"H\r")
+    bench = opened()
+    assert bench.feed(whole[:-2]) == b""
+    assert bench.wait(QUIET_S) == ACK
+    bench = opened(frame_end="none")
+    assert bench.feed(whole[:-2]) == ACK
+    assert bench.feed(b"\r\n" + frame(2, b"L\r")[:-2]) == ACK  # what a repeater puts between frames says nothing
+    assert bench.texts == [b"H\r", b"L\r"]
+
+
+@pytest.mark.parametrize("ending", [b"\r\n", b"\r", b""])
+@pytest.mark.parametrize("frame_end", sorted(FRAME_ENDS))
+def test_whatever_follows_a_sum_a_wrong_sum_is_refused(ending, frame_end):
+    bench = opened(frame_end=frame_end)
+    damaged = frame(1, b"H\r").replace(b"H", b"I")[:-2]
+    assert bench.feed(damaged + ending) + bench.wait(QUIET_S) == NAK
+    assert bench.feed(frame(1, b"H\r")) == ACK
+
+
+def test_half_a_sum_is_no_end_of_a_frame():
+    for frame_end in FRAME_ENDS:
+        bench = opened(frame_end=frame_end)
+        assert bench.feed(frame(1, b"H\r")[:-3]) == b""
+        assert bench.wait(QUIET_S) == NAK
 
 
 def test_enq_and_eot_alone_are_a_keep_alive():
@@ -367,11 +394,14 @@ PIECES = st.lists(
 )  # fmt: skip
 
 
-@given(PIECES, st.randoms(use_true_random=False), st.booleans(), st.booleans())
+@given(PIECES, st.randoms(use_true_random=False), st.sampled_from(sorted(FRAME_ENDS)), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_any_chunking_of_the_bytes_is_the_whole_input(pieces, dice, has_lf, without_enq):
+def test_any_chunking_of_the_bytes_is_the_whole_input(pieces, dice, frame_end, without_enq):
     data = b"".join(pieces)
-    whole, parts = Bench(has_lf=has_lf, without_enq=without_enq), Bench(has_lf=has_lf, without_enq=without_enq)
+    whole, parts = (
+        Bench(frame_end=frame_end, without_enq=without_enq),
+        Bench(frame_end=frame_end, without_enq=without_enq),
+    )
     written = whole.feed(data) + whole.wait(100)
     assert b"".join(parts.feed(chunk) for chunk in _cut(data, dice)) + parts.wait(100) == written
     assert (parts.texts, parts.ends, parts.link.counts) == (whole.texts, whole.ends, whole.link.counts)
@@ -381,7 +411,7 @@ def test_any_chunking_of_the_bytes_is_the_whole_input(pieces, dice, has_lf, with
 def test_a_frame_too_long_that_never_ends_leaves_the_end_of_its_transfer_to_be_heard(size):
     data, bench = ENQ + b"\x021H" + b"x" * 700 + EOT, Bench()
     bench.link.switches = Switches(frame_text_bytes_max=60)
-    bench.link._reader = FrameReader(60, has_lf=True)
+    bench.link._reader = FrameReader(60, frame_end="crlf")
     for at in range(0, len(data), size):
         bench.feed(data[at : at + size])
     bench.wait(PART_S)

@@ -99,12 +99,18 @@ def test_a_birth_in_a_year_of_two_digits_has_no_century_and_is_listed():
         (["%d.%m.%y %X"], "%X is not known"), (["%d.%m"], "year"), (["%H:%M"], "day"), (["%d.%m.%y %H"], "minute"), (["%d.%m.%y %I:%M"], "%p"),
         (["%d.%m.%y %d"], "once"), (["%d.%m.%y%"], "not known"), (["%d.%m.%y", "%m.%d.%y"], "two ways"), (["%d%m%Y", "%Y%m%d"], "two ways"),
         (["20%y-%m-%d"], "digits"), ([""], "characters"), (["%d.%m.%y %H:%I:%M %p"], "without %H"),
+        (["%d.%m.%y %H:%M pm"], '"pm" says which half'), (["%d.%m.%y %I:%MAM %p"], '"AM" says'), (["%d.%m.%y p.m. %H:%M"], r'"p\.m" says'),
+        (["%d.%m.%y %I:%M %p am"], '"am" says'),
     ],
 )  # fmt: skip
 def test_a_form_that_leaves_something_open_is_refused_by_its_key(forms, words):
     with pytest.raises(ProfileProblem, match=words) as caught:
         profile(*forms)
     assert caught.value.key == "time_format"
+
+
+def test_letters_that_are_no_half_of_a_day_stay_in_a_form():
+    assert profile("Datum %d.%m.%y um %H:%M Uhr").time_forms
 
 
 def test_a_form_is_refused_where_times_are_numbers():

@@ -8,7 +8,7 @@ from hl7.convert.result import CannotConvert
 from hl7.devices.field_words import OF_PATTERNS, TAKEN
 from hl7.devices.from_segments import NOT_MAPPED
 from hl7.devices.from_text import NO_COLUMN, NO_PATTERN
-from hl7.devices.profile import Profile, read_profile
+from hl7.devices.profile import RULE_TEXT_CHARACTERS_MAX, Profile, read_profile
 from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.to_fhir import convert
 from tests.device_captures import ORIGIN, SETTINGS, astm, hl7, resources
@@ -295,3 +295,38 @@ def test_the_text_of_a_control_that_no_rule_took_is_listed_whatever_another_rule
     table = '[fields]\nsample = "S"\ncontrol = "T"\ncode = "C"\nvalue = "V"\n' + rule("control") + rule("sample")
     found = convert(b"S,T,C,V\nQC,e,GLU,5\n", profile("folder", "", table), SETTINGS)
     assert "e" in {each.text for each in found.unmapped}
+
+
+def by_pattern(where: str, key: str = "quality") -> str:
+    return f"[[{key}]]\nwhere = \"{where}\"\nmatches = 'QC.*'\n"
+
+
+FIELDS = '[fields]\nsample = "S"\ncode = "C"\nvalue = "V"\n'
+NUMBERED = "[identity]\nnobody = 'ERR.*'\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "top", "tables", "body", "place"),
+    [
+        ("astm", "", by_pattern("sample"), "H|\\^&\rP|1||1\rO|1|{}||^^^GLU\rR|1|^^^GLU|5|mmol/L||N||F\rL|1|N\r", "rule on sample"),
+        ("astm", "", by_pattern("code", "ignored"), "H|\\^&\rP|1||1\rO|1|1||^^^GLU\rR|1|^^^{}|5|mmol/L||N||F\rL|1|N\r", "rule on code"),
+        ("mllp", "", by_pattern("comment"), "MSH|^~\\&|A|B|C|D|1||ORU^R01|1|P|2.5\rPID|1||1\rOBR|1||S|G\rOBX|1|NM|G||5|||||F\rNTE|1||{}\r", "on comment"),
+        ("folder", "", FIELDS + by_pattern("sample"), "S,C,V\n{},GLU,5\n", "rule on sample"),
+        ("mqtt", "", JSON + by_pattern("sample"), '{{"s": "{}", "K": 4.1}}', "rule on sample"),
+        ("line", LINES, by_pattern("sample"), "S {}\nK 4.1\n", "rule on sample"),
+        ("astm", "", NUMBERED, "H|\\^&\rP|1||{}\rO|1|1||^^^GLU\rR|1|^^^GLU|5|mmol/L||N||F\rL|1|N\r", "identity.nobody"),
+        ("astm", "", NUMBERED, "H|\\^&\rP|1||1\rO|1|{}||^^^GLU\rR|1|^^^GLU|5|mmol/L||N||F\rL|1|N\r", "identity.nobody"),
+    ],
+)  # fmt: skip
+def test_a_text_too_long_for_a_rules_pattern_is_refused_by_name_and_shown_to_nobody(kind, top, tables, body, place):
+    by = profile(kind, top, tables)
+    convert(body.format("x" * RULE_TEXT_CHARACTERS_MAX).encode(), by, SETTINGS)
+    with pytest.raises(CannotConvert, match=f"{place}.*: a text of 201 characters.*200 at most") as caught:
+        convert(body.format("x" * 201).encode(), by, SETTINGS)
+    assert (caught.value.code, "xx" in str(caught.value)) == ("content", False)
+
+
+def test_a_long_text_that_no_pattern_looks_at_is_read_as_before():
+    body = astm("H|\\^&", "P|1||1", f"O|1|{'x' * 300}||^^^GLU", "R|1|^^^GLU|5|mmol/L||N||F", "L|1|N")
+    (found,) = resources(convert(body, profile("astm", "", rule("sample")), SETTINGS), "Specimen")
+    assert found["identifier"][0]["value"] == "x" * 300

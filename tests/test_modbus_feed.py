@@ -138,6 +138,43 @@ def test_a_kill_loses_no_stored_poll_and_the_time_without_a_node_is_a_gap(realm,
         assert gap["first_us"] == json.loads(held[-1])["wall_us"]
 
 
+def test_failures_that_no_record_told_before_a_kill_are_told_as_a_gap_by_the_next_start(realm, tmp_path):
+    """The other device answers, so that the line itself has no gap in which the dead one's could lie."""
+    devices, feed = Devices(mute={2}), ModbusFeed("cold", {"fridge-1": 1, "fridge-2": 2})
+    with over_tcp(devices, feed.port), running(Node(realm, tmp_path / "node", feeds=[feed]), before=HASTE) as node:
+        wait_until("a gap", lambda: gaps(node, "fridge-2"))
+        wait_until("failures", lambda: told(node)["points"]["fridge-2"]["failed"] >= 4)
+        wait_until("a value of the other", lambda: polls(node))
+        node.kill()
+        (first,) = gaps(node, "fridge-2")
+        devices.mute.clear()
+        node.start(before=HASTE)
+        wait_until("its value", lambda: polls(node, "fridge-2"))
+        node.kill()  # all is told now: the next start has nothing to tell of the point
+        node.start(before=HASTE)
+        wait_until("a value of the new start", lambda: len({each["boot"] for each in polls(node, "fridge-2")}) == 2)
+        told_first, rest = gaps(node, "fridge-2")
+        value = polls(node, "fridge-2")[0]
+    assert told_first == first
+    assert (rest["codes"], rest["count"], rest["part"], rest["boot"]) == ({"MOD-06": 1}, 0, "once", value["boot"])
+    assert rest["first_us"] == first["last_us"]
+    assert rest["last_us"] <= value["wall_us"]
+
+
+def test_a_stretch_that_ended_with_nothing_untold_is_not_told_again_after_a_kill(realm, tmp_path):
+    devices, feed = Devices(mute={1}), ModbusFeed("cold")
+    one = HASTE + "g.TELL_S_MIN = g.TELL_S_MAX = 0.0\n"  # each failure is told at once
+    with over_tcp(devices, feed.port), running(Node(realm, tmp_path / "node", feeds=[feed]), before=one) as node:
+        wait_until("a gap", lambda: gaps(node))
+        devices.mute.clear()
+        wait_until("a value", lambda: polls(node))
+        node.kill()
+        before = len(gaps(node))
+        node.start(before=one)
+        wait_until("a value of the new start", lambda: len({each["boot"] for each in polls(node)}) == 2)
+        assert len(gaps(node)) == before
+
+
 def test_a_poll_that_finds_no_room_is_told_as_a_gap_when_there_is_room_again(realm, tmp_path):
     devices, feed = Devices(), ModbusFeed("cold")
     node = Node(realm, tmp_path / "node", feeds=[feed])

@@ -238,6 +238,17 @@ def test_a_name_of_an_older_session_is_no_name_of_this_one_not_even_after_a_rest
     assert second.name(1, b"d" * 8, is_dup=True).text != one.text
 
 
+def test_a_message_of_qos_0_that_bears_the_mark_says_nothing_of_those_that_come_again():
+    """No broker may mark it (MQTT-3.3.1-2); one that does must not have the next repeat taken for new."""
+    names = Unsettled("f", boot="ab" * 16)
+    one = names.name(1, b"97      ", is_dup=False)
+    names.release(one.place)
+    names.resume()
+    stray = names.name(0, b"55      ", is_dup=True)
+    again = names.name(1, b"97      ", is_dup=True)
+    assert (stray.fact, stray.is_doubtful, again.is_doubtful) == (None, False, True)
+
+
 def test_facts_of_an_earlier_version_and_bytes_that_are_nobodys_are_read():
     names = Unsettled("f", boot="ab" * 16)
     one = names.name(9, b"d" * 8, is_dup=False)

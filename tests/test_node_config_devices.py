@@ -50,3 +50,50 @@ def test_a_profile_of_another_kind_or_with_a_switch_that_the_feed_refuses_is_a_p
         + '[feeds.serial]\nport = "/dev/serial/by-id/x"\n'
     )
     assert any("baud" in each for each in said("sysmex-xn", serial))
+
+
+LINE = '[[feeds]]\nname = "printer"\nkind = "line"\nlisten = ["127.0.0.1:4011"]\nprofile = "our-printer"\n'
+BLOCKS = 'ends = "block"\ncheck = "xor-hex"'
+
+
+@pytest.mark.parametrize(
+    ("link", "own", "refused"),
+    [
+        (BLOCKS, "", []),
+        (BLOCKS, 'start = "STX"\nend = 3\ncovers = "text-and-end"\nquiet_ms = 500\nreport_kb_max = 4\nanswer = "ACK"', []),
+        (BLOCKS, 'ends = "lines"', ["ends"]),
+        (BLOCKS, 'check = "xor-byte"', ["check"]),
+        (BLOCKS, 'covers = "all"\nend = "ETB"', ["end", "covers"]),
+        (BLOCKS, 'start = "="', ["start"]),
+        ('ends = "block"', 'covers = "all"', []),  # without a check it covers nothing
+        ("", 'line_end = "any"', []),
+        ("", 'line_end = "crlf"', ["line_end"]),
+        ("", 'ends = "pause"', ["ends"]),
+        ('ends = "pause"', "quiet_ms = 3000", []),
+        ('ends = "fixed"\nlength = 20', "length = 21", ["length"]),
+        ('ends = "lines"\nlength = 20', "length = 21", []),  # no line is cut by it
+    ],
+)  # fmt: skip
+def test_own_keys_of_a_line_that_cut_reports_otherwise_than_its_profile_are_refused(said, tmp_path, link, own, refused):
+    said("sysmex-xn")
+    (tmp_path / "profiles/our-printer.toml").write_text(PRINTER.format(link=link), encoding="utf-8")
+    found = said("sysmex-xn", LINE + own + "\n")
+    assert len(found) == len(refused), found
+    assert all("[PRF-02]" in each for each in found)
+    assert [each.key for each in check(tmp_path / "node.toml")] == [f"feeds[printer].{key}" for key in refused]
+
+
+PRINTER = """
+title = "Invented"
+source = "none"
+kind = "line"
+patterns = ['(?P<code>\\S+) +(?P<value>\\S+)']
+[device]
+manufacturer = "Invented"
+model = "P-1"
+[identity]
+[codes]
+GLU = "14749-6 Glucose [Moles/volume] in Serum or Plasma"
+[link]
+{link}
+"""

@@ -11,6 +11,7 @@ from node.config_line import Lines
 from sync.record import Kind
 from tests.node_rig import Node, Seen, running, wait_until
 from tests.serial_rig import Cable, Printer
+from tests.test_node_config_devices import PRINTER
 
 URINE = "#0007 مريض تجريبي\r\n GLU   neg\r\n pH    6.5\r\n".encode()
 
@@ -147,3 +148,16 @@ def test_a_profiles_framing_is_the_feeds_where_it_has_none_of_its_own():
     for wrong in ({"ends": "fixed"}, {"ends": "page"}, {"check": "crc"}):
         with pytest.raises(ValueError, match=r"length|Input should be"):
             feed.with_profile(wrong)
+
+
+def test_a_feed_that_cuts_otherwise_than_its_profile_says_so_and_keeps_what_is_printed(realm, tmp_path):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/ours.toml").write_text(PRINTER.format(link='ends = "block"'), encoding="utf-8")
+    devices = f'[devices]\nprofiles = "{tmp_path}/profiles"'
+    feeds = [Printer("own", lines='profile = "ours"\nends = "lines"'), Printer("profiles", lines='profile = "ours"')]
+    with running(Node(realm, tmp_path, feeds, more=devices)) as node:
+        wait_until("the alarm", lambda: ("PRF-02", "own") in node.alarms())
+        assert ("PRF-02", "profiles") not in node.alarms()
+        with socket.create_connection(node.feed("own").address) as peer:
+            peer.sendall(b"GLU 5.4\r")
+            wait_until("its report", lambda: node.bodies("own") == [b"GLU 5.4\r"])

@@ -1,5 +1,6 @@
 """The ring of a line's last bytes: bounded, its values hidden unless permitted, its frames told apart in whatever pieces they come."""
 
+from base64 import b64decode
 from functools import reduce
 from operator import xor
 
@@ -14,6 +15,7 @@ from node.line_trace import (
     ROW_BYTES_MAX,
     SHOWN_BYTES_MAX,
     SHOWN_MAX,
+    TAKEN_MAX,
     LineTrace,
 )
 
@@ -80,6 +82,29 @@ def test_a_trace_keeps_the_last_bytes_alone_however_much_comes():
     assert rows[-1]["text"].endswith("001999<CR>")
     trace.came(b"x" * 10_000_000)
     assert sum(len(entry.data) for entry in trace._entries) <= ENTRIES_MAX * ENTRY_BYTES_MAX
+
+
+def test_what_left_as_captures_is_of_the_newest_connections_and_says_where_its_beginning_is_gone():
+    trace = LineTrace(lambda: 0)
+    for number in range(TAKEN_MAX + 1):
+        connection = trace.opened("10.0.0.7")
+        trace.came(b"%02d" % number, "10.0.0.7", connection)
+    received = trace.told("received", may_show=True)["received"]
+    assert [b64decode(each["data"]) for each in received] == [b"%02d" % number for number in range(1, TAKEN_MAX + 1)]
+    assert all(each["is_whole"] for each in received)
+    trace.came(b"x" * ENTRIES_MAX * ENTRY_BYTES_MAX, "10.0.0.7", connection)
+    (rest,) = trace.told("received", may_show=True)["received"]
+    assert (set(b64decode(rest["data"])), rest["is_whole"]) == (set(b"x"), False)
+
+
+def test_two_connections_of_one_address_are_rows_of_their_own_and_their_frames_do_not_mix():
+    trace = LineTrace(lambda: 0)
+    one, other = trace.opened("10.0.0.7"), trace.opened("10.0.0.7")
+    for at in range(0, len(CHECKED), 5):
+        for connection in (one, other):
+            trace.came(CHECKED[at : at + 5], "10.0.0.7", connection)
+    frames = [frame for row in trace.document(is_shown=True) for frame in row["frames"] if frame[0].startswith("STX")]
+    assert frames == [["STX 1 … ETX", len(CHECKED) - 2, "good"]] * 2
 
 
 def test_bytes_that_came_together_are_one_row_and_each_way_has_its_own():

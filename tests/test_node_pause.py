@@ -15,7 +15,8 @@ from node.web.speech import speech
 from tests.astm_rig import ACK, NAK, AstmFeed, Instrument, result
 from tests.fhir_rig import OBSERVATION, FhirFeed, Http
 from tests.folder_rig import CSV, FolderOf
-from tests.kill_sources import PoctFeed, block
+from tests.kill_sources.lines import block
+from tests.kill_sources.poct1a import PoctFeed
 from tests.modbus_rig import Devices, ModbusFeed, over_tcp
 from tests.mqtt_rig import Device, MqttFeed, broker_at, is_joined, needs_mosquitto
 from tests.node_rig import Feed, Node, Realm, message, running, wait_until
@@ -87,6 +88,13 @@ def test_from_85_percent_on_bulk_feeds_that_can_wait_take_nothing_and_go_on_by_t
             (reply,), (asked,) = node.send(message("S-1"), feed="scans"), node.send(asking("S-2", b"AL"), feed="scans")
             assert [(each.code, each.error) for each in (reply, asked)] == [("AR", "207"), ("CE", "207")]
             assert b"NOD-34" in reply.payload
+            assert {name: refusals(node, name) for name in ("his", *BULK)} == {
+                "his": 0,
+                "scans": 2,
+                "quiet": 0,
+                "app": 0,
+                "stays": 0,
+            }
             with Http(node.feed("app").address) as http:
                 answer = http.call("POST", "/Observation", json.dumps(OBSERVATION).encode())
             assert (answer.status, answer.headers["retry-after"], answer.codes) == (507, "60", ["NOD-34"])
@@ -175,7 +183,7 @@ def test_what_devices_have_while_bulk_feeds_are_paused_stays_with_them_or_is_tol
                 assert asking.recv(1) == b"\x06"
             wait_until("all at the centre", lambda: fake.bodies("files") == [CSV] and len(fake.bodies("asks")) == 1)
             wait_until("the instrument's", lambda: result() in fake.bodies("xn"))
-            assert [body for body in fake.bodies("meters") if b"<SVC>" in body] != []
+            wait_until("the meter's", lambda: any(b"<SVC>" in body for body in fake.bodies("meters")))
             polls = wait_until("polls again", lambda: told_polls(fake.bodies("cold")))
             assert polls == list(range(len(polls))), "each turn is a value, or in a gap"
 
@@ -207,5 +215,7 @@ def told_polls(bodies):
         else:
             assert body["codes"].keys() <= {"NOD-34", "MOD-05", "MOD-01"}, body
             paused_turns += body["codes"].get("NOD-34", 0)
-            turns += [turn for low, high in body["sequences"] for turn in range(low, high + 1)]
+            passed = [turn for low, high in body["sequences"] for turn in range(low, high + 1)]
+            assert body["count"] == sum(body["codes"].values()) == len(passed), "each turn is told once, with one cause"
+            turns += passed
     return sorted(turns) if paused_turns and is_value else []

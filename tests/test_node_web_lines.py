@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from hl7.devices.line_doctor import Heard
 from node.cli import main
+from node.command import EXIT_USAGE
 from node.line_trace import LineTrace
 from tests.node_rig import Node as RealNode
 from tests.node_rig import running, wait_until
@@ -174,3 +175,34 @@ def test_a_core_lets_values_out_only_where_its_configuration_permits_it(realm, t
                 assert 'line_values = "on-request"' in result.output
                 assert node.ask("line printer received")["received"] is None
         assert "5.4" not in node.text()
+
+
+def test_a_capture_is_a_file_for_each_connection_also_of_one_address(realm, tmp_path):
+    more = '[web]\nline_values = "on-request"'
+    with running(RealNode(realm, tmp_path, [Printer("printer")], more=more)) as node:
+        where = node.feed("printer").address
+        with socket.create_connection(where) as one, socket.create_connection(where) as other:
+            one.sendall(b"GLU 5.")
+            wait_until("half a report", lambda: len(node.ask("line printer received")["received"]) == 1)
+            other.sendall(b"CREA 70\r")
+            wait_until("the other's", lambda: node.stream("printer").size == 1)
+            one.sendall(b"4\r")
+            wait_until("stored", lambda: node.stream("printer").size == 2)
+            capture = [
+                "feed",
+                "capture",
+                "--config",
+                str(node.folder / "node.toml"),
+                "printer",
+                str(tmp_path / "line.cap"),
+            ]
+            result = CliRunner().invoke(main, capture)
+            files = {file.name: file.read_bytes() for file in tmp_path.glob("line*.cap")}
+            again = CliRunner().invoke(main, capture)
+    assert (result.exit_code, files) == (0, {"line-1.cap": b"GLU 5.4\r", "line-2.cap": b"CREA 70\r"}), result.output
+    assert [line.split(" ")[0] for line in result.output.splitlines()] == [
+        f"{tmp_path}/line-{at}.cap:" for at in (1, 2)
+    ]
+    assert "From 127.0.0.1:" in result.output
+    assert (again.exit_code, "is there already" in again.output) == (EXIT_USAGE, True)
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("line*.cap")} == files

@@ -12,6 +12,7 @@ from sync.header import common_start
 from sync.keys import FileSigner
 from sync.outbox import Outbox
 from sync.outbox_arrivals import repeat_key
+from sync.outbox_frames import Frame
 from sync.outbox_view import OutboxView
 from sync.record import Draft, Kind
 from tests.node_rig import wait_until
@@ -282,3 +283,100 @@ def test_streams_of_one_group_are_each_told_their_size(tmp_path):
         rig.submit(draft(n, stream="his" if n % 2 else "lab"))
     rig.start().finish()
     assert sorted(rig.grown) == [("his", 2), ("lab", 3)]
+
+
+# -- orders that ride with a group -------------------------------------------------------------------------------------
+FRAME = Frame("his/1", 0, "his", "", 7, b"H|")
+
+
+class Ride:
+    """An order for frames that is queued before the writer starts, beside a group; what it did by itself, and within the group's transaction."""
+
+    def __init__(self, rig, *, error=None):
+        self.alone, self.within, self.commits = 0, 0, []
+        rig.writer.order(lambda outbox: outbox._connection.set_commit_hook(lambda: bool(self.commits.append(1))))
+        self.future = rig.writer.order(self._alone, self._within)
+        self._error = error
+
+    def _alone(self, outbox):
+        self.alone += 1
+        outbox.frames.write(kept=[FRAME])
+        return "alone"
+
+    def _within(self, outbox):
+        self.within += 1
+        outbox.frames.put(kept=[FRAME, FRAME._replace(place=9)])
+        if self._error:
+            raise self._error
+        return "within"
+
+
+def frames(rig):
+    again = Rig(rig.path.parent).start()
+    found = again.writer.order(lambda outbox: outbox.frames.of_feed("his")).result(20)
+    again.finish()
+    return [frame.place for frame in found]
+
+
+def test_an_order_that_may_ride_with_a_group_takes_no_commit_of_its_own(tmp_path):
+    rig = Rig(tmp_path)
+    ride = Ride(rig)
+    assert rig.submit(draft(0))
+    rig.start().finish()
+    assert (ride.future.result(0), ride.alone, ride.within, len(ride.commits)) == ("within", 0, 1, 1)
+    assert (rig.bodies(), frames(rig)) == ([b"MSH|0"], [0, 9])
+
+
+def test_an_order_that_may_ride_is_done_by_itself_where_there_is_no_group(tmp_path):
+    rig = Rig(tmp_path)
+    ride = Ride(rig)
+    rig.start().finish()
+    assert (ride.future.result(0), ride.within) == ("alone", 0)
+    assert frames(rig) == [0]
+
+
+def test_without_room_for_both_nothing_of_the_ride_is_left_and_each_is_done_by_itself(tmp_path):
+    rig = Rig(tmp_path)
+    ride = Ride(rig, error=NoRoom("full"))
+    assert rig.submit(draft(0))
+    rig.start().finish()
+    assert (ride.future.result(0), ride.alone, ride.within) == ("alone", 1, 1)
+    assert (rig.bodies(), frames(rig)) == ([b"MSH|0"], [0])
+    assert [outcome.seq for _, outcome in rig.delivered] == [0]
+
+
+def test_a_group_of_a_lane_without_room_takes_no_order_along(tmp_path):
+    rig = Rig(tmp_path)
+    rig.refused = frozenset({"routine"})
+    ride = Ride(rig)
+    assert rig.submit(draft(0))
+    rig.start().finish()
+    assert (ride.future.result(0), ride.within) == ("alone", 0)
+    assert isinstance(rig.delivered[0][1], NoRoom)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the VFS raises where nobody can catch
+def test_neither_the_group_nor_what_rides_with_it_is_told_before_their_one_commit_is_sure(tmp_path):
+    with disk("rides") as failing:
+        for at in range(1, 40):
+            folder = tmp_path / str(at)
+            folder.mkdir()
+            rig = Rig(folder, vfs="rides")
+            rig.writer.order(lambda _outbox, at=at: failing.arm(at, full=False))
+            ride = Ride(rig)
+            assert rig.submit(draft(0))
+            rig.start()
+            wait_until("an end", lambda rig=rig: rig.delivered or rig.died)
+            calls = len(failing.calls)
+            failing.arm(0)
+            rig.writer.stop()
+            rig.writer.join(20)
+            told = ride.future.done(), bool(rig.delivered)
+            assert told == ((False, False) if rig.died else (True, True))
+            again = Rig(folder).start()
+            again.finish()
+            assert (again.bodies(), frames(rig)) in (([b"MSH|0"], [0, 9]), ([], [])), "all of it or nothing"
+            if calls < at:
+                assert at > 2, "some call of the commit failed"
+                return
+    raise AssertionError("a commit that makes so many calls is not the one meant here")

@@ -1,5 +1,6 @@
 """Signatures that sources bring: valid, invalid or of a stranger, and only what they cover counts. The attacks are those that were published."""
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -9,6 +10,7 @@ import sys
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from lxml import etree
 from signxml import DigestAlgorithm
 from signxml.xades import XAdESSignaturePolicy
@@ -22,8 +24,8 @@ from sync.header import SIGNATURES
 from sync.record import Verdict
 from tests.fhir_rig import Http, request
 from tests.node_rig import Feed, Node, Realm, Reply, message, running, wait_until
-from tests.signing_rig import NOW, SOAP12, authorities, make, revoke, sign, sign_body, sign_bundle, sign_xades
-from tests.soap_rig import CDA, SOAP, Heard, SoapFeed, mtom, post
+from tests.signing_rig import C14N, NOW, SOAP12, authorities, make, revoke, sign, sign_body, sign_bundle, sign_xades
+from tests.soap_rig import CDA, DOCUMENT, INCLUDE, MTOM, SOAP, SWA, Heard, SoapFeed, iti41, mtom, package, post
 from tests.xml_samples import HARMFUL, v3, x12
 
 ROOT_CA = make("Test Authority", is_ca=True)
@@ -50,6 +52,21 @@ def found(raw, content_type="application/hl7-cda+xml", time=NOW, known=(ROOT_CA,
     head = json.dumps([time_us, content_type]).encode()
     site = Authorities([each.certificate for each in known], {}) if folder is None else read_authorities(folder)
     return [Finding(*row) for row in check(head + b"\n" + raw, site)]
+
+
+def ask(folder, *documents, content_type="application/hl7-cda+xml"):
+    """What a worker of its own says of them."""
+
+    async def checked():
+        checker = Checker(folder, SystemClock())
+        try:
+            time_us = int(NOW.timestamp() * 1_000_000)
+            return [await checker.check_of(time_us, each, content_type) for each in documents]
+        finally:
+            await checker.stop()
+
+    rows = asyncio.run(checked())
+    return rows[0] if len(documents) == 1 else rows
 
 
 def result(raw, *arguments, **options):
@@ -168,6 +185,41 @@ def test_a_body_that_was_moved_aside_is_not_the_body(place):
     assert reason(rows) == "does not cover the whole"
 
 
+def test_a_body_of_two_is_not_the_body():
+    root = etree.fromstring(sign_body(DOCTOR))
+    body = root.find(f"{{{SOAP12}}}Body")
+    forged = etree.fromstring(etree.tostring(body))
+    del forged.attrib["Id"]
+    body.addprevious(forged)
+    (one,) = found(etree.tostring(root), SOAP)
+    assert (one.result, one.covers) == ("valid", "element Body")
+    assert not is_good([one])
+
+
+def test_what_is_attached_is_not_covered_and_what_is_put_back_is():
+    beside = package(sign_body(DOCTOR), ("doc0@test", "text/xml", b"<forged/>"), kind="application/soap+xml")
+    (one,) = found(beside, SWA)
+    assert (one.result, one.covers) == ("valid", "body without what is attached")
+    assert reason([one]) == "does not cover the whole"
+    assert result(package(sign_body(DOCTOR), kind="application/soap+xml"), SWA) == ("valid", "body")
+    put_back = iti41(DOCUMENT.format(id="D0", inner=base64.b64encode(CDA).decode()))
+    signed = sign_body(DOCTOR, body=put_back).replace(base64.b64encode(CDA), INCLUDE.format(id="doc0@test").encode())
+    document = ("doc0@test", "text/xml", CDA)
+    assert result(package(signed, document), MTOM) == ("valid", "body")
+    assert found(package(signed, ("doc0@test", "text/xml", CDA + b" ")), MTOM)[0].result == "invalid"
+    assert not is_good(found(package(signed, document, ("more@test", "text/xml", b"<forged/>")), MTOM))
+
+
+def test_a_signature_that_carries_what_it_does_not_sign_is_invalid():
+    for holder in (b"<Object><recordTarget/></Object>", b"<Object>x</Object>", b"<Object><a><b/></a></Object>"):
+        root = etree.fromstring(sign(CDA, DOCTOR))
+        root.find(f"{DS}Signature").append(
+            etree.fromstring(holder.replace(b"<Object>", b'<Object xmlns="%b">' % DS[1:-1].encode()))
+        )
+        (one,) = found(etree.tostring(root))
+        assert (one.result, one.why) == ("invalid", "it carries what it does not sign")
+
+
 def test_an_id_that_stands_twice_is_invalid():
     root = etree.fromstring(sign_body(DOCTOR))
     copy = etree.fromstring(etree.tostring(root.find(f"{{{SOAP12}}}Body")))
@@ -223,6 +275,24 @@ def test_the_time_of_xades_is_told_and_policy_and_time_stamp_are_told_as_not_che
     assert full.notes.endswith("; its policy is not checked; its time-stamp is not checked")
 
 
+def test_what_is_noted_of_a_signature_arrives_through_the_worker(tmp_path):
+    (one,) = ask(authorities(tmp_path, ROOT_CA), sign_xades(CDA, DOCTOR))
+    assert one.result == "valid"
+    assert re.fullmatch(r"by its own account signed [-0-9]+T[:0-9]+Z", one.notes)
+
+
+def test_comments_that_are_not_covered_are_told():
+    raw = sign(CDA, DOCTOR)
+    assert found(raw)[0].notes == ""
+    split = raw.replace("مريض".encode(), "مر<!-- -->يض".encode(), 1)
+    (one,) = found(split)
+    assert split != raw
+    assert (one.result, one.notes) == ("valid", "comments in it are not covered")
+    kept = sign(CDA.replace(b"<title>", b"<!-- a --><title>"), DOCTOR, c14n_algorithm=f"{C14N}WithComments")
+    assert (found(kept)[0].result, found(kept)[0].notes) == ("valid", "")
+    assert found(kept.replace(b"<!-- a -->", b"<!-- b -->"))[0].result == "invalid"
+
+
 def test_a_signature_over_nothing_but_its_own_properties_is_not_good():
     root = etree.fromstring(sign_xades(CDA, DOCTOR))
     (reference,) = root.iterfind(f".//{DS}Reference[@URI='']")
@@ -250,6 +320,19 @@ def test_a_revoked_signer_is_invalid_from_that_day_on(tmp_path, sign_it):
     assert no_clock.result == "invalid"
 
 
+@pytest.mark.parametrize(("days", "result"), [(6, "valid"), (4, "invalid")])
+def test_who_was_revoked_for_a_stolen_key_is_so_from_the_day_on_which_it_was_stolen(tmp_path, days, result):
+    stolen = x509.InvalidityDate((NOW - timedelta(days=5)).replace(tzinfo=None))
+    folder = with_lists(tmp_path, revoke(ROOT_CA, DOCTOR, DOCTOR, more=(stolen, False)), revoke(ROOT_CA, DOCTOR))
+    assert found(sign(CDA, DOCTOR), folder=folder, time=NOW - timedelta(days=days))[0].result == result
+
+
+def test_a_certificate_that_is_revoked_twice_is_so_from_the_first_day_on(tmp_path):
+    lists = [revoke(ROOT_CA, DOCTOR, since=NOW - timedelta(days=each)) for each in (3, 9, 6)]
+    (one,) = found(sign(CDA, DOCTOR), folder=with_lists(tmp_path, *lists), time=NOW - timedelta(days=8))
+    assert (one.result, one.why) == ("invalid", "revoked")
+
+
 def test_a_revoked_authority_between_takes_its_signers_along(tmp_path):
     (one,) = found(sign(CDA, DEPARTMENT, MIDDLE), folder=with_lists(tmp_path, revoke(ROOT_CA, MIDDLE)))
     assert (one.result, one.why) == ("invalid", "revoked")
@@ -260,7 +343,7 @@ def test_a_list_that_is_out_of_date_is_told(tmp_path):
     assert (one.result, one.notes) == ("valid", "the list of revoked certificates was out of date when it came")
 
 
-@pytest.mark.parametrize("held", [b"no list", revoke(STRANGER, DOCTOR), revoke(make("Test Authority", is_ca=True), DOCTOR), revoke(ROOT_CA, DOCTOR, is_partial=True)])  # fmt: skip
+@pytest.mark.parametrize("held", [b"no list", revoke(STRANGER, DOCTOR), revoke(make("Test Authority", is_ca=True), DOCTOR), revoke(ROOT_CA, DOCTOR, is_partial=True), revoke(ROOT_CA, DOCTOR, more=(x509.CertificateIssuer([x509.DNSName("other.test")]), True))])  # fmt: skip
 def test_a_list_that_is_no_whole_one_of_a_known_authority_stops_the_start(tmp_path, held):
     with pytest.raises(AuthoritiesBad):
         Checker(with_lists(tmp_path, held), SystemClock())
@@ -422,6 +505,22 @@ def test_a_worker_that_hangs_stops_no_other_feed_and_no_demand_is_met(realm, tmp
             assert Reply(mllp.reply()).code == "AE"
         assert newest(node, "signed").particulars[8][1] == "not verified in time"
         assert node.send(message("M-9"))[0].code == "AA"
+
+
+def test_a_folder_that_became_bad_is_an_alarm_of_the_node_and_meets_no_demand(realm, tmp_path):
+    folder = authorities(tmp_path / "signers", ROOT_CA)
+    more = f'[signatures]\nauthorities = "{folder}"'
+    with running(Node(realm, tmp_path, feeds=[Feed("signed", lines='signatures = "required"')], more=more)) as node:
+        (folder / "bad.crl").write_bytes(b"no list")
+        with node.mllp("signed") as mllp:
+            mllp.send(sign(CDA, DOCTOR))
+            assert Reply(mllp.reply()).code == "AE"
+            assert newest(node, "signed").particulars[8][1] == "unknown: the site's authorities cannot be read"
+            assert [each["code"] for each in node.ask("status")["alarms"]] == ["NOD-43"]
+            (folder / "bad.crl").unlink()
+            mllp.send(sign(CDA, DOCTOR))
+            assert Reply(mllp.reply()).code == "AA"
+        assert node.ask("status")["alarms"] == []
 
 
 @pytest.mark.parametrize("files", [{}, {"a.txt": ROOT_CA.pem}, {"a.pem": ROOT_CA.pem, "b.pem": b"no certificate"}])

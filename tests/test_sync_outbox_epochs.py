@@ -13,6 +13,7 @@ from sync.log import TILE_LEAVES, Frontier
 from sync.names import EPOCH_OPENED_MAX, Origin
 from sync.opening import End, open_opening, read_opening
 from sync.outbox import Outbox
+from sync.outbox_salvage import salvage
 from sync.outbox_view import OutboxView
 from tests.outbox_rig import LEDGER, VERIFIER, bodies, outbox, receipted, some
 from tests.sim_realm import LOG_SIGNER, NODE, STREAM, draft
@@ -108,6 +109,28 @@ def test_a_number_near_the_last_one_is_refused_so_that_another_epoch_can_always_
     with closing(outbox(tmp_path)) as again:
         again.verify_heads()
         assert again.heads[STREAM].origin.epoch == EPOCH_OPENED_MAX
+
+
+@pytest.mark.parametrize(
+    "lost", ["UPDATE body SET body = x'00' WHERE id = 8", "UPDATE header SET header = NULL WHERE id = 8"]
+)
+def test_what_a_repair_has_named_as_lost_and_a_further_epoch_carries_stops_no_start(tmp_path, lost):
+    with closing(outbox(tmp_path)) as made:
+        made.append(some(0, 10))
+        made._connection.execute(lost)
+    (tmp_path / "new").mkdir()
+    (log,) = salvage(tmp_path / "outbox.db", tmp_path / "new" / "outbox.db", signer=LOG_SIGNER)
+    assert [(hole.first, hole.last) for hole in log.holes] == [(7, 7)]
+    with closing(outbox(tmp_path / "new")) as made:
+        opened(made, 6)
+    with closing(outbox(tmp_path / "new")) as again:  # verifies the heads
+        assert again.append([draft(99)])[0][1:3] == (2, 4)
+        again.verify_heads()
+        again._connection.execute(
+            "UPDATE body SET body = x'00' WHERE id = (SELECT max(id) FROM body)"
+        )  # its last group is looked at as ever
+        with pytest.raises(LogBroken):
+            again.verify_heads()
 
 
 def test_receipts_trimming_and_repeats_go_on_in_every_window(tmp_path):

@@ -18,6 +18,9 @@ STREAMS = ("his", "lab", "adt")
 INDEX = "CREATE UNIQUE INDEX header_position ON header (log, seq)"
 STEP_BACK = f"DROP TABLE segment; {INDEX}; DELETE FROM schema_migration WHERE name LIKE '0007%'"
 
+INDEX_8 = "CREATE INDEX parked_by_name ON parked (name, run, place)"
+STEP_BACK_8 = f"DROP TABLE parked_digest; {INDEX_8}; DELETE FROM schema_migration WHERE name LIKE '0008%'"
+
 
 def fill(made, turns: int, seed: int) -> None:
     """Groups of some streams in turn, some of two streams at once."""
@@ -98,6 +101,33 @@ def test_an_outbox_of_before_segments_is_brought_forward_and_goes_on(in_memory, 
         assert {name: stored(made, name)[: len(before[name])] for name in STREAMS} == before
 
 
+@pytest.mark.parametrize(
+    ("back", "missing", "made_by_it"),
+    [
+        (STEP_BACK, "header_position", "segment"),
+        (STEP_BACK_8, "parked_by_name", "parked_digest"),
+    ],
+)
+def test_a_step_forward_that_fails_at_its_end_has_changed_nothing_and_is_made_at_the_next_start(
+    in_memory, back, missing, made_by_it
+):
+    with closing(outbox(in_memory, streams=STREAMS)) as made:
+        fill(made, 5, 6)
+        before = {name: stored(made, name) for name in STREAMS}
+    path = in_memory / "outbox.db"
+    with closing(apsw.Connection(str(path))) as raw:
+        raw.execute(back)
+        (index,) = raw.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (missing,)).fetchone()
+        raw.execute(f"DROP INDEX {missing}")
+    with pytest.raises(LogBroken):
+        outbox(in_memory, streams=STREAMS)
+    with closing(apsw.Connection(str(path))) as raw:
+        assert not raw.execute("SELECT * FROM sqlite_schema WHERE name = ?", (made_by_it,)).fetchall()
+        raw.execute(index)
+    with closing(outbox(in_memory, streams=STREAMS)) as made:
+        assert {name: stored(made, name) for name in STREAMS} == before
+
+
 def test_an_outbox_of_before_segments_whose_index_is_broken_is_refused_and_repaired_without_loss(in_memory):
     with closing(outbox(in_memory, streams=STREAMS)) as made:
         fill(made, 15, 6)
@@ -117,6 +147,54 @@ def test_an_outbox_of_before_segments_whose_index_is_broken_is_refused_and_repai
     )
     with closing(outbox(in_memory / "new", streams=STREAMS)) as made:
         assert {name: stored(made, name) for name in STREAMS} == before
+
+
+def stored_without_segments(made, groups) -> None:
+    """As a release of before segments stores groups, which knows nothing of the table."""
+    known = segments(made)
+    for group in groups:
+        made.append(group)
+    made._connection.execute("DELETE FROM segment")
+    made._connection.executemany("INSERT INTO segment VALUES (?, ?, ?)", known)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_release_of_before_segments_stored_in_between_is_found_again(in_memory, seed):
+    dice = Random(seed)
+    with closing(outbox(in_memory, streams=STREAMS)) as made:
+        fill(made, 1 + seed, seed)
+        more = [some(5000 + 10 * n, dice.randrange(1, 5), stream=dice.choice(STREAMS)) for n in range(1 + seed)]
+        stored_without_segments(made, more)
+        rows = places(made)
+    with closing(outbox(in_memory, streams=STREAMS)) as made:  # verifies the heads
+        assert {name: len(stored(made, name)) for name in STREAMS} == {
+            name: sum(run == head.run for run, _, _ in rows) for name, head in made.heads.items()
+        }
+        fill(made, 2, 9)
+        made.verify_heads()
+
+
+def test_segments_that_cover_all_rows_are_not_made_anew_at_a_start(in_memory, monkeypatch):
+    with closing(outbox(in_memory, streams=STREAMS)) as made:
+        fill(made, 10, 3)
+    monkeypatch.setattr("sync.outbox_segments.FILL", "no statement")
+    with closing(outbox(in_memory, streams=STREAMS)) as made:
+        assert len(segments(made)) > len(STREAMS)
+        stored_without_segments(made, [some(900, 1), some(910, 1, stream="lab"), some(920, 1)])
+    with pytest.raises(LogBroken):
+        outbox(in_memory, streams=STREAMS)
+
+
+def test_two_rows_of_one_place_at_the_end_refuse_the_start_and_change_nothing(in_memory):
+    with closing(outbox(in_memory, streams=STREAMS)) as made:
+        fill(made, 10, 3)
+        made.append(some(900, 3))
+        made._connection.execute("UPDATE header SET seq = 3 WHERE id = (SELECT max(id) FROM header)")
+        known = segments(made)
+    with pytest.raises(LogBroken):
+        outbox(in_memory, streams=STREAMS)
+    with closing(apsw.Connection(str(in_memory / "outbox.db"))) as raw:
+        assert sorted(raw.execute("SELECT run, first, shift FROM segment")) == known
 
 
 def test_a_row_that_a_flipped_bit_gave_the_place_of_another_is_not_read_for_it(in_memory):

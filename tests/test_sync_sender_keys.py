@@ -27,8 +27,8 @@ from sync.sender_events import (
     SessionOpened,
     Started,
 )
+from tests.sender_rig import HELD, KEY, alarms, opened, puts, sender, their
 from tests.sim_realm import LOG_SIGNER, ORIGIN, TAG, frontier_of
-from tests.test_sync_sender import HELD, KEY, alarms, opened, puts, sender, their
 
 OTHER_KEY = bytes.fromhex("deadbeef")
 
@@ -188,6 +188,15 @@ def test_order_of_a_person_opens_a_further_epoch_whatever_the_gateway_agrees_to(
     after = made.handle(EpochOpened("his", (OwnLog(ORIGIN, 10, 10), second)), 1000.0)
     assert after == [PostEpoch(second.origin, b"statement")]
     assert made.flows["his"].ordered is False
+
+
+def test_order_for_a_stream_whose_key_was_refused_does_not_wait_for_its_next_try():
+    made = sender()
+    assert alarms(made.handle(Refused("his", "bad-key"), 0.0)) == ["SYN-32"]
+    assert made.handle(PartOrdered("his"), 1.0) == [AskSession()]
+    effects = made.handle(told(KEY), 1.0)
+    assert alarms(effects) == ["NOD-36"]
+    assert [type(each) for each in effects if isinstance(each, AskRoot)] == [AskRoot]
 
 
 def test_order_that_a_fenced_start_is_given_waits_for_its_next_session():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from hl7.devices.astm_frames import TEXT_E1381, TEXT_LIS01, Frame
+from hl7.devices.astm_frames import TEXT_E1381, TEXT_LIS01, Frame, FrameEnd
 
 REPLY_S: Final = 15.0  # 6.5.2.2: a sender waits so long for the answer to ENQ or to a frame
 FRAME_S: Final = 30.0  # 6.5.2.3: a receiver waits so long for a frame or EOT; bytes that come begin it anew, as 64 kB at 9,600 baud take 67 s
@@ -119,7 +119,7 @@ class Switches:
 
     frame_text_bytes_max: int = TEXT_LIS01
     send_text_bytes_max: int = TEXT_E1381
-    has_lf: bool = True
+    frame_end: FrameEnd = "crlf"
     without_enq: bool = False
     is_instrument: bool = False
 

@@ -57,7 +57,7 @@ class Link:
         self.counts = Counts()
         self.state = State.IDLE
         self._in = bytearray()
-        self._reader = FrameReader(switches.frame_text_bytes_max, has_lf=switches.has_lf)
+        self._reader = FrameReader(switches.frame_text_bytes_max, frame_end=switches.frame_end)
         self._heard = now
         self._coming = Incoming()
         self._outgoing: deque[Outgoing] = deque()
@@ -324,8 +324,9 @@ class Link:
     # -- sending ------------------------------------------------------------------------------------------------------
 
     def _enqueue(self, token: int, records: Iterable[bytes]) -> None:
-        line_end = b"\r\n" if self.switches.has_lf else b"\r"
-        frames = encode_all(records, text_bytes_max=self.switches.send_text_bytes_max, line_end=line_end)
+        frames = encode_all(
+            records, text_bytes_max=self.switches.send_text_bytes_max, frame_end=self.switches.frame_end
+        )
         self._outgoing.append(Outgoing(token, frames))
 
     def _bid(self, now: float) -> None:

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from hl7.devices.astm_errors import MessageTooLong
-from hl7.devices.astm_frames import EOT, STX, TEXT_LIS01, FrameReader
+from hl7.devices.astm_frames import EOT, STX, TEXT_LIS01, FrameEnd, FrameReader
 from hl7.devices.astm_messages import Assembly, Part
 from hl7.devices.line_capture import LineCapture
 from hl7.devices.profile import Profile
@@ -89,7 +89,7 @@ def _astm(data: bytes, profile: Profile, frames: list[str]) -> Iterator[bytes]:
         return
     reader = FrameReader(
         int(profile.link.get("frame_text_bytes_max", TEXT_LIS01)),
-        has_lf=profile.link.get("frame_end", "crlf") == "crlf",
+        frame_end=cast("FrameEnd", profile.link.get("frame_end", "crlf")),
     )
     for transfer in re.split(rb"[\x04\x05]", data):
         yield from _transfer(transfer, reader, frames)

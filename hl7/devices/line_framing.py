@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hl7.devices.line_view import NAMES
-from hl7.devices.lines import CHECK_BYTES, ETX, Framing, LineReader, line_mark
+from hl7.devices.lines import CHECK_BYTES, ETX, STX, Framing, LineReader, line_mark
 
 KIB: Final = 1024
 REPORT_KB_MAX: Final = (
@@ -42,6 +42,24 @@ def framing_of(link: Mapping[str, Any]) -> Framing:
         end=byte_of(link.get("end", ETX)), length=link.get("length", 0), quiet_s=quiet_ms / 1000, check=link.get("check", "none"),
         covers=link.get("covers", "text-and-end"), report_bytes_max=REPORT_KB_MAX * KIB,
     )  # fmt: skip
+
+
+def differing(one: Framing, other: Framing) -> tuple[str, ...]:
+    """Name the keys by which two framings cut or check reports otherwise. How long a pause is, is the line's: no stored report shows it."""
+    mine, theirs = _used(one), _used(other)
+    return tuple(key for key in dict.fromkeys((*mine, *theirs)) if mine.get(key) != theirs.get(key))
+
+
+def _used(framing: Framing) -> dict[str, Any]:
+    """The keys that mean anything beside the others."""
+    ends, is_checked = framing.ends, framing.check != "none"
+    by_end: dict[str, dict[str, Any]] = {
+        "lines": {"line_end": framing.line_end},
+        "block": {"end": framing.end, **({"covers": framing.covers} if is_checked else {})},
+        "fixed": {"length": framing.length},
+    }
+    start = STX if framing.start is None and ends == "block" else framing.start
+    return {"ends": ends, "start": start, "check": framing.check, **by_end.get(ends, {})}
 
 
 def content(body: bytes, framing: Framing) -> bytes:

@@ -14,11 +14,15 @@ from hl7.devices.field_words import check_control, check_fields, check_patterns,
 from hl7.devices.link_keys import link_of
 from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.profile_keys import Keys, Pattern, Simple
+from hl7.devices.readings import NoReadings
 from hl7.devices.time_forms import FORMS_MAX, TimeForm, time_forms
 
 TEXT_CHARACTERS_MAX: Final = 256 * 1024  # the largest shipped one has 9,000; a map of 2,000 codes has 150,000
 CODES_MAX: Final = 4000  # a chemistry line offers some 400 tests; the largest published LIVD sheet has 2,600
 RULES_MAX: Final = 32  # of one kind: each is tried on every sample
+# Of a text that a pattern of a rule looks at: numbers, codes and names have 80 at most. A pattern's time may grow with the square of it, or
+# worse. Where it is longer nobody can say whether the rule holds, and a control must not become a patient's: the message has no readings.
+RULE_TEXT_CHARACTERS_MAX: Final = 200
 POINTS_MAX: Final = 250  # of one Modbus device, of which a poll reads 125 registers at most
 
 Kind = Literal["astm", "mllp", "poct1a", "mqtt", "modbus", "folder", "line"]
@@ -63,8 +67,8 @@ class Rule:
     pattern: re.Pattern[str] | None
 
     def holds(self, text: str) -> bool:
-        """Tell whether a text is what the rule looks for."""
-        return text in self.texts or (self.pattern is not None and self.pattern.fullmatch(text) is not None)
+        """Tell whether a text is what the rule looks for. Raises NoReadings where its pattern cannot look at so long a one."""
+        return text in self.texts or _matches(self.pattern, text, f"the profile's rule on {self.where}")
 
     def why(self, text: str) -> str:
         """Say why a sample is no patient's; the text too, unless it has a place of its own."""
@@ -110,6 +114,20 @@ class Identity:
     sample_system: str
     sample_unique: str  # for how long a sample's number names that sample only: "day" or "ever"
     nobody: re.Pattern[str] | None  # numbers that the instrument invents
+
+    def is_nobody(self, number: str, place: str) -> bool:
+        """Tell whether the instrument has made up a number. Raises NoReadings where the pattern cannot look at so long a one."""
+        return _matches(self.nobody, number, f"{place}, identity.nobody of the profile")
+
+
+def _matches(pattern: re.Pattern[str] | None, text: str, asked: str) -> bool:
+    if pattern is None:
+        return False
+    if len(text) > RULE_TEXT_CHARACTERS_MAX:
+        raise NoReadings(
+            f"{asked}: a text of {len(text)} characters, of which a pattern looks at {RULE_TEXT_CHARACTERS_MAX} at most"
+        )
+    return pattern.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,14 @@ from hl7.devices.errors import DeviceError
 from hl7.errors import Fault
 
 
+class FramingDiffers(DeviceError):
+    """A feed's own keys cut or check its reports otherwise than the `[link]` of its profile, by which alone a stored report is read."""
+
+    code = "PRF-02"
+    fault: ClassVar[Fault] = "site"
+    hint = "A feed's own keys cut reports otherwise than its profile, by which they are read later: results may be misread. Put them into the profile's [link]."
+
+
 class ProfileProblem(DeviceError):
     """A profile's key is unknown, missing, or holds what it may not: `key` names it, the text says what is allowed."""
 

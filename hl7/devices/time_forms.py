@@ -27,6 +27,7 @@ _DIGITS: Final = frozenset("dmyHIMS")
 _PARTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(_DIGITS, r"\d\d"), "Y": r"\d{4}", "b": "|".join(_MONTHS), "p": "am|pm",
 }  # fmt: skip
+_HALF: Final = re.compile(r"(?<![a-z])[ap]\.?m(?![a-z])", re.ASCII | re.IGNORECASE)
 _TOKEN: Final = re.compile(r"%(.?)|([^%])", re.DOTALL)
 
 
@@ -74,6 +75,10 @@ def time_form(text: str) -> TimeForm:
             raise ValueError(f"%{name} is not known; allowed are {ALLOWED}")
     if any(mark.isdigit() for _, mark in tokens):
         raise ValueError("a form has no digits of its own")
+    if half := _HALF.search("".join(mark or "%" for _, mark in tokens)):
+        raise ValueError(
+            f'"{half[0]}" says which half of the day it is: write %I for the hour, and %p where "{half[0]}" stands'
+        )
     _check(names)
     pieces = []
     for at, (name, mark) in enumerate(tokens):

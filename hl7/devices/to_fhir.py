@@ -47,15 +47,15 @@ def convert(body: bytes, profile: Profile, settings: Settings | None = None, ori
     settings = settings or Settings()
     if len(body) > BYTES_MAX:
         raise CannotConvert("too-large", f"{len(body)} bytes, {BYTES_MAX} at most")
-    try:
-        found = read(body, profile, charset=settings.charset)
-    except NoReadings as error:
-        raise CannotConvert("content", str(error)) from error
-    if sum(len(sample.readings) for sample in found.samples) > READINGS_MAX:
-        raise CannotConvert("too-large", f"more than {READINGS_MAX} results")
     position = origin.uri if origin else "urn:wasl:message:" + hashlib.sha256(body).hexdigest()
     facility = origin.facility if origin else settings.facility
-    return _Conversion(found, profile, Context(settings, Draft(facility, position), facility, ""), origin).run()
+    try:
+        found = read(body, profile, charset=settings.charset)
+        if sum(len(sample.readings) for sample in found.samples) > READINGS_MAX:
+            raise CannotConvert("too-large", f"more than {READINGS_MAX} results")
+        return _Conversion(found, profile, Context(settings, Draft(facility, position), facility, ""), origin).run()
+    except NoReadings as error:
+        raise CannotConvert("content", str(error)) from error
 
 
 class _Conversion:
@@ -197,7 +197,7 @@ class _Conversion:
         number, place = person.number, person.place
         if rules.sample_holds == "patient" and not number:
             number, place = sample.number, sample.place
-        if number and rules.nobody is not None and rules.nobody.fullmatch(number):
+        if number and rules.is_nobody(number, place):
             self._lose(place, INVENTED, number)
             number = ""
         if not number and not any(person.name):
@@ -243,7 +243,7 @@ class _Conversion:
     # ---- what it was measured in, and for whom ----------------------------------------------------------------------------
     def _specimen(self, sample: Sample, subject: Resource | None) -> Resource | None:
         number, rules = sample.number, self._profile.identity
-        if number and rules.sample_holds == "sample" and rules.nobody is not None and rules.nobody.fullmatch(number):
+        if number and rules.sample_holds == "sample" and rules.is_nobody(number, sample.place):
             self._lose(sample.place, INVENTED, number)
             number = ""
         if not number and not sample.specimen:

@@ -17,7 +17,7 @@ from node.alarms import Alarms
 from node.clock import Clock
 from node.config_destinations import AnyDestination
 from node.destinations.conversion import Tally
-from node.destinations.errors import DAMAGED, FULL, LOST, STANDING, STOPPED, TRIMMED
+from node.destinations.errors import CHANGED, DAMAGED, FULL, LOST, STANDING, STOPPED, TRIMMED
 from node.destinations.plug import End, Outcome, Outgoing, Sink
 from node.destinations.reading import Next, Reading
 from node.destinations.replays import Replays
@@ -27,14 +27,16 @@ from node.destinations.wanted import selection_of
 from node.feeds.law_desk import LawDesk
 from node.writer import Writer
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
-from sync.outbox_destinations import Cursor, Parked
+from sync.outbox_destinations import Cursor
 from sync.outbox_destinations_view import DestinationView, Run
+from sync.outbox_parked import PARKED_MAX, Parked
 
 WAIT_S_MAX = 60.0  # even with nothing to do the loop turns, so that a lost wake-up costs a minute at most
 AGAIN_S = 1.0  # a full outbox drains in seconds, and what was taken must not be sent twice for it
 PASSED_BY_S = (
     10.0  # what is not for this destination is looked at again after a crash; so the disk need not hear of each record
 )
+LOOK_S = 3600.0  # what stands parked is read again: with 10,000 rows that takes a tenth of a second
 
 log = structlog.get_logger()
 
@@ -73,14 +75,14 @@ class Carrier(threading.Thread):
         self.tally, self.orders = tally or Tally(), orders
         self.last_error: Failure | None = None
         self.since_us = clock.now_us()
-        self.parked, self.lost = 0, 0
+        self.parked, self.lost, self.changed = 0, 0, 0
         self._sink, self._node, self._store = sink, node, store
         self._writer, self._clock, self._alarms = writer, clock, alarms
         self._dice = dice
         self._trouble = self._new_trouble()  # of the destination as a whole
         self._lanes: dict[str, Lane] = {}
         self._wake = threading.Event()
-        self._stopping, self._poked = False, True
+        self._stopping, self._poked, self._looked_at = False, True, float("-inf")
         self._raised: set[str] = set()
         self._state = "unproven"
 
@@ -139,6 +141,17 @@ class Carrier(threading.Thread):
             for trouble in (self._trouble, again.trouble, *(lane.trouble for lane in self._lanes.values())):
                 trouble.hurry()
             self.recount(view)
+            self._looked_at = float("-inf")
+        if self._clock.monotonic() - self._looked_at >= LOOK_S:
+            self._looked_at = self._clock.monotonic()
+            self._look_over(view)
+
+    def _look_over(self, view: DestinationView) -> None:
+        """See whether what stands parked is as it was written; as before where that cannot be read."""
+        try:
+            self.changed = sum(row.is_changed for row in view.parked(self.destination.name, most=PARKED_MAX))
+        except Exception as error:  # noqa: BLE001  # as in `_turn`
+            log.warning("destination.not_looked_over", destination=self.destination.name, error=type(error).__name__)
 
     def _turn(self, view: DestinationView, lane: Lane) -> float:
         """One message of a stream, if there is one and the time has come. Seconds until it wants another turn."""
@@ -340,6 +353,14 @@ class Carrier(threading.Thread):
         """Nothing can be sent at all for a while."""
         self.note(self._trouble, outcome.code, outcome.detail, outcome.wait_s)
 
+    def refused_again(self, outgoing: Outgoing, outcome: Outcome) -> None:
+        """A replay was not taken either: its reason, which may be another than the first, is the last error."""
+        self.last_error = Failure(code=outcome.code, at_us=self._clock.now_us(), detail=outcome.detail)
+        log.warning(
+            "destination.refused_again", code=outcome.code, destination=self.destination.name, stream=outgoing.stream,
+            epoch=outgoing.epoch, seq=outgoing.seq, part=outgoing.part, detail=outcome.detail,
+        )  # fmt: skip
+
     # -- what people see ------------------------------------------------------------------------------------------
 
     def note(self, trouble: Trouble, code: str, detail: str, wait_s: float = 0.0) -> None:
@@ -362,6 +383,7 @@ class Carrier(threading.Thread):
         now, troubles = self._clock.monotonic(), [self._trouble, replays, *(lane.trouble for lane in lanes)]
         wanted = {trouble.code for trouble in troubles if trouble.is_grave(now)}
         wanted |= {STANDING} if self.parked else set()
+        wanted |= {CHANGED} if self.changed else set()
         wanted |= {TRIMMED} if self.lost or any(lane.is_behind for lane in lanes) else set()
         for code in wanted - self._raised:
             self._alarms.raised(code, self.destination.name)

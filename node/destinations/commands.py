@@ -47,6 +47,7 @@ def list_command(config_path: Path, as_json: bool) -> None:
 def parked_command(config_path: Path, name: str, as_json: bool) -> None:
     """Say what a destination did not take, and why."""
     from node.catalogue import hint
+    from node.destinations.errors import CHANGED
 
     found = _order(config_path, "parked", name)
     if as_json:
@@ -55,7 +56,8 @@ def parked_command(config_path: Path, name: str, as_json: bool) -> None:
     for row in found:
         many = f" and {row['records'] - 1} more" if row["records"] > 1 else ""
         part = "" if row["part"] in {None, 0} else f" message {row['part'] + 1}"
-        state = ", waits to be sent again" if row["replay"] else "" if row["body"] else ", its body is gone"
+        is_known = row["body"] or row["reason"] == CHANGED  # of a changed entry nobody knows whose body it would be
+        state = ", waits to be sent again" if row["replay"] else "" if is_known else ", its body is gone"
         click.echo(
             f"{row['id']}: {row['stream']}/{row['epoch']}/{row['seq']}{part}{many}, {row['at']}, {row['reason']} {row['detail']}{state}"
         )

@@ -11,15 +11,16 @@ from typing import Any
 
 from node.clock import iso
 from node.config_destinations import AnyDestination
-from node.destinations.errors import SKIPPED, TRIMMED, NoSuchDestination
+from node.destinations.errors import CHANGED, SKIPPED, TRIMMED, NoSuchDestination
 from node.destinations.plug import TAKEN, Outgoing
 from node.destinations.reading import Next, Reading
 from node.destinations.steps import after
 from node.destinations.wanted import selection_of
 from sync.errors import CursorLost
 from sync.outbox import Outbox
-from sync.outbox_destinations import Cursor, Parked
+from sync.outbox_destinations import Cursor
 from sync.outbox_destinations_view import DestinationView, Run
+from sync.outbox_parked import Parked
 
 LISTED_MAX = 1000  # parked messages in one answer: more is a matter of --all
 ROWS_MAX = 200  # named in one order: what fits the control socket's line
@@ -188,5 +189,5 @@ def _shown(row: Parked, known: tuple[str, Run] | None) -> dict[str, Any]:
     return {
         "id": row.id, "stream": stream, "epoch": epoch, "seq": seq, "records": row.records, "part": row.part, "reason": row.reason,
         "detail": row.detail, "at": iso(row.at_us), "tries": row.tries, "replay": row.replay,
-        "body": run is not None and row.reason != TRIMMED and row.last >= run.trimmed,
+        "body": run is not None and row.reason not in {TRIMMED, CHANGED} and row.last >= run.trimmed,
     }  # fmt: skip

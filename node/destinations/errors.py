@@ -6,11 +6,12 @@ from node.errors import Fault, NodeError
 
 REFUSED = "DST-01"
 NOT_CONVERTED = "DST-02"
-TRIMMED = "DST-03"  # also of sync.outbox_destinations, which tells such rows apart
+TRIMMED = "DST-03"  # also of sync.outbox_parked, which tells such rows apart
 DAMAGED = "DST-04"
 NOT_SENDABLE = "DST-05"
 STANDING = "DST-06"
 SKIPPED = "DST-07"
+TOO_LONG = "DST-08"
 UNREACHABLE = "DST-10"
 LATER = "DST-11"
 NO_ANSWER = "DST-12"
@@ -21,6 +22,7 @@ FOLDER = "DST-16"
 LOST = "DST-17"  # sync.errors.CursorLost
 TLS = "DST-20"
 HTTP = "DST-21"
+CHANGED = "DST-22"  # also of sync.outbox_parked, which tells such rows apart
 
 
 class NoSuchDestination(NodeError):
@@ -54,6 +56,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
         "A destination did not take some messages: they are parked. `wasl destination parked` shows why; correct the cause and replay them.",
     ),
     SKIPPED: ("site", "A person had the destination pass over this message. It can still be replayed."),
+    TOO_LONG: (
+        "site",
+        "The FHIR server's copy of the resource named beside is too long to see whether it is newer: nothing was written over it. Compare both at the server.",
+    ),
     UNREACHABLE: (
         "site",
         "A system of this site cannot be reached. Its messages wait here, in order. Check its address, cable and service.",
@@ -85,6 +91,10 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     HTTP: (
         "site",
         "A system of this site answers with what is no answer to a delivery, such as a redirection. Check the destination's URL.",
+    ),
+    CHANGED: (
+        "node",
+        "The disk changed this entry of a parked message, so it is not sent again. Forget it (`wasl destination skip`), and replace the card or disk.",
     ),
 }
 """Reasons and alarms that are raised without an exception: code, whose fault, what to do."""

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import ssl
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import urllib3
@@ -10,8 +11,8 @@ import urllib3
 from hl7.convert.json_text import dumps
 from hl7.convert.result import CannotConvert, Converted
 from node.config_destinations import FhirOut
-from node.destinations.conversion import ToFhir, as_message, as_transaction
-from node.destinations.errors import HTTP, LATER, NO_ANSWER, NOT_CONVERTED, NOT_SENDABLE, REFUSED, UNREACHABLE
+from node.destinations.conversion import BODY_BYTES_MAX, ToFhir, as_message, as_transaction
+from node.destinations.errors import HTTP, LATER, NO_ANSWER, NOT_CONVERTED, NOT_SENDABLE, REFUSED, TOO_LONG, UNREACHABLE
 from node.destinations.errors import TLS as NO_TLS
 from node.destinations.fhir_known import GONE, NOT_THERE, THERE, Known
 from node.destinations.fhir_newer import is_newer
@@ -20,6 +21,9 @@ from node.destinations.tls import client_context
 
 WAIT_S_MAX = 3600.0  # a Retry-After beyond this is not meant for a hospital
 ANSWER_BYTES_MAX = 64 * 1024  # read so that the connection can be kept; more of an answer and it is closed
+# Of a resource that a replay would write: read whole, to see who wrote it. What we wrote of a message is no longer than a message may be (its
+# documents are base64 in both), and no more is in memory than for its conversion.
+RESOURCE_BYTES_MAX = BODY_BYTES_MAX
 TOKEN_BYTES_MAX = 16 * 1024
 BUSY = frozenset({408, 425, 429})
 NOT_OURS = frozenset({401, 403, 407})  # no message can be at fault: the right to send is
@@ -32,6 +36,14 @@ HEADERS = urllib3.HTTPHeaderDict({"Content-Type": FHIR_JSON})
 CONDITIONS = frozenset({"if-none-exist", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 
 
+class Answer(NamedTuple):
+    """The body of an answer. `is_long`: it had more than is read; `is_whole`: it came to its end."""
+
+    body: bytes = b""
+    is_long: bool = False
+    is_whole: bool = False
+
+
 class FhirSink:
     """One connection to one server. `convert`: for HL7 v2 records; without it they are refused."""
 
@@ -40,7 +52,7 @@ class FhirSink:
         self._known = Known()
         self._base = urlsplit(destination.url).path.rstrip("/")
         self._pool: urllib3.HTTPConnectionPool | None = None
-        self._answer = b""  # the body of the last answer, where it is short
+        self._answer = Answer()  # the last
 
     def deliver(self, outgoing: Outgoing) -> Outcome:
         """Make the request and read its status."""
@@ -81,11 +93,11 @@ class FhirSink:
         if len(made.mentioned) > MENTIONED_MAX:
             return Outcome(End.REFUSED, NOT_CONVERTED, "too-large")
         found = self._known.of(sorted(made.mentioned), lambda name: self._ask("GET", name, b"", HEADERS)[0])
-        status, newer = found.status, frozenset[str]()
-        if outgoing.is_replay and not status:
-            status, newer = self._newer(made, outgoing)
-        if status:
-            return _not_told(status)
+        if found.status:
+            return _not_told(found.status)
+        newer = self._newer(made, outgoing) if outgoing.is_replay else frozenset[str]()
+        if isinstance(newer, Outcome):
+            return newer
         bundle = as_transaction(made, found.there | found.gone | newer)
         body = dumps(bundle).encode()
         outcome = _outcome_of(*self._ask("POST", "", body, self._headers(outgoing, body)))
@@ -97,23 +109,31 @@ class FhirSink:
             return outcome._replace(detail=f"{outcome.detail}, {min(found.gone).partition('/')[0]} {GONE}")
         return outcome
 
-    def _newer(self, made: Converted, outgoing: Outgoing) -> tuple[int, frozenset[str]]:
-        """Of a replay: what it would write that a later record has written already; and the first status that is no answer to that."""
+    def _newer(self, made: Converted, outgoing: Outgoing) -> frozenset[str] | Outcome:
+        """Of a replay: what it would write that a later message has written already; or the outcome, where the server does not tell."""
         newer = set()
         for entry in made.bundle["entry"]:
             name = entry["request"]["url"]
             if name in made.mentioned or outgoing.origin is None:
                 continue
-            status, _ = self._ask("GET", name, b"", HEADERS)
-            if status not in THERE and status not in {NOT_THERE, GONE}:
-                return status, frozenset()
-            if status in THERE and is_newer(self._answer, outgoing.origin):
+            status, _ = self._ask("GET", name, b"", HEADERS, answer_bytes_max=RESOURCE_BYTES_MAX)
+            if status in {NOT_THERE, GONE}:
+                continue
+            if status not in THERE:
+                return _not_told(status)
+            if self._answer.is_long:
+                return Outcome(End.REFUSED, TOO_LONG, name.partition("/")[0])
+            if not self._answer.is_whole:
+                return Outcome(End.LATER, NO_ANSWER, str(status))
+            if is_newer(self._answer.body, outgoing.origin):
                 newer.add(name)
-        return 0, frozenset(newer)
+        return frozenset(newer)
 
     # -- the connection -------------------------------------------------------------------------------------------
 
-    def _ask(self, method: str, path: str, body: bytes, headers: urllib3.HTTPHeaderDict) -> tuple[int, float]:
+    def _ask(
+        self, method: str, path: str, body: bytes, headers: urllib3.HTTPHeaderDict, *, answer_bytes_max: int = ANSWER_BYTES_MAX
+    ) -> tuple[int, float]:  # fmt: skip
         """Make a request; its status, and how long the server wants us to wait. Raises HTTPError, OSError."""
         if self._pool is None:
             self._pool = self._opened()
@@ -121,7 +141,7 @@ class FhirSink:
             method, f"{self._base}/{path}" if path else self._base or "/", body=body or None, headers={**self._pool.headers, **headers},
             redirect=False, retries=False, preload_content=False, decode_content=False,
         )  # fmt: skip
-        self._answer = _finish(response)
+        self._answer = _finish(response, answer_bytes_max)
         if response.status in NOT_OURS or 300 <= response.status < 400:
             self.close()  # the token may have been renewed meanwhile
         return response.status, _wait_s(response)
@@ -207,15 +227,18 @@ def _wait_s(response: urllib3.BaseHTTPResponse) -> float:
     return min(WAIT_S_MAX, float(asked)) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 0.0
 
 
-def _finish(response: urllib3.BaseHTTPResponse) -> bytes:
+def _finish(response: urllib3.BaseHTTPResponse, bytes_max: int) -> Answer:
     """Read the rest of a short answer, so that its connection can be used again; what is longer, or breaks off, takes the connection with it."""
     try:
-        answer = response.read(ANSWER_BYTES_MAX + 1)
+        body = response.read(bytes_max + 1)
     except (urllib3.exceptions.HTTPError, OSError):
-        answer = None  # the status line came: the verdict stands
-    if answer is None or len(answer) > ANSWER_BYTES_MAX:
+        answer = Answer()  # the status line came: the verdict stands
+    else:
+        is_long = len(body) > bytes_max
+        # urllib3 gives what came before a connection ended as if it were all, where it is asked for so many bytes
+        answer = Answer(b"" if is_long else body, is_long, is_whole=not is_long and not response.length_remaining)
+    if not answer.is_whole:
         response.close()
-        answer = b""
     response.release_conn()
     return answer
 

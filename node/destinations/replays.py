@@ -7,8 +7,9 @@ from node.destinations.plug import End, Outcome, Outgoing
 from node.destinations.reading import Reading
 from node.destinations.steps import behind, counted
 from node.destinations.wanted import selection_of
-from sync.outbox_destinations import Cursor, Parked
+from sync.outbox_destinations import Cursor
 from sync.outbox_destinations_view import DestinationView, Run
+from sync.outbox_parked import Parked
 
 if TYPE_CHECKING:
     from node.destinations.carrier import Carrier, Lane
@@ -97,6 +98,7 @@ class Replays:
         else:
             self._give_up(row)
             self._count(lane, outcome)
+            self._carrier.refused_again(outgoing, outcome)  # its row keeps the first reason
         self._carrier.counts.refused += 1
 
     def _done(self, lane: "Lane", row: Parked, place: int, lost: str) -> None:

@@ -112,7 +112,7 @@ class AstmFeed:
 
     def add(self, line: Line) -> None:
         """A line is open."""
-        self.trace.noted("opened", line.peer)
+        line.connection = self.trace.opened(line.peer)
         self.lines.add(line)
         if self._desk is not None:
             self._desk.opened(line)
@@ -121,7 +121,7 @@ class AstmFeed:
         """A line is closed, and all it left is recorded."""
         if line not in self.lines:
             return
-        self.trace.noted("away", line.peer)
+        self.trace.noted("away", line.peer, line.connection)
         self.lines.discard(line)
         self._past.update(_counts(line))
         self.noise_bytes += line.link.counts.noise_bytes

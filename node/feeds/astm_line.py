@@ -43,7 +43,7 @@ class Line:
     def __init__(
         self, feed: "AstmFeed", peer: str, *, write: Callable[[bytes], object], flow: Callable[[bool], None] = lambda _: None
     ) -> None:  # fmt: skip
-        self.feed, self.peer = feed, peer
+        self.feed, self.peer, self.connection = feed, peer, 0  # the feed numbers its connections
         self._write, self._flow = write, flow
         self._now = feed.clock.monotonic
         self.link = Link(feed.switches, self._now())
@@ -71,7 +71,7 @@ class Line:
 
     def received(self, data: bytes) -> None:
         """Bytes came."""
-        self.feed.trace.came(data, self.peer)
+        self.feed.trace.came(data, self.peer, self.connection)
         self._handle(Received(data))
 
     def send(self, token: int, records: tuple[bytes, ...]) -> None:
@@ -129,7 +129,7 @@ class Line:
         match effect:
             case Write(data):
                 if not self._is_closed:
-                    self.feed.trace.went(data, self.peer)
+                    self.feed.trace.went(data, self.peer, self.connection)
                     self._write(data)
             case Begun():
                 self._begin()

@@ -46,7 +46,10 @@ class FrameStore:
         works, self._waiting = self._waiting, []
         self._is_busy = True
         loop = asyncio.get_running_loop()
-        future = self._writer.order(lambda outbox: _write(outbox, self._writer, works))
+        future = self._writer.order(
+            lambda outbox: _write(outbox, self._writer, works),
+            lambda outbox: _write_within(outbox, self._writer, works),
+        )
         future.add_done_callback(lambda settled: loop.call_soon_threadsafe(self._settle, works, settled))
 
     def _settle(self, works: list[_Work], settled: Future[list[bool]]) -> None:
@@ -62,22 +65,34 @@ class FrameStore:
 
 def _write(outbox: Outbox, writer: Writer, works: list[_Work]) -> list[bool]:
     """In the writer's thread. Where there is no room for frames, what makes room or adds nothing is written all the same."""
-    sizes = [sum(len(frame.text) for frame in work.kept) for work in works]
-    outcome = [
-        not (work.kept and writer.refuses(outbox, work.stream, size)) for work, size in zip(works, sizes, strict=True)
-    ]
+    outcome = _roomy(outbox, writer, works)
     try:
-        _write_those(outbox, works, outcome)
+        _write_those(outbox.frames.write, works, outcome)
     except NoRoom:
         outcome = [not work.kept for work in works]
-        _write_those(outbox, works, outcome)
+        _write_those(outbox.frames.write, works, outcome)
     return outcome
 
 
-def _write_those(outbox: Outbox, works: list[_Work], chosen: list[bool]) -> None:
+def _write_within(outbox: Outbox, writer: Writer, works: list[_Work]) -> list[bool]:
+    """The same within a transaction of others. Raises NoRoom: then all of that is undone."""
+    outcome = _roomy(outbox, writer, works)
+    _write_those(outbox.frames.put, works, outcome)
+    return outcome
+
+
+def _roomy(outbox: Outbox, writer: Writer, works: list[_Work]) -> list[bool]:
+    """Of which there is room for the frames, by the lane of their stream."""
+    sizes = [sum(len(frame.text) for frame in work.kept) for work in works]
+    return [
+        not (work.kept and writer.refuses(outbox, work.stream, size)) for work, size in zip(works, sizes, strict=True)
+    ]
+
+
+def _write_those(write: Callable[..., None], works: list[_Work], chosen: list[bool]) -> None:
     those = [work for work, is_chosen in zip(works, chosen, strict=True) if is_chosen]
     if those:
-        outbox.frames.write(
+        write(
             kept=[frame for work in those for frame in work.kept], dropped=[name for work in those for name in work.dropped],
             facts=[fact for work in those for fact in work.facts],
         )  # fmt: skip

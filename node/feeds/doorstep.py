@@ -5,6 +5,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import structlog
@@ -14,7 +15,7 @@ from node.config_feeds import Tls
 from node.errors import CannotListen
 from node.listeners import is_within, open_listener, tls_context
 
-BACKLOG = 512  # connections the kernel holds for us while the loop is busy
+BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
 HANDSHAKE_S_MAX = 10.0  # two round trips and one signature; a slow radio link needs two seconds
 ACCEPT_AGAIN_S = 0.1  # a file descriptor may be free again by then
 
@@ -27,10 +28,6 @@ class Listening(Protocol):
     @property
     def name(self) -> str:
         """Its name."""
-
-    @property
-    def listen(self) -> tuple[Address, ...]:
-        """Where."""
 
     @property
     def allow(self) -> tuple[Network, ...]:
@@ -46,30 +43,35 @@ class Listening(Protocol):
 
 
 class Doorstep:
-    """Listens for one feed. `count`: open connections; `refused` is told code and peer of one that may not come."""
+    """Listens for one feed at some of its addresses.
+
+    `connections`: those that are open, `coming`: those being made, on all doorsteps of the feed; `refused` is told code and peer of one
+    that may not come.
+    """
 
     def __init__(
         self,
         feed: Listening,
         protocol: Callable[[], asyncio.BaseProtocol],
         *,
-        count: Callable[[], int],
+        listen: tuple[Address, ...],
+        connections: AbstractSet[asyncio.BaseProtocol],
+        coming: set[asyncio.BaseProtocol],
         refused: Callable[[str, str], None],
     ) -> None:
         self._feed = feed
-        self._protocol = protocol
-        self._count = count
+        self._protocol, self._listen = protocol, listen
+        self._connections, self._coming = connections, coming
         self._refused = refused
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = (
             set()
         )  # one for each listener, one for each connection that is being made
-        self._coming = 0
 
     def open(self) -> None:
         """Listen. Raises CannotListen."""
         loop = asyncio.get_running_loop()
-        for address in self._feed.listen:
+        for address in self._listen:
             try:
                 context, listener = tls_context(self._feed.tls), open_listener(address)
                 self._listeners.append(listener)
@@ -97,11 +99,16 @@ class Doorstep:
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return is_within(mapped or address, self._feed.allow)
 
+    @property
+    def _count(self) -> int:
+        """One that is open stays among the coming ones until its task has seen it: it is counted once."""
+        return len(self._connections) + sum(each not in self._connections for each in self._coming)
+
     def _welcomes(self, peer: str) -> bool:
         code = ""
         if not self.admits(peer):
             code = "NOD-12"
-        elif self._count() + self._coming >= self._feed.connections_max:
+        elif self._count >= self._feed.connections_max:
             code = "NOD-13"
         if code:
             self._refused(code, peer)
@@ -120,21 +127,26 @@ class Doorstep:
             if not self._welcomes(str(name[0])):
                 sock.close()
                 continue
-            self._coming += 1
-            task = loop.create_task(self._let_in(loop, sock, context))
+            protocol = self._protocol()
+            self._coming.add(protocol)
+            task = loop.create_task(self._let_in(loop, protocol, sock, context))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _let_in(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ssl.SSLContext | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.BaseProtocol,
+        sock: socket.socket,
+        context: ssl.SSLContext | None,
     ) -> None:
         limit = None if context is None else HANDSHAKE_S_MAX
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.connect_accepted_socket(self._protocol, sock, ssl=context, ssl_handshake_timeout=limit)
+            await loop.connect_accepted_socket(lambda: protocol, sock, ssl=context, ssl_handshake_timeout=limit)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             log.info("feed.no_handshake", feed=self._feed.name, error=type(error).__name__)
             sock.close()
         finally:
-            self._coming -= 1
+            self._coming.discard(protocol)

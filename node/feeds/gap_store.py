@@ -17,7 +17,7 @@ class GapStore:
 
     def __init__(self, door: Door, intake: Intake, *, peer: str) -> None:
         self._door, self._intake, self._peer = door, intake, peer
-        self._untold: list[Gap] = []
+        self._untold: list[tuple[Gap, tuple[str, bytes] | None]] = []
         self._last: Gap | None = None
         self._under_way = 0
         self.recorded = 0
@@ -27,8 +27,8 @@ class GapStore:
         """Whether every gap that was told is recorded."""
         return not (self._under_way or self._untold)
 
-    def tell(self, gap: Gap, stretch: Stretch | None = None) -> None:
-        """Have a gap recorded."""
+    def tell(self, gap: Gap, stretch: Stretch | None = None, fact: tuple[str, bytes] | None = None) -> None:
+        """Have a gap recorded. `fact`: what is kept with it (sync.record.Draft)."""
 
         def answer(outcome: Outcome | QueueFull | Counted) -> None:
             self._under_way -= 1
@@ -37,19 +37,25 @@ class GapStore:
             elif stretch is not None:
                 stretch.give_back(gap)
             elif len(self._untold) < UNTOLD_MAX:
-                self._untold.append(gap)
+                self._untold.append((gap, fact))
 
         self._last = gap
         self._under_way += 1
         self._intake.store_gap(
-            self._door, body=encode(gap), content_type=CONTENT_TYPE, code=gap.code, peer=self._peer, answer=answer
+            self._door,
+            body=encode(gap),
+            content_type=CONTENT_TYPE,
+            code=gap.code,
+            peer=self._peer,
+            answer=answer,
+            fact=fact,
         )
 
     def again(self) -> None:
         """Try those that found no room."""
         untold, self._untold = self._untold, []
-        for gap in untold:
-            self.tell(gap)
+        for gap, fact in untold:
+            self.tell(gap, fact=fact)
 
     def document(self, *stretches: Stretch) -> dict[str, Any] | None:
         """The stretch that lasts longest now, or the last gap that is over; None where there never was one."""

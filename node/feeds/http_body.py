@@ -7,12 +7,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from hl7.fhir_errors import BodyOversized, BodySlow, ClosedInsideBody, FhirError
-from node.feeds.open_frames import OpenFrames
+from node.feeds.open_frames import TURN_S_MAX, OpenFrames
 
 Receive = Callable[[], Awaitable[Any]]
 
 PIECE_S_MAX = 60.0  # a body that grows no further is a dead sender, as in MLLP
-TURN_S_MAX = 300.0  # a long body may keep others waiting so long, where memory is short
 BODY_BYTES_FREE = 64 * 1024  # an open body below this is not counted: nearly all are
 HEAD_BYTES = 4096  # of a body that never was whole, kept so that it can be named
 

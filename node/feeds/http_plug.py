@@ -53,7 +53,9 @@ class HttpPlug:
         self._connection = connection
         self._config = make_config(serve, idle_s_max=feed.idle_s_max)
         self._state = ServerState()
-        self._doorstep = Doorstep(feed, self._connect, count=lambda: len(self.connections), refused=self._refused)
+        self._doorstep = Doorstep(
+            feed, self._connect, listen=feed.listen, connections=self.connections, coming=set(), refused=self._refused
+        )
         self._watch: asyncio.Task[None] | None = None
 
     @property

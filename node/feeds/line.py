@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from hl7.devices.profile_errors import ProfileProblem
+from hl7.devices.profile_errors import FramingDiffers, ProfileProblem
 from node.config_line import Lines
 from node.config_serial import Line
 from node.device_profiles import find
@@ -18,6 +18,7 @@ from node.errors import CannotListen
 from node.feeds.kinds import Surroundings
 from node.feeds.line_away import Away
 from node.feeds.line_session import Session
+from node.feeds.rest import REST_S
 from node.intake import Door, Intake
 from node.line_trace import LineTrace
 from node.listeners import is_within, keep_alive, open_listener, tls_context
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 32  # as many ports as a terminal server has, all calling after a power cut
 HANDSHAKE_S_MAX: Final = 10.0
-# Between two reads of a port whose device waits for no answer; of 4,096 bytes that the kernel keeps an eighth.
-REST_S_MAX: Final = 0.05
-REST_BYTES_MAX: Final = 512
+# Between two reads of a port whose device waits for no answer; of 4,096 bytes that the kernel keeps a seventh: REST_S of 115200 baud.
+REST_BYTES_MAX: Final = 576
 
 
 class LineFeed:
@@ -41,6 +41,7 @@ class LineFeed:
         try:
             profile = find(feed.profile, around.profiles) if feed.profile else None
             self.feed = feed.with_profile(profile.link) if profile else feed
+            self._own_keys = feed.framed_otherwise(profile.link) if profile else ()
             self._line = self._line_of(feed, dict(profile.serial) if profile else {})
         except (ProfileProblem, ValueError) as error:
             raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
@@ -65,7 +66,7 @@ class LineFeed:
         """Between two reads of a port: none where the device waits for an answer. A pause is told to a tenth."""
         if self.feed.answer is not None or self.feed.answer_bad is not None:
             return 0.0
-        return min(REST_S_MAX, 10 * REST_BYTES_MAX / line.baud, self.feed.framing.quiet_s / 10)
+        return min(REST_S, 10 * REST_BYTES_MAX / line.baud, self.feed.framing.quiet_s / 10)
 
     # -- start and stop ---------------------------------------------------------------------------------------------
 
@@ -73,6 +74,8 @@ class LineFeed:
         """Listen, or open the port, now or as soon as it is there. Raises CannotListen."""
         loop = asyncio.get_running_loop()
         self.away.start()
+        if self._own_keys:  # check-config refuses it; reports that were printed are kept all the same
+            self.alarms.raised(FramingDiffers.code, self.feed.name)
         if self._line is not None:
             name = self.feed.name
             self._port = SerialPort(
@@ -120,14 +123,14 @@ class LineFeed:
         """A line is open. `hold`: how its sender is made to wait, where it can be."""
         session = Session(self, peer, write=write, hold=hold)
         self.connections.add(session)
-        self.trace.noted("opened", peer)
+        session.connection = self.trace.opened(peer)
         return session
 
     def ended(self, session: Session) -> None:
         """A line is no longer open."""
         self.connections.discard(session)
         self._leaving.add(session)
-        self.trace.noted("away", session.peer)
+        self.trace.noted("away", session.peer, session.connection)
 
     def _heard_since_us(self) -> int:
         """When the oldest began of what is in memory alone; 0: nothing is."""

@@ -39,7 +39,7 @@ class Session:
     def __init__(
         self, feed: "LineFeed", peer: str, *, write: Callable[[bytes], object], hold: Callable[[bool], None] | None
     ) -> None:  # fmt: skip
-        self.peer, self.heard = peer, Heard()
+        self.peer, self.connection, self.heard = peer, 0, Heard()  # the feed numbers its connections
         self._feed, self._write, self._hold = feed, write, hold
         self._reader = LineReader(feed.feed.framing)
         self._loop = asyncio.get_running_loop()
@@ -67,7 +67,7 @@ class Session:
     def received(self, data: bytes, at: float, marks: int) -> None:
         """Bytes came, of which `marks` were wrong on the line."""
         self._amid_since_us = self._amid_since_us or self._feed.clock.now_us()
-        self._feed.trace.came(data, self.peer)
+        self._feed.trace.came(data, self.peer, self.connection)
         self.heard.take(data, marks)
         self._feed.heard(self)
         noise, blank = self._reader.noise_bytes, self._reader.blank_bytes
@@ -167,7 +167,7 @@ class Session:
 
     def _reply(self, byte: int | None) -> None:
         if byte is not None and not self._is_closed:
-            self._feed.trace.went(bytes([byte]), self.peer)
+            self._feed.trace.went(bytes([byte]), self.peer, self.connection)
             self._write(bytes([byte]))
 
     def _hold_sender(self, is_held: bool) -> None:

@@ -1,7 +1,6 @@
 """One MLLP sender's connection: frames in, replies out in the order of arrival, and how long it may be silent."""
 
 import asyncio
-import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -19,7 +18,7 @@ from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, Pendin
 from node.feeds.mllp_query import pending_of
 from node.feeds.mllp_replies import is_silent_on_error
 from node.feeds.mllp_rules import way_of
-from node.feeds.open_frames import FRAME_BYTES_FREE
+from node.feeds.open_frames import FRAME_BYTES_FREE, TURN_S_MAX
 from node.intake import Refusal
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ IDLE_S = 0.25  # after this pause a FS at the end of what came is the end: some 
 FRAME_S_MAX = (
     60.0  # a frame that grows no further is a dead sender; 16 MiB in a minute is 2 Mbit/s, progress starts it anew
 )
-TURN_S_MAX = 300.0  # a long frame may keep others waiting so long, where memory is short: the longest at half a Mbit/s
 PENDING_MAX = 64  # frames of one connection without a reply; senders that follow the standard have one
 PENDING_BYTES_MAX = (
     4 * 1024 * 1024
@@ -54,7 +52,6 @@ class Connection(asyncio.Protocol):
         "_idle",
         "_is_trial",
         "_is_usual",
-        "_is_welcome",
         "_later",
         "_loop",
         "_octets",
@@ -67,12 +64,9 @@ class Connection(asyncio.Protocol):
         "feed",
     )  # fmt: skip
 
-    def __init__(
-        self, feed: "MllpFeed", loop: asyncio.AbstractEventLoop, *, is_welcome: bool = False, is_trial: bool = False
-    ) -> None:
+    def __init__(self, feed: "MllpFeed", loop: asyncio.AbstractEventLoop, *, is_trial: bool = False) -> None:
         self.feed = feed
         self._loop = loop
-        self._is_welcome = is_welcome  # it was looked at before its handshake
         self._is_trial = is_trial
         self._is_usual = not (
             is_trial or feed.numbers or feed.rules.routes or feed.always_enhanced or feed.sample or feed.orders
@@ -96,20 +90,16 @@ class Connection(asyncio.Protocol):
     # -- asyncio ----------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or close it at once where the peer is not allowed or there are too many."""
+        """Take the connection of a peer whom the doorstep let in."""
         transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
-        feed = self.feed
-        name = transport.get_extra_info("peername") or ("",)
-        self._peer = str(name[0])
-        if not self._is_welcome and not feed.welcomes(self._peer):
+        name = transport.get_extra_info("peername")
+        if not name:  # it is gone again
             transport.abort()
             return
+        self._peer = str(name[0])
         transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._transport = transport
-        feed.connections.add(self)
+        self.feed.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Record what the peer left unfinished."""

@@ -23,7 +23,7 @@ from node.intake import Counted, Door, Intake
 from node.uplink import EXIT_THREAD
 from node.writer import Outcome
 from sync.header import PROFILE
-from sync.outbox import Stored
+from sync.outbox import Outbox, Stored
 from sync.record import Verdict
 
 LOOK_S = 5.0  # how often the thread is looked at, and what could not be told is told
@@ -94,7 +94,11 @@ class ModbusFeed:
             for request, profile in requests
         ]
         fact = self._fact_name
-        self._tell_pause(await asyncio.wrap_future(self._writer.order(lambda outbox: outbox.fact(fact))))
+        last, open_ones = await asyncio.wrap_future(
+            self._writer.order(lambda outbox: (outbox.fact(fact), outbox.facts(f"{fact}/*")))
+        )
+        self._tell_pause(last)
+        self._tell_open(open_ones)
         serial = next((profile.serial for profile in profiles.values()), None)
         line = self.feed.serial.line(serial) if self.feed.serial is not None else None
         self._line = ModbusLine(
@@ -112,8 +116,7 @@ class ModbusFeed:
             await asyncio.to_thread(self._line.join, STOP_S_MAX)
         await asyncio.sleep(0)  # what the thread told last
         for source in self._sources:
-            if gap := source.stretch.ended():
-                self._gaps.tell(gap, source.stretch)
+            self._end(source)
         self._loop = None
 
     def facts(self) -> dict[str, Any]:
@@ -164,8 +167,7 @@ class ModbusFeed:
             source.counts["polls"] += 1
 
         # before the value: a crash in between leaves a gap without its end, never an end without its gap
-        if gap := source.stretch.ended():
-            self._gaps.tell(gap, source.stretch)
+        self._end(source)
         self._weigh()
         # the time of the last poll lies beside the record: a start then knows since when nothing was polled
         self._intake.store_typed(
@@ -179,8 +181,25 @@ class ModbusFeed:
         self.door.counts.last_error = (code, at_us)
         gap = source.stretch.failed(code, at_us=at_us, now=self._clock.monotonic(), sequences=sequences)
         if gap is not None:
-            self._gaps.tell(gap, source.stretch)
+            self._tell(source, gap)
         self._weigh()
+
+    def _tell(self, source: Source, gap: Gap) -> None:
+        """Have a stretch's gap recorded. Up to when it is told lies beside the record while it lasts: a start after a kill then tells the rest."""
+        until = b"" if gap.part == "ended" else str(gap.last_us).encode()
+        self._gaps.tell(gap, source.stretch, (self._open_name(source), until))
+
+    def _end(self, source: Source) -> None:
+        """End the stretch of failures, if there is one."""
+        was_open = source.stretch.count > 0
+        if gap := source.stretch.ended():
+            self._tell(source, gap)
+        elif was_open:  # told to its end already
+            name = self._open_name(source)
+            self._writer.order(lambda outbox: _keep_fact(outbox, name, b""))
+
+    def _open_name(self, source: Source) -> str:
+        return f"{self._fact_name}/{source.request.name}"
 
     def _heard(self) -> None:
         if self._line is not None:
@@ -208,7 +227,7 @@ class ModbusFeed:
             self._gaps.again()
             for source in self._sources:
                 if gap := source.stretch.due(now):
-                    self._gaps.tell(gap, source.stretch)
+                    self._tell(source, gap)
 
     def _tell_pause(self, fact: bytes | None) -> None:
         """Tell that nothing was polled while no process ran, if that was longer than two turns."""
@@ -227,12 +246,28 @@ class ModbusFeed:
                 )
             )
 
+    def _tell_open(self, facts: dict[str, bytes]) -> None:
+        """Tell of each point that failed when the process was killed: it failed on, and nothing is known of how often, nor of the time without a process."""
+        now_us = self._clock.now_us()
+        for source in self._sources:
+            name = self._open_name(source)
+            if (until := facts.get(name, b"")).isdigit():
+                gap = Gap(
+                    subject=source.request.name, part="once", first_us=int(until), last_us=now_us, count=0, codes={"MOD-06": 1}, boot=self._boot
+                )  # fmt: skip
+                self._gaps.tell(gap, fact=(name, b""))
+
     def _profiles(self) -> tuple[dict[str, Profile], dict[str, tuple[str, bytes]]]:
         try:
             found = {device.profile: marked(device.profile, self._folder) for device in self.feed.devices}
             return {name: each for name, (each, _) in found.items()}, {name: mark for name, (_, mark) in found.items()}
         except ProfileProblem as error:
             raise ProfileBad(str(error)) from error
+
+
+def _keep_fact(outbox: Outbox, name: str, value: bytes) -> None:
+    with outbox.transaction():
+        outbox.set_fact(name, value)
 
 
 def _requests(name: str, unit: int, every_s: int, profile: Profile) -> list[Request]:

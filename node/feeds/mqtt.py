@@ -65,7 +65,7 @@ class MqttFeed:
         self._rules: dict[str, Topic | None] = {}
         self._unsettled = Unsettled(feed.name, boot=around.boot)
         self._gaps = GapStore(door, intake, peer=feed.broker)
-        self._newest = 0, 0, 0  # connection, number and place of the message that was stored last
+        self._newest = 0, 0, 0  # connection, number and place of the message with QoS 1 that was stored last
         self._lost = Stretch(subject="qos-0", boot=around.boot[:8])
         self._known: Session | None = None
         self._link: MqttLink | None = None
@@ -201,7 +201,7 @@ class MqttFeed:
             )
             if fate is Fate.LOST and not arrival.qos:
                 self._lose(outcome)
-            if fate is Fate.STORED:
+            if fate is Fate.STORED and arrival.qos:  # what is never acknowledged is never the one held
                 self._newest = arrival.connection, arrival.number, named.place
             self._settle(arrival, fate)
 
@@ -237,7 +237,7 @@ class MqttFeed:
     def _note(self, held: Held) -> None:
         """Note that all that is stored may be acknowledged, then have it acknowledged; not where something came meanwhile."""
         link = self._link
-        if link is None or self._is_ending or link.waiting or self._newest[:2] != (held.connection, held.number):
+        if link is None or self._is_ending or link.has_unsettled or self._newest[:2] != (held.connection, held.number):
             return
         fact = self._unsettled.release(0 if held.is_stuck else self._newest[2])
 

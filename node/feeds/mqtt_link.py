@@ -21,7 +21,8 @@ from node.clock import Clock
 from node.config_mqtt import Mqtt
 from node.feeds.mqtt_broker import connect, make_client, refusal_of, subscribe
 from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
-from node.feeds.mqtt_slots import Fate, Slots
+from node.feeds.mqtt_slots import NO_SLOT, Fate, Slots
+from node.feeds.rest import REST_S
 from node.feeds.telemetry_errors import BrokerError
 from sync.pace import Backoff
 
@@ -37,6 +38,7 @@ TAKEN_OVER = 0x8E  # MQTT 5.0, 3.14.2.1: session taken over
 SHORT_S = 30.0
 SHORT_MAX = 3
 STOP_S_MAX = 3.0  # for what is under way to be committed and acknowledged; what is not comes again
+TOLD_MAX = 64  # arrivals that are handed over at once: more would wait for each other
 QUIET_S = 0.05  # a broker that has more sends it within this
 LOG_EVERY = 10  # of equal failures in a row: a broker may be down for weeks
 
@@ -78,7 +80,10 @@ class MqttLink(threading.Thread):
         self._stopping = threading.Event()
         self._events: list[Event] = []
         self._failures = self._takeovers = self._connections = self._short = 0
+        self._fresh = 0  # arrivals since the socket was last empty
+        self._rest_until = 0.0
         self._handed, self._answered = 0, 0  # one counter to a thread, so neither needs a lock
+        self._lent, self._returned = 0, 0  # of these, what is to be acknowledged
         self.turned_at = clock.monotonic()  # for the watchdog
 
     # -- called from other threads ----------------------------------------------------------------------------------
@@ -86,6 +91,7 @@ class MqttLink(threading.Thread):
     def settle(self, connection: int, number: int, fate: Fate) -> None:
         """Say what became of an arrival. Only one of the present connection is acknowledged."""
         self._answered += 1
+        self._returned += number != NO_SLOT
         self._settled.append((connection, number, fate))
         self._poke()
 
@@ -103,6 +109,11 @@ class MqttLink(threading.Thread):
     def waiting(self) -> int:
         """How many arrivals wait for the disk."""
         return self._handed - self._answered
+
+    @property
+    def has_unsettled(self) -> bool:
+        """Whether one that is to be acknowledged waits for the disk: with QoS 0 nothing is, and a steady flow of it is no sign of more."""
+        return self._lent != self._returned
 
     def _poke(self) -> None:
         with suppress(BlockingIOError):  # it is awake already
@@ -122,13 +133,15 @@ class MqttLink(threading.Thread):
     def _connection(self) -> float:
         """One connection from its beginning to its end; how long to wait before the next. Raises BrokerError where it never opened."""
         self._connections += 1
+        self._fresh, self._rest_until = 0, 0.0
         connection = Connection(number=self._connections, client=make_client(self._feed))
         self._listen_to(connection)
         connect(connection.client, self._feed)
         opened, deadline = self._clock.monotonic(), self._clock.monotonic() + self._feed.connect_s_max
         while (sock := connection.client.socket()) is not None and not connection.must_end:
             self._turn(connection, sock)
-            self._tell()
+            if not self._fresh or len(self._events) >= TOLD_MAX:
+                self._tell()
             self.turned_at = now = self._clock.monotonic()
             if not connection.is_open and now > deadline:
                 connection.error = BrokerError("no CONNACK in time")
@@ -165,17 +178,20 @@ class MqttLink(threading.Thread):
     def _turn(self, connection: Connection, sock: Any) -> None:
         """Wait for the socket or for what was settled; acknowledge, read, write."""
         client = connection.client
+        rest_s = 0.0 if self._stopping.is_set() else max(0.0, self._rest_until - self._clock.monotonic())
         is_deaf = self.waiting >= WAITING_MAX
         more = not is_deaf and getattr(sock, "pending", lambda: 0)() > 0  # TLS holds bytes that select does not see
-        reads = [self._inner] if is_deaf else [self._inner, sock]
-        wait_s = 0.0 if more else connection.slots.wait_s_max or TURN_S
+        reads = [self._inner] if is_deaf or rest_s else [self._inner, sock]
+        wait_s = 0.0 if more or self._fresh else rest_s or connection.slots.wait_s_max or TURN_S
         ready = _ready(reads, [sock] if client.want_write() else [], wait_s)
         if self._inner in ready:
             with suppress(BlockingIOError):
                 while self._inner.recv(4096):
                     pass
         self._acknowledge(connection)
-        if (sock in ready or more) and client.loop_read():
+        if sock not in ready and not more:
+            self._drained()
+        elif client.loop_read():
             return
         if client.want_write() and client.loop_write():
             return
@@ -184,6 +200,12 @@ class MqttLink(threading.Thread):
         if is_deaf:
             connection.alive = self._clock.monotonic()  # nothing can be heard while nothing is read
         self._look_at_heartbeat(connection)
+
+    def _drained(self) -> None:
+        """All that had come is read. Where it was little, the next is left to the socket for a moment: one commit is then enough for some messages."""
+        is_little, self._fresh = 0 < self._fresh < self._feed.receive_max // 2, 0
+        if is_little:
+            self._rest_until = (now := self._clock.monotonic()) + REST_S - now % REST_S
 
     def _acknowledge(self, connection: Connection) -> None:
         """Acknowledge what is committed; at the first that could not be stored, end the connection: then the broker sends again."""
@@ -245,7 +267,9 @@ class MqttLink(threading.Thread):
     def _tell(self) -> None:
         if self._events:
             events, self._events = self._events, []
-            self._handed += sum(isinstance(event, Arrival) for event in events)
+            arrivals = [event for event in events if isinstance(event, Arrival)]
+            self._handed += len(arrivals)
+            self._lent += sum(arrival.number != NO_SLOT for arrival in arrivals)
             self._hear(events)
 
     # -- what paho calls, from within loop_read ---------------------------------------------------------------------
@@ -288,6 +312,7 @@ class MqttLink(threading.Thread):
     def _on_message(self, connection: Connection, message: MQTTMessage) -> None:
         """Only put: whatever is wrong with a message is judged in the event loop."""
         connection.alive = self._clock.monotonic()
+        self._fresh += 1
         if self._stopping.is_set():
             return  # read and forgotten: it comes again
         topic = _topic_of(message)

@@ -4,6 +4,8 @@ from typing import Protocol
 
 OPEN_BYTES_MAX = 64 * 1024 * 1024  # four of the largest frames, in a box of 1 GiB
 
+TURN_S_MAX = 300.0  # a long frame may keep others waiting so long, where memory is short: the longest at half a Mbit/s
+
 FRAME_BYTES_FREE = 64 * 1024  # an open frame below this is not counted: nearly all messages are
 
 

@@ -61,5 +61,7 @@ async def stop_all(plugs: Sequence[Plug]) -> None:
         log.error("feed.not_stopped", feed=stopping[each])
         each.cancel()
     for each in done:
-        if (error := each.exception()) is not None:
+        # one whose stop awaited something cancelled is cancelled itself: exception() would raise that here, and the core's stop would end with it
+        error = asyncio.CancelledError() if each.cancelled() else each.exception()
+        if error is not None:
             log.error("feed.stopped_badly", feed=stopping[each], error=type(error).__name__, detail=str(error))

@@ -27,7 +27,9 @@ class Poct1aFeed:
         self.trace = LineTrace(around.clock.now_us)
         self.connections: set[Poct1aConnection] = set()
         self.noise_bytes = 0
-        self._doorstep = Doorstep(feed, self._connect, count=lambda: len(self.connections), refused=self._refused)
+        self._doorstep = Doorstep(
+            feed, self._connect, listen=feed.listen, connections=self.connections, coming=set(), refused=self._refused
+        )
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -70,5 +72,4 @@ class Poct1aFeed:
             await asyncio.sleep(CHECK_S)
             now = self.clock.monotonic()
             for connection in list(self.connections):
-                if self.feed.idle_s_max and now - connection.heard_at > self.feed.idle_s_max:
-                    connection.abort()
+                connection.look_at_silence(now, self.feed.idle_s_max)

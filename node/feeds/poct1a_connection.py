@@ -14,7 +14,7 @@ from hl7.devices.poct1a_errors import CutOffInside, DocumentTooLong, DocumentTyp
 from hl7.devices.xml_documents import Broken, Divider, Document, Flaw
 from node.clock import iso
 from node.errors import QueueFull
-from node.feeds.open_frames import FRAME_BYTES_FREE
+from node.feeds.open_frames import FRAME_BYTES_FREE, TURN_S_MAX
 from node.intake import Counted, Refusal
 from node.writer import Outcome
 from sync.outbox import Stored
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 WAITING_MAX = 8  # documents that came before the answer to the first: devices send one at a time
 WAITING_BYTES_MAX = 64 * 1024  # and so many bytes of them, beside the one that is coming: results have some kB
 UNREAD_BYTES_MAX = 64 * 1024  # of our answers: a device that reads none is gone
+DOCUMENT_S_MAX = (
+    60.0  # silence inside a document: it grows no further, as in MLLP. Between documents a device may rest for days
+)
 HEAD_BYTES = 4096  # of what is no document: enough to see what it is
 CODES: Final = {
     Flaw.TOO_LONG: DocumentTooLong.code, Flaw.DECLARATION: DocumentType.code, Flaw.UNBALANCED: NotXml.code, Flaw.CUT_OFF: CutOffInside.code,
@@ -47,9 +50,9 @@ class Poct1aConnection(asyncio.Protocol):
         self._waiting: deque[Document | Broken] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._peer = ""
+        self._peer, self._number = "", 0
         self._is_ending = self._waits_for_memory = False
-        self.heard_at = feed.clock.monotonic()
+        self._heard_at = self._waits_since = feed.clock.monotonic()
 
     @property
     def device(self) -> str:
@@ -64,19 +67,19 @@ class Poct1aConnection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]) if name else ""
         self._feed.connections.add(self)
-        self._feed.trace.noted("opened", self._peer)
+        self._number = self._feed.trace.opened(self._peer)
 
     def data_received(self, data: bytes) -> None:
         """Divide what comes; a device that sends on without answers is not read for a while."""
-        self.heard_at = self._feed.clock.monotonic()
-        self._feed.trace.came(data, self._peer)
+        self._heard_at = self._feed.clock.monotonic()
+        self._feed.trace.came(data, self._peer, self._number)
         noise = self._divider.noise_bytes
-        self._waiting.extend(self._divider.feed(data))
+        events = self._divider.feed(data)
+        self._waiting.extend(events)
         self._feed.noise_bytes += self._divider.noise_bytes - noise
-        if self._divider.held < FRAME_BYTES_FREE:
-            self._feed.frames.release(self)
-        elif not self._feed.frames.hold(self, self._divider.held):
-            self._waits_for_memory = True
+        if events:
+            self._feed.frames.release(self)  # the next document has no right to the turn of the one that ended
+        self._account()
         if self._is_full() and self._transport is not None:
             self._transport.pause_reading()
         self._work()
@@ -89,7 +92,7 @@ class Poct1aConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
         """It ended: what came whole is stored all the same."""
         self._transport = None
-        self._feed.trace.noted("away", self._peer)
+        self._feed.trace.noted("away", self._peer, self._number)
         self._feed.frames.release(self)
         self._end_input()
         if self._worker is None:
@@ -108,6 +111,32 @@ class Poct1aConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _account(self) -> None:
+        """Say how much the document that is coming holds; where all of them hold too much, this one waits for its turn."""
+        frames, held = self._feed.frames, self._divider.held
+        if held < FRAME_BYTES_FREE:
+            frames.release(self)
+            if self._waits_for_memory:
+                self.go_on()
+        elif not frames.hold(self, held) and not self._waits_for_memory:
+            self._waits_for_memory, self._waits_since = True, self._heard_at
+
+    def look_at_silence(self, now: float, idle_s_max: float) -> None:
+        """End a connection that grows silent inside a document, or rests longer than the feed allows (0: never); one that waits for memory gets it."""
+        if self._waits_for_memory:  # it is we who do not read
+            if now - self._waits_since > TURN_S_MAX:
+                self._waits_since = now  # the next one has a turn of its own
+                self._feed.frames.give_up_oldest()
+            return
+        if self._worker is not None:  # what came is being stored
+            return
+        is_open = self._divider.held > 0
+        limit = DOCUMENT_S_MAX if is_open else idle_s_max
+        if limit and now - self._heard_at > limit:
+            if is_open:
+                self._feed.tell("NOD-15", self._peer)
+            self.abort()
+
     def _is_full(self) -> bool:
         """Whether the device sends faster than it is answered, or others' long documents have the memory."""
         return (
@@ -118,7 +147,7 @@ class Poct1aConnection(asyncio.Protocol):
 
     def go_on(self) -> None:
         """There is room for the document that is coming again."""
-        self._waits_for_memory = False
+        self._waits_for_memory, self._heard_at = False, self._feed.clock.monotonic()
         if not self._is_full() and self._transport is not None and not self._is_ending:
             self._transport.resume_reading()
 
@@ -205,7 +234,7 @@ class Poct1aConnection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         for each in said:
-            self._feed.trace.went(each, self._peer)
+            self._feed.trace.went(each, self._peer, self._number)
         self._transport.write(b"".join(said))
         if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self._transport.abort()

@@ -97,6 +97,9 @@ class Unsettled:
 
     def name(self, mid: int, digest: bytes, *, is_dup: bool) -> Named:
         """Name a message; with QoS 0 (`mid` 0), which never repeats, there is no fact."""
+        if not mid:  # whatever mark it bears, it is none of those that come again, and says nothing of them
+            self._number += 1
+            return Named(f"{digest.hex()} {self._boot.hex()}-{self._number}")
         held = Entry(*ENTRY.unpack(self._entries[mid])) if mid in self._entries else None
         is_under_way, is_released = is_dup and self._at < self._end, self._released >= self._end
         known = held
@@ -118,8 +121,6 @@ class Unsettled:
         else:
             number, boot = known.number, known.boot
         text = f"{digest.hex()} {boot.hex()}-{number}"
-        if not mid:
-            return Named(text)
         place = self._place(known, is_again=is_under_way and not is_released)
         self._has_begun = self._has_begun or is_dup
         self._entries[mid] = entry = ENTRY.pack(self._session, number, digest, boot, self._freed, place)

@@ -2,7 +2,9 @@
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+from tests.byte_mutations import Mutations, Mutator, anywhere
 
 SIZE_MAX = 6000  # of a mutant: an unmutated conversation has 3,000
 
@@ -19,50 +21,12 @@ WORDS = (
     *(b"(a+)", b"(", b"'''", b'"""', b"\\", b"1979-05-27", b"0xFF", b"= [", b"inf", b"\nseparator = 1", b"code = 5", b"scale = 99", "٣".encode(), "²".encode()),
 )  # fmt: skip
 
-Mutator = Callable[[bytes, random.Random], bytes]
-
-
-def _place(raw: bytes, dice: random.Random) -> int:
-    return dice.randrange(len(raw) + 1)
-
-
-def flip(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[:at] + bytes([dice.randrange(256)]) + raw[at + 1 :]
-
-
-def drop(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[:at] + raw[at + dice.choice((1, 1, 3, 20, 200)) :]
-
-
-def double(raw: bytes, dice: random.Random) -> bytes:
-    at, many = _place(raw, dice), dice.choice((1, 4, 40, 250))
-    return raw[: at + many] + raw[at:]
-
-
-def mark(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[:at] + dice.choice(MARKS) * dice.choice((1, 1, 1, 2, 30)) + raw[at + dice.choice((0, 1)) :]
-
-
-def word(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[:at] + dice.choice(WORDS) + raw[at + dice.choice((0, 0, 1, 5)) :]
-
-
-def other_mark(raw: bytes, dice: random.Random) -> bytes:
-    return raw.replace(dice.choice(MARKS), dice.choice(MARKS), dice.choice((-1, 1, 5)))
-
-
-def cut(raw: bytes, dice: random.Random) -> bytes:
-    at = _place(raw, dice)
-    return raw[at:] if dice.random() < 0.3 else raw[:at]
+AT = Mutations(marks=MARKS, words=WORDS, drops=(1, 1, 3, 20, 200), doubles=(1, 4, 40, 250), skips=(0, 0, 1, 5))
 
 
 def value(raw: bytes, dice: random.Random) -> bytes:
     """Another value between two marks."""
-    at, mark = _place(raw, dice), dice.choice((b"|", b"^", b'"', b",", b" ", b"=", b"\r", b"\n", b":"))
+    at, mark = anywhere(raw, dice), dice.choice((b"|", b"^", b'"', b",", b" ", b"=", b"\r", b"\n", b":"))
     start = raw.find(mark, at) + 1
     end = raw.find(mark, start) if start else -1
     return raw[:start] + dice.choice(WORDS) + raw[end:] if end > 0 else raw
@@ -76,7 +40,9 @@ def lines(raw: bytes, dice: random.Random) -> bytes:
     return end.join(parts)
 
 
-MUTATORS: tuple[Mutator, ...] = (flip, flip, drop, double, mark, mark, word, word, other_mark, cut, value, value, lines)
+MUTATORS: tuple[Mutator, ...] = (
+    *(AT.flip, AT.flip, AT.drop, AT.double, AT.mark, AT.mark, AT.word, AT.word, AT.other_mark, AT.cut), value, value, lines,
+)  # fmt: skip
 
 
 def mutated(raw: bytes, dice: random.Random, others: Sequence[bytes] = ()) -> bytes:
@@ -85,7 +51,7 @@ def mutated(raw: bytes, dice: random.Random, others: Sequence[bytes] = ()) -> by
         raw = dice.choice(MUTATORS)(raw, dice)
     if others and dice.random() < 0.08:
         other = dice.choice(others)
-        raw = raw[: _place(raw, dice)] + other[_place(other, dice) :]
+        raw = raw[: anywhere(raw, dice)] + other[anywhere(other, dice) :]
     return raw[:SIZE_MAX]
 
 

@@ -15,6 +15,7 @@ from hl7.devices.astm_events import (
     Begun,
     Closed,
     Effect,
+    End,
     Ended,
     Event,
     Kept,
@@ -24,7 +25,7 @@ from hl7.devices.astm_events import (
     Tick,
     Write,
 )
-from hl7.devices.astm_frames import checksum, encode_all
+from hl7.devices.astm_frames import FrameEnd, checksum, encode_all
 from hl7.devices.astm_link import Link
 from hl7.devices.astm_messages import Assembly, Part
 from hl7.devices.astm_records import purpose, read
@@ -40,6 +41,7 @@ from node.marked_bytes import Unmarker
 from tests.device_fuzz import stock
 from tests.device_fuzz.mutants import mutated, pieces
 
+BLANK: Final = b"\r\n\0 "  # ends and fillers of records
 FRAME_OVERHEAD: Final = (
     8  # STX, FN, ETX, C1, C2, CR, LF, and the byte that shows that a frame is too long; and one read may be held on top
 )
@@ -48,11 +50,11 @@ _FRAME: Final = re.compile(rb"(?=\x02([0-7])([^\x03\x17]*)([\x03\x17])([0-9A-Fa-
 
 # ---- ASTM -------------------------------------------------------------------------------------------------------------
 @cache
-def _sessions() -> list[bytes]:
+def sessions() -> list[bytes]:
     return stock.framed_bodies()
 
 
-class _Line:
+class Line:
     """One line as the feed drives it: every frame is stored at once, or refused where `refuses` says so."""
 
     def __init__(self, switches: Switches, *, needs_terminator: bool, message_bytes_max: int) -> None:
@@ -62,13 +64,25 @@ class _Line:
         self.refused = self._read_max = 0
         self.parts: list[tuple[bytes, Part]] = []
         self.ends: list[Ended] = []
+        self.left: list[Part] = []  # of transfers that are over, what no message ended
         self.others: list[Effect] = []
         self._switches, self._terminator, self._most = switches, needs_terminator, message_bytes_max
         self._begin()
 
     def _begin(self) -> None:
         self.assembly = Assembly(message_bytes_max=self._most, needs_terminator=self._terminator)
-        self._taken = b""
+        self._taken, self._given = b"", 0
+
+    def _finish(self, *, is_over: bool) -> None:
+        """The transfer is over: what was taken of it is in its messages or is left, byte for byte."""
+        left, rest = self.assembly.finish(is_over=is_over), self._taken[self._given :]
+        if left is None:
+            assert not rest.strip(BLANK), "what is left of a transfer is nowhere"
+        else:
+            assert (left.body, left.end) == (rest, len(self._taken))
+            assert not left.is_whole or (is_over and not self._terminator)
+            self.left.append(left)
+        self._begin()
 
     def feed(self, event: Event, now: float = 0.0, *, refuses: float = 0.0, dice: random.Random | None = None) -> None:
         effects = self.link.handle(event, now)
@@ -80,6 +94,7 @@ class _Line:
                 self._begin()
             elif isinstance(effect, Ended):
                 self.ends.append(effect)
+                self._finish(is_over=effect.why is End.EOT)
             elif isinstance(effect, Arrived):
                 is_stored = self._take(effect, is_refused=dice is not None and dice.random() < refuses)
                 effects = self.link.handle(Kept(is_stored), now) + effects
@@ -102,24 +117,33 @@ class _Line:
         self._taken += added
         self.texts.append(arrived.text)
         for part in parts:
-            assert self._taken[part.end - len(part.body) : part.end] == part.body
+            assert part.body == self._taken[self._given : part.end]
+            self._given = part.end
             self.parts.append((self._taken, part))
         return True
 
 
+def _frame_end(dice: float) -> FrameEnd:
+    if dice < 0.7:
+        return "crlf"
+    return "cr" if dice < 0.85 else "none"
+
+
 def _switches(dice: random.Random) -> Switches:
     return Switches(
-        frame_text_bytes_max=dice.choice((60, 240, 240)), has_lf=dice.random() < 0.7, without_enq=dice.random() < 0.3
+        frame_text_bytes_max=dice.choice((60, 240, 240)),
+        frame_end=_frame_end(dice.random()),
+        without_enq=dice.random() < 0.3,
     )
 
 
 def astm(dice: random.Random) -> bool:
     """A session, whole and in pieces; every fourth on a line that also sends, refuses, waits and breaks."""
-    raw = mutated(dice.choice(_sessions()), dice, _sessions())
+    raw = mutated(dice.choice(sessions()), dice, sessions())
     if dice.random() < 0.25:
         return _busy_line(raw, dice)
     switches, terminator = _switches(dice), dice.random() < 0.5
-    whole, parts = (_Line(switches, needs_terminator=terminator, message_bytes_max=1000) for _ in range(2))
+    whole, parts = (Line(switches, needs_terminator=terminator, message_bytes_max=1000) for _ in range(2))
     whole.feed(Received(raw))
     for piece in pieces(raw, dice):
         parts.feed(Received(piece))
@@ -132,14 +156,14 @@ def astm(dice: random.Random) -> bool:
         whole.ends,
         whole.link.counts,
     )
-    assert parts.parts == whole.parts
+    assert (parts.parts, parts.left) == (whole.parts, whole.left)
     _came_of(raw, whole, is_framed=not switches.without_enq)
     for _, part in whole.parts:
         assert purpose(read(part.body))
     return bool(whole.texts)
 
 
-def _came_of(raw: bytes, line: _Line, *, is_framed: bool) -> None:
+def _came_of(raw: bytes, line: Line, *, is_framed: bool) -> None:
     """Every text stands in the bytes, in a frame whose sum is right or as a line; where no loss was counted, all such texts came."""
     counts = line.link.counts
     if not is_framed:
@@ -155,9 +179,9 @@ def _came_of(raw: bytes, line: _Line, *, is_framed: bool) -> None:
 
 def _busy_line(raw: bytes, dice: random.Random) -> bool:
     """Two sessions on a line of both roles, whose frames are refused now and then, with waits between; orders go out on it."""
-    line = _Line(_switches(dice), needs_terminator=dice.random() < 0.5, message_bytes_max=1000)
+    line = Line(_switches(dice), needs_terminator=dice.random() < 0.5, message_bytes_max=1000)
     now, sent = 0.0, 0
-    for session in (raw, dice.choice(_sessions())):
+    for session in (raw, dice.choice(sessions())):
         for piece in pieces(session, dice):
             now += dice.choice((0.0, 0.0, 0.1, 0.6, 5.0, 40.0))
             line.feed(Received(piece), now, refuses=0.1, dice=dice)
@@ -188,7 +212,7 @@ def sent_over_a_line(dice: random.Random) -> bool:
     del profile
     records = [each + b"\r" for each in body.split(b"\r") if each]
     frames = encode_all(records, text_bytes_max=dice.choice((20, 64, 240)))
-    line = _Line(Switches(), needs_terminator=False, message_bytes_max=10_000)
+    line = Line(Switches(), needs_terminator=False, message_bytes_max=10_000)
     for piece in pieces(b"\x05" + b"".join(frames) + b"\x04", dice):
         line.feed(Received(piece))
     assert [part.body for _, part in line.parts] == [body]
@@ -207,7 +231,7 @@ FRAMINGS: Final = (
 
 def lines(dice: random.Random) -> bool:
     """Prints, whole and in pieces, by framings that fit them and others."""
-    raw = mutated(dice.choice(_prints()), dice, _prints())
+    raw = mutated(dice.choice(prints()), dice, prints())
     framing = dice.choice(FRAMINGS)
     whole, parts = LineReader(framing), LineReader(framing)
     reports = [*whole.receive(raw, 0.0), *whole.tick(60.0)]
@@ -229,13 +253,13 @@ def lines(dice: random.Random) -> bool:
 
 
 @cache
-def _prints() -> list[bytes]:
+def prints() -> list[bytes]:
     return [body for _, body in stock.lines()]
 
 
 @cache
 def _any_bytes() -> list[bytes]:
-    return [*_sessions(), *_prints()]
+    return [*sessions(), *prints()]
 
 
 def monitor(dice: random.Random) -> bool:

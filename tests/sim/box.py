@@ -199,7 +199,7 @@ class Box(Machine):
         self.refused_at = float("-inf")
         self.boot = b""
         self.read: dict[Any, Any] = {}  # frontiers that the oracle has read in this life
-        self.kept: dict[Any, tuple[int, int]] = {}  # receipts kept in this life
+        self.kept: dict[Any, tuple[int, int, int]] = {}  # receipts kept in this life
         self.trim_seen: dict[int, int] = {}  # how far the oracle has looked at what was trimmed, by log
         self.strands: list[Strand] = []
         self.writer: Any = None

@@ -243,6 +243,11 @@ class Centre(Machine):
         self.turn_asked = False
         ledger, before = self.ledger, self.truth.fence_of(self)
         group = ledger._with_room(ledger._take())
+        calls = [waiting.call for waiting in group]
+        self.truth.releases = any(
+            isinstance(each, ReleaseCall) and any(isinstance(later, SessionCall) for later in calls[n:])
+            for n, each in enumerate(calls)
+        )
         if group:
             try:
                 ledger._commit(self.connection, self.rows, group)

@@ -8,7 +8,7 @@ import apsw
 from tests.sim.agenda import Agenda, Broken, Died
 
 EPOCH_US = 1_780_000_000_000_000  # 2026-05-28: when every world begins
-EFFECTS_MAX = 30_000  # of a schedule; the busiest that was seen had 11,500
+EFFECTS_MAX = 15_000  # of a schedule; the busiest that was seen had 11,500
 BIG_BANG_S = 1_000.0  # monotonic clocks do not begin at zero
 GROWS = ("INSERT", "UPDATE")
 

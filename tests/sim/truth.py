@@ -94,6 +94,7 @@ class Truth:
         self.seen: set[Message] = set()
         self.boots: list[str] = []
         self.held = False
+        self.releases = False  # the transaction under way releases the node before it admits a start
         self.scanned: Any = None
         self.last_admitted: Any = ()  # fence and whether it is held, as they are on disk
         self.anew = True  # what is found now came earlier
@@ -142,10 +143,11 @@ class Truth:
             if (str(effect.origin), effect.size, said.root) not in self.heads or gist not in self.notes:
                 broken(f"kept a receipt of {effect.size} that no gateway gave")
             cursor = (uplink._ledger, str(effect.origin))
-            before, rolled_back = box.kept.get(cursor, (0, 0))
-            if effect.size < before and rolled_back == self.notes[gist]:
+            before, given, kept = box.kept.get(cursor, (0, 0, 0))
+            # both of one life of the gateway, and no other since: after a backup was put back it may be right to begin below an answer of before
+            if effect.size < before and given == self.notes[gist] and kept == self.rolled_back:
                 broken(f"kept a receipt of {effect.size} after one of {before}")
-            box.kept[cursor] = (effect.size, self.notes[gist])
+            box.kept[cursor] = (effect.size, self.notes[gist], self.rolled_back)
             self.kept[cursor] = max(self.kept.get(cursor, 0), effect.size)
             if own_root(box, uplink.logs._streams[effect.origin], effect.size) != said.root:
                 broken(f"kept a receipt of another root at {effect.size}")
@@ -262,13 +264,13 @@ class Truth:
     def _check_held(self, request: SessionRequest, found: SessionOpened) -> None:
         if self.boots:
             continues = request.fence == self.last_fence or self.boots[-1] in request.boots
-            if (self.held or not continues) and not found.held:
+            if ((self.held and not self.releases) or not continues) and not found.held:
                 broken("a start that does not continue the last one is not held")
             if not continues and ("GWY-10", "") not in self.alarms:
                 broken("a copy was admitted without an alarm at the centre")
             if not continues and not (self.world.copied or self.world.centre_rolled_back):
                 broken("an ordinary start was taken for a copy")
-        self.held = self.held or found.held
+        self.held = (self.held and not self.releases) or found.held
 
     def node_alarm(self, code: str) -> None:
         """A box says that something is wrong: not without a cause."""
