@@ -45,7 +45,7 @@ BLANK: Final = b"\r\n\0 "  # ends and fillers of records
 FRAME_OVERHEAD: Final = (
     8  # STX, FN, ETX, C1, C2, CR, LF, and the byte that shows that a frame is too long; and one read may be held on top
 )
-_FRAME: Final = re.compile(rb"(?=\x02([0-7])([^\x03\x17]*)([\x03\x17])([0-9A-Fa-f]{2})\r)")  # wherever an STX stands
+_FRAME: Final = re.compile(rb"(?=\x02([0-7])([^\x03\x17]*)([\x03\x17])([0-9A-Fa-f]{2}))")  # wherever an STX stands
 
 
 # ---- ASTM -------------------------------------------------------------------------------------------------------------
