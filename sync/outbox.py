@@ -29,7 +29,6 @@ from sync.outbox_epochs import open_epoch
 from sync.outbox_frames import Frames
 from sync.outbox_heads import Head, insert_head, read_heads, verify_head, write_head
 from sync.outbox_keys import check_followed, keep_change, old_keys, to_hand_over
-from sync.outbox_segments import fill_anew
 from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
@@ -67,7 +66,6 @@ class Outbox:
             self._connection: apsw.Connection = self._database.raw()
             prepare(self._connection)
             self._transactions = Transactions(self._connection, quota_bytes)
-            fill_anew(self._connection, self.transaction)
             self._cursors = Cursors(self._connection, self._transactions)
             self.destinations = Destinations(self._connection, self.transaction)
             self.frames = Frames(self._connection, self.transaction)

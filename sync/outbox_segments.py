@@ -5,14 +5,6 @@ writes nothing while it follows on what its stream stored last. A row of `header
 record of that place, so a flipped bit in either makes a record missing, and missing is noticed. `wasl repair` reads the rows alone.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
-
-import apsw
-
-from sync.errors import CommitUnknown, LogBroken
-
 # `shift` is a row's id less its place, from place `first` on to where the next segment begins
 TABLE = "CREATE TABLE segment (run INTEGER NOT NULL, first INTEGER NOT NULL, shift INTEGER NOT NULL, PRIMARY KEY (run, first)) STRICT, WITHOUT ROWID"
 
@@ -34,30 +26,3 @@ WHERE {row} - {place} IS NOT (SELECT shift FROM segment WHERE run = {run} ORDER 
 # of all rows of `header`; with an index of log and seq this needs no sorting
 FILL = """INSERT INTO segment (run, first, shift) SELECT log, seq, id - seq FROM
 (SELECT log, seq, id, lag(id - seq) OVER (PARTITION BY log ORDER BY seq) AS before FROM header) WHERE id - seq IS NOT before"""
-
-# Rows that were stored without segments follow the last row that was stored with them; if that one's segment goes on up to the last row of all, all
-# rows after it are of its run, and it covers them. So one row tells
-_UNCOVERED = """SELECT 1 FROM header WHERE id = (SELECT max(id) FROM header) AND id - seq IS NOT
-(SELECT shift FROM segment WHERE run = header.log AND first <= header.seq ORDER BY first DESC LIMIT 1)"""
-
-# a flipped bit can say so of the last row
-_TWICE = "SELECT 1 FROM header GROUP BY log, seq HAVING count(*) > 1 LIMIT 1"
-
-
-def fill_anew(connection: Any, transaction: Callable[[], AbstractContextManager[None]]) -> None:
-    """Make the segments of all rows where the last row lies in none. Raises LogBroken, NoRoom.
-
-    A box that goes back to a release of before segments stores rows without, and then comes forward again.
-    """
-    if connection.execute(_UNCOVERED).get is None:
-        return
-    if connection.execute(_TWICE).get is not None:
-        raise LogBroken("two rows say that they are the same record")
-    try:
-        with transaction():
-            connection.execute("DELETE FROM segment")
-            connection.execute(FILL)
-    except CommitUnknown as error:
-        if isinstance(error.__cause__, apsw.CorruptError):  # nothing was under way that could have been answered
-            raise LogBroken(f"the outbox cannot be read: {error}") from error
-        raise

@@ -203,6 +203,9 @@ class Life:
                 raw.execute(DAMAGE[what], (row,) if "?1" in DAMAGE[what] else ())
                 self.gone |= {(runs[run], place)} if what in LOSING else set()
         self.trail[-1] = f"repair of {what}"
+        self._salvage()
+
+    def _salvage(self) -> None:
         salvage(self.path, self.folder / "fresh.db", signer=LOG_SIGNER)
         for file in self.folder.glob("outbox.db*"):
             file.unlink()
@@ -214,16 +217,15 @@ class Life:
         self._between(lambda raw: raw.execute(STEP_BACK))
 
     def _older_release(self) -> None:
-        """A release of before segments stores some groups."""
+        """A release of before segments stores some groups; whoever comes back from it has to repair."""
         known = self.made._connection.execute("SELECT run, first, shift FROM segment").fetchall()
         for _ in range(self.dice.randrange(4)):
             self._append()
-
-        def forget(raw) -> None:
+        self.made.close()
+        with closing(apsw.Connection(str(self.path))) as raw:
             raw.execute("DELETE FROM segment")
             raw.executemany("INSERT INTO segment VALUES (?, ?, ?)", known)
-
-        self._between(forget)
+        self._salvage()
 
     def _between(self, change) -> None:
         self.made.close()

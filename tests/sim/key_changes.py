@@ -97,15 +97,14 @@ class KeyChanges:
     def mind(self, box: Any) -> None:
         """Whoever reads SYN-15 or SYN-32 gives the node the newest key, and the ones before under `[[keys.previous]]`, and restarts it.
 
-        Where there were two copies that may be the other's, which this one's may have followed: the change to it is refused for ever. So it is where
-        a thief left a line out of a statement and a backup with an older key was put back: the newest key has signed an epoch before. Then it is a
-        fresh one, and the order for a further epoch.
+        Where there were two copies that may be the other's, which this one's may have followed: the change to it is refused for ever. Then it
+        is a fresh one, and the order for a further epoch.
         """
         if not box.lacks_key and not any(alarm["code"] in KEY_ALARMS for alarm in box.alarms.standing()):
             return
         world, newest = self.world, self.made[-1].signer.public
         if box.log.signer.public == newest and len(box.earlier) == min(len(self.made) - 1, EARLIER_KEYS_MAX):
-            if len(world.boxes) == 1 and not world.truth.keys.stolen:
+            if len(world.boxes) == 1:
                 return  # all it can have: it asks again by itself, when the certificate is good
             if newest == self.fresh:
                 self._part(box)
