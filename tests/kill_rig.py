@@ -213,6 +213,11 @@ class Source:
         return self.acknowledged
 
     @property
+    def is_behind(self) -> bool:
+        """Whether it makes nothing new before what it made is compared."""
+        return False
+
+    @property
     def is_amid(self) -> bool:
         return any(peer.is_amid for peer in self.peers)
 

@@ -21,8 +21,12 @@ class Publisher(Peer):
         self._device = Device(broker, f"monitor-{number}")
 
     def turn(self) -> None:
-        if len(self._mine) < AHEAD_MAX:  # else the node is behind: it has been killed more than it ran
+        if not self.is_behind:  # else it has been killed more than it ran
             super().turn()
+
+    @property
+    def is_behind(self) -> bool:
+        return len(self._mine) >= AHEAD_MAX
 
     def make(self, number: int) -> bytes:
         value = self.dice.choice((97, 97, 98))
@@ -44,6 +48,10 @@ class Mqtt(Source):
     def __init__(self, seed: str, broker: Broker) -> None:
         feed: Any = MqttFeed(self.name, broker, lines="receive_max = 20", topics=TOPICS)
         super().__init__(feed, [Publisher(n, seed, broker) for n in range(2)])
+
+    @property
+    def is_behind(self) -> bool:
+        return any(peer.is_behind for peer in self.peers)
 
     def whose(self, row: Row) -> int:
         return int(b'"seq"' not in row.body)
