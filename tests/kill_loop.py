@@ -65,15 +65,17 @@ class Loop:
         """Until it has come. RuntimeError where it never does."""
         wait_until(what, found, s_max=self.come_s_max)
 
-    def let_work(self, up: Sequence[Callable[[], bool]], acknowledged: Callable[[], int], work_max: int) -> None:
-        """Let the victim just start, or be up and something be acknowledged: somewhere behind that the kill comes. Raises LoopError."""
+    def let_work(
+        self, up: Sequence[Callable[[], bool]], acknowledged: Callable[[], int], work_max: int, of: str
+    ) -> None:
+        """Let the victim just start, or be up and something `of` somebody be acknowledged: somewhere behind that the kill comes. Raises LoopError."""
         if self._dice.random() < STARTING:
             time.sleep(self._dice.random() * self.start_s_max)
         else:
             for is_up in up:
                 self.wait("node and gateway that are up", is_up)
             goal = acknowledged() + self._dice.randint(1, work_max)
-            self.wait("acknowledgements", lambda: acknowledged() >= goal or self.faults())
+            self.wait(f"acknowledgements of {of}", lambda: acknowledged() >= goal or self.faults())
             time.sleep(self._dice.random() * self.rest_s_max)
         self.check_faults()
 

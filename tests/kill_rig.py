@@ -213,13 +213,13 @@ class Source:
         return self.acknowledged
 
     @property
-    def is_amid(self) -> bool:
-        return any(peer.is_amid for peer in self.peers)
+    def is_behind(self) -> bool:
+        """Whether it makes nothing new before what it made is compared."""
+        return False
 
     @property
-    def is_ahead(self) -> bool:
-        """Whether it sends nothing more before what it sent was compared: then no acknowledgement of it may be waited for."""
-        return False
+    def is_amid(self) -> bool:
+        return any(peer.is_amid for peer in self.peers)
 
     @property
     def faults(self) -> list[str]:

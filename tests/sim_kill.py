@@ -149,7 +149,9 @@ class KillLoop(Loop):
     def _kill(self, at: int) -> None:
         """Let some work be done, or the victim just start; kill it; start it again."""
         node = at % 2 == 0
-        self.let_work([self._node.is_listening, *([] if node else [self._centre.is_up])], self._acknowledged, WORK_MAX)
+        self.let_work(
+            [self._node.is_listening, *([] if node else [self._centre.is_up])], self._acknowledged, WORK_MAX, STREAM
+        )
         if node:
             self._node.kill()
             self._start_node()

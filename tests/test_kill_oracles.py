@@ -1,15 +1,18 @@
 """The oracles of the kill loop of devices, without a node: what is right they let pass, and each of these faults they find."""
 
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
 
-from tests.kill_rig import Down, LoopError, Row
+from tests.kill_rig import Down, LoopError, Row, Taken
 from tests.kill_sources.astm import Astm, Transfer
 from tests.kill_sources.http import Fhir
 from tests.kill_sources.lines import EARLIER_US, UNNOTED_MAX, UNNOTED_US, Account, Gap, Loss, Print, Told, block
 from tests.kill_sources.modbus import Modbus
+from tests.kill_sources.mqtt import AHEAD_MAX, Mqtt, Publisher
 from tests.kill_sources.poct1a import CONTROL_IDS, Poct
+from tests.sim_kill_devices import DeviceLoop
 
 S = 1_000_000
 NOBODY = SimpleNamespace(asked={1: 5}, mute=set())
@@ -252,3 +255,15 @@ def test_a_run_in_which_a_source_did_nothing_is_no_proof(make):
     source.compare(is_end=True)
     with pytest.raises(LoopError, match="prove nothing"):
         source.check_floor(1)
+
+
+def test_a_source_that_waits_for_the_comparison_is_compared_before_its_acknowledgements_are_waited_for(tmp_path):
+    source, loop = Mqtt.__new__(Mqtt), DeviceLoop(tmp_path, 1, 1)
+    peer = Publisher.__new__(Publisher)
+    peer._mine, peer.acknowledged = deque([Taken(b"")] * AHEAD_MAX), AHEAD_MAX
+    source.peers = [peer]
+    source.read = lambda *_: peer._mine.clear()
+    loop._centre, loop._node = None, SimpleNamespace(name="clinic-7")
+    assert source.is_behind
+    assert loop.acknowledged(source) == AHEAD_MAX
+    assert not source.is_behind

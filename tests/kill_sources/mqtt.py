@@ -21,12 +21,11 @@ class Publisher(Peer):
         self._device = Device(broker, f"monitor-{number}")
 
     def turn(self) -> None:
-        if not self.is_ahead:  # else the node is behind: it has been killed more than it ran
+        if not self.is_behind:  # else it has been killed more than it ran
             super().turn()
 
     @property
-    def is_ahead(self) -> bool:
-        """Whether the broker has so many of it that were not compared."""
+    def is_behind(self) -> bool:
         return len(self._mine) >= AHEAD_MAX
 
     def make(self, number: int) -> bytes:
@@ -51,8 +50,8 @@ class Mqtt(Source):
         super().__init__(feed, [Publisher(n, seed, broker) for n in range(2)])
 
     @property
-    def is_ahead(self) -> bool:
-        return any(peer.is_ahead for peer in self.peers)
+    def is_behind(self) -> bool:
+        return any(peer.is_behind for peer in self.peers)
 
     def whose(self, row: Row) -> int:
         return int(b'"seq"' not in row.body)
