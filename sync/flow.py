@@ -29,7 +29,8 @@ class Flow:
     `first`: where the call under way, or the last one, began; `rewound`: the last answer was a rewind; `forks`: how often in a row the gateway
     has said so. `posting`: the log's statement has not been taken yet. `search`, `question`: what is being compared; `newest`: with what.
     `opening`: a further epoch is being stored. `since`: records before it are no context, the gateway has not the same.
-    `ordered`: a person wants a further epoch; `opened`: how many were opened in a row without a receipt. `next_at`: see `due_at`.
+    `ordered`: a person wants a further epoch; `opened`: how many were opened in a row without a receipt. `next_at`: see `due_at`;
+    `goal`: the log's size when the last call began.
     """
 
     logs: tuple[OwnLog, ...]
@@ -52,6 +53,7 @@ class Flow:
     ordered: bool = False
     opened: int = 0
     next_at: float = 0.0
+    goal: int = 0
 
     def place_of(self, theirs: TheirStream) -> int | None:
         """Which of the logs this one of the gateway's is; None: none."""
@@ -145,8 +147,9 @@ class Flow:
 
     @property
     def due_at(self) -> float:
-        """When it may call: so soon after the last call a few records wait for others to go with them."""
-        few = 0 < self.size - (self.theirs or 0) < min(self.records_max, RECORDS_WORTH)
+        """When it may call: so soon after a call that brought all there was, a few records wait for others to go with them."""
+        theirs = self.theirs or 0
+        few = self.goal <= theirs < self.size < theirs + min(self.records_max, RECORDS_WORTH)
         return max(self.ready_at, self.next_at) if few and not self.posting and self.question is None else self.ready_at
 
     @property

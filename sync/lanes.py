@@ -30,6 +30,10 @@ RISE_MAX = 2.0  # of one measurement: a single call that found an empty buffer i
 PACE_GAIN = RISE_MAX
 ANSWER_SHARE_MAX = 0.75  # of a call's time that may be put down to the round trip: the clock of a shaken link lies
 WEIGHTS = {ROUTINE: 4, BULK: 1}  # of a call's size while both are at work: today's results against old images
+# What the lighter lane may send while the other awaits its answer, in round trips: one for the answer, one more since a packet that was lost takes
+# as long again. On a clean short line that is nothing, and the weights alone say. At 600 ms and 5 % loss two busy lanes had 0.83 to 0.86 of raw TCP
+# with one, 0.89 to 0.92 with two
+GAP_ROUND_TRIPS = 2.0
 BUSY_WEIGHT_S = 30.0  # a call without an answer for so long is no longer counted on the link: its path hangs
 
 
@@ -110,8 +114,9 @@ class Turns:
         """Bytes on the wire that one call of this lane may hold."""
         share = 1.0
         if lane in WEIGHTS and any(self._is_at_work(each) for each in WEIGHTS if each != lane):
-            # as much as fits while the other lane awaits its answer takes nothing from it, and less would leave the link idle
-            share = max(WEIGHTS[lane] / max(WEIGHTS.values()), min(1.0, self._round_trip_s / QUANTUM_S))
+            # as much as fits while the other lane awaits its answer takes little from it, and less would leave the link idle
+            gap = GAP_ROUND_TRIPS * self._round_trip_s / QUANTUM_S
+            share = max(WEIGHTS[lane] / max(WEIGHTS.values()), min(1.0, gap))
         return int(min(QUANTUM_WIRE_MAX, max(QUANTUM_WIRE_MIN, self.goodput.octets_per_s * QUANTUM_S * share)))
 
     def pace(self, octets: int) -> float:

@@ -163,7 +163,7 @@ class Sender:
         call = flow.call()
         if isinstance(call, Put):
             call = replace(call, plain=self._plain, context=self._context_of(flow, call.first), since=flow.since)
-            self.flows[name] = replace(flow, first=call.first, next_at=now + self._linger_s)
+            self.flows[name] = replace(flow, first=call.first, next_at=now + self._linger_s, goal=flow.size)
         return call
 
     def _context_of(self, flow: Flow, first: int) -> int:

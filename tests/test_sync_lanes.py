@@ -186,8 +186,8 @@ def test_a_packet_that_was_repeated_in_every_third_call_makes_the_quantum_no_sma
             assert turns.quantum(BULK) >= 0.97 * QUANTUM_S * THIN
 
 
-@pytest.mark.parametrize(("round_trip", "share"), [(0.02, 0.25), (0.6, 0.4), (2.0, 1.0)])
-def test_bulk_beside_routine_may_fill_the_round_trip_of_its_call_or_has_its_weight(round_trip, share):
+@pytest.mark.parametrize(("round_trip", "share"), [(0.02, 0.25), (0.3, 0.4), (0.6, 0.8), (2.0, 1.0)])
+def test_bulk_beside_routine_may_fill_the_gap_that_a_call_leaves_or_has_its_weight(round_trip, share):
     turns, link, now = Turns(), Link(THIN, round_trip), 0.0
     for _ in range(30):
         turns.begin(ROUTINE, turns.quantum(ROUTINE), now)

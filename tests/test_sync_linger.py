@@ -112,6 +112,15 @@ def test_what_a_busy_gateway_asked_for_is_longer_than_waiting_for_more():
     assert puts(made.handle(Tick(), LINGER_S + 7.2))
 
 
+def test_what_one_call_could_not_hold_goes_on_at_once():
+    made = sender()
+    assert puts(made.handle(Grew(ORIGIN, 24), LINGER_S)) == [("his", 20, 4)]
+    assert puts(made.handle(receipt(21), LINGER_S + 0.1)) == [("his", 21, 3)]  # a quantum was full with one
+    made.handle(Grew(ORIGIN, 25), LINGER_S + 0.2)  # that one came after the call began
+    assert not puts(made.handle(receipt(24), LINGER_S + 0.3))
+    assert puts(made.handle(Tick(), 2 * LINGER_S + 0.1)) == [("his", 24, 1)]
+
+
 def test_half_a_batch_that_was_refused_waits_for_nothing():
     made = sender()
     made.handle(Grew(ORIGIN, 24), LINGER_S)

@@ -20,7 +20,7 @@ MUTANTS = (
     Mutant("accept a receipt of a stranger's key", "sync.sender:Sender._receipted", "receipt = open_receipt(note, self._cosigner)",
            "from sync.checkpoint import parse_checkpoint, parse_note\nfrom sync.receipt import Receipt\nreceipt = Receipt(parse_checkpoint(parse_note(note).text), 0)"),
     Mutant("begin one too late", "sync.sender:Sender._compare", "self._go_to(flow, at, theirs=theirs.size)", "self._go_to(flow, at, theirs=theirs.size + 1)"),
-    Mutant("wait for more for ever", "sync.sender:Sender._call", "next_at=now + self._linger_s", "next_at=now + 1e9"),
+    Mutant("wait for more for ever", "sync.sender:Sender._call", "next_at=now + self._linger_s,", "next_at=now + 1e9,"),
     Mutant("lose the grown event", "sync.sender:Sender._grow", "replace(flow.logs[-1], size=size)", "flow.logs[-1]"),
     Mutant("fenced, and yet go on", "sync.sender:Sender._refused", "self.phase = Phase.FENCED", "self.phase = Phase.CLOSED"),
     Mutant("busy for ever", "sync.sender:Sender._refused_call", "ready_at = now + pause_s(event.wait_s)", "ready_at = now + 1e9"),
