@@ -22,6 +22,7 @@ from node.lane import Lane
 from node.link_state import LinkState
 from node.own_logs import OwnLogs
 from node.writer import Writer
+from sync import pace
 from sync.batch import Batch, encode
 from sync.checkpoint import Checkpoint
 from sync.dictionary import EMPTY, Shelf
@@ -34,7 +35,6 @@ from sync.names import Origin
 from sync.opening import End
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView
-from sync.pace import LINGER_S
 from sync.proven import proven
 from sync.receipt import lengthen
 from sync.record import BodyState, Record
@@ -139,7 +139,7 @@ class Uplink(threading.Thread):
         logs = OwnLogs(view, self.lane.streams, self._alarms)
         sender = Sender(
             root_at=logs.root_at, root_of=logs.root_of, key_at=logs.key_at, dice=self._dice, opened_by_us=KeyRing.of(self._keystore.signer).opened,
-            linger_s=0.0 if self.lane.name == CRITICAL else LINGER_S,
+            linger_s=0.0 if self.lane.name == CRITICAL else pace.LINGER_S,
         )  # fmt: skip
         started = Started(tuple(logs.read()), ledger=(view.fact("ledger") or b"").decode())
         self._streams = logs.names()

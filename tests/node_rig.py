@@ -30,6 +30,8 @@ __all__ = [  # what stands beside it too: most tests need some of each
 
 NAME = "clinic-7"
 # Python that a process runs first: it comes again at once where it would wait up to a minute
+# a test that sends message after message would wait a second for each; unmodified commands, and the simulator, have that second
+SOON = "import sync.pace; sync.pace.LINGER_S = 0.05"
 EAGER = "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05"
 
 
@@ -112,7 +114,7 @@ class Node:
                 command = [*wrapper, sys.executable, "-m", "node.cli", *argv]
                 self.process = subprocess.Popen(command, cwd=ROOT, env=calm(), stdout=out, stderr=out)
         else:
-            self.process = zygote().start(["node", *argv], log=log, before=before)
+            self.process = zygote().start(["node", *argv], log=log, before=f"{SOON}\n{before}")
 
     def start(self, **options: Any) -> "Node":
         """Start and wait until every feed listens. RuntimeError with the log where it ends instead."""

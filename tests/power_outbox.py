@@ -113,9 +113,9 @@ class OutboxLife:
         key = repeat_key("his", f"C{self.next:05}") if self.dice.random() < 0.5 else b""
         return draft(self.next, stream=stream, repeat_key=key, body=self.dice.randbytes(self.dice.randrange(most)))
 
-    def _append(self, drafts: Sequence[Draft]) -> None:
+    def _append(self, drafts: Sequence[Draft], beside: Callable[[], None] | None = None) -> None:
         before = {name: head.frontier.size for name, head in self.made.heads.items()}
-        self.said = list(zip(drafts, self.made.append(drafts), strict=True))
+        self.said = list(zip(drafts, self.made.append(drafts, beside), strict=True))
         after = {name: head.frontier.size for name, head in self.made.heads.items()}
         self.life.count("tiles", sum(after[name] // TILE_LEAVES - before[name] // TILE_LEAVES for name in after))
 
@@ -213,7 +213,11 @@ class OutboxLife:
         kept = [Frame(name, at, INSTRUMENT, "192.0.2.9", self.next, text)]
         if self.dice.random() < 0.3:
             kept.append(Frame(f"other/{self.next:06}", 0, "other", "192.0.2.10", self.next, text[:9]))
-        self.made.frames.write(kept=kept)
+        if self.dice.random() < 0.5:
+            self.made.frames.write(kept=kept)
+        else:  # they ride with records
+            self._append([self._draft("his", 200)], lambda: self.made.frames.put(kept=kept))
+            self.life.count("frames beside records", len(kept))
         assert self._transfer()[-1] == kept[0], "kept, and not there as it was"
         self.life.count("frames", len(kept))
 

@@ -21,7 +21,7 @@ from tests.sim_realm import LOG_SIGNER, draft
 STATES = 15_000  # half a minute of one core; `make sim` looks at a million
 MET = (
     "acknowledged", "repeated", "refused", "group", "one", "large", "of several streams", "receipt", "trimmed", "boot", "admitted", "probe", "stream",
-    "restart", "killed", "pin", "frames", "of frames", "frames settled", "receipted", "rewind", "fork", "fenced", "started", "verified", "tiles", "checkpoints", "cut back", "deleted",
+    "restart", "killed", "pin", "frames", "frames beside records", "of frames", "frames settled", "receipted", "rewind", "fork", "fenced", "started", "verified", "tiles", "checkpoints", "cut back", "deleted",
 )  # fmt: skip
 WHOLE = {"a": b"A" * 1024}
 
@@ -38,14 +38,14 @@ def test_power_cut_at_any_moment_leaves_all_that_was_answered_and_nothing_that_w
 
 def test_lives_meet_all_that_an_outbox_and_a_ledger_can_meet(in_memory):
     # a fixed seed: whether a life of another seed is refused something is a matter of its dice
-    campaign = Campaign(in_memory, 6, 300, lives_min=12, states_each=25)
+    campaign = Campaign(in_memory, 9, 300, lives_min=12, states_each=25)
     campaign.run()
     assert [what for what in MET if not campaign.counts[what]] == []
 
 
-def in_two_transactions(self, groups, facts):
+def in_two_transactions(self, groups, facts, beside):
     for group in groups:
-        insert(self, [group], facts)
+        insert(self, [group], facts, beside)
         self._next_row += len(group.bodies)
     self._next_row -= sum(len(group.bodies) for group in groups)
 
@@ -60,8 +60,8 @@ def one_by_one(self, *, kept=(), dropped=(), facts=()):
     write_frames(self, dropped=dropped, facts=facts)
 
 
-def fact_later(self, groups, facts):
-    insert(self, groups, ())
+def fact_later(self, groups, facts, beside):
+    insert(self, groups, (), beside)
     with self.transaction():
         for name, value in facts:
             self.set_fact(name, value)
