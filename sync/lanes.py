@@ -32,7 +32,7 @@ ANSWER_SHARE_MAX = 0.75  # of a call's time that may be put down to the round tr
 WEIGHTS = {ROUTINE: 4, BULK: 1}  # of a call's size while both are at work: today's results against old images
 # What the lighter lane may send while the other awaits its answer, in round trips: one for the answer, one more since a packet that was lost takes
 # as long again. On a clean short line that is nothing, and the weights alone say. At 600 ms and 5 % loss two busy lanes had 0.83 to 0.86 of raw TCP
-# with one, 0.89 to 0.92 with two
+# with one, 0.86 to 0.88 with two
 GAP_ROUND_TRIPS = 2.0
 BUSY_WEIGHT_S = 30.0  # a call without an answer for so long is no longer counted on the link: its path hangs
 
