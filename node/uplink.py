@@ -96,7 +96,10 @@ class Uplink(threading.Thread):
         self._ordered: set[str] = set()  # streams of which a person wants a further epoch
         self._asked = False  # somebody says that the path is worth trying now
         self._open = False
-        self._patient: dict[str, float] = {}  # streams whose records wait for more of them, and until when
+        self._patience: Callable[[float], dict[str, float]] = lambda _: {}
+        self._patient: dict[
+            str, float
+        ] = {}  # while it waits: streams whose records wait for more of them, and until when
         self._hungry = False  # a session is open and all is sent: the next record is wanted at once
         self._fence = ""
         self._ledger = ""
@@ -143,6 +146,7 @@ class Uplink(threading.Thread):
         )  # fmt: skip
         started = Started(tuple(logs.read()), ledger=(view.fact("ledger") or b"").decode())
         self._streams = logs.names()
+        self._patience = lambda now: patient(sender.flows.values(), now)
         effects = sender.handle(started, self._clock.monotonic())
         while not self._stopping:
             events = [event for effect in effects if (event := self._perform(effect, logs)) is not None]
@@ -157,7 +161,6 @@ class Uplink(threading.Thread):
             effects = [*(effect for effect in effects[:-1] if not isinstance(effect, Wait)), *effects[-1:]]
             effects = effects or [Wait(WAIT_S_MAX)]
             self._open = sender.phase is Phase.OPEN
-            self._patient = patient(sender.flows.values(), self._clock.monotonic())
             if sender.phase is Phase.FENCED:
                 self._set_state("fenced")
         self.lane.client.close()
@@ -227,13 +230,14 @@ class Uplink(threading.Thread):
             self._writer.order(work).result()
 
     def _wait(self, seconds: float) -> None:
+        now = self._clock.monotonic()
+        self._patient = self._patience(now)  # before it is hungry: then each commit of another thread asks
         self._hungry = self._open
         with self._lock:
             grown = any(origin.stream not in self._patient for origin in self._sizes)
         if not (self._hungry and grown):
             self.lane.rests()
-            soon = min(self._patient.values(), default=inf) - self._clock.monotonic()
-            self._wake.wait(min(seconds, WAIT_S_MAX, max(0.0, soon)))
+            self._wake.wait(min(seconds, WAIT_S_MAX, max(0.0, min(self._patient.values(), default=inf) - now)))
         self._wake.clear()
         self._hungry = False
 
