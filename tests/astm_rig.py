@@ -1,11 +1,10 @@
 """A raw instrument for tests of ASTM feeds, and such a feed of the rig's configuration."""
 
-import socket
 from dataclasses import dataclass
-from typing import Self
 
 from hl7.devices.astm_frames import encode_all
-from tests.node_rig import WAIT_S_MAX, Feed
+from tests.node_rig import Feed
+from tests.raw_rig import Raw
 
 ENQ, ACK, NAK, EOT = b"\x05", b"\x06", b"\x15", b"\x04"
 STREAM = "xn"
@@ -41,20 +40,8 @@ def records(message: bytes) -> list[bytes]:
     return [record + b"\r" for record in message.split(b"\r") if record]
 
 
-class Instrument:
+class Instrument(Raw):
     """One TCP connection as an instrument."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address, WAIT_S_MAX)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def write(self, data: bytes) -> None:
-        self.socket.sendall(data)
 
     def read(self, count: int = 1) -> bytes:
         """So many bytes, fewer only where the node closes."""

@@ -1,16 +1,16 @@
 """A node with a FHIR feed, raw HTTP by hand, and what lies in its outbox: for the tests of the FHIR endpoint."""
 
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from sync.header import CONDITIONS, METHOD, PATH
 from tests.gateway_rig import Realm
-from tests.node_rig import WAIT_S_MAX, Feed, Node, Seen, running
+from tests.node_rig import Feed, Node, Seen, running
+from tests.raw_rig import Raw
 
 JSON, XML = "application/fhir+json", "application/fhir+xml"
 PATIENT = {"resourceType": "Patient", "id": "test-1", "name": [{"text": "مريض تجريبي", "family": "Test"}]}
@@ -82,29 +82,8 @@ class Answer:
         return stream, int(epoch), int(seq)
 
 
-class Http:
+class Http(Raw):
     """One raw connection: what is sent is what the test says."""
-
-    def __init__(self, address: tuple[str, int], *, tls: Any = None) -> None:
-        self.socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        self.socket.settimeout(WAIT_S_MAX)
-        try:
-            self.socket.connect(address)
-        except OSError:
-            self.socket.close()
-            raise
-        if tls is not None:
-            self.socket = tls.wrap_socket(self.socket, server_hostname=address[0])
-        self._read = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def write(self, data: bytes) -> None:
-        self.socket.sendall(data)
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> None:
         """A request; `path` is below /fhir unless it begins with //."""

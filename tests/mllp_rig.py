@@ -1,9 +1,6 @@
 """MLLP by hand: messages that look synthetic, a raw connection to a feed, and what a reply says."""
 
-import socket
-from typing import Any, Self
-
-from tests.waiting import WAIT_S_MAX
+from tests.raw_rig import Raw
 
 START, END = b"\x0b", b"\x1c\r"
 
@@ -16,32 +13,8 @@ def message(control_id: str, *, sender: str = "HIS|TEST", kind: str = "ADT^A01",
     ).encode()
 
 
-class Mllp:
+class Mllp(Raw):
     """One raw connection to a feed: what is sent is what the test says, what comes back is read byte by byte from the wire."""
-
-    def __init__(self, address: tuple[str, int], *, tls: Any = None, receive_bytes: int = 0) -> None:
-        self.socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        if receive_bytes:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self.socket.settimeout(WAIT_S_MAX)
-        try:
-            self.socket.connect(address)
-        except OSError:
-            self.socket.close()
-            raise
-        if tls is not None:
-            self.socket = tls.wrap_socket(self.socket, server_hostname=address[0])
-        self._read = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def write(self, data: bytes) -> None:
-        """Bytes as they are."""
-        self.socket.sendall(data)
 
     def send(self, *payloads: bytes) -> None:
         """Frames, in one write."""

@@ -59,17 +59,24 @@ class Signer:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def make(name: str, issuer: Signer | None = None, *, is_ca: bool = False, until: datetime | None = None, rsa_key: bool = False, key: Any = None) -> Signer:  # fmt: skip
-    key = key or (rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1()))
+def begun(name: str, issuer: Signer | None, key: Any, *, since: datetime, until: datetime) -> x509.CertificateBuilder:
+    """A certificate without extensions, not signed yet."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    built = (
+    return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - timedelta(days=30))
-        .not_valid_after(until or NOW + timedelta(days=30))
+        .not_valid_before(since)
+        .not_valid_after(until)
+    )
+
+
+def make(name: str, issuer: Signer | None = None, *, is_ca: bool = False, until: datetime | None = None, rsa_key: bool = False, key: Any = None) -> Signer:  # fmt: skip
+    key = key or (rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1()))
+    built = (
+        begun(name, issuer, key, since=NOW - timedelta(days=30), until=until or NOW + timedelta(days=30))
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )

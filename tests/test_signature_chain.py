@@ -6,10 +6,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from node.signature_chain import RULES, Authorities, Chain
-from tests.signing_rig import NOW, Signer
+from tests.signing_rig import NOW, Signer, begun
 
 ODD = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
 OTHER_USE = x509.KeyUsage(True, True, False, False, False, False, True, False, False)  # as the standard lists them
@@ -24,16 +24,8 @@ def certify(
 ):
     """A certificate with what it takes to break a rule: `more` extensions as (value, is critical)."""
     key = key or ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW + timedelta(days=days[0]))
-        .not_valid_after(NOW + timedelta(days=days[1]))
-    )
+    since, until = (NOW + timedelta(days=each) for each in days)
+    built = begun(name, issuer, key, since=since, until=until)
     if constrained:
         built = built.add_extension(x509.BasicConstraints(ca=is_ca, path_length=length), critical=True)
     for value, is_critical in more:

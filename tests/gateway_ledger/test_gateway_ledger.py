@@ -16,32 +16,9 @@ from sync.log import Frontier
 from sync.receipt import open_receipt
 from sync.receiver import Append, Receipt
 from sync.store import SafeDatabase
-from tests.gateway_rig import GATEWAY, Gateway, maker
-from tests.ledger_rig import WAIT_S, Bench, bench_at, full_at, spy, views_of
+from tests.gateway_rig import GATEWAY
+from tests.ledger_rig import WAIT_S, Bench, full_at, spy
 from tests.sim_disk import disk
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "ledger.sqlite"
-
-
-@pytest.fixture
-def bench(realm, path):
-    with bench_at(realm, path) as found:
-        yield found
-
-
-@pytest.fixture
-def made(realm, tmp_path):
-    with maker(realm, Gateway(realm, tmp_path), tmp_path, "clinic-17") as make:
-        yield make
-
-
-@pytest.fixture
-def view(path):
-    with views_of(path) as opens:
-        yield opens
 
 
 def test_what_waited_shares_one_transaction_and_each_has_its_own_answer(realm, path, made):

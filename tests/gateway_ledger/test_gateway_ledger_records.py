@@ -13,32 +13,9 @@ from sync.receipt import open_receipt
 from sync.receiver import Receipt
 from sync.record import BodyState, Record
 from sync.store import LogTable, SafeDatabase
-from tests.gateway_rig import GATEWAY, Gateway, TinyNode, maker, message
-from tests.ledger_rig import WAIT_S, bench_at, views_of
+from tests.gateway_rig import GATEWAY, TinyNode, message
+from tests.ledger_rig import WAIT_S
 from tests.sim_realm import without_body
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "ledger.sqlite"
-
-
-@pytest.fixture
-def bench(realm, path):
-    with bench_at(realm, path) as found:
-        yield found
-
-
-@pytest.fixture
-def made(realm, tmp_path):
-    with maker(realm, Gateway(realm, tmp_path), tmp_path, "clinic-17") as make:
-        yield make
-
-
-@pytest.fixture
-def view(path):
-    with views_of(path) as opens:
-        yield opens
 
 
 # ---- what is stored --------------------------------------------------------------------------------------------------

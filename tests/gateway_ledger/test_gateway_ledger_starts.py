@@ -3,7 +3,6 @@
 import os
 import threading
 
-import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -19,31 +18,7 @@ from sync.opening import End, Opening, sign_opening
 from sync.receiver import Receipt, Refuse, Taken
 from sync.session import STREAMS_MAX, OwnStream
 from sync.store import SafeDatabase
-from tests.gateway_rig import Gateway, maker
-from tests.ledger_rig import WAIT_S, Bench, bench_at, spy, views_of
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "ledger.sqlite"
-
-
-@pytest.fixture
-def bench(realm, path):
-    with bench_at(realm, path) as found:
-        yield found
-
-
-@pytest.fixture
-def made(realm, tmp_path):
-    with maker(realm, Gateway(realm, tmp_path), tmp_path, "clinic-17") as make:
-        yield make
-
-
-@pytest.fixture
-def view(path):
-    with views_of(path) as opens:
-        yield opens
+from tests.ledger_rig import WAIT_S, Bench, spy
 
 
 def test_an_older_boot_alarms_only_on_a_connection_younger_than_the_newer_ones_admission(bench, made):
