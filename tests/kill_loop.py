@@ -2,6 +2,7 @@
 
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ COME_S_MAX = 900.0  # for what must come, on a machine that does other things
 
 
 @dataclass
-class Loop:
+class Loop(ABC):
     """One run over a folder. `report` is told what happens; `come_s_max`: how long what must come may take."""
 
     folder: Path
@@ -43,21 +44,21 @@ class Loop:
 
     # -- what a loop is made of ------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def make(self) -> Node:
         """The sources, and the node with their feeds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def work(self) -> str:
         """Start, kill, finish; a summary. Raises LoopError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def faults(self) -> list[str]:
         """What the sources were told that they must not be told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abandon(self) -> None:
         """End the sources, whatever is under way."""
-        raise NotImplementedError
 
     # -- what all do -----------------------------------------------------------------------------------------------------
 
