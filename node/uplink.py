@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from itertools import product
 from math import inf
 from pathlib import Path
 
@@ -192,6 +191,8 @@ class Uplink(threading.Thread):
             case KeepFence():
                 self._keep_fence(effect)
             case Alarm(code, stream):
+                if code == "NOD-36":  # the order is carried out: if it stands still after it, that is told anew
+                    self._cleared(("SYN-31", "SYN-32"), stream)
                 self._alarms.raised(code, stream)
                 if code == "SYN-28":
                     self._set_state("revoked")
@@ -211,18 +212,20 @@ class Uplink(threading.Thread):
         self._highwater.receipted(kept.origin, kept.size, self._fence)
         self._highwater.save()
         self._set_state("up")
-        for code in ("SYN-26", "SYN-25", "SYN-24", "SYN-32", "SYN-15"):
+        self._cleared(("SYN-26", "SYN-25", "SYN-24", "SYN-32", "SYN-15"), stream)
+
+    def _cleared(self, codes: tuple[str, ...], stream: str = "") -> None:
+        for code in codes:
             self._alarms.cleared(code, stream)
 
     def _keep_fence(self, kept: KeepFence) -> None:
         self._fence, self._ledger = kept.fence, kept.ledger
         boot = self._boot
         self._have_written(lambda outbox: outbox.admitted(boot=boot, ledger=kept.ledger, fence=kept.fence))
-        for code in ("SYN-27", "SYN-28", "SYN-23"):
-            self._alarms.cleared(code)
+        self._cleared(("SYN-27", "SYN-28", "SYN-23"))
         if not kept.held:  # a person has looked at it
-            for code, stream in product((*PARTED, "NOD-31"), self._streams):
-                self._alarms.cleared(code, stream)
+            for stream in self._streams:
+                self._cleared((*PARTED, "NOD-31"), stream)
 
     def _have_written(self, work: Callable[[Outbox], None]) -> None:
         """Have the writer store it and wait. Where it cannot (full, or stopping) the gateway will say it again."""

@@ -27,6 +27,7 @@ from sync.receiver import Receipt, Receiver, Refuse, Taken
 from sync.release import Release
 from sync.session import SessionAnswer, TheirStream, read_request
 from tests.sim.agenda import Agenda, Died
+from tests.sim.disk import roll_back
 from tests.sim.keys import Identity
 from tests.sim.machine import EPOCH_US, Machine, broken
 
@@ -122,6 +123,9 @@ class Centre(Machine):
             return
         self.up, self.fuse = False, -1
         self.life += 1
+        if self.disk.connection is not None:
+            roll_back(self.disk.connection)
+            self.truth.scan(self)  # what its last transaction left came under the hold of before, whatever the next start finds
         self.disk.fall()
         self.agenda.after(RESTART_S + self.dice.random() * 5, self.start)
 

@@ -60,6 +60,13 @@ def asked(connection: apsw.Connection, question: str) -> list[Any]:
         return list(connection.execute(question))
 
 
+def roll_back(connection: apsw.Connection) -> None:
+    """What a dead process leaves: nothing of a transaction that it did not commit."""
+    connection.exec_trace = None
+    if not connection.get_autocommit():
+        connection.execute("ROLLBACK")
+
+
 class MemoryDisk:
     """One database in memory. `durable` is what is left of it while nothing is open; None: nothing was ever stored."""
 
@@ -86,9 +93,7 @@ class MemoryDisk:
         """The process is gone: what was not committed is too."""
         made = self.connection
         if made is not None:
-            made.exec_trace = None
-            if not made.get_autocommit():
-                made.execute("ROLLBACK")
+            roll_back(made)
             self._keep(made)
             self.connection = None
 
@@ -139,10 +144,7 @@ class FileDisk:
 
     def fall(self) -> None:
         for made in self.opened:
-            found = made.raw()
-            found.exec_trace = None
-            if not found.get_autocommit():
-                found.execute("ROLLBACK")
+            roll_back(made.raw())
             made.close()
         self.opened, self.connection = [], None
 

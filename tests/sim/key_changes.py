@@ -95,15 +95,19 @@ class KeyChanges:
     # -- what a person does ----------------------------------------------------------------------------------------
 
     def mind(self, box: Any) -> None:
-        """Whoever reads SYN-15 or SYN-32 gives the node the newest key, and the ones before under `[[keys.previous]]`, and restarts it.
+        """Whoever reads SYN-15 or SYN-32, or after a thief SYN-31, gives the node the newest key, and the ones before under `[[keys.previous]]`, and restarts it.
 
         Where there were two copies that may be the other's, which this one's may have followed: the change to it is refused for ever. Then it
         is a fresh one, and the order for a further epoch.
         """
-        if not box.lacks_key and not any(alarm["code"] in KEY_ALARMS for alarm in box.alarms.standing()):
+        codes = {alarm["code"] for alarm in box.alarms.standing()}
+        robbed = bool(self.altered) and "SYN-31" in codes
+        if not (box.lacks_key or robbed or codes & KEY_ALARMS):
             return
         world, newest = self.world, self.made[-1].signer.public
         if box.log.signer.public == newest and len(box.earlier) == min(len(self.made) - 1, EARLIER_KEYS_MAX):
+            if robbed:  # a thief has used up what the node opens by itself
+                self._order_epoch(box, "SYN-31")
             if len(world.boxes) == 1:
                 return  # all it can have: it asks again by itself, when the certificate is good
             if newest == self.fresh:
@@ -117,9 +121,12 @@ class KeyChanges:
         box.fall()
 
     def _part(self, box: Any) -> None:
-        """`wasl epoch open` for each stream that stands still."""
+        """`wasl epoch open` for each stream whose change of key is refused."""
+        self._order_epoch(box, "SYN-32")
+
+    def _order_epoch(self, box: Any, code: str) -> None:
         for alarm in box.alarms.standing():
-            if box.up and alarm["code"] == "SYN-32":
+            if box.up and alarm["code"] == code:
                 self.world.say(f"a person orders a further epoch of {alarm['subject']}")
                 self.world.counts["epochs ordered"] += 1
                 box.lanes_up.part(alarm["subject"])

@@ -238,7 +238,10 @@ class World:
             return "a box is fenced"
         for code, subject in standing:
             if code in HALTS:
-                raise Broken(f"{subject or 'the node'} stands still: {code}")
+                still = f"{subject or 'the node'} stands still: {code}"
+                if code == "SYN-31" and self.changes.altered:
+                    return still  # a thief's doing: a person gives an order, and then it must go on
+                raise Broken(still)
         for source in box.sources:
             if source.busy or not self.sated(source):
                 return f"{source.name} has not sent all: {source.next}"
