@@ -1,7 +1,7 @@
 """What is wrong now: codes with since when, shared by all threads of the core."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -39,6 +39,11 @@ class Alarms:
             stood = self._standing.pop((code, subject), None)
         if stood is not None:
             log.info("alarm.cleared", code=code, subject=subject)
+
+    def all_cleared(self, codes: Iterable[str], subject: str = "") -> None:
+        """None of these is so any longer."""
+        for code in codes:
+            self.cleared(code, subject)
 
     def standing(self) -> list[dict[str, Any]]:
         """All of them: code, subject, since (UTC microseconds)."""

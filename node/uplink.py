@@ -191,14 +191,17 @@ class Uplink(threading.Thread):
             case KeepFence():
                 self._keep_fence(effect)
             case Alarm(code, stream):
-                if code == "NOD-36":  # the order is carried out: if it stands still after it, that is told anew
-                    self._cleared(("SYN-31", "SYN-32"), stream)
-                self._alarms.raised(code, stream)
-                if code == "SYN-28":
-                    self._set_state("revoked")
+                self._alarm(code, stream)
             case Wait(seconds):
                 self._wait(seconds)
         return None
+
+    def _alarm(self, code: str, stream: str) -> None:
+        if code == "NOD-36":  # the order is carried out: if the stream stands still after it, that is told anew
+            self._alarms.all_cleared(("SYN-31", "SYN-32"), stream)
+        self._alarms.raised(code, stream)
+        if code == "SYN-28":
+            self._set_state("revoked")
 
     def _keep_receipt(self, kept: KeepReceipt) -> None:
         ledger, stream, boot, fence = self._ledger, kept.origin.stream, self._boot, self._fence
@@ -212,20 +215,16 @@ class Uplink(threading.Thread):
         self._highwater.receipted(kept.origin, kept.size, self._fence)
         self._highwater.save()
         self._set_state("up")
-        self._cleared(("SYN-26", "SYN-25", "SYN-24", "SYN-32", "SYN-15"), stream)
-
-    def _cleared(self, codes: tuple[str, ...], stream: str = "") -> None:
-        for code in codes:
-            self._alarms.cleared(code, stream)
+        self._alarms.all_cleared(("SYN-26", "SYN-25", "SYN-24", "SYN-32", "SYN-15"), stream)
 
     def _keep_fence(self, kept: KeepFence) -> None:
         self._fence, self._ledger = kept.fence, kept.ledger
         boot = self._boot
         self._have_written(lambda outbox: outbox.admitted(boot=boot, ledger=kept.ledger, fence=kept.fence))
-        self._cleared(("SYN-27", "SYN-28", "SYN-23"))
+        self._alarms.all_cleared(("SYN-27", "SYN-28", "SYN-23"))
         if not kept.held:  # a person has looked at it
             for stream in self._streams:
-                self._cleared((*PARTED, "NOD-31"), stream)
+                self._alarms.all_cleared((*PARTED, "NOD-31"), stream)
 
     def _have_written(self, work: Callable[[Outbox], None]) -> None:
         """Have the writer store it and wait. Where it cannot (full, or stopping) the gateway will say it again."""

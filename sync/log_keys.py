@@ -162,6 +162,9 @@ class _Chain:
     def _places(self, count: int) -> list[int]:
         """Which of the doubtful records are so many changes. A guess would be remembered, and ask for other signatures than the node gives."""
         every, named = [seq for seq, _ in self._doubtful], [seq for seq, is_named in self._doubtful if is_named]
+        if self._epoch == 1 and count < len(named):
+            # whoever has an earlier key would else take the log over, in a ledger that was put back, by leaving the later keys' lines out
+            raise WrongKey("a change of the key bears not both signatures")
         if count in {0, len(every)}:
             return every[:count]
         if self._epoch == 1 and count == len(named):  # nothing is carried into a stream's first log

@@ -34,11 +34,20 @@ FOUND = {
     131: "the last records of an older epoch were asked for together with the next epoch's: a damage was alarmed that is none",
     38509: "a fence that a full disk did not take was never stored, and bodies were trimmed by another ledger's receipts",
 }
+# the same beside a thief
+FOUND_BESIDE_A_THIEF = {
+    700017: "an earlier key took over a log that a restored ledger had forgotten, by leaving out the later key's signature",
+    700068: "after a person's order for a further epoch the alarm stayed that the stream stands still",
+}
 
 
-@pytest.mark.parametrize("seed", FOUND, ids=FOUND.get)
-def test_what_was_found_once_does_not_come_back(seed):
-    assert not outcome(seed).why
+@pytest.mark.parametrize(
+    ("seed", "thief"),
+    [*((seed, False) for seed in FOUND), *((seed, True) for seed in FOUND_BESIDE_A_THIEF)],
+    ids=[*FOUND.values(), *FOUND_BESIDE_A_THIEF.values()],
+)
+def test_what_was_found_once_does_not_come_back(seed, thief):
+    assert not outcome(seed, thief=thief).why
 
 
 def test_equal_seeds_are_equal_runs():

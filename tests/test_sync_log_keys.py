@@ -167,6 +167,18 @@ def test_change_whose_body_is_gone_is_told_by_its_header_and_its_second_signatur
         judged(2, 5, TWO, made=made)
 
 
+@pytest.mark.parametrize("state", [BodyState.TRIMMED, BodyState.DAMAGED])
+def test_an_earlier_key_takes_no_log_over_by_leaving_out_the_later_ones_signature(state):
+    """A ledger that was put back holds nothing of the log: who signs first is believed, but not beside a change that says whose turn it is."""
+    made, begun = bare(MADE, P, state=state), replace(BEFORE, in_force=None)
+    assert judged(0, 6, ONE, TWO, made=made, keys=begun).key == V2
+    for signers in ((ONE,), (TWO,)):
+        with pytest.raises(WrongKey):
+            judged(0, 6, *signers, made=made, keys=begun)
+    # in a later epoch it may have been carried there, and says nothing of this log
+    assert judged(0, 6, ONE, made=made, keys=begun, epoch=2).key == V1
+
+
 def bare(made, *places, state=BodyState.LEAF_ONLY):
     return [without_body(each, state) if n in places else each for n, each in enumerate(made)]
 

@@ -125,7 +125,8 @@ class Centre(Machine):
         self.life += 1
         if self.disk.connection is not None:
             roll_back(self.disk.connection)
-            self.truth.scan(self)  # what its last transaction left came under the hold of before, whatever the next start finds
+            # what its last transaction left came under the hold of before, whatever the next start finds
+            self.truth.scan(self)
         self.disk.fall()
         self.agenda.after(RESTART_S + self.dice.random() * 5, self.start)
 

@@ -179,6 +179,12 @@ class KeyTruth:
         seen = [logs[name].last for name in older if _epoch(name) <= released]
         return found | {key for key in seen if key != seen[-1]}
 
+    def is_gone(self, stream: str, key: int, centre: Any) -> bool:
+        """Whether no further epoch of this stream can be under this key any more: another has followed it, by all that the ledger holds."""
+        logs = self._logs(centre)
+        after = max((_epoch(name) for name in logs if _stream(name) == stream), default=0) + 1
+        return key in self._gone(f"{self.world.node}/{stream}/{after}-", logs, centre)
+
     def _check_good(self, origin: str, seq: int, key: int, centre: Any) -> None:
         if not self._is_good(key, centre):
             broken(f"{origin} {seq} hands over to key {key}, of which no certificate is good")

@@ -276,9 +276,10 @@ class Truth:
         """A box says that something is wrong: not without a cause."""
         world = self.world
         self.keys.alarm(code)
-        is_far = code == "SYN-22" and world.counts["jumps"]  # what a thief opened is of no epoch that we have
-        is_far |= code == "NOD-36" and bool(world.counts["epochs ordered"])
-        if code in {"SYN-20", "SYN-21", "SYN-22", "NOD-31", "NOD-36"} and not (world.copied or is_far):
+        is_known = code == "SYN-22" and world.counts["jumps"]  # what a thief opened is of no epoch that we have
+        is_known |= code == "SYN-20" and bool(world.changes.fresh)  # an epoch of the key before it was refused
+        is_known |= code == "NOD-36" and bool(world.counts["epochs ordered"])
+        if code in {"SYN-20", "SYN-21", "SYN-22", "NOD-31", "NOD-36"} and not (world.copied or is_known):
             broken(f"a false alarm at the node: {code}")
         is_held_for_a_thief = code == "SYN-23" and self.keys.stolen
         if code in {"SYN-23", "SYN-27"} and not (world.copied or world.centre_rolled_back or is_held_for_a_thief):
