@@ -10,8 +10,8 @@ import pytest
 
 from hl7.devices.astm_orders import KEYS_MAX, TESTS_MAX, Order
 from node.clock import SystemClock
-from node.order_cache import ANSWERS_MAX, DAY_US, NAME, OrderCache
-from node.order_reader import OrderReader
+from node.orders.cache import ANSWERS_MAX, DAY_US, NAME, OrderCache
+from node.orders.reader import OrderReader
 from sync.outbox_destinations_view import Run
 
 FEED = "analyzer"

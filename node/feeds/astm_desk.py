@@ -9,8 +9,8 @@ import structlog
 from hl7.devices.astm_orders import EVERYTHING, Order, asked_for, order_records
 from hl7.devices.profile import Profile
 from node.clock import Clock, hl7_time
-from node.config_astm import Astm
-from node.order_cache import OrderCache
+from node.config.astm import Astm
+from node.orders.cache import OrderCache
 
 if TYPE_CHECKING:
     from node.feeds.astm_line import Line
