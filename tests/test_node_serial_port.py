@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from node.config.config import serial as config_serial
+from node.config import serial as config_serial
 from node.config.serial import Line, Serial
 from node.lines.marked_bytes import Unmarker
 from node.lines.serial_port import HELD_BYTES_MAX, CannotSet, PortTaken, SerialPort, Server, Tty, claim, open_device

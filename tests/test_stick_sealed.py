@@ -17,7 +17,7 @@ from node.cli.main import main as node_main
 from node.config.config import check
 from node.config.config import load as load_node
 from node.errors import SealCertificateBad
-from node.stick.export import legs as stick_legs
+from node.stick import legs as stick_legs
 from node.tools.pki import issue_gateway, issue_seal, make_authority
 from sync.header import CONTROL_ID, PEER, encode_pairs
 from sync.stick import MANIFEST_NAME
