@@ -123,13 +123,14 @@ class OrderCache:
             self._forget("at_us <= ?", max(now_us - DAYS_MAX * DAY_US, oldest or 0))
             self.known = self._count()
 
-    def find(self, names: Sequence[str]) -> list[Order]:
-        """The orders of the first of these numbers that is known, be it a patient's, newest first."""
+    def find(self, samples: Sequence[str], patient: str = "") -> list[Order]:
+        """The orders of the sample that has the first known of these numbers; where none has one, those of this patient. Newest first."""
+        for number in samples:
+            if found := self.find_rows(number):
+                return [order for _, order in found]
         with self._using():
-            for name in names:
-                if found := list(islice(self._named(name), ANSWERS_MAX)):
-                    return [order for _, order in found]
-        return []
+            theirs = (order for _, order in self._named(patient) if order.patient == patient)
+            return list(islice(theirs, ANSWERS_MAX)) if patient else []
 
     def find_rows(self, number: str) -> list[tuple[int, Order]]:
         """The orders of the sample with this number; where none has it, those that have it as an order's number. Never a patient's.
