@@ -4,6 +4,9 @@ import pytest
 
 from node.catalogue import entries
 from node.web.speech import speech
+from tests.tree import ROOT
+
+LOCALE = ROOT / "node/web/locale"
 
 
 @pytest.mark.parametrize("code", sorted(entries()))
@@ -13,3 +16,9 @@ def test_every_hint_has_an_arabic_sentence(code):
     assert arabic != hint
     assert any("\u0600" <= letter <= "\u06ff" for letter in arabic)
     assert speech("en").say(hint) == hint
+
+
+def test_no_sentence_is_translated_twice():
+    for file in LOCALE.glob("*.po"):
+        said = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("msgid ")]
+        assert sorted(said) == sorted(set(said)), file.name

@@ -7,10 +7,12 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
+from click.testing import CliRunner
 
 from hl7.devices.law import Query, no_work, read_query, read_reply
 from hl7.message import Message, facts
 from hl7.text import Text
+from node.cli.main import main
 from node.config.config import ConfigError, load
 from node.tools import simulate_law
 from tests.destination_rig import EAGER, Peer, destination, msh, parked, wait_got
@@ -350,6 +352,24 @@ def test_work_that_was_refused_can_be_replayed_at_any_age_unless_it_was_called_o
             wait_until("tried", lambda: [row["tries"] for row in parked(node, "analyzer-orders")] == [2])
             assert sorted(samples(peer.got[begun:])) == [("NONE", "DC"), ("S000007", "NW"), ("S000009", "NW")]
             assert len({msh(raw, 10) for raw in peer.got}) == 4  # the same bytes as at first
+
+
+def test_one_order_that_an_analyzer_never_answers_can_be_put_aside_and_the_next_follows(realm, tmp_path):
+    port = free_port()
+    with running(Node(realm, tmp_path, feeds=[Feed("his"), law(port)]), before=EAGER) as node:
+        node.send(oml(1, "WBC"), oml(2, "GLU", sample="S000008"))
+        known(node, 2)
+        exchange(node, asked("", "1", name="WOS_ALL"))
+        wait_until("it is away", lambda: destination(node, "analyzer-orders")["state"] == "retrying")
+        assert str(node.ask("destination skip analyzer-orders lab")).startswith("lab/1/")
+        assert [row["reason"] for row in parked(node, "analyzer-orders")] == ["DST-07"]
+        with Peer(orl, port=port) as peer:
+            assert samples(wait_got(peer, 1)) == [("S000008", "NW")]
+        node.stop()
+        done = CliRunner().invoke(
+            main, ["destination", "skip", "--config", str(node.folder / "node.toml"), "analyzer-orders", "lab"]
+        )
+        assert "only a running core knows" in done.output
 
 
 def test_a_query_that_was_passed_over_by_a_person_is_answered_with_what_it_asks_for_now(realm, tmp_path):

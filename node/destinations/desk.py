@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hl7.devices.law_errors import OrdersUnread
 from node.clock import iso
 from node.config.destinations import AnyDestination
+from node.config.replies import OrdersOut
 from node.destinations.errors import CHANGED, SKIPPED, TRIMMED, NoSuchDestination
+from node.destinations.orders import LawDesks
 from node.destinations.plug import TAKEN, Outgoing
 from node.destinations.reading import Next, Reading
 from node.destinations.steps import after
@@ -29,13 +32,17 @@ Order = Callable[[Callable[[Outbox], Any]], Any]
 
 
 class Desk:
-    """Answers and orders for the destinations of one configuration; blocking. `order` runs something on the outbox and gives its result."""
+    """Answers and orders for the destinations of one configuration; blocking. `order` runs something on the outbox and gives its result.
+
+    `law`: the desks of a running core, which alone know what an analyzer's queries are followed by.
+    """
 
     def __init__(
-        self, destinations: Sequence[AnyDestination], *, node: str, store: Path, order: Order, now_us: Callable[[], int]
+        self, destinations: Sequence[AnyDestination], *, node: str, store: Path, order: Order, now_us: Callable[[], int],
+        law: LawDesks = lambda _feed: None,
     ) -> None:  # fmt: skip
         self._destinations = {each.name: each for each in destinations}
-        self._node, self._store, self._order, self._now_us = node, store, order, now_us
+        self._node, self._store, self._order, self._now_us, self._law = node, store, order, now_us, law
 
     def everywhere(self) -> list[dict[str, Any]]:
         """Every destination, and where it stands in each of its streams."""
@@ -87,7 +94,7 @@ class Desk:
         with closing(DestinationView(self._store)) as view:
             run = self._run(view, destination, stream)
             cursor = view.cursor(name, run.id)
-            found = None if cursor is None else _head(view, self._node, destination, stream, run, cursor)
+            found = None if cursor is None else self._head(view, destination, stream, run, cursor)
         if found is None or found.outgoing is None:
             raise NoSuchDestination(f"nothing waits in {stream}")
         outgoing: Outgoing = found.outgoing
@@ -110,6 +117,22 @@ class Desk:
         if run is None:
             raise NoSuchDestination(f"{destination.name} reads no stream {stream}")
         return run
+
+    def _head(
+        self, view: DestinationView, destination: AnyDestination, stream: str, run: Run, cursor: Cursor
+    ) -> Next | None:
+        law = self._law(destination.feed) if isinstance(destination, OrdersOut) else None
+        if isinstance(destination, OrdersOut) and law is None:
+            raise NoSuchDestination(
+                "only a running core knows which orders wait; start it, or name a position with --to"
+            )
+        reading, found = Reading(view, self._node, stream, selection_of(destination, orders=law)), None
+        try:
+            while found is None or found.is_more:
+                found = reading.next(run, cursor if found is None else found.cursor)
+        except OrdersUnread as error:
+            raise NoSuchDestination("its orders cannot be read just now; try again in a minute") from error
+        return found
 
     def _some(self, count: int) -> int:
         if not count:
@@ -149,15 +172,6 @@ def address_of(destination: AnyDestination) -> str:
             return str(destination.path)
         case "fhir":
             return destination.url
-
-
-def _head(
-    view: DestinationView, node: str, destination: AnyDestination, stream: str, run: Run, cursor: Cursor
-) -> Next | None:
-    reading, found = Reading(view, node, stream, selection_of(destination)), None
-    while found is None or found.is_more:
-        found = reading.next(run, cursor if found is None else found.cursor)
-    return found
 
 
 def _place(run: Run, position: str) -> int:

@@ -101,7 +101,7 @@ class Site:
 
         self._carriers = {each.name: carrier(each) for each in config.outlets}
         self._desk = Desk(
-            config.outlets, node=node, store=store, order=lambda work: writer.order(work).result(), now_us=clock.now_us
+            config.outlets, node=node, store=store, order=lambda work: writer.order(work).result(), now_us=clock.now_us, law=orders,
         )  # fmt: skip
 
     def start(self) -> None:
