@@ -1,6 +1,9 @@
 """A destination that is a FHIR server: each record the request it came as; what the server's status means; HL7 v2 is in tests/test_destination_convert.py."""
 
+import contextlib
+import itertools
 import json
+import time
 
 import pytest
 
@@ -176,8 +179,6 @@ def test_no_status_is_no_verdict_and_a_status_is_one_whatever_follows_it(reply, 
 
 
 def _answer(sock, reply) -> None:
-    import time
-
     with sock:
         sock.recv(65536)
         if reply is None:
@@ -185,6 +186,26 @@ def _answer(sock, reply) -> None:
         for part in reply:
             sock.sendall(part)
         time.sleep(1.0 if not reply else 0.2)
+
+
+def test_an_answer_that_drips_is_left_after_the_time_of_an_answer_and_its_status_stands():
+    seconds = itertools.count()
+
+    def drip(sock):
+        with sock, contextlib.suppress(OSError):
+            sock.recv(65536)
+            sock.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n")
+            for _ in range(100):  # each within the time that one read may take
+                sock.sendall(b"x")
+                time.sleep(0.01)
+
+    with Peer() as peer:
+        peer._serve = drip
+        client = sink(f"http://127.0.0.1:{peer.port}/fhir")
+        client._monotonic = lambda: float(next(seconds))
+        assert client.deliver(outgoing()).end is End.TAKEN
+        assert not client._answer.is_whole
+        client.close()
 
 
 def test_nobody_there_is_no_verdict():

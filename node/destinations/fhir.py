@@ -3,6 +3,8 @@
 import hashlib
 import re
 import ssl
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -45,10 +47,12 @@ class Answer(NamedTuple):
 
 
 class FhirSink:
-    """One connection to one server. `convert`: for HL7 v2 records; without it they are refused."""
+    """One connection to one server. `convert`: for HL7 v2 records; without it they are refused. `monotonic`: seconds, for how long an answer takes."""
 
-    def __init__(self, destination: FhirOut, *, convert: ToFhir | None = None) -> None:
-        self._to, self._convert = destination, convert
+    def __init__(
+        self, destination: FhirOut, *, convert: ToFhir | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:  # fmt: skip
+        self._to, self._convert, self._monotonic = destination, convert, monotonic
         self._known = Known()
         self._base = urlsplit(destination.url).path.rstrip("/")
         self._pool: urllib3.HTTPConnectionPool | None = None
@@ -141,7 +145,10 @@ class FhirSink:
             method, f"{self._base}/{path}" if path else self._base or "/", body=body or None, headers={**self._pool.headers, **headers},
             redirect=False, retries=False, preload_content=False, decode_content=False,
         )  # fmt: skip
-        self._answer = _finish(response, answer_bytes_max)
+        until = (
+            self._monotonic() + self._to.answer_s_max
+        )  # a server that drips its answer would hold the stream for ever
+        self._answer = _finish(response, answer_bytes_max, lambda: self._monotonic() > until)
         if response.status in NOT_OURS or 300 <= response.status < 400:
             self.close()  # the token may have been renewed meanwhile
         return response.status, _wait_s(response)
@@ -227,16 +234,21 @@ def _wait_s(response: urllib3.BaseHTTPResponse) -> float:
     return min(WAIT_S_MAX, float(asked)) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 0.0
 
 
-def _finish(response: urllib3.BaseHTTPResponse, bytes_max: int) -> Answer:
+def _finish(response: urllib3.BaseHTTPResponse, bytes_max: int, is_late: Callable[[], bool]) -> Answer:
     """Read the rest of a short answer, so that its connection can be used again; what is longer, or breaks off, takes the connection with it."""
     try:
-        body = response.read(bytes_max + 1)
+        body = bytearray()
+        while len(body) <= bytes_max and (more := response.read1(bytes_max + 1 - len(body))):
+            body += more
+            if is_late():
+                raise TimeoutError
     except (urllib3.exceptions.HTTPError, OSError):
         answer = Answer()  # the status line came: the verdict stands
     else:
         is_long = len(body) > bytes_max
         # urllib3 gives what came before a connection ended as if it were all, where it is asked for so many bytes
-        answer = Answer(b"" if is_long else body, is_long, is_whole=not is_long and not response.length_remaining)
+        is_whole = not is_long and not response.length_remaining
+        answer = Answer(b"" if is_long else bytes(body), is_long, is_whole=is_whole)
     if not answer.is_whole:
         response.close()
     response.release_conn()

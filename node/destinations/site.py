@@ -66,20 +66,22 @@ def manners_of(config: Config) -> Manners:
 
 
 def sink_of(
-    destination: AnyDestination, *, prefix: str, now_us: Callable[[], int], manners: Manners, tally: Tally, orders: LawDesk | None = None
+    destination: AnyDestination, *, prefix: str, clock: Clock, manners: Manners, tally: Tally, orders: LawDesk | None = None
 ) -> Sink:  # fmt: skip
     """The protocol of a destination. `manners`: of the feeds; `tally` counts what is converted; `orders`: of an analyzer's listener."""
     if isinstance(destination, OrdersOut) and orders is not None:
         return OrdersSink(destination, orders)
     match destination.kind:
         case "mllp" if destination.sequence_numbers:
-            return NumberedSink(destination, prefix=f"{prefix}-{destination.name[:8]}-", now=lambda: hl7_time(now_us()))
+            return NumberedSink(
+                destination, prefix=f"{prefix}-{destination.name[:8]}-", now=lambda: hl7_time(clock.now_us())
+            )
         case "mllp":
             return MllpSink(destination)
         case "folder":
             return FolderSink(destination)
         case "fhir":
-            return FhirSink(destination, convert=ToFhir(destination, manners, tally))
+            return FhirSink(destination, convert=ToFhir(destination, manners, tally), monotonic=clock.monotonic)
 
 
 class Site:
@@ -94,7 +96,7 @@ class Site:
         def carrier(each: AnyDestination) -> Carrier:
             tally = Tally()
             desk = orders(each.feed) if isinstance(each, OrdersOut) else None
-            sink = sink_of(each, prefix=prefix, now_us=clock.now_us, manners=manners, tally=tally, orders=desk)
+            sink = sink_of(each, prefix=prefix, clock=clock, manners=manners, tally=tally, orders=desk)
             return Carrier(
                 each, sink, node=node, store=store, writer=writer, clock=clock, alarms=alarms, dice=dice, tally=tally, orders=desk
             )  # fmt: skip
