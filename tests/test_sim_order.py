@@ -48,6 +48,7 @@ FOUND = {
 FOUND_BESIDE_A_THIEF = {
     700017: "an earlier key took over a log that a restored ledger had forgotten, by leaving out the later key's signature",
     700068: "after a person's order for a further epoch the alarm stayed that the stream stands still",
+    700730: "a ledger that was put back refused for ever the epoch that follows those which a thief had opened far ahead",
 }
 
 
