@@ -204,5 +204,5 @@ class KeyRows:
 
 
 def _openings(epochs: Sequence[int], at: int) -> int:
-    """As how many openings one counts, of a stream's epochs in their order: each step that it took beyond the one before. What lies before a first is not known."""
+    """As how many openings one counts, of a stream's epochs in their order: the steps from the one before to it. What lies before a first is not known."""
     return -((epochs[at - 1] - epochs[at]) // EPOCHS_AHEAD_MAX) if at else 1

@@ -79,9 +79,7 @@ def test_whoever_has_an_earlier_key_uses_up_his_own_epochs_and_the_nodes_key_fin
     assert [site.opens(site.mine) for _ in range(MOST + 1)] == [True] * MOST + [False]
 
 
-@pytest.mark.parametrize(
-    ("steps", "more", "left"), [(1, 0, 2), (0, 1, 2), (1, 1, 1), (2, 0, 1), (2, 1, 0), (3, 0, 0)]
-)
+@pytest.mark.parametrize(("steps", "more", "left"), [(1, 0, 2), (0, 1, 2), (1, 1, 1), (2, 0, 1), (2, 1, 0), (3, 0, 0)])
 def test_a_statement_far_ahead_is_as_many_openings_of_its_key_as_it_takes_steps(site, steps, more, left):
     # the log before it has no key yet: what lies between counts all the same
     assert site.opens(site.mine, ahead=steps * EPOCHS_AHEAD_MAX + more)
