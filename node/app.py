@@ -20,7 +20,7 @@ import uvloop
 import native
 from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
-from node.config import Config, patient_feeds
+from node.config.config import Config, patient_feeds
 from node.control import ControlServer
 from node.destinations.site import Site, holders, open_cursors
 from node.errors import DataFolderTaken, NoSuchStream, RepairUnfinished
@@ -29,21 +29,21 @@ from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
 from node.feeds.open_frames import OpenFrames
 from node.feeds.plug import Plug, Traced, stop_all
-from node.highwater import HighWater
 from node.intake import Intake
 from node.key_change import hand_over
 from node.keystore import Keystore, load
-from node.lanes import Lanes
 from node.metrics import CoreMetrics
-from node.orders import Orders
-from node.profile_sample import Samples
+from node.orders.orders import Orders
 from node.proofreader import Proofreader
-from node.quality import Inspection
+from node.quality.counts import Inspection
+from node.quality.profile_sample import Samples
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, free_bytes
-from node.signature_check import Checker
-from node.stick_back import open_epochs, store_receipts, take_inbox
-from node.uplink import EXIT_THREAD
-from node.way_out import make_lanes
+from node.signatures.check import Checker
+from node.stick.back import open_epochs, store_receipts, take_inbox
+from node.uplink.highwater import HighWater
+from node.uplink.lanes import Lanes
+from node.uplink.uplink import EXIT_THREAD
+from node.uplink.way_out import make_lanes
 from node.writer import Result, Writer
 from sync.errors import SyncError
 from sync.names import Origin

@@ -20,7 +20,7 @@ import hl7.soap_errors
 import node.destinations.errors
 import node.errors
 import node.feeds.telemetry_errors
-import node.serial_errors
+import node.lines.serial_errors
 import sync.errors
 
 SPEECHES: Final = ("en", "ar")
@@ -72,7 +72,7 @@ def entries() -> Mapping[str, Entry]:
         node.destinations.errors.ALARMS,
         node.feeds.telemetry_errors.ALARMS,
         hl7.devices.folder_errors.ALARMS,
-        node.serial_errors.ALARMS,
+        node.lines.serial_errors.ALARMS,
     ):
         for code, (fault, hint) in alarms.items():
             _add(found, Entry(code=code, fault=fault, reply="none", hint=hint, retryable=False))

@@ -5,7 +5,7 @@ from enum import IntEnum
 from typing import Any
 
 from node.catalogue import hint
-from node.config import Config
+from node.config.config import Config
 from sync.certificates import read, verifier_of
 from sync.errors import SyncError
 from sync.key_ring import id_of

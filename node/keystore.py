@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from node.clock import Clock
-from node.config import Config, EarlierKey, Keys
+from node.config.config import Config, EarlierKey, Keys
 from node.errors import KeyMismatch, SealCertificateBad
 from sync.certificates import check_chain, gateway_of, node_of, read, seal_key_of
 from sync.errors import SyncError

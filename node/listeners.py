@@ -4,8 +4,8 @@ import ipaddress
 import socket
 import ssl
 
-from node.addresses import Address, Network
-from node.config_feeds import Tls
+from node.config.addresses import Address, Network
+from node.config.feeds import Tls
 
 # answers are single bytes, an order a kilobyte
 KEEPALIVE = {

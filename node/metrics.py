@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from node.destinations.site import Site
 from node.feeds.plug import Plug
-from node.lanes import Lanes
+from node.uplink.lanes import Lanes
 from node.writer import Writer
 
 

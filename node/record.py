@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from node.app import STORE_NAME
 from node.clock import SYNCHRONISED, Clock, iso
-from node.config import Config
-from node.signature_check import Checker, Finding
+from node.config.config import Config
+from node.signatures.check import Checker, Finding
 from sync.header import CONDITIONS, REFUSAL, SIGNATURES, Header, decode, decode_particulars
 from sync.outbox_view import OutboxView
 from sync.record import Record

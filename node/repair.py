@@ -7,7 +7,7 @@ from pathlib import Path
 
 from node.app import STORE_NAME, UNFINISHED, lock
 from node.clock import Clock
-from node.config import Config
+from node.config.config import Config
 from node.key_change import hand_over
 from node.keystore import Keystore, load
 from node.room import free_bytes

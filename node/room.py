@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from node.alarms import Alarms
-from node.config import Outbox as Limits
+from node.config.config import Outbox as Limits
 from sync.outbox import Outbox
 from sync.transaction import Pages
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from node.app import STORE_NAME
 from node.clock import Clock, iso
-from node.config import Config
-from node.config_destinations import AnyDestination
+from node.config.config import Config
+from node.config.destinations import AnyDestination
 from node.control import ask
 from node.destinations.desk import address_of, standing
 from node.errors import CoreSilent

@@ -18,10 +18,10 @@ from hl7.mllp import Decoder, Frame
 from hl7.text import Text
 from node.catalogue import entries
 from node.clock import iso
-from node.config import Config
-from node.config_feeds import Mllp
+from node.config.config import Config
+from node.config.feeds import Mllp
 from node.feeds.mllp_rules import rules_of, way_of
-from node.profile import ProfileCheck
+from node.quality.profile import ProfileCheck
 from sync.errors import SyncError
 from sync.header import CONTROL_ID, REFUSAL, decode, decode_particulars
 from sync.outbox_view import OutboxView

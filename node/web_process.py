@@ -7,7 +7,7 @@ import uvicorn
 
 from node.catalogue import hint
 from node.clock import Clock, SystemClock
-from node.config import Config
+from node.config.config import Config
 from node.control import ask
 from node.errors import CoreSilent
 from node.status import Status

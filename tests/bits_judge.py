@@ -1,6 +1,6 @@
 """What judges the campaign of flipped bits: the gateway's own receiver over logs in memory, against what was stored."""
 
-from node.gateway_client import Problem
+from node.uplink.gateway_client import Problem
 from sync import batch
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import BadBatch

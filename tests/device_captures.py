@@ -6,7 +6,7 @@ from datetime import timedelta, timezone
 from hl7.convert.result import Converted, Origin, Settings
 from hl7.devices.astm_frames import encode_all
 from hl7.devices.to_fhir import convert
-from node.device_profiles import find
+from node.devices.profiles import find
 
 RIYADH = timezone(timedelta(hours=3))
 SETTINGS = Settings(zone=RIYADH, facility="clinic-7")

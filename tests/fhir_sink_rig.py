@@ -3,7 +3,7 @@
 import json
 
 from hl7.convert.result import Origin
-from node.config_destinations import FhirOut
+from node.config.destinations import FhirOut
 from node.destinations.conversion import Tally, ToFhir
 from node.destinations.fhir import FhirSink
 from node.destinations.plug import ER7, Outgoing

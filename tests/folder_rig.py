@@ -7,7 +7,7 @@ from typing import Any
 
 from node.alarms import Alarms
 from node.clock import Trust
-from node.config_folder import Folder
+from node.config.folder import Folder
 from node.feeds.folder import FolderFeed
 from node.intake import Intake, make_door
 from sync.errors import NoRoom

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, x25519
 from lxml import etree
 
-from node.signature_chain import Authorities
-from node.signature_check import RESULTS, Finding, is_good
-from node.signature_json import canonical, parsed
-from node.signature_worker import judged
+from node.signatures.chain import Authorities
+from node.signatures.check import RESULTS, Finding, is_good
+from node.signatures.fhir_signatures import canonical, parsed
+from node.signatures.worker import judged
 from tests.signing_rig import (
     NOW,
     Signer,

@@ -21,7 +21,7 @@ from signxml import XMLSigner, methods
 from signxml.xades import XAdESSigner
 
 from hl7.soap import SOAP12
-from node.signature_json import canonical
+from node.signatures.fhir_signatures import canonical
 from tests.soap_rig import envelope
 
 NOW = datetime.now(UTC)

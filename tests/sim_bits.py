@@ -31,11 +31,11 @@ import apsw
 import structlog
 
 from node.alarms import Alarms
-from node.gateway_client import Problem
-from node.own_logs import OwnLogs
 from node.proofreader import Proofreader
-from node.stick_legs import batches, legs_of
-from node.uplink import Uplink
+from node.stick.legs import batches, legs_of
+from node.uplink.gateway_client import Problem
+from node.uplink.own_logs import OwnLogs
+from node.uplink.uplink import Uplink
 from sync.checkpoint import Checkpoint, sign_checkpoint
 from sync.errors import CommitUnknown, KeyAbsent, LogBroken
 from sync.header import CONTROL_ID, PEER, encode_particulars

@@ -13,8 +13,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from node.dictionaries import shipped
 from node.tools.pki import issue_gateway, make_authority
+from node.uplink.dictionaries import shipped
 from sync.batch import Batch, decode
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.dictionary import Shelf

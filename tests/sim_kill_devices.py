@@ -45,12 +45,12 @@ LEAST = (
 QUICK = (
     EAGER
     + """
-import dataclasses, node.config_modbus, node.feeds.folder, node.feeds.line_away, node.serial_port
-asked, begin = node.config_modbus.Point.request, node.feeds.folder.FolderFeed.__init__
-node.config_modbus.Point.request = lambda self: dataclasses.replace(asked(self), every_s=0.1)
+import dataclasses, node.config.modbus, node.feeds.folder, node.feeds.line_away, node.lines.serial_port
+asked, begin = node.config.modbus.Point.request, node.feeds.folder.FolderFeed.__init__
+node.config.modbus.Point.request = lambda self: dataclasses.replace(asked(self), every_s=0.1)
 node.feeds.folder.FolderFeed.__init__ = lambda self, feed, *more: begin(self, feed.model_copy(update={"settle_s": 0.05, "look_s": 0.03}), *more)
 node.feeds.line_away.ALIVE_S = 0.05
-node.serial_port.AGAIN_S_MIN = node.serial_port.AGAIN_S_MAX = 0.05
+node.lines.serial_port.AGAIN_S_MIN = node.lines.serial_port.AGAIN_S_MAX = 0.05
 """
 )
 

@@ -10,10 +10,10 @@ from random import Random
 from gateway.config import load as load_gateway
 from gateway.stick import folders, import_folder, open_desk
 from node.clock import SystemClock
-from node.config import load as load_node
+from node.config.config import load as load_node
 from node.keystore import load as load_keys
-from node.stick import export
-from node.stick_back import take_receipts
+from node.stick.back import take_receipts
+from node.stick.export import export
 from sync.outbox_view import OutboxView
 from sync.record import Record
 from sync.stick import MANIFEST_NAME, folder_name, read_manifest

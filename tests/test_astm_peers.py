@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from node.cli import main
+from node.cli.main import main
 from node.tools.simulate_astm import Analyzer, Cable
 from sync.record import Kind
 from tests.astm_rig import STREAM, AstmFeed

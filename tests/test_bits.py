@@ -30,7 +30,7 @@ BROKEN = {
     "nobody is told": ("node.alarms", "Alarms.raised", "lambda *_: None"),
     "leaves are signed as they are read": ("sync.proven", "is_proven", "lambda *_: True"),
     "an export signs leaves as they are read": (
-        "node.stick_legs",
+        "node.stick.legs",
         "proven",
         "lambda _log, _before, taken, *_: [r for _, r in taken]",
     ),

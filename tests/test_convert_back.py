@@ -10,7 +10,7 @@ from hl7.convert.result import CannotConvert, Settings
 from hl7.convert.to_fhir import convert
 from hl7.convert.to_v2 import from_json
 from hl7.message import Message
-from node.cli import main
+from node.cli.main import main
 from tests.convert_rig import PID, converted, message, of_type
 
 F = Settings(facility="F")

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from hl7.answer import read_answer
 from hl7.batch import _ranges, refused_in
-from node.config import check, load
-from node.config_destinations import FhirOut, FolderOut, MllpOut
-from node.config_problems import ConfigError
+from node.config.config import check, load
+from node.config.destinations import FhirOut, FolderOut, MllpOut
+from node.config.problems import ConfigError
 from node.destinations.selection import Selection
 from node.destinations.trouble import Trouble
 from sync.header import CONTROL_ID, REFUSAL, Header, encode_particulars

@@ -4,7 +4,7 @@ import pytest
 
 from hl7.convert.to_v2 import from_json
 from hl7.message import Message
-from node.config_destinations import MllpOut
+from node.config.destinations import MllpOut
 from node.destinations.plug import ER7, FHIR_JSON, Outgoing
 from node.destinations.wanted import selection_of
 from tests.fhir_sink_rig import REPORT, VALUE, bundle, outgoing

@@ -8,7 +8,7 @@ import urllib3
 
 from hl7.convert.result import Origin
 from node.clock import iso
-from node.config import load
+from node.config.config import load
 from node.destinations.plug import FHIR_JSON, End
 from tests.convert_rig import hospital
 from tests.destination_rig import EAGER, destination, parked, to

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from node.config_destinations import FhirOut
+from node.config.destinations import FhirOut
 from node.destinations.fhir import FhirSink
 from node.destinations.plug import ER7, FHIR_JSON, End, Outgoing
 from tests.destination_rig import Peer, http

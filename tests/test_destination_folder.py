@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from node.config_destinations import FolderOut
+from node.config.destinations import FolderOut
 from node.destinations import folder as room
 from node.destinations.folder import FolderSink, name_of
 from node.destinations.plug import ER7, FHIR_JSON, End, Outgoing

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from node.config_destinations import MllpOut
+from node.config.destinations import MllpOut
 from node.destinations.mllp import IDS_MAX, MllpSink
 from node.destinations.plug import ER7, End, Outgoing
 from tests.destination_rig import Peer, ack, ids, msh

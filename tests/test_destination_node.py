@@ -11,8 +11,8 @@ from contextlib import closing
 import pytest
 from click.testing import CliRunner
 
-from node.cli import main
-from node.config import load as load_config
+from node.cli.main import main
+from node.config.config import load as load_config
 from node.keystore import load as load_keys
 from sync.outbox import Outbox
 from sync.outbox_destinations import Cursor

@@ -8,7 +8,7 @@ import pytest
 from hl7.answer import link_message, with_number
 from hl7.message import Message
 from hl7.sequence import Deed, Last, number_of, receive
-from node.config_destinations import MllpOut
+from node.config.destinations import MllpOut
 from node.destinations.mllp_numbers import NumberedSink
 from node.destinations.plug import ER7, End, Outgoing
 from tests.destination_rig import EAGER, Peer, ack, destination, ids, msh, once, serve, to, wait_got

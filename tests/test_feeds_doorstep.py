@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import uvloop
 
-from node.addresses import Address
+from node.config.addresses import Address
 from node.feeds.doorstep import Doorstep
 
 MOST = 8

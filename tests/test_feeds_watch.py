@@ -14,13 +14,13 @@ import uvloop
 
 from hl7.devices.modbus_poll import Request
 from node.alarms import Alarms
-from node.config_line import Lines
-from node.config_modbus import Modbus
+from node.config.line import Lines
+from node.config.modbus import Modbus
 from node.feeds import mqtt_link
 from node.feeds.line_away import UNREAD_US, Away
 from node.feeds.line_session import Session
 from node.feeds.modbus_client import Client, LineAway
-from node.line_trace import LineTrace
+from node.lines.trace import LineTrace
 from sync.errors import NoRoom
 from sync.outbox import Stored
 

@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
 from hl7.fhir_errors import BadAssertion, NoAccess
 from node.clock import SYNCHRONISED, UNSURE, Trust
-from node.config_fhir import Fhir
+from node.config.fhir import Fhir
 from node.errors import ClientKeysBad
 from node.feeds import http_access
 from node.feeds.http_access import ASSERTION_S_MAX, ASSERTION_TYPE, TOKEN_S, Access

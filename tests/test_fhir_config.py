@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from hl7.fhir import Strictness
-from node.config import ConfigError, check, load
-from node.config_fhir import Client, Fhir
-from node.config_http import Token
+from node.config.config import ConfigError, check, load
+from node.config.fhir import Client, Fhir
+from node.config.http import Token
 
 EXAMPLE = Path(__file__).parents[1] / "docs/examples/node.toml"
 SMALLEST = """\

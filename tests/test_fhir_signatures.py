@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl7.signatures import in_json
-from node.signature_chain import Authorities
-from node.signature_check import Finding, is_good, reason, told
-from node.signature_json import canonical
-from node.signature_worker import check
+from node.signatures.chain import Authorities
+from node.signatures.check import Finding, is_good, reason, told
+from node.signatures.fhir_signatures import canonical
+from node.signatures.worker import check
 from tests.signing_rig import NOW, jose, make, sign_bundle, signature
 
 ROOT_CA = make("Test Authority", is_ca=True)

@@ -10,7 +10,7 @@ import urllib3
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from node.cli import main
+from node.cli.main import main
 from node.tools.pki import issue_operator, make_authority
 from sync.checkpoint import sign_text
 from sync.errors import BadRelease

@@ -3,7 +3,18 @@
 import pytest
 
 from hl7.devices import astm_orders
-from hl7.devices.astm_orders import ITEMS_MAX, KEYS_MAX, TESTS_MAX, Order, asked_for, order_records, read_orders
+from hl7.devices.astm_orders import (
+    ASKED_MAX,
+    EVERYTHING,
+    ITEMS_MAX,
+    KEYS_MAX,
+    TESTS_MAX,
+    Asked,
+    Order,
+    asked_for,
+    order_records,
+    read_orders,
+)  # fmt: skip
 from hl7.devices.astm_records import read
 from hl7.text import Text
 
@@ -78,8 +89,10 @@ def test_an_order_that_was_called_off_without_a_test_is_read_with_its_own_number
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
-        (b"Q|1|^S7||ALL", [b"S7"]), (b"Q|1|S7||ALL", [b"S7"]), (b"Q|1|T7^S7", [b"S7", b"T7"]), (b"Q|1|^S7\\^S8", [b"S7", b"S8"]), (b"Q|1|ALL", [b"ALL"]),
-        (b"Q|1|^S7||ALL||||||||A", None), (b"Q|1|^S&S&7", [b"S^7"]), (b"Q|1", []),
+        (b"Q|1|^S7||ALL", [Asked((b"S7",))]), (b"Q|1|S7||ALL", [Asked((b"S7",))]), (b"Q|1|^S7\\^S8", [Asked((b"S7",)), Asked((b"S8",))]),
+        (b"Q|1|T7^S7", [Asked((b"S7",))]), (b"Q|1|T7^", [Asked((b"T7",), b"T7")]), (b"Q|1|2^1^S7^B", [Asked((b"B", b"S7", b"1", b"2"))]),
+        (b"Q|1|ALL", [EVERYTHING]), (b"Q|1|^S7||ALL||||||||A", None), (b"Q|1|^S&S&7", [Asked((b"S^7",))]), (b"Q|1", []), (b"Q|1|^", []),
+        (b"Q|1|^S7\rQ|2|^S8", [Asked((b"S7",)), Asked((b"S8",))]), (b"Q|1|" + b"\\".join(b"^S%d" % n for n in range(60)), [Asked((b"S%d" % n,)) for n in range(ASKED_MAX)]),
     ],
 )  # fmt: skip
 def test_a_query_asks_for_what_its_third_field_names(query, wanted):

@@ -10,7 +10,7 @@ from hl7.convert.result import CannotConvert, Settings
 from hl7.devices.profile import read_profile
 from hl7.devices.to_fhir import convert
 from hl7.devices.values import sfloat, shifted
-from node.device_profiles import find
+from node.devices.profiles import find
 from tests import fhir_oracle
 from tests.convert_rig import message
 from tests.device_captures import BODIES, ORIGIN, RIYADH, SETTINGS, astm, converted, observations, resources

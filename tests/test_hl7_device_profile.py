@@ -5,7 +5,7 @@ import pytest
 from hl7.devices.profile import is_loinc, read_profile
 from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.units import TEXTS, ucum_of
-from node.device_profiles import chosen, find, names, text_of
+from node.devices.profiles import chosen, find, names, text_of
 from tests.device_captures import BODIES
 
 SHIPPED = [name for name, _ in names()]

@@ -13,7 +13,7 @@ from hl7.devices.capture import cut
 from hl7.devices.profile import Profile, read_profile
 from hl7.devices.read import READ, read
 from hl7.devices.readings import NoReadings
-from node.device_profiles import find
+from node.devices.profiles import find
 from tests.device_captures import BODIES, framed
 
 

@@ -13,10 +13,11 @@ from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.read import read
 from hl7.devices.readings import NoReadings
 from hl7.devices.to_fhir import convert
-from node import config_astm, config_line
-from node.cli import main
-from node.config_line import Lines
-from node.config_mqtt import Topic
+from node.cli.main import main
+from node.config import astm as config_astm
+from node.config import line as config_line
+from node.config.line import Lines
+from node.config.mqtt import Topic
 from sync.evidence import Evidence
 from sync.header import encode_particulars
 

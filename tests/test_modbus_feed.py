@@ -13,7 +13,7 @@ from tests.node_rig import Node, running, wait_until
 HASTE = (
     "import node.feeds.modbus_line as l, hl7.devices.gaps as g\n"
     "l.REST_S_MIN = l.REST_S_MAX = 0.5\nl.AWAY_S_MIN = l.AWAY_S_MAX = 0.2\n"
-    "import dataclasses, node.config_modbus as c\nasked = c.Point.request\n"
+    "import dataclasses, node.config.modbus as c\nasked = c.Point.request\n"
     "c.Point.request = lambda self: dataclasses.replace(asked(self), every_s=0.25)\n"  # a configuration has whole seconds
 )
 

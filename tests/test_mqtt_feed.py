@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from node.device_profiles import text_of
+from node.devices.profiles import text_of
 from sync.header import PROFILE, TOPIC
 from sync.record import Kind
 from tests.mqtt_rig import Device, MqttFeed, Rival, broker_at, is_joined, needs_mosquitto, told

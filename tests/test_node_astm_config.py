@@ -3,7 +3,7 @@
 import pytest
 
 from hl7.devices.astm_events import Switches
-from node.config_astm import Astm
+from node.config.astm import Astm
 
 
 def feed(**keys):

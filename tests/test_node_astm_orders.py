@@ -25,8 +25,8 @@ def oml(number, *tests, sample="S000007", control="NW"):
     ).encode()
 
 
-def query(sample="S000007"):
-    return f"H|\\^&|||XN-550\rQ|1|^{sample}||ALL||||||||O\rL|1|N\r".encode()
+def query(sample="S000007", asked=None):
+    return f"H|\\^&|||XN-550\rQ|1|{asked or '^' + sample}||ALL||||||||O\rL|1|N\r".encode()
 
 
 def receive(instrument):
@@ -67,6 +67,20 @@ def test_a_query_is_answered_with_the_samples_orders_without_a_link(node):
         [b"WBC", b"RBC"],
     )
     assert answer.of("P")[0].get(6).decode() == "تجريبية"
+
+
+@pytest.mark.parametrize("asked", ["^S000007\\^S000008", "T000007^"], ids=["samples", "patient"])
+def test_a_query_for_more_than_one_sample_is_answered_with_the_orders_of_each(node, asked):
+    with Instrument(node.feed(STREAM).address) as instrument:
+        instrument.send(query(asked=asked))
+        orders = receive(instrument).of("O")
+    assert sorted(order.get(3) for order in orders) == [b"S000007", b"S000008"]
+
+
+def test_the_number_of_an_unknown_sample_is_not_looked_for_among_patients(node):
+    with Instrument(node.feed(STREAM).address) as instrument:
+        instrument.send(query("T000007"))
+        assert receive(instrument)[-1].raw == b"L|1|I"
 
 
 def test_a_query_for_an_unknown_sample_is_answered_with_no_information(node):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from node.config import check, load
-from node.device_profiles import text_of
+from node.config.config import check, load
+from node.devices.profiles import text_of
 from tests.test_node_config import SMALLEST
 
 FEED = '[[feeds]]\nname = "lab"\nkind = "astm"\nlisten = ["127.0.0.1:4010"]\nprofile = "{}"\n'

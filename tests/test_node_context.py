@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from node.own_logs import OwnLogs
+from node.uplink.own_logs import OwnLogs
 from sync.context import CONTEXT_BYTES_MAX
 from sync.dictionary import CONTEXT_MARK, RAW_BYTES_MAX
 from sync.sender_events import Put

@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from node.cli import main
-from node.device_profiles import mark_of, text_of
+from node.cli.main import main
+from node.devices.profiles import mark_of, text_of
 from sync.evidence import Evidence
 from sync.header import PROFILE, encode_particulars
 from tests.device_captures import BODIES, framed

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from node.catalogue import entries
-from node.cli import main
+from node.cli.main import main
 from node.clock import SYNCHRONISED, UNSURE, Trust
-from node.config import load
+from node.config.config import load
 from node.doctor import examine
 from node.tools.pki import issue_gateway, issue_node, make_authority
 from tests.gateway_rig import GATEWAY

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from node.alarms import Alarms
-from node.lane import SLACK, Lane
-from node.own_logs import OwnLogs
-from node.uplink import Uplink
+from node.uplink.lane import SLACK, Lane
+from node.uplink.own_logs import OwnLogs
+from node.uplink.uplink import Uplink
 from sync.outbox_view import OutboxView
 from sync.sender_events import Put
 from tests.outbox_rig import outbox

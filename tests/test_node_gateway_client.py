@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from node.gateway_client import _CheckedConnection
 from node.tools.pki import issue_gateway, issue_node
+from node.uplink.gateway_client import _CheckedConnection
 from tests.gateway_rig import GATEWAY
 from tests.node_rig import NAME, Centre, Feed, Node, free_port, message, running, wait_until
 from tests.sim_gateway import hang, other_pem, sim_gateway

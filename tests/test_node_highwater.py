@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.highwater import SAVE_S_MIN, HighWater
+from node.uplink.highwater import SAVE_S_MIN, HighWater
 from sync.highwater import Mark, encode_marks, read_marks
 from sync.names import Origin
 from tests.gateway_rig import Realm

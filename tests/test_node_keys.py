@@ -18,12 +18,12 @@ from gateway.config import load as gateway_config
 from gateway.ledger_view import LedgerView
 from gateway.stick import import_folder, open_desk
 from node.clock import SystemClock
-from node.config import load
+from node.config.config import load
 from node.errors import ALARMS, KeyMismatch
 from node.keystore import load as load_keys
 from node.status import Status
-from node.stick import export
-from node.stick_back import take_receipts
+from node.stick.back import take_receipts
+from node.stick.export import export
 from node.tools import pki
 from node.tools.pki import issue_log_key
 from sync.certificates import read, verifier_of

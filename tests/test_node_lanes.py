@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from node.errors import NoAnswer
-from node.link_turns import LinkTurns, SessionDesk
+from node.uplink.link_turns import LinkTurns, SessionDesk
 from sync.lanes import BULK, CRITICAL
 from sync.sender_events import SessionOpened
 from sync.session import SessionAnswer

@@ -11,7 +11,7 @@ import pytest
 from hl7.devices.law import Query, no_work, read_query, read_reply
 from hl7.message import Message, facts
 from hl7.text import Text
-from node.config import ConfigError, load
+from node.config.config import ConfigError, load
 from node.tools import simulate_law
 from tests.destination_rig import EAGER, Peer, destination, msh, parked, wait_got
 from tests.node_rig import END, ROOT, START, Feed, Node, Reply, free_port, running, wait_until
@@ -186,7 +186,7 @@ def test_the_simulated_analyzer_asks_is_given_its_orders_and_says_what_it_is_tol
     command = [
         sys.executable,
         "-m",
-        "node.cli",
+        "node.cli.main",
         "simulate",
         "law",
         "S000007",
@@ -288,7 +288,7 @@ def test_work_that_an_analyzer_cannot_do_is_not_all_that_it_is_ever_told_of(real
     def answer(raw, _):
         return orl(raw, control=b"UA" if Message(raw).get("SAC-3") == b"S000007" else b"OK")
 
-    only_one = "import node.order_cache as c; c.ANSWERS_MAX = 1"
+    only_one = "import node.orders.cache as c; c.ANSWERS_MAX = 1"
     with (
         Peer(answer) as peer,
         running(Node(realm, tmp_path, feeds=[Feed("his"), law(peer.port)]), before=f"{EAGER}; {only_one}") as node,
@@ -373,7 +373,7 @@ def test_a_query_that_was_passed_over_by_a_person_is_answered_with_what_it_asks_
 
 
 UNREADABLE = """
-import os, apsw, node.order_cache as c, sync.pace as p
+import os, apsw, node.orders.cache as c, sync.pace as p
 p.WAIT_S_MIN = p.WAIT_S_MAX = 0.05
 find = c.OrderCache.find_rows
 def fails(self, number):
@@ -406,7 +406,7 @@ def test_an_analyzer_is_told_that_its_orders_cannot_be_read_and_given_them_once_
 def test_the_orders_can_be_read_until_whoever_carries_them_has_stopped(realm, tmp_path):
     log = tmp_path / "log"
     note = f"""
-import node.order_cache as c, node.destinations.site as s
+import node.orders.cache as c, node.destinations.site as s
 def noted(name, before):
     def run(self):
         before(self)

@@ -9,8 +9,8 @@ from hl7.check import NO_RULES, check
 from hl7.devices.law_errors import OrdersUnread
 from hl7.message import Message
 from node.clock import Trust
-from node.config_feeds import Mllp
-from node.config_replies import OrdersOut
+from node.config.feeds import Mllp
+from node.config.replies import OrdersOut
 from node.destinations.orders import OrdersSink
 from node.destinations.plug import ER7, End, Outcome, Outgoing
 from node.feeds.law_desk import OPEN_MAX, LawDesk

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from node.config import check
-from node.config_line import Lines
+from node.config.config import check
+from node.config.line import Lines
 from sync.record import Kind
 from tests.node_rig import Node, Seen, running, wait_until
 from tests.serial_rig import Cable, Printer

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hl7.devices.line_view import Eye, Seen, hexadecimal, is_value, text
 from hl7.devices.lines import Framing
-from node.line_trace import (
+from node.lines.trace import (
     ENTRIES_MAX,
     ENTRY_BYTES_MAX,
     ROW_BYTES_MAX,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from node.clock import SystemClock
-from node.config import load
+from node.config.config import load
 from node.doctor import examine
 from node.status import Status
 from tests.node_rig import EAGER, END, START, Centre, Feed, Node, message, running, wait_until

@@ -9,13 +9,13 @@ from hl7.mllp import encode
 from hl7.sequence import Link, Mood, hear, start
 from node.alarms import Alarms
 from node.clock import SystemClock
-from node.config_feeds import Mllp
+from node.config.feeds import Mllp
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_connection import Connection
 from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames
 from node.intake import Intake, make_door
-from node.quality import Inspection
+from node.quality.counts import Inspection
 from sync.outbox import Stored
 from sync.record import Verdict
 from tests.node_rig import Feed, Node, Reply, message, running

@@ -3,7 +3,7 @@
 import pytest
 
 from hl7.message import Message
-from node.config import ConfigError, load
+from node.config.config import ConfigError, load
 from tests.destination_rig import EAGER, Peer, ack, destination, msh, once, parked, wait_got
 from tests.node_rig import END, START, Feed, Node, free_port, message, running, wait_until
 from tests.test_node_mllp_modes import asking
@@ -118,7 +118,7 @@ def test_a_reply_that_nobody_confirms_is_sent_again(node):
         node.feeds = [feed(peer)]
         node.start(
             before=EAGER
-            + "\nfrom node.config_replies import RepliesOut; RepliesOut.model_fields['answer_s_max'].default = 1; RepliesOut.model_rebuild(force=True)"
+            + "\nfrom node.config.replies import RepliesOut; RepliesOut.model_fields['answer_s_max'].default = 1; RepliesOut.model_rebuild(force=True)"
         )
         node.send(asking("UNSURE", b"AL", b"AL"))
         wait_got(peer, 3)

@@ -8,12 +8,12 @@ import pytest
 from hl7.mllp import encode
 from node.alarms import Alarms
 from node.clock import SystemClock
-from node.config_feeds import Mllp
+from node.config.feeds import Mllp
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_connection import FRAME_BYTES_FREE, TURN_S_MAX, Connection
 from node.feeds.open_frames import OpenFrames
 from node.intake import Intake, make_door
-from node.quality import Inspection
+from node.quality.counts import Inspection
 
 MIB = 1024 * 1024
 LIMIT = 8 * MIB

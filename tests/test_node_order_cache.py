@@ -10,8 +10,8 @@ import pytest
 
 from hl7.devices.astm_orders import KEYS_MAX, TESTS_MAX, Order
 from node.clock import SystemClock
-from node.order_cache import ANSWERS_MAX, DAY_US, NAME, OrderCache
-from node.order_reader import OrderReader
+from node.orders.cache import ANSWERS_MAX, DAY_US, NAME, OrderCache
+from node.orders.reader import OrderReader
 from sync.outbox_destinations_view import Run
 
 FEED = "analyzer"
@@ -185,7 +185,10 @@ def test_a_samples_number_finds_no_order_of_the_patient_with_that_number(open_ca
     assert found(cache, "1001") == ["1001"]
     keep(cache, order("1001", patient="T2", cancel=True))
     assert found(cache, "1001") == []
-    assert [each.sample for each in cache.find(["1001"])] == ["S1"]  # as ASTM asks
+    assert cache.find(["1001"]) == []
+    assert [each.sample for each in cache.find(["1001"], "1001")] == ["S1"]  # an ASTM query that names a patient alone
+    keep(cache, order("1001", patient="T2"))
+    assert [each.sample for each in cache.find(["1001"], "1001")] == ["1001"]
 
 
 def test_a_patients_many_orders_hide_none_of_a_sample_with_the_same_number(open_cache):

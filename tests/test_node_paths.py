@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from node.errors import NoAnswer
-from node.lane import Lane
-from node.link_turns import LinkTurns, SessionDesk
-from node.path_switch import PathSwitch
+from node.uplink.lane import Lane
+from node.uplink.link_turns import LinkTurns, SessionDesk
+from node.uplink.path_switch import PathSwitch
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.lanes import BULK, CRITICAL, ROUTINE
 from sync.paths import FAILURES_MAX, Path
@@ -19,7 +19,7 @@ from tests.sim_gateway import sim_gateway
 EAGER = (
     "import sync.sender as sender; sender.SESSION_S_MAX = 0.3\n"
     "import sync.pace as pace; pace.WAIT_S_MIN = pace.WAIT_S_MAX = 0.05\n"
-    "import sync.paths as p, node.path_switch as s; p.HOLD_DOWN_S = p.PROBE_EACH_S = s.PROBE_EACH_S = 0.2"
+    "import sync.paths as p, node.uplink.path_switch as s; p.HOLD_DOWN_S = p.PROBE_EACH_S = s.PROBE_EACH_S = 0.2"
 )
 STREAMS = '[[streams]]\nname = "alarm"\nlane = "critical"'
 NUMBERS = iter(range(1_000_000))

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from node.clock import SystemClock
-from node.config import load
+from node.config.config import load
 from node.status import Status
 from node.tools.simulate_poct1a import Device as Meter
 from node.web import words

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from node import profile as module
-from node.profile import ProfileCheck
-from node.profile_worker import read_profile
+from node.quality import profile as module
+from node.quality.profile import ProfileCheck
+from node.quality.profile_worker import read_profile
 from tests.node_rig import ROOT, Feed, Node, calm, message
 
 NAMES = {"MSH": 21, "EVN": 7, "PID": 30}
@@ -95,7 +95,7 @@ def test_a_message_that_takes_too_long_is_not_checked_and_the_next_one_is(monkey
     with ProfileCheck(command=(sys.executable, str(slow))) as worker:
         assert worker.ask(good()) is None
         assert worker._process is None
-        worker._command = (sys.executable, "-m", "node.profile_worker")
+        worker._command = (sys.executable, "-m", "node.quality.profile_worker")
         monkeypatch.setattr(module, "START_S_MAX", 20.0)
         assert worker.ask(good()) == []
 
@@ -129,7 +129,7 @@ def test_a_file_that_is_no_profile_or_more_than_data_is_refused(data):
 
 def test_the_worker_ends_with_its_parent(tmp_path):
     code = (
-        "from node.profile import ProfileCheck\nfrom tests.test_node_profile import good\n"
+        "from node.quality.profile import ProfileCheck\nfrom tests.test_node_profile import good\n"
         "worker = ProfileCheck()\nworker.ask(good())\nprint(worker._process.pid, flush=True)\nimport os\nos._exit(0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=calm(), capture_output=True, text=True)

@@ -8,17 +8,17 @@ import pytest
 import urllib3
 
 from hl7.message import facts
-from node import profile_sample as module
-from node.config import ConfigError, check, load
-from node.config_feeds import Mllp
-from node.profile_sample import OTHERS, Samples, Tally
-from node.quality import BODY_BYTES_MAX
+from node.config.config import ConfigError, check, load
+from node.config.feeds import Mllp
+from node.quality import profile_sample as module
+from node.quality.counts import BODY_BYTES_MAX
+from node.quality.profile_sample import OTHERS, Samples, Tally
 from tests.node_rig import END, START, Feed, Node, message, running, wait_until
 from tests.sim_status import Node as Page
 from tests.sim_status import served, status
 from tests.test_node_profile import profile_file
 
-RESTLESS = "import node.profile_sample as sample; sample.REST = 0"
+RESTLESS = "import node.quality.profile_sample as sample; sample.REST = 0"
 
 
 def good(control_id, **options):

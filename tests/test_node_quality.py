@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from hl7.message import facts
-from node import quality as module
-from node.config import ConfigError, load
-from node.quality import OTHERS, Inspection
+from node.config.config import ConfigError, load
+from node.quality import counts as module
+from node.quality.counts import OTHERS, Inspection
 from node.tools.hospital import Hospital
 from node.trial import judge
 from tests.node_rig import Feed, Node, Realm, message, running, wait_until

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from node import repair as repair_module
-from node.cli import main
+from node.cli.main import main
 from node.clock import SystemClock
-from node.config import load
+from node.config.config import load
 from node.repair import repair
 from sync.control import Hole, decode, read_hole
 from tests.node_rig import EAGER, Feed, Node, message, running

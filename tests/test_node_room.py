@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from node.alarms import Alarms
-from node.config import ConfigError, Outbox, load
+from node.config.config import ConfigError, Outbox, load
 from node.room import (
     BALLAST_BYTES,
     DRAIN_BYTES,

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from node.config import check as check_config
-from node.config import load
+from node.config.config import check as check_config
+from node.config.config import load
 from node.trial import judge, messages_in, report
 from sync.record import Kind, Verdict
 from tests.node_rig import ROOT, Feed, Node, Realm, free_port, message, running
@@ -109,7 +109,7 @@ def wasl(node, *arguments):
     command = [
         sys.executable,
         "-m",
-        "node.cli",
+        "node.cli.main",
         *arguments[:2],
         "--config",
         str(node.folder / "node.toml"),

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from hl7.devices.line_doctor import Heard
 from hl7.devices.line_guess import RATES, Trial, best, guess_framing, judge
-from node.cli_line import line_command
-from node.config_serial import Line
-from node.line_capture import BYTES_MAX, CaptureFile, capture
-from node.serial_detect import detect, listen
+from node.cli.line import line_command
+from node.config.serial import Line
+from node.lines.capture import BYTES_MAX, CaptureFile, capture
+from node.lines.serial_detect import detect, listen
 from tests.serial_rig import Cable
 
 PRINT = "".join(f"#{n:04} GLU {n % 9}.{n % 7} mmol/L  LEU neg  pH 6.5\r\n" for n in range(40)).encode()

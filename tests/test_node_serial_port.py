@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from node import config_serial
-from node.config_serial import Line, Serial
-from node.marked_bytes import Unmarker
-from node.serial_port import HELD_BYTES_MAX, CannotSet, PortTaken, SerialPort, Server, Tty, claim, open_device
+from node.config import serial as config_serial
+from node.config.serial import Line, Serial
+from node.lines.marked_bytes import Unmarker
+from node.lines.serial_port import HELD_BYTES_MAX, CannotSet, PortTaken, SerialPort, Server, Tty, claim, open_device
 from tests.node_rig import WAIT_S_MAX
 from tests.serial_rig import Cable
 
@@ -140,7 +140,7 @@ def test_a_port_is_claimed_against_programs_that_heed_no_lock(tmp_path):
             pytest.MonkeyPatch.context() as patch
         ):  # a pseudo-terminal is not claimed, so here it is called something else
             claim(descriptor)
-            patch.setattr("node.serial_port.PTY_MAJORS", range(0))
+            patch.setattr("node.lines.serial_port.PTY_MAJORS", range(0))
             claim(descriptor)
         exclusive = fcntl.ioctl(descriptor, 0x80045440, b"\0\0\0\0")  # TIOCGEXCL
         calls.append(int.from_bytes(exclusive, "little"))
@@ -227,7 +227,7 @@ def test_settings_that_a_port_cannot_do_are_an_error_and_leave_no_descriptor_ope
     with Cable(tmp_path) as cable:
         before = len(list(Path("/proc/self/fd").iterdir()))
         monkeypatch.setattr(
-            "node.serial_port.PTY_MAJORS", range(0)
+            "node.lines.serial_port.PTY_MAJORS", range(0)
         )  # whose driver leaves out what it cannot do, as some adapters' do
         with pytest.raises(CannotSet, match="cannot do 9600 7E1"):
             Tty(Line(port=str(cable.near), bits=7, parity="even"))

@@ -6,9 +6,9 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from node.cli import main
+from node.cli.main import main
 from node.clock import SystemClock
-from node.config import load
+from node.config.config import load
 from node.status import Status
 from node.web.speech import speech
 from node.web.words import verdict

@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.toml_lines import read_lines
+from node.config.toml_lines import read_lines
 
 VALUES = st.sampled_from(
     [

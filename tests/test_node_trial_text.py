@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from node.config import load
+from node.config.config import load
 from node.trial import NOTES_MAX, judge, messages_in
 from tests.test_hl7_text import NAME, message
 

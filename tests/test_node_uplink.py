@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from node.dictionaries import shipped
+from node.uplink.dictionaries import shipped
 from sync.batch import decode
 from sync.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, parse_note, sign_checkpoint
 from sync.dictionary import NAME_MARK
@@ -463,7 +463,7 @@ def test_a_stream_that_the_gateway_does_not_know_waits_while_the_others_go_on(fr
 
 
 COUNTING = """
-import os, node.uplink as uplink
+import os, node.uplink.uplink as uplink
 class Counting(uplink.Sender):
     turns = 0
     def handle(self, event, now):

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from playwright.sync_api import expect
 
 from hl7.devices.line_doctor import Heard
-from node.cli import main
-from node.command import EXIT_USAGE
-from node.line_trace import LineTrace
+from node.cli.command import EXIT_USAGE
+from node.cli.main import main
+from node.lines.trace import LineTrace
 from tests.node_rig import Node as RealNode
 from tests.node_rig import running, wait_until
 from tests.serial_rig import Printer

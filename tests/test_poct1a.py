@@ -11,7 +11,7 @@ from hl7.devices.poct1a_conversation import Manners
 from hl7.devices.xml_documents import Divider
 from node.feeds.open_frames import TURN_S_MAX, OpenFrames
 from node.feeds.poct1a_connection import DOCUMENT_S_MAX, WAITING_MAX, Poct1aConnection
-from node.line_trace import LineTrace
+from node.lines.trace import LineTrace
 from node.tools.simulate_poct1a import Device
 from tests.kill_sources.poct1a import PoctFeed
 from tests.node_rig import Node, running, wait_until

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from node.signature_chain import RULES, Authorities, Chain
+from node.signatures.chain import RULES, Authorities, Chain
 from tests.signing_rig import NOW, Signer, begun
 
 ODD = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")

@@ -13,14 +13,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 
 from hl7.signatures import MARKS_MAX, in_json
-from node import signature_json, signature_worker
 from node.alarms import Alarms
 from node.clock import SYNCHRONISED, UNSURE, SystemClock
 from node.record import _line, _verify
-from node.signature_chain import Authorities, moment
-from node.signature_check import Checker, Finding, is_good, reason, told
-from node.signature_json import canonical
-from node.signature_worker import HEAD_BYTES_MAX, Folder, answer, check
+from node.signatures import fhir_signatures as signature_json
+from node.signatures import worker as signature_worker
+from node.signatures.chain import Authorities, moment
+from node.signatures.check import Checker, Finding, is_good, reason, told
+from node.signatures.fhir_signatures import canonical
+from node.signatures.worker import HEAD_BYTES_MAX, Folder, answer, check
 from tests import fuzz_signatures
 from tests.fuzz_signatures import Broken
 from tests.signing_rig import (
@@ -160,10 +161,14 @@ def test_no_mutated_document_ends_the_worker_or_is_good_over_other_content():
 @pytest.mark.parametrize("fault", ["date", "content"])
 def test_the_campaign_finds_what_is_planted(monkeypatch, fault):
     if fault == "date":  # an exception that nothing catches
-        monkeypatch.setattr("node.signature_json.moment", lambda _text: datetime.fromisoformat(DATE).astimezone(UTC))
+        monkeypatch.setattr(
+            "node.signatures.fhir_signatures.moment", lambda _text: datetime.fromisoformat(DATE).astimezone(UTC)
+        )
     else:  # signatures that hold for everything
-        monkeypatch.setattr("node.signature_json.Jws.fits", lambda *_: True)
-        monkeypatch.setattr("node.signature_json._carried", lambda _payload: canonical(fuzz_signatures.PATIENT))
+        monkeypatch.setattr("node.signatures.fhir_signatures.Jws.fits", lambda *_: True)
+        monkeypatch.setattr(
+            "node.signatures.fhir_signatures._carried", lambda _payload: canonical(fuzz_signatures.PATIENT)
+        )
     with pytest.raises(Broken):
         fuzz_signatures.run(seed=11, first=0, inputs=1500)
 

@@ -17,9 +17,9 @@ from signxml.xades import XAdESSignaturePolicy
 
 from node.clock import SystemClock
 from node.errors import AuthoritiesBad
-from node.signature_chain import Authorities, read_authorities
-from node.signature_check import Checker, Finding, is_good, reason
-from node.signature_worker import Folder, check
+from node.signatures.chain import Authorities, read_authorities
+from node.signatures.check import Checker, Finding, is_good, reason
+from node.signatures.worker import Folder, check
 from sync.header import SIGNATURES
 from sync.record import Verdict
 from tests.fhir_rig import Http, request
@@ -405,7 +405,7 @@ def say(node, *position):
     command = [
         sys.executable,
         "-m",
-        "node.cli",
+        "node.cli.main",
         "record",
         "--config",
         str(node.folder / "node.toml"),

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.__main__ import main as gateway_main
-from node import stick as node_stick
-from node.cli import main as node_main
+from node.cli.main import main as node_main
 from node.errors import StickFull, StickUnreadable
-from node.stick import check_left
+from node.stick import export as node_stick
+from node.stick.export import check_left
 from node.tools.pki import issue_gateway, issue_node, make_authority
 from sync.batch import decode, encode
 from sync.checkpoint import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint

@@ -6,9 +6,9 @@ import apsw
 import pytest
 from click.testing import CliRunner
 
-from node.cli import main as node_main
-from node.stick import check_left
-from node.stick_words import written_lines
+from node.cli.main import main as node_main
+from node.stick.export import check_left
+from node.stick.words import written_lines
 from sync.errors import LogBroken
 from sync.log import TILE_LEAVES
 from sync.record import BodyState

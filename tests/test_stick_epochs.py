@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from gateway.config import load as load_gateway
 from gateway.stick import folders, import_folder, open_desk
-from node.cli import main as node_main
+from node.cli.main import main as node_main
 from sync.checkpoint import sign_text
 from sync.errors import BadStick
 from sync.keys import FileSigner

@@ -8,9 +8,9 @@ import apsw
 import pytest
 from click.testing import CliRunner
 
-from node.cli import main as node_main
+from node.cli.main import main as node_main
 from node.clock import SystemClock
-from node.config import load as load_node
+from node.config.config import load as load_node
 from node.key_change import hand_over
 from node.keystore import load as load_keys
 from node.tools.pki import issue_log_key

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from gateway.__main__ import main as gateway_main
 from gateway.errors import BadSetup
 from gateway.stick import load_seal_keys
-from node import stick_legs
-from node.cli import main as node_main
-from node.config import check
-from node.config import load as load_node
+from node.cli.main import main as node_main
+from node.config.config import check
+from node.config.config import load as load_node
 from node.errors import SealCertificateBad
+from node.stick import legs as stick_legs
 from node.tools.pki import issue_gateway, issue_seal, make_authority
 from sync.header import CONTROL_ID, PEER, encode_pairs
 from sync.stick import MANIFEST_NAME

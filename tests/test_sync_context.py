@@ -12,8 +12,8 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.dictionaries import shipped
 from node.tools.hospital import Hospital
+from node.uplink.dictionaries import shipped
 from sync import batch
 from sync.batch import RAW_BYTES_MAX, Batch
 from sync.context import CONTEXT_BYTES_MAX, CONTEXT_BYTES_MIN, CONTEXT_RECORDS_MAX, before, recall, share

@@ -13,9 +13,9 @@ import pytest
 from backports import zstd
 
 from gateway.dictionaries import keep_dictionaries
-from node.dictionaries import shipped
 from node.tools.hospital import Hospital
 from node.tools.hospital import Kind as HospitalKind
+from node.uplink.dictionaries import shipped
 from sync import batch
 from sync.batch import RAW_BYTES_MAX, Batch
 from sync.dictionary import DICTIONARY_BYTES_MAX, NAME_MARK, NAMED_BYTES, Shelf, make, read_index

@@ -12,7 +12,7 @@ from hl7.devices.gaps import RANGES_MAX, TELL_S_MAX, Stretch, encode
 from hl7.devices.modbus_poll import REGISTERS_MAX, Request, blocks
 from hl7.devices.own_identity import identity_of
 from hl7.devices.topics import check_filter, covers, matches, overlap, widest
-from node.config import check
+from node.config.config import check
 from node.feeds.modbus_client import BrokenReply, Declined, LineAway, NoAnswer
 from node.feeds.modbus_line import REST_AFTER, Missed, ModbusLine, Polled
 from node.feeds.mqtt_session import Session, read, write

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-MAINS = {"node": "node.cli", "gateway": "gateway.__main__"}
+MAINS = {"node": "node.cli.main", "gateway": "gateway.__main__"}
 PR_SET_PDEATHSIG = 1  # prctl(2): no orphan outlives a test run
 REQUEST_BYTES_MAX = 65536
 
@@ -111,7 +111,7 @@ def zygote() -> Zygote:
 # -- in the zygote ---------------------------------------------------------------------------------------------------
 def serve(descriptor: int) -> None:
     """Import what takes a second, then fork for each request until the other end closes."""
-    for module in ("node.app", "node.cli", "node.status", "node.doctor", "gateway.__main__", "tests.node_rig"):
+    for module in ("node.app", "node.cli.main", "node.status", "node.doctor", "gateway.__main__", "tests.node_rig"):
         importlib.import_module(module)
     gc.collect()
     gc.freeze()

@@ -1,8 +1,8 @@
 """Orders: out of HL7 OML and ORM messages, and as the records that answer an instrument's query (LIS2-A2 6.5, 10)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Final
 
 from hl7.devices.astm_records import Field, Record, read, write, write_header
@@ -18,7 +18,7 @@ TESTS_MAX: Final = 200  # of one sample: a chemistry line offers some 400, no sa
 KEYS_MAX: Final = 2 + 2 * TESTS_MAX  # of one sample: its own, its container's, and two numbers of each test's order
 ITEMS_MAX: Final = 10_000  # tests that are read of one message: fifty full samples; each costs some 50 µs
 PRIORITIES: Final = {"S": b"S", "A": b"A", "STAT": b"S", "ASAP": b"A", "T": b"S"}
-EVERYTHING: Final = b"ALL"
+ASKED_MAX: Final = 50  # samples of one query that are answered: as many as a rack holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,19 +148,36 @@ def _items(text: Text, message: Message, *, is_specimen_first: bool) -> list[_It
 
 
 # ---- queries ----------------------------------------------------------------------------------------------------------
-def asked_for(body: bytes) -> list[bytes] | None:
-    """The numbers that a query's records ask for, "ALL" being one; None where they only call an earlier query off (Q-13 A)."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose orders a query wants: those of the sample that has the first known of these numbers; or a `patient`'s, where it names no sample."""
+
+    samples: tuple[bytes, ...]
+    patient: bytes = b""
+
+
+EVERYTHING: Final = Asked((b"ALL",))
+
+
+def asked_for(body: bytes) -> list[Asked] | None:
+    """What a query's records ask for, ASKED_MAX at most, EVERYTHING being one; None where they only call an earlier query off (Q-13 A)."""
     queries = read(body).of("Q")
-    wanted = [number for query in queries if query.get(13) != b"A" for number in _numbers(query)]
-    return wanted if wanted or any(query.get(13) != b"A" for query in queries) else None
+    wanted = (each for query in queries if query.get(13) != b"A" for each in _asked(query))
+    found = list(islice(wanted, ASKED_MAX))
+    return found if found or any(query.get(13) != b"A" for query in queries) else None
 
 
-def _numbers(query: Record) -> list[bytes]:
-    """Q-3, the beginning of a range: patient ^ specimen by the standard (10.3), and the specimen alone with many vendors."""
-    found = []
+def _asked(query: Record) -> Iterator[Asked]:
+    """Q-3, the beginning of a range: patient ^ specimen by the standard (10.3); many vendors give the specimen alone, or behind rack and place.
+
+    A number of a sample is never looked for among patients: it may be another patient's, and the tube would be measured by that one's orders.
+    """
     for repeat in range(1, len(query.repeats(3)) + 1):
-        found += [part.strip() for part in reversed(query.components(3, repeat)) if part.strip()]
-    return found
+        parts = [part.strip() for part in query.components(3, repeat)]
+        if len(parts) == 2 and parts[0]:
+            yield Asked((parts[1] or parts[0],), b"" if parts[1] else parts[0])
+        elif found := tuple(filter(None, reversed(parts))):
+            yield Asked(found)
 
 
 # ---- records ----------------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ LINK_KEYS: Final[Mapping[str, Mapping[str, Allowed]]] = {
         "identity": Allowed(_is_identity, f"a text of 1 to {IDENTITY_MAX} members of the payload, with blanks between them"),
     },
 }  # fmt: skip
-"""The feeds' own tables (node/config_line.py, config_astm.py, config_mqtt.py) have the same keys; feeds of the other kinds read none."""
+"""The feeds' own tables (node/config/line.py, astm.py, mqtt.py) have the same keys; feeds of the other kinds read none."""
 
 
 def link_of(keys: Keys, kind: str) -> dict[str, Simple]:

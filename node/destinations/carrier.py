@@ -15,7 +15,7 @@ import structlog
 from hl7.devices.law_errors import OrdersUnread
 from node.alarms import Alarms
 from node.clock import Clock
-from node.config_destinations import AnyDestination
+from node.config.destinations import AnyDestination
 from node.destinations.conversion import Tally
 from node.destinations.errors import CHANGED, DAMAGED, FULL, LOST, STANDING, STOPPED, TRIMMED
 from node.destinations.plug import End, Outcome, Outgoing, Sink

@@ -119,7 +119,7 @@ def skip_command(config_path: Path, name: str, stream: str | None, position: str
 def _order(config_path: Path, *words: str) -> Any:
     """Have the core carry it out, or do it. Ends the process where it cannot be done."""
     from node.catalogue import hint
-    from node.config import ConfigError, load
+    from node.config.config import ConfigError, load
     from node.control import ask
     from node.errors import CoreSilent, NodeError
     from sync.errors import SyncError

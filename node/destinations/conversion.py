@@ -13,7 +13,7 @@ from hl7.convert.to_fhir import convert
 from hl7.convert.to_v2 import from_json
 from hl7.errors import NotEr7
 from hl7.message import facts, is_test
-from node.config_destinations import FhirOut, MllpOut
+from node.config.destinations import FhirOut, MllpOut
 from node.destinations.plug import Outgoing
 from node.zones import zone_of
 

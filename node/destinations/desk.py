@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from node.clock import iso
-from node.config_destinations import AnyDestination
+from node.config.destinations import AnyDestination
 from node.destinations.errors import CHANGED, SKIPPED, TRIMMED, NoSuchDestination
 from node.destinations.plug import TAKEN, Outgoing
 from node.destinations.reading import Next, Reading

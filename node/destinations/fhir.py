@@ -10,7 +10,7 @@ import urllib3
 
 from hl7.convert.json_text import dumps
 from hl7.convert.result import CannotConvert, Converted
-from node.config_destinations import FhirOut
+from node.config.destinations import FhirOut
 from node.destinations.conversion import BODY_BYTES_MAX, ToFhir, as_message, as_transaction
 from node.destinations.errors import HTTP, LATER, NO_ANSWER, NOT_CONVERTED, NOT_SENDABLE, REFUSED, TOO_LONG, UNREACHABLE
 from node.destinations.errors import TLS as NO_TLS

@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from node.config_destinations import FolderOut
+from node.config.destinations import FolderOut
 from node.destinations.errors import FOLDER
 from node.destinations.plug import ER7, FHIR_JSON, TAKEN, End, Outcome, Outgoing
 from sync.store import sync_file

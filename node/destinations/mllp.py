@@ -19,12 +19,12 @@ from hl7.answer import Answer, Hope, Judgement, hope, read_answer
 from hl7.errors import NotEr7
 from hl7.message import Facts, facts
 from hl7.mllp import Decoder, Frame, encode
-from node.config_destinations import MllpOut
+from node.config.destinations import MllpOut
 from node.destinations.errors import LATER, NO_ANSWER, NOT_CONVERTED, NOT_SENDABLE, REFUSED, UNREACHABLE
 from node.destinations.errors import TLS as NO_TLS
 from node.destinations.plug import ER7, TAKEN, End, Outcome, Outgoing
 from node.destinations.tls import client_context
-from node.sockets import Way, connect
+from node.uplink.sockets import Way, connect
 
 REPLY_BYTES_MAX = 64 * 1024  # a reply has 100 to 500 bytes, one with a long ERR some thousand
 IDS_MAX = 4096  # sent on one connection and remembered: beyond it a new connection costs less than more memory

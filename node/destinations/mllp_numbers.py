@@ -10,7 +10,7 @@ from hl7.answer import Answer, Judgement, link_message, with_number
 from hl7.errors import NotEr7
 from hl7.message import Facts
 from hl7.sequence import START, Link, Mood, hear, start
-from node.config_destinations import MllpOut
+from node.config.destinations import MllpOut
 from node.destinations.errors import FROZEN, NO_ANSWER, NOT_SENDABLE
 from node.destinations.mllp import MllpSink, outcome_of
 from node.destinations.plug import TAKEN, End, Outcome, Outgoing

@@ -7,7 +7,7 @@ from hl7.answer import Answer
 from hl7.convert.result import Origin
 from hl7.devices.law import read_reply
 from hl7.devices.law_errors import OrdersUnread
-from node.config_replies import OrdersOut
+from node.config.replies import OrdersOut
 from node.destinations.errors import LATER, REFUSED
 from node.destinations.mllp import MllpSink, outcome_of
 from node.destinations.plug import ER7, TAKEN, End, Outcome, Outgoing

@@ -19,7 +19,7 @@ from hl7.convert.result import Origin
 from hl7.errors import CATALOGUE, NotEr7, PartOfBatchRefused, RequiredFieldMissing
 from hl7.message import Facts, facts
 from node.clock import hl7_time
-from node.config_replies import RepliesOut
+from node.config.replies import RepliesOut
 from node.destinations.plug import ER7
 from node.destinations.selection import Part, Selection
 from sync.errors import NotARecord

@@ -9,11 +9,11 @@ import structlog
 
 from node.alarms import Alarms
 from node.clock import Clock, hl7_time
-from node.config import Config
-from node.config_destinations import AnyDestination
-from node.config_feeds import Mllp
-from node.config_folder import Folder
-from node.config_replies import OrdersOut
+from node.config.config import Config
+from node.config.destinations import AnyDestination
+from node.config.feeds import Mllp
+from node.config.folder import Folder
+from node.config.replies import OrdersOut
 from node.destinations.carrier import Carrier
 from node.destinations.conversion import Manners, Tally, ToFhir
 from node.destinations.desk import Desk

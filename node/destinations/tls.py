@@ -2,7 +2,7 @@
 
 import ssl
 
-from node.config_destinations import ClientTls
+from node.config.destinations import ClientTls
 
 
 def client_context(tls: ClientTls) -> ssl.SSLContext:

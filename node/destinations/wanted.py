@@ -1,7 +1,7 @@
 """What of its streams is for whatever the outbox is carried to: a destination's messages, the application replies of a feed, or what its queries ask for."""
 
-from node.config_destinations import AnyDestination
-from node.config_replies import OrdersOut, RepliesOut
+from node.config.destinations import AnyDestination
+from node.config.replies import OrdersOut, RepliesOut
 from node.destinations.conversion import Tally, ToV2
 from node.destinations.orders import Queries
 from node.destinations.replies import Replies

@@ -12,8 +12,8 @@ from hl7.devices.astm_errors import AstmError, NoHeaderRecord, NotReadable, Send
 from hl7.devices.astm_events import End
 from hl7.devices.astm_records import Records
 from hl7.devices.profile_errors import ProfileProblem
-from node.config_astm import Astm
-from node.device_profiles import find
+from node.config.astm import Astm
+from node.devices.profiles import find
 from node.errors import CannotListen
 from node.feeds.astm_leftovers import LOOK_S, recover
 from node.feeds.astm_line import Line
@@ -22,8 +22,8 @@ from node.feeds.astm_sessions import Session
 from node.feeds.astm_tcp import Caller, Listeners
 from node.feeds.kinds import Surroundings
 from node.intake import Answer, Door, Intake, Refusal
-from node.line_trace import LineTrace
-from node.uplink import EXIT_THREAD
+from node.lines.trace import LineTrace
+from node.uplink.uplink import EXIT_THREAD
 from sync.record import Kind, Verdict
 
 if TYPE_CHECKING:

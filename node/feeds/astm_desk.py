@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from hl7.devices.astm_orders import EVERYTHING, Order, asked_for, order_records
+from hl7.devices.astm_orders import EVERYTHING, Asked, Order, asked_for, order_records
 from hl7.devices.profile import Profile
 from node.clock import Clock, hl7_time
-from node.config_astm import Astm
-from node.order_cache import OrderCache
+from node.config.astm import Astm
+from node.orders.cache import ANSWERS_MAX, OrderCache
 
 if TYPE_CHECKING:
     from node.feeds.astm_line import Line
@@ -59,16 +59,24 @@ class Desk:
         if wanted is not None:
             self._begin(self._answer(line, wanted))
 
-    async def _answer(self, line: "Line", wanted: list[bytes]) -> None:
+    async def _answer(self, line: "Line", wanted: list[Asked]) -> None:
         if wanted == [EVERYTHING]:
             waiting = await asyncio.to_thread(self._cache.waiting, self._feed.name)
             rows, orders = [row for row, _ in waiting], [order for _, order in waiting]
         else:
-            names = [number.decode(self._charset, "replace") for number in wanted]
-            rows, orders = [], await asyncio.to_thread(self._cache.find, names)
+            rows, orders = [], await asyncio.to_thread(self._found, wanted)
         self.answered += bool(orders)
         self.unknown += not orders
         self._send(line, orders, rows, is_answer=True)
+
+    def _found(self, wanted: list[Asked]) -> list[Order]:
+        """The orders of each, every sample once."""
+        found: dict[str, Order] = {}
+        for each in wanted:
+            samples = [number.decode(self._charset, "replace") for number in each.samples]
+            for order in self._cache.find(samples, each.patient.decode(self._charset, "replace")):
+                found.setdefault(order.sample, order)
+        return list(found.values())[:ANSWERS_MAX]
 
     def came(self) -> None:
         """New orders are kept: hand them out, where the feed does so unasked."""

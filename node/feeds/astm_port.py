@@ -3,9 +3,9 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from node.config_serial import Line as Setting
+from node.config.serial import Line as Setting
 from node.feeds.astm_line import Line
-from node.serial_port import SerialPort
+from node.lines.serial_port import SerialPort
 
 if TYPE_CHECKING:
     from node.feeds.astm import AstmFeed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from node.addresses import Address
+from node.config.addresses import Address
 from node.errors import CannotListen
 from node.feeds.astm_line import Line
 from node.listeners import is_within, keep_alive, open_listener, tls_context

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import structlog
 
-from node.addresses import Address, Network
-from node.config_feeds import Tls
+from node.config.addresses import Address, Network
+from node.config.feeds import Tls
 from node.errors import CannotListen
 from node.listeners import is_within, open_listener, tls_context
 

@@ -7,7 +7,7 @@ from typing import Any
 from hl7.fhir import JSON, XML
 from node.alarms import Alarms
 from node.clock import Clock
-from node.config_fhir import BASE_PATH, Fhir
+from node.config.fhir import BASE_PATH, Fhir
 from node.feeds.fhir_app import FhirApp
 from node.feeds.fhir_library import Library
 from node.feeds.http_access import Access

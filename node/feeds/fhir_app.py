@@ -31,8 +31,8 @@ from node.feeds.http_access import FORM_BYTES_MAX, Grant
 from node.feeds.http_body import Body, announced
 from node.feeds.http_call import Call
 from node.intake import Counted, Refusal, Request
-from node.signature_check import is_good, reason
-from node.signature_check import told as told_of
+from node.signatures.check import is_good, reason
+from node.signatures.check import told as told_of
 from sync.errors import NoRoom
 from sync.outbox import Stored
 

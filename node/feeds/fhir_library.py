@@ -12,7 +12,7 @@ from hl7.fhir_capability import Endpoint, capability_statement, smart_configurat
 from hl7.fhir_errors import UnknownPath
 from hl7.fhir_openapi import openapi
 from hl7.fhir_request import Wanted, What
-from node.config_fhir import Fhir
+from node.config.fhir import Fhir
 from node.feeds.fhir_answer import MEDIA, Answer
 from node.feeds.http_access import SUPPORTED_SCOPES, Access
 from node.feeds.http_call import Call

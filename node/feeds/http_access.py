@@ -18,8 +18,8 @@ from joserfc.jwk import KeySet
 from hl7.fhir_errors import BadAssertion, NoAccess
 from hl7.fhir_types import TYPES
 from node.clock import SYNCHRONISED, Clock
-from node.config_fhir import Fhir
-from node.config_http import Http
+from node.config.fhir import Fhir
+from node.config.http import Http
 from node.errors import ClientKeysBad
 
 ALGORITHMS = [

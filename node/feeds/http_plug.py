@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from node.alarms import Alarms
 from node.clock import Clock
-from node.config_http import Http
+from node.config.http import Http
 from node.feeds.doorstep import Doorstep
 from node.feeds.http_body import Body
 from node.feeds.http_call import Call

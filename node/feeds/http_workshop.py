@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar
 
 from node.feeds.fhir_validation import Validator
 from node.feeds.open_frames import OpenFrames
-from node.signature_check import Checker
+from node.signatures.check import Checker
 
 P = ParamSpec("P")
 T = TypeVar("T")

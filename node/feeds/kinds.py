@@ -11,10 +11,10 @@ from hl7.devices.profile import Profile
 from hl7.fhir import JSON
 from node.alarms import Alarms
 from node.clock import Clock
-from node.config import AnyFeed
-from node.config_astm import Astm
-from node.config_feeds import Mllp
-from node.config_http import Http
+from node.config.astm import Astm
+from node.config.config import AnyFeed
+from node.config.feeds import Mllp
+from node.config.http import Http
 from node.feeds.astm_desk import Desk
 from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
@@ -24,9 +24,9 @@ from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames
 from node.feeds.plug import Plug
 from node.intake import Door, Intake, make_door
-from node.profile_sample import Samples
-from node.quality import Inspection
-from node.signature_check import Checker
+from node.quality.counts import Inspection
+from node.quality.profile_sample import Samples
+from node.signatures.check import Checker
 from node.writer import Writer
 
 

@@ -19,8 +19,8 @@ from hl7.devices.law_errors import OrdersUnread
 from hl7.errors import NotEr7
 from hl7.message import facts
 from node.clock import Clock, hl7_time
-from node.config_feeds import Mllp
-from node.order_cache import OrderCache
+from node.config.feeds import Mllp
+from node.orders.cache import OrderCache
 from sync.header import Header
 from sync.record import Record
 

@@ -11,19 +11,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hl7.devices.profile_errors import FramingDiffers, ProfileProblem
-from node.config_line import Lines
-from node.config_serial import Line
-from node.device_profiles import find
+from node.config.line import Lines
+from node.config.serial import Line
+from node.devices.profiles import find
 from node.errors import CannotListen
 from node.feeds.kinds import Surroundings
 from node.feeds.line_away import Away
 from node.feeds.line_session import Session
 from node.feeds.rest import REST_S
 from node.intake import Door, Intake
-from node.line_trace import LineTrace
+from node.lines.serial_errors import AWAY, CANNOT, NOISE, STALLED, TAKEN
+from node.lines.serial_port import CannotSet, PortTaken, SerialPort
+from node.lines.trace import LineTrace
 from node.listeners import is_within, keep_alive, open_listener, tls_context
-from node.serial_errors import AWAY, CANNOT, NOISE, STALLED, TAKEN
-from node.serial_port import CannotSet, PortTaken, SerialPort
 
 if TYPE_CHECKING:
     from socket import socket

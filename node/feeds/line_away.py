@@ -15,7 +15,7 @@ from hl7.devices.gaps import Gap
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
 from node.intake import Door, Intake
-from node.serial_errors import NO_ROOM, NOT_RUNNING
+from node.lines.serial_errors import NO_ROOM, NOT_RUNNING
 
 STAYED_S: Final = 2.0  # after so long a port is back, and not on its way out again
 # How often a file says that we listen: so much earlier a gap may begin after a kill, than the kill was. No write lies in it, only a time.

@@ -11,7 +11,7 @@ from hl7.devices.line_doctor import Heard
 from hl7.devices.lines import LineReader, Report
 from node.errors import QueueFull
 from node.intake import ACCEPTED, Counted
-from node.serial_errors import NO_ROOM
+from node.lines.serial_errors import NO_ROOM
 from node.writer import Outcome
 from sync.outbox import Stored
 

@@ -9,7 +9,7 @@ import structlog
 
 from node.alarms import Alarms
 from node.clock import Clock, hl7_time
-from node.config_feeds import Mllp
+from node.config.feeds import Mllp
 from node.feeds.doorstep import Doorstep
 from node.feeds.law_desk import LawDesk
 from node.feeds.mllp_connection import Connection
@@ -17,9 +17,9 @@ from node.feeds.mllp_numbers import Numbers
 from node.feeds.mllp_rules import rules_of
 from node.feeds.open_frames import OpenFrames
 from node.intake import Door, Intake
-from node.profile_sample import Sample
-from node.quality import Quality
-from node.signature_check import Checker
+from node.quality.counts import Quality
+from node.quality.profile_sample import Sample
+from node.signatures.check import Checker
 
 CONTENT_TYPE = "application/hl7-v2+er7"
 CHECK_S = 5.0  # how often connections are looked at for silence

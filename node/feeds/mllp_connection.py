@@ -12,7 +12,7 @@ from hl7.errors import SignatureNotGood
 from hl7.foreign import recognise
 from hl7.message import safe_type
 from hl7.mllp import Broken, Decoder, Frame
-from node.config_feeds import Mllp
+from node.config.feeds import Mllp
 from node.feeds.mllp_foreign import take_foreign
 from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, PendingUsual, control_id
 from node.feeds.mllp_query import pending_of

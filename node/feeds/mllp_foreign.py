@@ -11,7 +11,7 @@ from hl7.mllp import encode
 from node.errors import QueueFull
 from node.feeds.mllp_pending import Pending
 from node.intake import Counted, Refusal
-from node.signature_check import Checker, is_good, reason, told
+from node.signatures.check import Checker, is_good, reason, told
 from node.writer import Outcome
 from sync.outbox import Stored
 from sync.record import Kind

@@ -12,7 +12,7 @@ from hl7.mllp import Broken, encode
 from node.errors import QueueFull
 from node.feeds.mllp_replies import reply_no_room, reply_no_room_to_all, reply_to, reply_to_all, reply_to_broken
 from node.intake import Counted
-from node.profile_sample import Sample
+from node.quality.profile_sample import Sample
 from node.writer import Outcome
 from sync.errors import NoRoom
 from sync.outbox import Stored

@@ -4,7 +4,7 @@ from hl7.check import Outcome, Rules, Verdict
 from hl7.message import header, is_test
 from hl7.routing import Rule, choose
 from hl7.separators import read_separators
-from node.config_feeds import Check, Mllp
+from node.config.feeds import Check, Mllp
 
 
 def rules_of(feed: Mllp) -> Rules:

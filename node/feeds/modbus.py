@@ -11,8 +11,8 @@ from hl7.devices.modbus_poll import Function, Poll, Request, blocks, encode
 from hl7.devices.profile import Profile
 from hl7.devices.profile_errors import ProfileProblem
 from node.clock import iso
-from node.config_modbus import Modbus
-from node.device_profiles import marked
+from node.config.modbus import Modbus
+from node.devices.profiles import marked
 from node.errors import FeedPaused, QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
@@ -20,7 +20,7 @@ from node.feeds.modbus_client import Client
 from node.feeds.modbus_line import MISSED, Missed, ModbusLine, Polled
 from node.feeds.telemetry_errors import ProfileBad
 from node.intake import Counted, Door, Intake
-from node.uplink import EXIT_THREAD
+from node.uplink.uplink import EXIT_THREAD
 from node.writer import Outcome
 from sync.header import PROFILE
 from sync.outbox import Outbox, Stored

@@ -17,9 +17,9 @@ from pymodbus.exceptions import ConnectionException, ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from hl7.devices.modbus_poll import BITS, Request, is_plausible
-from node.config_modbus import Modbus
-from node.config_serial import Line
-from node.serial_port import PARITIES
+from node.config.modbus import Modbus
+from node.config.serial import Line
+from node.lines.serial_port import PARITIES
 
 READ_BYTES: Final = 4096  # a reply has 260 at most
 # A reply that comes after its time-out must not be taken for the next one's: RTU replies name no address. Whoever is that late is silent after it.

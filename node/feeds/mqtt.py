@@ -15,8 +15,8 @@ from hl7.devices.own_identity import identity_of
 from hl7.devices.profile_errors import ProfileProblem
 from hl7.devices.topics import TOPIC_CHARACTERS_MAX, matches, widest
 from node.clock import iso
-from node.config_mqtt import CONTENT_TYPES, Mqtt, Topic
-from node.device_profiles import marked
+from node.config.mqtt import CONTENT_TYPES, Mqtt, Topic
+from node.devices.profiles import marked
 from node.errors import CannotListen, QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
@@ -26,7 +26,7 @@ from node.feeds.mqtt_session import Session, read, write
 from node.feeds.mqtt_slots import Fate
 from node.feeds.unsettled import SESSION_BYTES, Unsettled
 from node.intake import Counted, Door, Intake, Refusal
-from node.uplink import EXIT_THREAD
+from node.uplink.uplink import EXIT_THREAD
 from node.writer import Outcome
 from sync.header import PROFILE, TOPIC
 from sync.outbox import Outbox, Stored

@@ -11,7 +11,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from hl7.devices.topics import widest
-from node.config_mqtt import Mqtt
+from node.config.mqtt import Mqtt
 from node.feeds.telemetry_errors import BrokerError, BrokerRefused, BrokerTls, CredentialsUnreadable
 
 PASSWORD_BYTES_MAX = 4096

@@ -18,7 +18,7 @@ import structlog
 from paho.mqtt.client import Client, MQTTMessage
 
 from node.clock import Clock
-from node.config_mqtt import Mqtt
+from node.config.mqtt import Mqtt
 from node.feeds.mqtt_broker import connect, make_client, refusal_of, subscribe
 from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
 from node.feeds.mqtt_slots import NO_SLOT, Fate, Slots

@@ -6,9 +6,9 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import structlog
 
-from node.config_feeds import Feed
+from node.config.feeds import Feed
 from node.intake import Door
-from node.line_trace import LineTrace
+from node.lines.trace import LineTrace
 
 # For all feeds together, which stop at once: each bounds its own steps below it (5 s for requests and questions under way, 3 s for last
 # acknowledgements). With the writer, the uplink and the destinations a stop stays below systemd's usual 90 s (TimeoutStopSec).

@@ -5,12 +5,12 @@ from typing import Any
 
 import structlog
 
-from node.config_poct1a import Poct1a
+from node.config.poct1a import Poct1a
 from node.feeds.doorstep import Doorstep
 from node.feeds.kinds import Surroundings
 from node.feeds.poct1a_connection import Poct1aConnection
 from node.intake import Door, Intake
-from node.line_trace import LineTrace
+from node.lines.trace import LineTrace
 
 CHECK_S = 5.0  # how often connections are looked at for silence
 GRACE_S_MAX = 5.0  # for what is under way when the node stops

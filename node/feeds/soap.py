@@ -5,7 +5,7 @@ from typing import Any
 
 from node.alarms import Alarms
 from node.clock import Clock
-from node.config_soap import Soap
+from node.config.soap import Soap
 from node.feeds.http_access import Access
 from node.feeds.http_connection import HttpConnection
 from node.feeds.http_plug import HttpPlug

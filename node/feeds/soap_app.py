@@ -20,7 +20,7 @@ from node.feeds.fhir_answer import BUSY_S, FULL_S, Answer, Header
 from node.feeds.http_body import Body, announced
 from node.feeds.http_call import Call
 from node.intake import Counted, Refusal, Request
-from node.signature_check import Finding, is_good, reason, told
+from node.signatures.check import Finding, is_good, reason, told
 from sync.errors import NoRoom
 from sync.outbox import Stored
 from sync.record import Kind

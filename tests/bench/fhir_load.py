@@ -68,7 +68,7 @@ def whole_ms(folder: Path, bodies: list[bytes]) -> tuple[list[float], float]:
 
 def commit_ms(folder: Path, bodies: list[bytes]) -> list[float]:
     """Times of intake, writer and commit alone."""
-    from node.config import load
+    from node.config.config import load
     from tests.node_rig import Node
 
     node = Node(Realm(folder / "realm"), folder / "alone")

@@ -17,8 +17,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.dictionaries import shipped
-from node.gateway_client import GatewayClient
+from node.uplink.dictionaries import shipped
+from node.uplink.gateway_client import GatewayClient
 from sync.batch import encode
 from sync.context import before, share
 from sync.header import CONTROL_ID, PEER, common_start, encode_particulars

@@ -9,7 +9,7 @@ from functools import cache
 from typing import cast
 
 from hl7.devices.profile import Profile
-from node.device_profiles import find, names, text_of
+from node.devices.profiles import find, names, text_of
 from node.tools.simulate_astm import Analyzer, Cable
 from node.tools.simulate_folder import table
 from node.tools.simulate_lines import DEVICES, FAULTS, reports

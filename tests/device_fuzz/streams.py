@@ -37,7 +37,7 @@ from hl7.devices.poct1a import read_message
 from hl7.devices.poct1a_conversation import Conversation, Manners
 from hl7.devices.xml_documents import Broken, Divider, Document
 from hl7.mllp import HEAD_BYTES, Decoder, Frame, encode
-from node.marked_bytes import Unmarker
+from node.lines.marked_bytes import Unmarker
 from tests.device_fuzz import stock
 from tests.device_fuzz.mutants import mutated, pieces
 

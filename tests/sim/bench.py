@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 import gateway.ledger_sqlite  # noqa: F401  # so that its names are there to be replaced
-import node.uplink  # noqa: F401  # as above
+import node.uplink.uplink  # noqa: F401  # as above
 import sync.outbox  # noqa: F401  # as above
 from sync import batch, certificates, checkpoint, header, log, store
 from sync.keys import Verifier

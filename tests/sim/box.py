@@ -12,15 +12,15 @@ from typing import Any
 from node.alarms import Alarms
 from node.app import Core
 from node.errors import AnswerUnreadable, NoAnswer
-from node.gateway_client import GatewayClient, Problem
 from node.key_change import hand_over
-from node.lane import Lane
-from node.lanes import Lanes
-from node.link_turns import LinkTurns, SessionDesk
-from node.own_logs import OwnLogs
-from node.path_switch import PathSwitch
-from node.sockets import Way
-from node.uplink import Uplink
+from node.uplink.gateway_client import GatewayClient, Problem
+from node.uplink.lane import Lane
+from node.uplink.lanes import Lanes
+from node.uplink.link_turns import LinkTurns, SessionDesk
+from node.uplink.own_logs import OwnLogs
+from node.uplink.path_switch import PathSwitch
+from node.uplink.sockets import Way
+from node.uplink.uplink import Uplink
 from node.writer import Writer
 from sync.certificates import check_chain, read
 from sync.errors import CommitUnknown, KeyAbsent, NoRoom, SyncError
@@ -265,7 +265,7 @@ class Box(Machine):
             strand.go()
 
     def _uplink(self, name: str, turns: LinkTurns, desk: SessionDesk, switch: PathSwitch) -> BoxUplink:
-        """One lane, as node/way_out.py makes it."""
+        """One lane, as node/uplink/way_out.py makes it."""
         lane = Lane(name, self._clients(name), turns, desk, switch, self.monotonic)
         uplink = BoxUplink(
             node=self.node, gateway=self.gateway, store=self.path, lane=lane, keystore=self.keystore, writer=self.writer,

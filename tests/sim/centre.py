@@ -14,7 +14,7 @@ from gateway.ledger import EpochCall, PutCall, ReleaseCall, RootCall, SessionCal
 from gateway.ledger_rows import Rows
 from gateway.ledger_sqlite import FREE_BYTES_MIN, SCHEMA, Dice, SqliteLedger
 from gateway.log_certificates import LogCertificates
-from node.gateway_client import FENCE_HEADER, Problem
+from node.uplink.gateway_client import FENCE_HEADER, Problem
 from sync.agreement import Told
 from sync.batch import decode
 from sync.context import CONTEXT_BYTES_MAX, recall

@@ -4,7 +4,7 @@ import json
 from io import BytesIO
 from typing import Any
 
-from node.highwater import HighWater
+from node.uplink.highwater import HighWater
 from tests.sim.machine import Machine, broken
 
 Place = tuple[int, str, int]  # epoch, tag, size

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.errors import UploadGap, UploadQuota
 from gateway.upload_api import Fetched
 from gateway.uploads import Uploads
-from node.gateway_client import Problem
+from node.uplink.gateway_client import Problem
 from tests.sim.machine import Machine, broken
 
 WIDTH = 8_000.0  # bytes a second: the 64 kbit/s for which figures are promised
