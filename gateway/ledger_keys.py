@@ -9,13 +9,15 @@ import apsw
 from sync.certificates import der, read, verifier_of
 from sync.keys import COSIGNATURE_V1, ED25519, Verifier, key_id
 from sync.log_keys import Change, LogKeys
+from sync.names import EPOCHS_AHEAD_MAX
 from sync.receiver import OpenLog
 from sync.release import read_release
 
 LOG, COSIGN = "log", "cosign"  # roles of kept certificates
 VERIFIERS_MAX = 4096  # parsed log keys held in memory: every node of a country's region, 1 MB
 # Further epochs of a stream that one key may open before a person releases or revokes: each came of a restored or copied node. A bound for each key, so
-# that whoever has an earlier one uses up his own; and a node that is put back every night has most of a year.
+# that whoever has an earlier one uses up his own; and a node that is put back every night has most of a year. One that lies farther ahead than a step
+# (EPOCHS_AHEAD_MAX) is as many openings as it takes steps: at once a key reaches what it would reach one by one.
 KEY_EPOCHS_MAX = 256
 KEPT_MAX = 64  # of one node's certificates: two renewals a year for longer than a node stands
 
@@ -133,22 +135,24 @@ class KeyRows:
     def has_opened_enough(self, effect: OpenLog, revoked: Collection[int]) -> bool:
         """Whether the key of this statement has opened as many logs of the stream as it may, since a person released its last ones.
 
-        What follows a log of a revoked key was the answer to it: it is given back.
+        What follows a log of a revoked key was the answer to it: one opening is given back.
         """
         if effect.key is None:
             return False
         node, stream = effect.origin.node, effect.origin.stream
         released = self._released(node, stream)
         rows = self._all(
-            "SELECT certificate, epoch > ? AND opening <> x'' FROM log WHERE node = ? AND stream = ? AND epoch >= ? AND certificate <> 0 ORDER BY epoch",
+            "SELECT epoch, certificate, epoch > ? AND opening <> x'' FROM log WHERE node = ? AND stream = ? AND epoch >= ? ORDER BY epoch",
             (released, node, stream, released),
         )
-        keys = [self._verifier(node, row).public for row, _ in rows]
-        own = [n for n, (_, counts) in enumerate(rows) if counts and keys[n] == effect.key.public]
-        if len(own) < KEY_EPOCHS_MAX:
+        keys = [self._verifier(node, row).public if row else b"" for _, row, _ in rows]
+        ends = [*(epoch for epoch, _, _ in rows), effect.origin.epoch]
+        own = [n for n, (_, _, counts) in enumerate(rows) if counts and keys[n] == effect.key.public]
+        spent = sum(_openings(ends, n) for n in (*own, len(rows)))
+        if spent <= KEY_EPOCHS_MAX:
             return False
-        lost = {each for each in set(keys) if self._is_revoked(node, each, revoked)}
-        return sum(n == 0 or keys[n - 1] not in lost for n in own) >= KEY_EPOCHS_MAX
+        lost = {each for each in set(keys) - {b""} if self._is_revoked(node, each, revoked)}
+        return spent - sum(n > 0 and keys[n - 1] in lost for n in own) > KEY_EPOCHS_MAX
 
     def _is_revoked(self, node: str, public: bytes, revoked: Collection[int]) -> bool:
         """Whether no certificate of this log key is good any more."""
@@ -197,3 +201,8 @@ class KeyRows:
 
     def _all(self, statement: str, bindings: Sequence[Any]) -> list[tuple[Any, ...]]:
         return list(self._connection.execute(statement, bindings))
+
+
+def _openings(epochs: Sequence[int], at: int) -> int:
+    """As how many openings one counts, of a stream's epochs in their order: the steps from the one before to it. What lies before a first is not known."""
+    return -((epochs[at - 1] - epochs[at]) // EPOCHS_AHEAD_MAX) if at else 1

@@ -340,7 +340,9 @@ class SqliteLedger:
                 introduce(rows, call, now_us)
             if not rows.open_log(effect, call.revoked):
                 waiting.answer = Refuse(
-                    422, "bad-opening", "this key has opened as many epochs as are taken before a person looks"
+                    422,
+                    "bad-opening",
+                    "this key has opened as many epochs, or so far ahead, as is taken before a person looks",
                 )
                 return
 

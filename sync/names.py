@@ -8,7 +8,7 @@ from sync.errors import NotAName
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 TAG = re.compile(r"[0-9a-f]{8}")
 # How far an epoch may lie beyond the newest that is known. A false number near the last one of all would leave none after it; so what lies farther is
-# believed only on the word of a statement that a key of the node's own has signed.
+# believed only on the word of a statement that a key of the node's own has signed, and at the gateway costs that key as many openings as it takes steps.
 EPOCHS_AHEAD_MAX = 1024
 EPOCH_MAX = 2**31 - 1  # each needs a restored node; fits every integer column and language
 EPOCH_OPENED_MAX = (

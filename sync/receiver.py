@@ -15,7 +15,7 @@ from sync.key_ring import id_of
 from sync.keys import COSIGNATURE_V1, Signer, Verifier, key_id
 from sync.log import Frontier, Leaves, root_at
 from sync.log_keys import Change, LogKeys, check_batch, check_opening
-from sync.names import EPOCHS_AHEAD_MAX, Origin
+from sync.names import Origin
 from sync.opening import Opening, parse_opening
 from sync.receipt import cosign, cosign_text
 from sync.record import BodyState, Record
@@ -381,8 +381,6 @@ def _refuse_order(event: EpochAsked, opening: Opening) -> Refuse | None:
     held, common = event.held, opening.common
     if held is not None and opening.opened.epoch <= held.origin.epoch:
         return Refuse(409, "rewind", "a later epoch is open", held)
-    if held is not None and opening.opened.epoch > held.origin.epoch + EPOCHS_AHEAD_MAX:
-        return Refuse(422, "bad-opening", "so many epochs cannot lie between")
     if held is None:
         return None if event.carried and common.size == 0 else Refuse(409, "rewind", "nothing of this stream is held")
     found = event.find(common.origin) if event.carried else None

@@ -1,4 +1,4 @@
-"""How many further epochs of a stream one key may open: whoever has an earlier one uses up his own, and what a person revokes or releases is given back."""
+"""How many further epochs of a stream one key may open, and how far ahead: whoever has an earlier one uses up his own, and what a person revokes or releases is given back."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from node.tools.pki import issue_log_key
 from sync.certificates import der, read
 from sync.keys import FileSigner
 from sync.log import EMPTY_ROOT
-from sync.names import EPOCHS_AHEAD_MAX, Origin
+from sync.names import EPOCH_MAX, EPOCHS_AHEAD_MAX, Origin
 from sync.opening import End, Opening, sign_opening
 from sync.receiver import Refuse, Taken
 from sync.release import Release, sign_release
@@ -77,6 +77,35 @@ def test_whoever_has_an_earlier_key_uses_up_his_own_epochs_and_the_nodes_key_fin
     assert [jump() for _ in range(MOST + 2)] == [True] * MOST + [False] * 2
     assert site.epoch == 1 + MOST * EPOCHS_AHEAD_MAX
     assert [site.opens(site.mine) for _ in range(MOST + 1)] == [True] * MOST + [False]
+
+
+@pytest.mark.parametrize(("steps", "more", "left"), [(1, 0, 2), (0, 1, 2), (1, 1, 1), (2, 0, 1), (2, 1, 0), (3, 0, 0)])
+def test_a_statement_far_ahead_is_as_many_openings_of_its_key_as_it_takes_steps(site, steps, more, left):
+    # the log before it has no key yet: what lies between counts all the same
+    assert site.opens(site.mine, ahead=steps * EPOCHS_AHEAD_MAX + more)
+    assert [site.opens(site.mine) for _ in range(left + 1)] == [True] * left + [False]
+
+
+def test_no_key_reaches_farther_at_once_than_step_by_step(site):
+    assert site.opens(site.stolen)
+    for beyond in (1, EPOCHS_AHEAD_MAX, EPOCH_MAX - site.epoch - MOST * EPOCHS_AHEAD_MAX):
+        assert not site.opens(site.mine, ahead=MOST * EPOCHS_AHEAD_MAX + beyond)
+        assert not site.opens(site.stolen, ahead=(MOST - 1) * EPOCHS_AHEAD_MAX + beyond)
+    assert site.opens(site.mine, ahead=MOST * EPOCHS_AHEAD_MAX)
+
+
+def test_of_an_answer_far_ahead_one_opening_is_given_back_when_the_key_before_it_is_revoked(site):
+    assert site.opens(site.stolen)
+    assert site.opens(site.mine, ahead=MOST * EPOCHS_AHEAD_MAX)
+    revoked = frozenset({site.stolen_certificate.serial_number})
+    assert [site.opens(site.mine, revoked=revoked) for _ in range(2)] == [True, False]
+
+
+def test_a_release_gives_back_what_lay_far_ahead_and_what_is_beyond_it_counts_from_there(site):
+    assert site.opens(site.mine, ahead=MOST * EPOCHS_AHEAD_MAX)
+    site.release(at=1)
+    assert site.opens(site.mine, ahead=2 * EPOCHS_AHEAD_MAX)
+    assert [site.opens(site.mine) for _ in range(2)] == [True, False]
 
 
 def test_what_answered_a_key_is_given_back_when_that_is_revoked(site):

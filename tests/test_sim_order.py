@@ -4,15 +4,25 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from gateway.errors import GatewayFull
+from gateway.ledger import EpochCall
+from gateway.ledger_queue import Waiting
+from sync.receiver import Receipt
 from tests.sim.campaign import Campaign, outcome
+from tests.sim.machine import Broken
 from tests.sim.mutant_list import MUTANTS
 from tests.sim.mutants import NotThere, changed, killing_seeds, planted
 from tests.sim.schedule import schedule_of
 from tests.sim.shrink import report
+from tests.sim.truth import Truth
 
 ROOT = Path(__file__).parents[1]
 SLICE = 60  # schedules: 20 s of a core
@@ -38,6 +48,7 @@ FOUND = {
 FOUND_BESIDE_A_THIEF = {
     700017: "an earlier key took over a log that a restored ledger had forgotten, by leaving out the later key's signature",
     700068: "after a person's order for a further epoch the alarm stayed that the stream stands still",
+    700730: "a ledger that was put back refused for ever the epoch that follows those which a thief had opened far ahead",
 }
 
 
@@ -48,6 +59,22 @@ FOUND_BESIDE_A_THIEF = {
 )
 def test_what_was_found_once_does_not_come_back(seed, thief):
     assert not outcome(seed, thief=thief).why
+
+
+@pytest.mark.parametrize("error", [None, GatewayFull("the ledger's disk is full")], ids=["taken", "rolled back"])
+def test_what_a_full_disk_rolled_back_is_not_judged_as_if_it_had_been_taken(error):
+    # seed 701051 without its fault 7, beside a thief: two of his statements, and then no room for the third
+    world = SimpleNamespace(schedule=SimpleNamespace(keys=False), counts=Counter())
+    truth, future = Truth(world), Future()
+    truth.scan = lambda _: None
+    if error:
+        future.set_exception(error)
+    else:
+        future.set_result(Receipt(b""))
+    call = EpochCall(node="clinic-17", stream="his", fence="a fence of before", statement=b"")
+    waiting = Waiting(call, future, answer=Receipt(b""))
+    with nullcontext() if error else pytest.raises(Broken, match="of an older fence was taken"):
+        truth.committed(SimpleNamespace(watched=False), [waiting], "the fence")
 
 
 def test_equal_seeds_are_equal_runs():

@@ -469,17 +469,6 @@ def test_carried_statement_opens_its_epoch_without_a_fence_and_one_of_the_link_d
     assert RECEIVER.handle(asked, NOW_S)[-1].code == "fenced"
 
 
-@pytest.mark.parametrize(("number", "code"), [(1025, None), (1026, "bad-opening"), (2**31 - 1, "bad-opening")])
-def test_statement_of_an_epoch_so_far_ahead_that_none_may_follow_is_refused(number, code):
-    far = Opening(
-        opened=Origin(NODE, STREAM, number, "11111111"), theirs=None, own=end_at(4), common=end_at(4), carried=0
-    )
-    for carried in (True, False):
-        effects = epoch(held(5), statement=sign_opening(far, LOG_SIGNER), carried=carried, fence=KNOWN.fence)
-        assert any(isinstance(each, OpenLog) for each in effects) == (code is None)
-        assert getattr(effects[-1], "code", None) == code
-
-
 def common_of(taken) -> Checkpoint:
     return open_receipt(taken.receipt, COSIGNER_KEY).checkpoint
 

@@ -21,6 +21,7 @@ DIES_AGAIN, POINTS_MAX = 0.5, 60  # of starts under a new key: so many points in
 IMPATIENT = 0.3  # takes the earlier keys out without looking whether they are still needed
 STATEMENT = b"wasl-opening/"
 JUMPS_SHARE, JUMPS = 0.35, 3  # of the worlds with a thief; of his statements in each stream
+STEPS = (1, 1, 80)  # that each of these takes at once; all three leave a key with openings for what comes after
 KEY_ALARMS = {"SYN-15", "SYN-32"}
 
 
@@ -163,21 +164,18 @@ class KeyChanges:
         return body.signed(made) if isinstance(body, Parcel) else made
 
     def jumps(self, body: bytes) -> Iterator[bytes]:
-        """In a third of the worlds, once a stream: statements of further epochs under an earlier key, each so far ahead as the gateway takes it."""
-        world = self.world
-        if (
-            not isinstance(body, Parcel)
-            or len(self.made) < 2
-            or Random(f"jumps {world.schedule.seed}").random() >= JUMPS_SHARE
-        ):
+        """In a third of the worlds, once a stream: statements of further epochs under an earlier key, each far ahead, of some worlds by many steps at once."""
+        world, dice = self.world, Random(f"jumps {self.world.schedule.seed}")
+        if not isinstance(body, Parcel) or len(self.made) < 2 or dice.random() >= JUMPS_SHARE:
             return
+        ahead = dice.choice(STEPS) * EPOCHS_AHEAD_MAX
         batch, signer = body.batch, self.made[-2].signer
         if batch.stream in self.jumped:
             return
         self.jumped.add(batch.stream)
         common = End(Origin(world.node, batch.stream, batch.epoch, batch.tag), 0, EMPTY_ROOT)
         for number in range(1, JUMPS + 1):
-            opened = Origin(world.node, batch.stream, batch.epoch + number * EPOCHS_AHEAD_MAX, "0badcafe")
+            opened = Origin(world.node, batch.stream, batch.epoch + number * ahead, "0badcafe")
             made = sign_opening(Opening(opened=opened, theirs=None, own=common, common=common, carried=0), signer)
             self.altered.add(made)
             world.counts["jumps"] += 1

@@ -115,5 +115,7 @@ MUTANTS = (
     Mutant("an earlier key may go too early", "node.key_status:_needed", "{*log.keys.for_batch(log.receipted, log.size), log.keys.last}", "{log.keys.last}"),
     Mutant("overlook that the gateway's log is under another's key", "sync.sender:Sender._is_anothers", "bool(theirs.key) and", "False and", thief=True),
     Mutant("do not say under which key a log is", "gateway.ledger_rows:_held_log", "key=key)", 'key=b"")', thief=True),
+    Mutant("a ledger that forgot takes no statement far ahead", "gateway.ledger_keys:KeyRows.has_opened_enough", "if spent <= KEY_EPOCHS_MAX:",
+           "if rows and ends[-1] - ends[-2] > EPOCHS_AHEAD_MAX:\n    return True\nif spent <= KEY_EPOCHS_MAX:", thief=True),
     Mutant("compare with the key at the log's end", "node.uplink.own_logs:OwnLogs.key_at", "self.keys(origin).at(size)", "self.keys(origin).last", thief=True),
 )  # fmt: skip

@@ -211,7 +211,8 @@ class Truth:
 
     @unwatched
     def committed(self, centre: Any, group: Any, before: str) -> None:
-        """A transaction of the ledger is over."""
+        """A transaction of the ledger is over. Where its disk was full nothing of it was taken, whatever had been judged by then."""
+        group = [waiting for waiting in group if waiting.future.exception() is None]
         fence, opened = before, False
         for waiting in group:
             if isinstance(waiting.answer, SessionOpened):
