@@ -37,10 +37,11 @@ def open_cache(tmp_path):
     """Open the file as a start of the node does; the one before is closed."""
     opened, throws = [], random.Random(7)
 
-    def open_it(now_us=NOW_US):
+    def open_it(now_us=NOW_US, monotonic=None):
         for each in opened:
             each.close()
-        opened[:] = [OrderCache(tmp_path, now_us if callable(now_us) else lambda: now_us, throws.getrandbits)]
+        clock = now_us if callable(now_us) else lambda: now_us
+        opened[:] = [OrderCache(tmp_path, clock, monotonic or (lambda: clock() / 1e6), throws.getrandbits)]
         return opened[0]
 
     yield open_it
@@ -196,6 +197,29 @@ def test_a_patients_many_orders_hide_none_of_a_sample_with_the_same_number(open_
     keep(cache, order("1001", patient="T2"))
     keep(cache, *(order(f"S{number}", patient="1001") for number in range(ANSWERS_MAX + 10)), at_us=NOW_US + 1)
     assert found(cache, "1001") == ["1001"]
+
+
+def test_orders_that_came_before_the_clock_was_put_right_keep_their_age(open_cache):
+    now, seconds = [NOW_US], [100.0]
+    cache = open_cache(lambda: now[0], lambda: seconds[0])
+    keep(cache, order("S0"), at_us=NOW_US)
+    cache = open_cache(
+        lambda: now[0], lambda: seconds[0]
+    )  # a start with a clock that says 2030 as well, ten years too early
+    keep(cache, order("S1"), at_us=NOW_US)
+    now[0], seconds[0] = NOW_US + 3650 * DAY_US, 160.0
+    assert (found(cache, "S0"), found(cache, "S1")) == ([], ["S1"])
+    assert [each.sample for _, each in cache.waiting(FEED)] == ["S1"]
+    keep(cache, order("S2"), at_us=now[0])
+    now[0], seconds[0] = now[0] + 6 * DAY_US, seconds[0] + 6 * 86_400
+    assert (found(cache, "S1"), found(cache, "S2")) == (["S1"], ["S2"])
+    now[0], seconds[0] = now[0] + DAY_US, seconds[0] + 86_400
+    assert (found(cache, "S1"), found(cache, "S2")) == ([], [])
+    keep(cache, order("S3"), at_us=now[0])
+    now[0] -= 3000 * DAY_US  # and back
+    assert found(cache, "S3") == ["S3"]
+    now[0], seconds[0] = now[0] + 8 * DAY_US, seconds[0] + 8 * 86_400
+    assert found(cache, "S3") == []
 
 
 def test_a_samples_number_is_not_taken_for_the_order_number_of_another_sample(open_cache):

@@ -28,6 +28,7 @@ ANSWERS_MAX = 50  # in one answer: a rack
 DAY_US = 86_400_000_000
 DICE_BITS = 32  # of where an opening's rows begin: a power cut takes back what the file knew of the one before, and may stop the clock too
 VERSION = 1  # of the file
+STEP_US = 60_000_000  # of the clock: beyond what a time server lets it drift, and nothing beside seven days
 PERSON = ("patient", "family", "given", "birth", "sex")
 ONCE = (
     "placer",
@@ -62,12 +63,15 @@ class OrderCache:
     bits) further on. All of them are below 2**53.
     """
 
-    def __init__(self, folder: Path, now_us: Callable[[], int], dice: Callable[[int], int] = secrets.randbits) -> None:
-        self._path, self._now_us = folder / NAME, now_us
+    def __init__(
+        self, folder: Path, now_us: Callable[[], int], monotonic: Callable[[], float], dice: Callable[[int], int] = secrets.randbits
+    ) -> None:  # fmt: skip
+        self._path, self._now_us, self._monotonic = folder / NAME, now_us, monotonic
+        self._began_us = self._beginning_us()  # by the clock of now
         self._lock = threading.Lock()
         self.is_behind, self.lives = True, 1
         self._connection = self._open()
-        self._next_row = _last_row(self._connection, now_us()) + 1 + dice(DICE_BITS)
+        self._first_row = self._next_row = _last_row(self._connection, now_us()) + 1 + dice(DICE_BITS)
         self.known = self._count()  # samples with orders
 
     def _open(self) -> apsw.Connection:
@@ -117,6 +121,7 @@ class OrderCache:
         with self._using(), self._connection:
             run = self._connection.execute
             run("INSERT OR REPLACE INTO place VALUES (?, ?)", (stream, next_place))
+            self._follow_clock()
             for at_us, order in orders:
                 self._put(at_us, order)
             oldest: Any = run("SELECT at_us FROM wanted ORDER BY at_us DESC LIMIT 1 OFFSET ?", (ORDERS_MAX,)).get
@@ -175,7 +180,19 @@ class OrderCache:
 
     def _oldest_us(self) -> int:
         """What came at this time or before is too old, also where no message came since that would have had it forgotten."""
+        self._follow_clock()
         return self._now_us() - DAYS_MAX * DAY_US
+
+    def _beginning_us(self) -> int:
+        return self._now_us() - int(self._monotonic() * 1e6)
+
+    def _follow_clock(self) -> None:
+        """Where the clock was put right, so is what came since the start: a box without a clock of its own begins in the past, and its orders are new."""
+        step_us = self._beginning_us() - self._began_us
+        if abs(step_us) > STEP_US:
+            self._began_us += step_us
+            self._connection.execute("UPDATE wanted SET at_us = at_us + ? WHERE id >= ?", (step_us, self._first_row))
+            log.info("orders.clock_stepped", seconds=step_us // 1_000_000)
 
     def _count(self) -> int:
         found: Any = self._connection.execute("SELECT count(*) FROM wanted").get
