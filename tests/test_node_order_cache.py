@@ -149,6 +149,7 @@ def damage(folder, change):
         '{"keys": 1, "tests": []}',
         '{"keys": ["a"], "tests": [], "more": 1}',
         '{"keys": ["a"], "tests": [], "placers": ["P"]}',
+        '"a"',
     ],
 )
 def test_a_row_that_is_no_order_any_more_is_an_error_and_the_file_begins_anew(open_cache, tmp_path, value):
@@ -178,6 +179,17 @@ def test_what_was_read_for_a_file_that_then_began_anew_does_not_make_the_new_one
 
 def found(cache, number):
     return sorted(each.sample for _, each in cache.find_rows(number))
+
+
+def test_each_container_of_a_sample_finds_its_orders_also_those_said_later_and_those_of_a_file_of_before(
+    open_cache, tmp_path
+):
+    cache = open_cache()
+    keep(cache, replace(order("S1", "WBC"), keys=("S1", "C1"), containers=("C1",)))
+    damage(tmp_path, """UPDATE wanted SET value = replace(value, '"containers": ["C1"]', '"container": "C1"')""")
+    keep(cache, replace(order("S1", "RBC"), keys=("S1", "C2"), containers=("C2",)), order("S2", placer="C1"))
+    assert (found(cache, "C1"), found(cache, "C2")) == (["S1"], ["S1"])
+    assert cache.find_rows("C1")[0][1].tests == ("WBC", "RBC")
 
 
 def test_a_samples_number_finds_no_order_of_the_patient_with_that_number(open_cache):
@@ -266,7 +278,7 @@ def test_an_order_that_names_no_patient_adds_to_the_samples_and_leaves_it_its_pa
 
 def test_a_containers_number_is_not_taken_for_the_order_number_of_another_sample(open_cache):
     cache = open_cache()
-    keep(cache, order("S1", placer="1001"), Order(keys=("S2", "1001"), container="1001", tests=("GLU",)))
+    keep(cache, order("S1", placer="1001"), Order(keys=("S2", "1001"), containers=("1001",), tests=("GLU",)))
     assert found(cache, "1001") == ["S2"]
 
 
@@ -278,14 +290,14 @@ def test_each_test_of_a_sample_keeps_its_own_orders_number_and_the_sample_all_it
         patient="T1",
         tests=("WBC",),
         placers=("P1",),
-        container="C1",
+        containers=("C1",),
         specimen="WB",
         priority="S",
     )
     keep(cache, first, order("S1", "GLU", "NA", placer="P2"))
     ((_, kept),) = cache.find_rows("C1")
     assert kept.placed == (("WBC", "P1"), ("GLU", "P2"), ("NA", "P2"))
-    assert (kept.container, kept.specimen, kept.priority, found(cache, "P1")) == ("C1", "WB", "S", ["S1"])
+    assert (kept.containers, kept.specimen, kept.priority, found(cache, "P1")) == (("C1",), "WB", "S", ["S1"])
     keep(cache, order("S1", "GLU", placer="P2", cancel=True))
     ((_, kept),) = cache.find_rows("C1")
     assert kept.placed == (("WBC", "P1"), ("NA", "P2"))

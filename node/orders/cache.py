@@ -17,7 +17,7 @@ from typing import Any
 import apsw
 import structlog
 
-from hl7.devices.astm_orders import KEYS_MAX, TESTS_MAX, Order
+from hl7.devices.astm_orders import CONTAINERS_MAX, KEYS_MAX, TESTS_MAX, Order
 
 NAME = "orders.db"
 ORDERS_MAX = 20_000  # of all samples: a week of a laboratory with 2,500 samples a day, some 10 MB
@@ -32,7 +32,6 @@ STEP_US = 60_000_000  # of the clock: beyond what a time server lets it drift, a
 PERSON = ("patient", "family", "given", "birth", "sex")
 ONCE = (
     "placer",
-    "container",
     "specimen",
     "collected",
     "priority",
@@ -144,7 +143,7 @@ class OrderCache:
         """
         with self._using():
             found = [(row, order) for row, order in self._named(number) if number in order.keys]
-        return ([each for each in found if number in {each[1].sample, each[1].container}] or found)[:ANSWERS_MAX]
+        return ([each for each in found if number in {each[1].sample, *each[1].containers}] or found)[:ANSWERS_MAX]
 
     def order(self, row: int) -> Order | None:
         """The order that has this row; None where it is not any more what it was when it got it."""
@@ -245,8 +244,14 @@ def _with(before: Order, order: Order) -> Order:
     unsaid = PERSON if not order.patient else ()
     kept = {each: getattr(before, each) for each in (*unsaid, *(each for each in ONCE if not getattr(order, each)))}
     keys = tuple(dict.fromkeys((*order.keys, *before.keys)))[:KEYS_MAX]
+    containers = tuple(dict.fromkeys((*order.containers, *before.containers)))[:CONTAINERS_MAX]
     return replace(
-        order, keys=keys, tests=tuple(placed)[:TESTS_MAX], placers=tuple(placed.values())[:TESTS_MAX], **kept
+        order,
+        keys=keys,
+        containers=containers,
+        tests=tuple(placed)[:TESTS_MAX],
+        placers=tuple(placed.values())[:TESTS_MAX],
+        **kept,
     )
 
 
@@ -299,16 +304,18 @@ def _last_row(connection: apsw.Connection, now_us: int) -> int:
 def _order(value: str) -> Order:
     try:
         read = json.loads(value)
+        only = read.pop("container", "")  # a file of before knew one
         order = Order(
             **{
                 **read,
                 "keys": tuple(read["keys"]),
                 "tests": tuple(read["tests"]),
                 "placers": tuple(read.get("placers", ())),
+                "containers": tuple(read.get("containers", [only] if only else ())),
             }
         )
         if order.placers and len(order.placers) != len(order.tests):
             raise ValueError("placers")
-    except (ValueError, KeyError, TypeError) as error:  # a flipped bit that SQLite does not see
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a flipped bit that SQLite does not see
         raise apsw.CorruptError("a row that is no order") from error
     return order
