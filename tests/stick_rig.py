@@ -158,3 +158,20 @@ class Site:
 
     def forge(self, **changes) -> None:
         (self.folder / MANIFEST_NAME).write_bytes(replace(self.manifest(), **changes).encode())
+
+
+def named(*names):
+    """Messages of these names."""
+    return [message(0, name) for name in names]
+
+
+def keep(site, folder):
+    """The stick as it is now, put away."""
+    shutil.copytree(site.stick, folder)
+    return folder
+
+
+def use(site, folder):
+    """This stick in place of the present one."""
+    shutil.rmtree(site.stick)
+    shutil.copytree(folder, site.stick)

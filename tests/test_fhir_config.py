@@ -8,21 +8,9 @@ from hl7.fhir import Strictness
 from node.config.config import ConfigError, check, load
 from node.config.fhir import Client, Fhir
 from node.config.http import Token
+from tests.test_node_config import SMALLEST
 
 EXAMPLE = Path(__file__).parents[1] / "docs/examples/node.toml"
-SMALLEST = """\
-[node]
-name = "clinic-7"
-facility = "BH-DEMO-0007"
-site = { en = "Demo Health Centre", ar = "مركز صحي تجريبي" }
-data_dir = "data"
-[keys]
-link_key = "link.key"
-link_certificate = "link.pem"
-log_key = "log.key"
-log_certificate = "log.pem"
-ca = "ca.pem"
-"""
 FEED = '[[feeds]]\nname = "app"\nkind = "fhir"\nlisten = ["127.0.0.1:8090"]\n'
 SHA256 = "0" * 64
 

@@ -18,12 +18,12 @@ from sync.keys import FileSigner
 from sync.opening import read_opening
 from sync.outbox_view import OutboxView
 from sync.stick import RECEIPTS_NAME, read_receipts
-from tests.gateway_rig import Realm, message, running
+from tests.gateway_rig import Realm, running
 from tests.node_rig import NAME, Feed, Node, wait_until
 from tests.node_rig import message as hl7
 from tests.node_rig import running as node_running
 from tests.sim_realm import ed25519
-from tests.stick_rig import Site
+from tests.stick_rig import Site, keep, named, use
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +36,6 @@ def site(realm, tmp_path):
     made = Site(realm, tmp_path / "site")
     yield made
     made.close()
-
-
-def named(*names):
-    return [message(0, name) for name in names]
-
-
-def keep(site, folder):
-    """The stick as it is now, put away."""
-    shutil.copytree(site.stick, folder)
-    return folder
-
-
-def use(site, folder):
-    """This stick in place of the present one."""
-    shutil.rmtree(site.stick)
-    shutil.copytree(folder, site.stick)
 
 
 # --- a stream that is in a further epoch

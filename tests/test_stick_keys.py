@@ -20,9 +20,9 @@ from sync.key_ring import id_of
 from sync.opening import read_opening
 from sync.outbox import Outbox
 from sync.outbox_view import OutboxView
-from tests.gateway_rig import Realm, message
+from tests.gateway_rig import Realm
 from tests.node_rig import NAME
-from tests.stick_rig import Site
+from tests.stick_rig import Site, keep, named, use
 
 
 class Keyed(Site):
@@ -68,20 +68,6 @@ def site(realm, tmp_path):
     made = Keyed(realm, tmp_path / "site")
     yield made
     made.close()
-
-
-def named(*names):
-    return [message(0, name) for name in names]
-
-
-def keep(site, folder):
-    shutil.copytree(site.stick, folder)
-    return folder
-
-
-def use(site, folder):
-    shutil.rmtree(site.stick)
-    shutil.copytree(folder, site.stick)
 
 
 def test_statement_of_both_keys_opens_its_epoch_by_hand_without_an_alarm_of_the_key(site, tmp_path):
