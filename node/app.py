@@ -78,7 +78,7 @@ class Core:
         self._uplink: Lanes | None = None
         self._site: Site | None = None
         self._feeds: list[Plug] = []
-        self._frames = OpenFrames()
+        self._frames = OpenFrames(monotonic=self._clock.monotonic)
         self._quality = Inspection(self._clock, config.civil_number.rule() if config.civil_number else None)
         self._samples = Samples(config.feeds, self._clock.monotonic)
         seen = config.signatures

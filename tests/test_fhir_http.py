@@ -185,7 +185,7 @@ def test_long_bodies_share_one_allowance_and_all_of_them_arrive(realm, tmp_path)
 def test_one_that_drips_gives_up_its_turn_when_others_have_waited_long_enough(realm, tmp_path):
     before = (
         f"import node.feeds.open_frames as f; f.OpenFrames.__init__.__defaults__ = ({MIB},)\n"
-        "import node.feeds.http_body as b; b.TURN_S_MAX = 0.3"
+        "import node.feeds.http_body as b; b.TURN_S_MAX = f.TURN_S_MAX = 0.3"
     )
     with fhir_node(realm, tmp_path, before=before) as node, connect(node) as first, connect(node) as second:
         body = dumped({"resourceType": "Binary", "contentType": "text/plain", "data": "QQ==" * (MIB // 4)})

@@ -5,6 +5,7 @@ import pytest
 from hl7.devices import astm_orders
 from hl7.devices.astm_orders import (
     ASKED_MAX,
+    CONTAINERS_MAX,
     EVERYTHING,
     ITEMS_MAX,
     KEYS_MAX,
@@ -32,7 +33,7 @@ def one(*rows, event="O21"):
 
 def test_an_order_is_found_by_its_specimen_container_filler_and_placer():
     order = one("ORC|NW|P1", "OBR|1|P1|F1|CBC^Count^L", "SPM|1|S000007^X||WB", "SAC|||C7")
-    assert (order.keys, order.container) == (("S000007", "C7", "F1", "P1"), "C7")
+    assert (order.keys, order.containers) == (("S000007", "C7", "F1", "P1"), ("C7",))
     assert (order.patient, order.family, order.given, order.birth, order.sex) == (
         "T000007",
         "تجريبية",
@@ -41,6 +42,14 @@ def test_an_order_is_found_by_its_specimen_container_filler_and_placer():
         "F",
     )
     assert (order.tests, order.specimen) == (("CBC",), "WB")
+
+
+@pytest.mark.parametrize("event", ["O21", "O33"])
+def test_an_order_is_found_by_each_container_of_its_specimen(event):
+    specimen, tests = ("SPM|1|S7||WB", "SAC|||C1", "SAC|||", *(f"SAC|||C{n}" for n in range(2, 30))), ("OBR|1|P1||CBC",)
+    order = one(*((*specimen, *tests) if event == "O33" else (*tests, *specimen)), event=event)
+    wanted = tuple(f"C{n}" for n in range(1, CONTAINERS_MAX + 1))
+    assert (order.containers, order.keys) == (wanted, ("S7", *wanted, "P1"))
 
 
 def test_the_tests_of_one_sample_are_one_order_and_other_samples_are_others():

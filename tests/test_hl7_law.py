@@ -139,7 +139,13 @@ def test_a_reply_says_of_some_work_that_it_cannot_be_done():
     ("number", "container", "wanted"), [("", "", "BAR-1"), ("", "C7", "C7"), ("C7", "C7", "C7"), ("P-1", "C7", "P-1")]
 )
 def test_work_names_the_container_as_the_analyzer_read_it_on_the_tube(number, container, wanted):
-    raw = work(replace(MARIAM, container=container), facts(qbp()), control_id=b"W1", now=NOW, number=number)
+    raw = work(
+        replace(MARIAM, containers=(container,) if container else ()),
+        facts(qbp()),
+        control_id=b"W1",
+        now=NOW,
+        number=number,
+    )
     assert Message(raw).read(("SAC-3", "SPM-2", "OBR-2")) == [wanted.encode(), b"BAR-1", b"P-1-GLU"]
 
 

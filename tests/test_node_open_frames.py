@@ -10,8 +10,8 @@ from node.alarms import Alarms
 from node.clock import SystemClock
 from node.config.feeds import Mllp
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
-from node.feeds.mllp_connection import FRAME_BYTES_FREE, TURN_S_MAX, Connection
-from node.feeds.open_frames import OpenFrames
+from node.feeds.mllp_connection import FRAME_BYTES_FREE, Connection
+from node.feeds.open_frames import TURN_S_MAX, OpenFrames
 from node.intake import Intake, make_door
 from node.quality.counts import Inspection
 
@@ -56,7 +56,8 @@ class Site:
     """A feed with connections that the test feeds by hand."""
 
     def __init__(self, loop):
-        self.clock, self.writer, self.frames = SystemClock(), Writer(), OpenFrames(LIMIT)
+        self.clock, self.writer, self.seconds = SystemClock(), Writer(), 0.0
+        self.frames = OpenFrames(LIMIT, monotonic=lambda: self.seconds)
         alarms = Alarms(self.clock.now_us)
         door = make_door(facility="F", feed="his", stream="his", content_type=CONTENT_TYPE, rejected_per_hour_max=1000)
         feed = Mllp.model_validate({"name": "his", "kind": "mllp", "stream": "his", "listen": ["127.0.0.1:0"]})
@@ -126,12 +127,37 @@ def test_a_frame_that_drips_while_others_wait_is_given_up(site):
     one.data_received(b"\x0b" + body(1))
     two.data_received(b"\x0b" + body(2))
     now = site.clock.monotonic()
-    two.look_at_silence(now + TURN_S_MAX - 1, site.feed.feed)
+    site.seconds = TURN_S_MAX - 1
+    two.look_at_silence(now, site.feed.feed)
     assert read_one.is_open
-    two.look_at_silence(now + TURN_S_MAX + 1, site.feed.feed)
+    site.seconds = TURN_S_MAX + 1
+    two.look_at_silence(now, site.feed.feed)
     assert (read_one.is_open, read_two.is_open) == (False, True)
     one.connection_lost(None)
     assert read_two.is_reading
+
+
+def test_whoever_waits_by_asking_again_ends_a_turn_that_is_over():
+    """As an ASTM line does: it refuses a frame, and its instrument repeats it."""
+
+    class Line:
+        is_given_up = False
+
+        def go_on(self):
+            pass
+
+        def give_up_turn(self):
+            self.is_given_up = True
+
+    seconds = [0.0]
+    frames, one, two = OpenFrames(100, monotonic=lambda: seconds[0]), Line(), Line()
+    assert frames.hold(one, 80)
+    assert not frames.hold(two, 80)
+    seconds[0] = TURN_S_MAX + 1
+    assert not frames.hold(two, 80)
+    assert (one.is_given_up, two.is_given_up) == (True, False)
+    frames.release(one)
+    assert frames.hold(two, 80)
 
 
 def test_one_that_waits_for_room_is_not_taken_for_silent_but_the_one_that_has_it_is(site):

@@ -37,10 +37,11 @@ def open_cache(tmp_path):
     """Open the file as a start of the node does; the one before is closed."""
     opened, throws = [], random.Random(7)
 
-    def open_it(now_us=NOW_US):
+    def open_it(now_us=NOW_US, monotonic=None):
         for each in opened:
             each.close()
-        opened[:] = [OrderCache(tmp_path, now_us if callable(now_us) else lambda: now_us, throws.getrandbits)]
+        clock = now_us if callable(now_us) else lambda: now_us
+        opened[:] = [OrderCache(tmp_path, clock, monotonic or (lambda: clock() / 1e6), throws.getrandbits)]
         return opened[0]
 
     yield open_it
@@ -148,6 +149,7 @@ def damage(folder, change):
         '{"keys": 1, "tests": []}',
         '{"keys": ["a"], "tests": [], "more": 1}',
         '{"keys": ["a"], "tests": [], "placers": ["P"]}',
+        '"a"',
     ],
 )
 def test_a_row_that_is_no_order_any_more_is_an_error_and_the_file_begins_anew(open_cache, tmp_path, value):
@@ -179,6 +181,17 @@ def found(cache, number):
     return sorted(each.sample for _, each in cache.find_rows(number))
 
 
+def test_each_container_of_a_sample_finds_its_orders_also_those_said_later_and_those_of_a_file_of_before(
+    open_cache, tmp_path
+):
+    cache = open_cache()
+    keep(cache, replace(order("S1", "WBC"), keys=("S1", "C1"), containers=("C1",)))
+    damage(tmp_path, """UPDATE wanted SET value = replace(value, '"containers": ["C1"]', '"container": "C1"')""")
+    keep(cache, replace(order("S1", "RBC"), keys=("S1", "C2"), containers=("C2",)), order("S2", placer="C1"))
+    assert (found(cache, "C1"), found(cache, "C2")) == (["S1"], ["S1"])
+    assert cache.find_rows("C1")[0][1].tests == ("WBC", "RBC")
+
+
 def test_a_samples_number_finds_no_order_of_the_patient_with_that_number(open_cache):
     cache = open_cache()
     keep(cache, order("S1", patient="1001"), order("1001", patient="T2"))
@@ -196,6 +209,29 @@ def test_a_patients_many_orders_hide_none_of_a_sample_with_the_same_number(open_
     keep(cache, order("1001", patient="T2"))
     keep(cache, *(order(f"S{number}", patient="1001") for number in range(ANSWERS_MAX + 10)), at_us=NOW_US + 1)
     assert found(cache, "1001") == ["1001"]
+
+
+def test_orders_that_came_before_the_clock_was_put_right_keep_their_age(open_cache):
+    now, seconds = [NOW_US], [100.0]
+    cache = open_cache(lambda: now[0], lambda: seconds[0])
+    keep(cache, order("S0"), at_us=NOW_US)
+    cache = open_cache(
+        lambda: now[0], lambda: seconds[0]
+    )  # a start with a clock that says 2030 as well, ten years too early
+    keep(cache, order("S1"), at_us=NOW_US)
+    now[0], seconds[0] = NOW_US + 3650 * DAY_US, 160.0
+    assert (found(cache, "S0"), found(cache, "S1")) == ([], ["S1"])
+    assert [each.sample for _, each in cache.waiting(FEED)] == ["S1"]
+    keep(cache, order("S2"), at_us=now[0])
+    now[0], seconds[0] = now[0] + 6 * DAY_US, seconds[0] + 6 * 86_400
+    assert (found(cache, "S1"), found(cache, "S2")) == (["S1"], ["S2"])
+    now[0], seconds[0] = now[0] + DAY_US, seconds[0] + 86_400
+    assert (found(cache, "S1"), found(cache, "S2")) == ([], [])
+    keep(cache, order("S3"), at_us=now[0])
+    now[0] -= 3000 * DAY_US  # and back
+    assert found(cache, "S3") == ["S3"]
+    now[0], seconds[0] = now[0] + 8 * DAY_US, seconds[0] + 8 * 86_400
+    assert found(cache, "S3") == []
 
 
 def test_a_samples_number_is_not_taken_for_the_order_number_of_another_sample(open_cache):
@@ -242,7 +278,7 @@ def test_an_order_that_names_no_patient_adds_to_the_samples_and_leaves_it_its_pa
 
 def test_a_containers_number_is_not_taken_for_the_order_number_of_another_sample(open_cache):
     cache = open_cache()
-    keep(cache, order("S1", placer="1001"), Order(keys=("S2", "1001"), container="1001", tests=("GLU",)))
+    keep(cache, order("S1", placer="1001"), Order(keys=("S2", "1001"), containers=("1001",), tests=("GLU",)))
     assert found(cache, "1001") == ["S2"]
 
 
@@ -254,14 +290,14 @@ def test_each_test_of_a_sample_keeps_its_own_orders_number_and_the_sample_all_it
         patient="T1",
         tests=("WBC",),
         placers=("P1",),
-        container="C1",
+        containers=("C1",),
         specimen="WB",
         priority="S",
     )
     keep(cache, first, order("S1", "GLU", "NA", placer="P2"))
     ((_, kept),) = cache.find_rows("C1")
     assert kept.placed == (("WBC", "P1"), ("GLU", "P2"), ("NA", "P2"))
-    assert (kept.container, kept.specimen, kept.priority, found(cache, "P1")) == ("C1", "WB", "S", ["S1"])
+    assert (kept.containers, kept.specimen, kept.priority, found(cache, "P1")) == (("C1",), "WB", "S", ["S1"])
     keep(cache, order("S1", "GLU", placer="P2", cancel=True))
     ((_, kept),) = cache.find_rows("C1")
     assert kept.placed == (("WBC", "P1"), ("NA", "P2"))

@@ -127,6 +127,16 @@ class Transport:
         return ("127.0.0.1", 1)
 
 
+class Seconds:
+    """A clock that a test sets."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
 def connected(frames=None):
     """A connection whose documents nobody answers, and its transport."""
     feed = SimpleNamespace(
@@ -164,34 +174,52 @@ def test_long_documents_of_several_devices_share_one_allowance_and_the_oldest_go
 
 
 def test_a_document_that_drips_while_others_wait_is_given_up():
-    connection, transport = connected()
-    connection.data_received(b"<OBS.R01>" + b"x" * 80_000)
-    connection._feed.frames.give_up_oldest()
-    assert transport.is_aborted
+    seconds = Seconds()
+    frames = OpenFrames(100_000, monotonic=seconds)
+    (one, first), (other, second) = connected(frames), connected(frames)
+    one.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    seconds.now = 2 * TURN_S_MAX  # nobody waits: it may take its time
+    other.data_received(b"<OBS.R01>" + b"x" * 80_000)
+    one.data_received(b"x")
+    assert not first.is_aborted
+    seconds.now += TURN_S_MAX + 1
+    other.look_at_silence(seconds.now, 0)
+    assert (first.is_aborted, second.is_aborted) == (True, False)
 
 
 def test_a_device_that_waits_for_memory_longer_than_a_turn_has_the_oldest_given_up_and_goes_on():
-    frames = OpenFrames(100_000)
+    seconds = Seconds()
+    frames = OpenFrames(100_000, monotonic=seconds)
     (one, first), (other, second) = connected(frames), connected(frames)
     one.data_received(b"<OBS.R01>" + b"x" * 80_000)
     other.data_received(b"<OBS.R01>" + b"x" * 80_000)
-    other.look_at_silence(TURN_S_MAX - 1, 1)  # it is we who do not read: no silence of the device's
+    seconds.now = TURN_S_MAX - 1
+    other.look_at_silence(seconds.now, 1)  # it is we who do not read: no silence of the device's
     assert (first.is_aborted, second.is_aborted) == (False, False)
-    other.look_at_silence(TURN_S_MAX + 1, 0)
+    seconds.now = TURN_S_MAX + 1
+    other.look_at_silence(seconds.now, 0)
     assert (first.is_aborted, second.is_aborted) == (True, False)
     one.connection_lost(None)
     assert second.reading
 
 
 def test_each_device_that_waits_gives_the_next_one_a_whole_turn():
-    frames = OpenFrames(100_000)
-    (one, first), (other, second), (third, _) = (connected(frames) for _ in range(3))
+    seconds = Seconds()
+    frames = OpenFrames(100_000, monotonic=seconds)
+    (one, first), (other, second), (third, last) = (connected(frames) for _ in range(3))
     for each in (one, other, third):
         each.data_received(b"<OBS.R01>" + b"x" * 80_000)
-    third.look_at_silence(TURN_S_MAX + 1, 0)
-    one.connection_lost(None)
-    third.look_at_silence(TURN_S_MAX + 6, 0)
-    assert (first.is_aborted, second.is_aborted) == (True, False)
+    seconds.now = TURN_S_MAX + 1
+    for each in (other, third):  # one after the other, as the feed looks at them
+        each.look_at_silence(seconds.now, 0)
+        one.connection_lost(None)
+    assert (first.is_aborted, second.is_aborted, last.is_aborted) == (True, False, False)
+    seconds.now += TURN_S_MAX - 1
+    third.look_at_silence(seconds.now, 0)
+    assert not second.is_aborted
+    seconds.now += 2
+    third.look_at_silence(seconds.now, 0)
+    assert (second.is_aborted, last.is_aborted) == (True, False)
 
 
 def test_a_device_silent_inside_a_document_is_let_go_also_where_none_is_for_resting():

@@ -1,7 +1,7 @@
 """Orders: out of HL7 OML and ORM messages, and as the records that answer an instrument's query (LIS2-A2 6.5, 10)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Final
 
@@ -15,7 +15,10 @@ SPECIMEN_FIRST: Final = frozenset(
 )  # HL7 2.9 4.4.8, 4.4.10: SPM stands before its orders; elsewhere behind them
 CANCELLED: Final = frozenset({"CA", "DC", "OC", "OD", "CR", "DR"})  # HL7 table 0119
 TESTS_MAX: Final = 200  # of one sample: a chemistry line offers some 400, no sample is asked for half of them
-KEYS_MAX: Final = 2 + 2 * TESTS_MAX  # of one sample: its own, its container's, and two numbers of each test's order
+CONTAINERS_MAX: Final = 20  # of one sample: a primary tube and its aliquots
+KEYS_MAX: Final = (
+    1 + CONTAINERS_MAX + 2 * TESTS_MAX
+)  # of one sample: its own, its containers', and two numbers of each test's order
 ITEMS_MAX: Final = 10_000  # tests that are read of one message: fifty full samples; each costs some 50 µs
 PRIORITIES: Final = {"S": b"S", "A": b"A", "STAT": b"S", "ASAP": b"A", "T": b"S"}
 ASKED_MAX: Final = 50  # samples of one query that are answered: as many as a rack holds
@@ -23,7 +26,7 @@ ASKED_MAX: Final = 50  # samples of one query that are answered: as many as a ra
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first. `container`: SAC-3.
+    """What is asked of one sample. `keys`: every number by which an instrument may ask for it, the sample's own first. `containers`: each SAC-3.
 
     `placers`: the placer's number of each test, in their order; () where all have `placer`.
     """
@@ -40,7 +43,7 @@ class Order:
     collected: str = ""
     specimen: str = ""
     is_cancelled: bool = False
-    container: str = ""
+    containers: tuple[str, ...] = ()
     placers: tuple[str, ...] = ()
 
     @property
@@ -59,9 +62,9 @@ class _Specimen:
     """What SPM and SAC say; the tests of one specimen share it."""
 
     number: str = ""
-    container: str = ""
     kind: str = ""
     collected: str = ""
+    containers: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -90,7 +93,7 @@ def read_orders(raw: bytes, *, charset_default: str = "utf-8") -> list[Order]:
     orders: dict[tuple[str, bool, bool], Order] = {}
     for item in items:
         specimen = item.specimen
-        keys = tuple(dict.fromkeys(filter(None, (specimen.number, specimen.container, item.filler, item.placer))))
+        keys = tuple(dict.fromkeys(filter(None, (specimen.number, *specimen.containers, item.filler, item.placer))))
         if not keys:
             continue
         which = keys[0], item.is_cancelled, bool(item.test)  # one that was called off as a whole names no test
@@ -98,7 +101,7 @@ def read_orders(raw: bytes, *, charset_default: str = "utf-8") -> list[Order]:
         if known is None:
             known = replace(
                 person, keys=keys, placer=item.placer, priority=item.priority, collected=specimen.collected, specimen=specimen.kind,
-                is_cancelled=item.is_cancelled, container=specimen.container,
+                is_cancelled=item.is_cancelled, containers=tuple(specimen.containers),
             )  # fmt: skip
         if len(known.tests) < TESTS_MAX:
             known = replace(known, keys=tuple(dict.fromkeys((*known.keys, *keys)))[:KEYS_MAX])
@@ -142,8 +145,8 @@ def _items(text: Text, message: Message, *, is_specimen_first: bool) -> list[_It
                 of("SPM-4.1"),
                 of("SPM-17.1"),
             )
-        elif name == b"SAC":
-            specimen.container = of("SAC-3.1")
+        elif name == b"SAC" and len(specimen.containers) < CONTAINERS_MAX:
+            specimen.containers += [number] if (number := of("SAC-3.1")) else []
     return items
 
 

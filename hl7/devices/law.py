@@ -90,7 +90,7 @@ def _query_segment(raw: bytes) -> bytes:
 def work(order: Order, asked: Facts, *, control_id: bytes, now: bytes, number: str = "") -> bytes:
     """The OML^O33 of one sample: an ORC and OBR for each test, whose AWOS id is its placer's number (or the sample's) and the test's code.
 
-    `number`: under which the analyzer asked, as it read it on the tube. It stands in SAC-3; else the container's, else the sample's.
+    `number`: under which the analyzer asked, as it read it on the tube. It stands in SAC-3; else its first container's, else the sample's.
     """
     sample = _value(order.sample)
     lines = [_head(asked, control_id, now)]
@@ -98,7 +98,7 @@ def work(order: Order, asked: Facts, *, control_id: bytes, now: bytes, number: s
     lines.append(b"|".join((b"PID|||" + _value(order.patient), b"", name, b"", _value(order.birth), _value(order.sex))))
     kind = _value(order.specimen) or b'""'  # LAW: what it is must be said, be it that nobody knows
     lines.append(b"SPM|1|%b||%b|||||||P^Patient^HL70369||||||%b" % (sample, kind, _value(order.collected)))
-    lines.append(b"SAC|||%b" % _value(number or order.container or order.sample))
+    lines.append(b"SAC|||%b" % _value(number or next(iter(order.containers), order.sample)))
     for test, placer in order.placed:
         code, placed = _value(test), _value(placer) or sample
         lines.append(b"ORC|NW||||||||%b" % now)

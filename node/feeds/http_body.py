@@ -81,7 +81,7 @@ class Body:
                     await self._turn.wait()
                     return
             except TimeoutError:
-                self._frames.give_up_oldest()
+                self._frames.end_turn()
 
     # -- as a holder of open_frames -------------------------------------------------------------------------------------
 

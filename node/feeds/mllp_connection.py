@@ -18,7 +18,7 @@ from node.feeds.mllp_pending import Pending, PendingBatch, PendingBroken, Pendin
 from node.feeds.mllp_query import pending_of
 from node.feeds.mllp_replies import is_silent_on_error
 from node.feeds.mllp_rules import way_of
-from node.feeds.open_frames import FRAME_BYTES_FREE, TURN_S_MAX
+from node.feeds.open_frames import FRAME_BYTES_FREE
 from node.intake import Refusal
 
 if TYPE_CHECKING:
@@ -173,8 +173,7 @@ class Connection(asyncio.Protocol):
                 self._give_up("NOD-14")
             return
         if self._waits:  # it is we who do not read
-            if now - self._heard_at > TURN_S_MAX:
-                self.feed.frames.give_up_oldest()
+            self.feed.frames.end_turn()
             return
         limit = FRAME_S_MAX if self._decoder.is_open else feed.idle_s_max
         if limit and not self._pending and now - self._heard_at > limit:

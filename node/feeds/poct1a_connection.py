@@ -14,7 +14,7 @@ from hl7.devices.poct1a_errors import CutOffInside, DocumentTooLong, DocumentTyp
 from hl7.devices.xml_documents import Broken, Divider, Document, Flaw
 from node.clock import iso
 from node.errors import QueueFull
-from node.feeds.open_frames import FRAME_BYTES_FREE, TURN_S_MAX
+from node.feeds.open_frames import FRAME_BYTES_FREE
 from node.intake import Counted, Refusal
 from node.writer import Outcome
 from sync.outbox import Stored
@@ -52,7 +52,7 @@ class Poct1aConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._peer, self._number = "", 0
         self._is_ending = self._waits_for_memory = False
-        self._heard_at = self._waits_since = feed.clock.monotonic()
+        self._heard_at = feed.clock.monotonic()
 
     @property
     def device(self) -> str:
@@ -119,14 +119,12 @@ class Poct1aConnection(asyncio.Protocol):
             if self._waits_for_memory:
                 self.go_on()
         elif not frames.hold(self, held) and not self._waits_for_memory:
-            self._waits_for_memory, self._waits_since = True, self._heard_at
+            self._waits_for_memory = True
 
     def look_at_silence(self, now: float, idle_s_max: float) -> None:
         """End a connection that grows silent inside a document, or rests longer than the feed allows (0: never); one that waits for memory gets it."""
         if self._waits_for_memory:  # it is we who do not read
-            if now - self._waits_since > TURN_S_MAX:
-                self._waits_since = now  # the next one has a turn of its own
-                self._feed.frames.give_up_oldest()
+            self._feed.frames.end_turn()
             return
         if self._worker is not None:  # what came is being stored
             return

@@ -17,7 +17,7 @@ from typing import Any
 import apsw
 import structlog
 
-from hl7.devices.astm_orders import KEYS_MAX, TESTS_MAX, Order
+from hl7.devices.astm_orders import CONTAINERS_MAX, KEYS_MAX, TESTS_MAX, Order
 
 NAME = "orders.db"
 ORDERS_MAX = 20_000  # of all samples: a week of a laboratory with 2,500 samples a day, some 10 MB
@@ -28,10 +28,10 @@ ANSWERS_MAX = 50  # in one answer: a rack
 DAY_US = 86_400_000_000
 DICE_BITS = 32  # of where an opening's rows begin: a power cut takes back what the file knew of the one before, and may stop the clock too
 VERSION = 1  # of the file
+STEP_US = 60_000_000  # of the clock: beyond what a time server lets it drift, and nothing beside seven days
 PERSON = ("patient", "family", "given", "birth", "sex")
 ONCE = (
     "placer",
-    "container",
     "specimen",
     "collected",
     "priority",
@@ -62,12 +62,15 @@ class OrderCache:
     bits) further on. All of them are below 2**53.
     """
 
-    def __init__(self, folder: Path, now_us: Callable[[], int], dice: Callable[[int], int] = secrets.randbits) -> None:
-        self._path, self._now_us = folder / NAME, now_us
+    def __init__(
+        self, folder: Path, now_us: Callable[[], int], monotonic: Callable[[], float], dice: Callable[[int], int] = secrets.randbits
+    ) -> None:  # fmt: skip
+        self._path, self._now_us, self._monotonic = folder / NAME, now_us, monotonic
+        self._began_us = self._beginning_us()  # by the clock of now
         self._lock = threading.Lock()
         self.is_behind, self.lives = True, 1
         self._connection = self._open()
-        self._next_row = _last_row(self._connection, now_us()) + 1 + dice(DICE_BITS)
+        self._first_row = self._next_row = _last_row(self._connection, now_us()) + 1 + dice(DICE_BITS)
         self.known = self._count()  # samples with orders
 
     def _open(self) -> apsw.Connection:
@@ -117,6 +120,7 @@ class OrderCache:
         with self._using(), self._connection:
             run = self._connection.execute
             run("INSERT OR REPLACE INTO place VALUES (?, ?)", (stream, next_place))
+            self._follow_clock()
             for at_us, order in orders:
                 self._put(at_us, order)
             oldest: Any = run("SELECT at_us FROM wanted ORDER BY at_us DESC LIMIT 1 OFFSET ?", (ORDERS_MAX,)).get
@@ -139,7 +143,7 @@ class OrderCache:
         """
         with self._using():
             found = [(row, order) for row, order in self._named(number) if number in order.keys]
-        return ([each for each in found if number in {each[1].sample, each[1].container}] or found)[:ANSWERS_MAX]
+        return ([each for each in found if number in {each[1].sample, *each[1].containers}] or found)[:ANSWERS_MAX]
 
     def order(self, row: int) -> Order | None:
         """The order that has this row; None where it is not any more what it was when it got it."""
@@ -175,7 +179,19 @@ class OrderCache:
 
     def _oldest_us(self) -> int:
         """What came at this time or before is too old, also where no message came since that would have had it forgotten."""
+        self._follow_clock()
         return self._now_us() - DAYS_MAX * DAY_US
+
+    def _beginning_us(self) -> int:
+        return self._now_us() - int(self._monotonic() * 1e6)
+
+    def _follow_clock(self) -> None:
+        """Where the clock was put right, so is what came since the start: a box without a clock of its own begins in the past, and its orders are new."""
+        step_us = self._beginning_us() - self._began_us
+        if abs(step_us) > STEP_US:
+            self._began_us += step_us
+            self._connection.execute("UPDATE wanted SET at_us = at_us + ? WHERE id >= ?", (step_us, self._first_row))
+            log.info("orders.clock_stepped", seconds=step_us // 1_000_000)
 
     def _count(self) -> int:
         found: Any = self._connection.execute("SELECT count(*) FROM wanted").get
@@ -228,8 +244,14 @@ def _with(before: Order, order: Order) -> Order:
     unsaid = PERSON if not order.patient else ()
     kept = {each: getattr(before, each) for each in (*unsaid, *(each for each in ONCE if not getattr(order, each)))}
     keys = tuple(dict.fromkeys((*order.keys, *before.keys)))[:KEYS_MAX]
+    containers = tuple(dict.fromkeys((*order.containers, *before.containers)))[:CONTAINERS_MAX]
     return replace(
-        order, keys=keys, tests=tuple(placed)[:TESTS_MAX], placers=tuple(placed.values())[:TESTS_MAX], **kept
+        order,
+        keys=keys,
+        containers=containers,
+        tests=tuple(placed)[:TESTS_MAX],
+        placers=tuple(placed.values())[:TESTS_MAX],
+        **kept,
     )
 
 
@@ -282,16 +304,18 @@ def _last_row(connection: apsw.Connection, now_us: int) -> int:
 def _order(value: str) -> Order:
     try:
         read = json.loads(value)
+        only = read.pop("container", "")  # a file of before knew one
         order = Order(
             **{
                 **read,
                 "keys": tuple(read["keys"]),
                 "tests": tuple(read["tests"]),
                 "placers": tuple(read.get("placers", ())),
+                "containers": tuple(read.get("containers", [only] if only else ())),
             }
         )
         if order.placers and len(order.placers) != len(order.tests):
             raise ValueError("placers")
-    except (ValueError, KeyError, TypeError) as error:  # a flipped bit that SQLite does not see
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a flipped bit that SQLite does not see
         raise apsw.CorruptError("a row that is no order") from error
     return order

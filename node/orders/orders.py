@@ -48,7 +48,7 @@ class Orders:
 
     def _opened(self) -> OrderCache:
         if self._cache is None:
-            self._cache = OrderCache(self._store.parent, self._clock.now_us)
+            self._cache = OrderCache(self._store.parent, self._clock.now_us, self._clock.monotonic)
         return self._cache
 
     def start(self) -> None:
