@@ -1,7 +1,6 @@
 """The node core: builds everything once, starts it in order, stops it in order. Wiring only; each part says its own rules."""
 
 import asyncio
-import fcntl
 import gc
 import os
 import random
@@ -11,7 +10,6 @@ import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -22,8 +20,9 @@ from node.alarms import Alarms
 from node.clock import Clock, SystemClock, iso
 from node.config.config import Config, patient_feeds
 from node.control import ControlServer
+from node.data_folder import MARK_NAME, STORE_NAME, UNFINISHED, lock
 from node.destinations.site import Site, holders, open_cursors
-from node.errors import DataFolderTaken, NoSuchStream, RepairUnfinished
+from node.errors import EXIT_THREAD, NoSuchStream, RepairUnfinished
 from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.kinds import Surroundings, make_plug
@@ -42,17 +41,12 @@ from node.signatures.check import Checker
 from node.stick.back import open_epochs, store_receipts, take_inbox
 from node.uplink.highwater import HighWater
 from node.uplink.lanes import Lanes
-from node.uplink.uplink import EXIT_THREAD
 from node.uplink.way_out import make_lanes
 from node.writer import Result, Writer
 from sync.errors import SyncError
 from sync.names import Origin
 from sync.outbox import NOBODY, Outbox
 
-STORE_NAME = "outbox.db"
-LOCK_NAME = "core.lock"
-MARK_NAME = "highwater.json"
-UNFINISHED = "damaged-unfinished"  # a folder: a repair was about to put its outbox in place
 BOOT_BYTES = 16  # 128 bits: two starts never share one
 MINUTE_S = 60.0  # summaries of refusals, trims and the look at the disk
 DAY_US = 86_400_000_000
@@ -386,15 +380,3 @@ def _allow_many_files() -> None:
     """Raise the soft limit of open files to the hard one: the usual 1024 are fewer than the connections that a feed may have."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def lock(folder: Path) -> int:
-    """Hold the data folder for one core alone: two writers would each sign their own log."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise DataFolderTaken(str(folder)) from error
-    return descriptor

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import native
-from node.app import STORE_NAME
 from node.catalogue import hint
 from node.clock import SYNCHRONISED, Clock
 from node.config.config import Config, Gateway
 from node.control import ask
+from node.data_folder import STORE_NAME
 from node.errors import CoreSilent, LinkError, NodeError
 from node.keystore import Keystore, load
 from node.room import Stage, measure, stage_of
 from node.selfcheck import check_owners
+from node.sockets import HEADERS_BYTES, Way
 from node.uplink.gateway_client import GatewayClient, Problem
-from node.uplink.sockets import HEADERS_BYTES, Way
 from sync.outbox_view import OutboxView
 from sync.transaction import Pages
 

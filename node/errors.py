@@ -6,6 +6,10 @@ from sync.errors import NoRoom
 
 Fault = Literal["source", "site", "node", "centre", "link"]
 
+# how the core ends where it must not go on (sysexits.h): the supervisor starts it again
+EXIT_THREAD = 70  # EX_SOFTWARE: a thread died
+EXIT_STORE = 74  # EX_IOERR: a commit failed
+
 
 class NodeError(Exception):
     """A failure of the node: every subclass carries its catalogue entry."""

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Iterator
 
-from node.app import STORE_NAME
 from node.clock import SYNCHRONISED, Clock, iso
 from node.config.config import Config
+from node.data_folder import STORE_NAME
 from node.signatures.check import Checker, Finding
 from sync.header import CONDITIONS, REFUSAL, SIGNATURES, Header, decode, decode_particulars
 from sync.outbox_view import OutboxView

@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from node.app import STORE_NAME, UNFINISHED, lock
 from node.clock import Clock
 from node.config.config import Config
+from node.data_folder import STORE_NAME, UNFINISHED, lock
 from node.key_change import hand_over
 from node.keystore import Keystore, load
 from node.room import free_bytes

@@ -5,11 +5,11 @@ from importlib.metadata import version
 from itertools import groupby
 from typing import Any, Final
 
-from node.app import STORE_NAME
 from node.clock import Clock, iso
 from node.config.config import Config
 from node.config.destinations import AnyDestination
 from node.control import ask
+from node.data_folder import STORE_NAME
 from node.destinations.desk import address_of, standing
 from node.errors import CoreSilent
 from node.key_status import Change, state_of_change

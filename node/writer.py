@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 
+from node.errors import EXIT_STORE
 from sync.errors import CommitUnknown, NoRoom, SyncError
 from sync.names import Origin
 from sync.outbox import Outbox, Stored
@@ -21,7 +22,6 @@ QUEUE_BYTES_MAX = (
 )  # waiting for the disk, over all connections; a single larger message still goes alone
 ORDERS_MAX = 1024  # receipts, probes, trims: they come a few a second
 NOT_CRITICAL = frozenset({"bulk", "routine"})
-EXIT_STORE = 74  # EX_IOERR of sysexits.h
 
 Outcome = Stored | NoRoom
 Done = Callable[[Outcome], None]

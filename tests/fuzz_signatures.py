@@ -1,6 +1,6 @@
 """Mutated signed documents against what verifies signatures: no exception, a verdict of the known ones, and none good over content that was changed.
 
-`python tests/fuzz_signatures.py --inputs 1000000` is part of `make sim`; tests/test_signature_fuzz.py runs a slice. An input is made from
+`python tests/fuzz_signatures.py --inputs 1000000` is part of `make sim`; tests/test_signature_worker.py runs a slice. An input is made from
 (seed, number) and this run's keys: `--seed S --first N --inputs 1` makes the same mutation again.
 """
 

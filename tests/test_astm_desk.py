@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from hl7.devices.astm_orders import Order
-from node.feeds import astm_desk
-from node.feeds.astm_desk import Desk
 from node.feeds.astm_leftovers import _alone
 from node.feeds.astm_line import Line
 from node.feeds.astm_sessions import HASHES_MAX, Session
+from node.orders import astm_desk
+from node.orders.astm_desk import Desk
 
 ORDER = Order(keys=("S1",), tests=("GLU",))
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import sync.outbox_destinations as store
-from node.destinations.commands import parked_command
+from node.cli.destinations import parked_command
 from node.destinations.desk import Desk
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
 from sync.outbox_destinations import Cursor, read_cursor
@@ -206,7 +206,7 @@ def test_what_the_disk_makes_of_an_entry_can_be_listed_and_the_line_does_not_say
     box._connection.execute(f"UPDATE parked SET {change} WHERE id = 1")
     site: Any = SimpleNamespace(name=NAME, streams=(STREAM,))
     desk = Desk([site], node="clinic-17", store=tmp_path / "outbox.db", order=lambda work: work(box), now_us=lambda: 0)
-    monkeypatch.setattr("node.destinations.commands._order", lambda *_: desk.parked(NAME))
+    monkeypatch.setattr("node.cli.destinations._order", lambda *_: desk.parked(NAME))
     said = CliRunner().invoke(parked_command, [NAME], catch_exceptions=False).output.splitlines()
     assert ["its body is gone" in line for line in said if line.startswith("1: ")] == [False]
     assert [line for line in said if line.startswith(f"{CHANGED}: ")]

@@ -9,8 +9,9 @@ import psutil
 import pytest
 
 from node.feeds import fhir_validation
-from node.feeds.fhir_validation import BODY_BYTES_MAX, WAITING_MAX, Validator
+from node.feeds.fhir_validation import BODY_BYTES_MAX, Validator
 from node.feeds.fhir_worker import validate
+from node.worker import WAITING_MAX
 from sync.record import Verdict
 from tests.fhir_rig import MESSAGE, OBSERVATION, PATIENT, bundle, connect, dumped, fhir_node
 from tests.gateway_rig import Realm
@@ -46,7 +47,6 @@ def run(work, command=None):
 @pytest.fixture
 def unwell(monkeypatch):
     monkeypatch.setattr(fhir_validation, "VALIDATE_S_MAX", 0.5)
-    monkeypatch.setattr(fhir_validation, "START_S_MAX", 20.0)
     return (sys.executable, "-c", UNWELL)
 
 
@@ -157,7 +157,7 @@ def workers(node):
 
 
 def test_a_strict_feed_takes_with_a_warning_what_makes_the_validator_hang(realm, tmp_path):
-    before = "import node.feeds.fhir_validation as v; v.VALIDATE_S_MAX = v.START_S_MAX = 0.3\nv.Validator.__init__.__defaults__ = (('sleep', '3600'),)"
+    before = "import node.feeds.fhir_validation as v, node.worker as w; v.VALIDATE_S_MAX = w.START_S_MAX = 0.3\nv.Validator.__init__.__defaults__ = (('sleep', '3600'),)"
     with fhir_node(realm, tmp_path, lines='strictness = "strict"', before=before) as node, connect(node) as http:
         answer = http.call("POST", "/Patient", GOOD)
         assert (answer.status, answer.codes, answer.issues[0]["severity"]) == (201, ["FHR-12"], "warning")
@@ -187,7 +187,7 @@ def test_samples_are_counted_after_they_were_taken_and_refuse_nothing(realm, tmp
 
 
 def test_a_transaction_is_answered_while_the_validator_is_busy(realm, tmp_path):
-    before = "import node.feeds.fhir_validation as v; v.Validator.__init__.__defaults__ = (('sleep', '3600'),); v.START_S_MAX = 1.5"
+    before = "import node.feeds.fhir_validation as v, node.worker as w; v.Validator.__init__.__defaults__ = (('sleep', '3600'),); w.START_S_MAX = 1.5"
     with fhir_node(realm, tmp_path, before=before) as node, connect(node) as one, connect(node) as other:
         one.send("POST", "/Patient/$validate", GOOD)
         time.sleep(0.1)

@@ -328,7 +328,7 @@ def test_what_is_no_message_is_followed_by_nothing_and_holds_up_no_query(node, f
     assert sent == []
 
 
-LATER = "import node.feeds.law_desk as d; d.STALE_US = 0"  # every query was asked long ago
+LATER = "import node.orders.law_desk as d; d.STALE_US = 0"  # every query was asked long ago
 
 
 def test_work_that_was_refused_can_be_replayed_at_any_age_unless_it_was_called_off(realm, tmp_path):

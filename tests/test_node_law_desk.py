@@ -13,8 +13,8 @@ from node.config.feeds import Mllp
 from node.config.replies import OrdersOut
 from node.destinations.orders import OrdersSink
 from node.destinations.plug import ER7, End, Outcome, Outgoing
-from node.feeds.law_desk import OPEN_MAX, LawDesk
 from node.feeds.mllp_query import PendingQuery
+from node.orders.law_desk import OPEN_MAX, LawDesk
 from sync.header import Header
 from sync.record import BodyState, Kind, Record, Verdict
 from tests.test_hl7_law import qbp

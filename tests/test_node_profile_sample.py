@@ -145,7 +145,7 @@ def test_where_more_are_chosen_than_can_wait_or_one_is_too_long_they_are_counted
 def test_a_worker_that_hangs_dies_or_talks_nonsense_is_counted_as_no_answer_and_the_next_message_is_tried(
     tmp_path, monkeypatch, script
 ):
-    monkeypatch.setattr("node.feeds.fhir_validation.START_S_MAX", 0.5)
+    monkeypatch.setattr("node.worker.START_S_MAX", 0.5)
     hand = Hand(script, tmp_path)
     hand.offer(2)
     asyncio.run(hand.until(lambda document: document["not_checked"] == 2))

@@ -6,10 +6,10 @@ import pytest
 
 from hl7.message import facts
 from node.config.config import ConfigError, load
+from node.feeds.trial import judge
 from node.quality import counts as module
 from node.quality.counts import OTHERS, Inspection
 from node.tools.hospital import Hospital
-from node.trial import judge
 from tests.node_rig import Feed, Node, Realm, message, running, wait_until
 
 CIVIL = '[civil_number]\nauthorities = ["TEST"]\npattern = "[0-9]{9}"\n'

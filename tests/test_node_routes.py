@@ -7,7 +7,7 @@ import pytest
 
 from node.config.config import check as check_config
 from node.config.config import load
-from node.trial import judge, messages_in, report
+from node.feeds.trial import judge, messages_in, report
 from sync.record import Kind, Verdict
 from tests.node_rig import ROOT, Feed, Node, Realm, free_port, message, running
 from tests.node_rig import calm as environment

@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 
+from node.sockets import PACING_MAX, SO_MAX_PACING_RATE, pace
 from node.uplink.gateway_client import GatewayClient
-from node.uplink.sockets import PACING_MAX, SO_MAX_PACING_RATE, pace
 from tests.gateway_rig import GATEWAY, Realm
 from tests.sim_gateway import sim_gateway
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from node.config.config import load
-from node.trial import NOTES_MAX, judge, messages_in
+from node.feeds.trial import NOTES_MAX, judge, messages_in
 from tests.test_hl7_text import NAME, message
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "node.toml"

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from node.writer import EXIT_STORE, Writer
+from node.errors import EXIT_STORE
+from node.writer import Writer
 from sync.errors import CommitUnknown, LogBroken, NoRoom
 from sync.header import common_start
 from sync.keys import FileSigner

@@ -16,7 +16,7 @@ from hl7.signatures import MARKS_MAX, in_json
 from node.alarms import Alarms
 from node.clock import SYNCHRONISED, UNSURE, SystemClock
 from node.record import _line, _verify
-from node.signatures import fhir_signatures as signature_json
+from node.signatures import fhir_signatures
 from node.signatures import worker as signature_worker
 from node.signatures.chain import Authorities, moment
 from node.signatures.check import Checker, Finding, is_good, reason, told
@@ -317,11 +317,11 @@ def test_a_digest_of_224_bits_is_none(name, result):
 def test_a_resource_is_written_once_however_many_sign_it(monkeypatch):
     written = []
 
-    def counted(value, write=signature_json.canonical):
+    def counted(value, write=fhir_signatures.canonical):
         written.append(value)
         return write(value)
 
-    monkeypatch.setattr(signature_json, "canonical", counted)
+    monkeypatch.setattr(fhir_signatures, "canonical", counted)
     spent = []
     for many in (1, MARKS_MAX):
         signatures = [signature(jose(b"{}", DOCTOR))] * many

@@ -496,7 +496,7 @@ def test_a_feed_that_verifies_takes_all_counts_and_tells(node):
 
 
 def test_a_worker_that_hangs_stops_no_other_feed_and_no_demand_is_met(realm, tmp_path):
-    before = "import node.feeds.fhir_validation as v; v.START_S_MAX = 0.05; v.VALIDATE_S_MAX = 0.05"
+    before = "import node.worker as w; w.START_S_MAX = 0.05"
     more = f'[signatures]\nauthorities = "{authorities(tmp_path / "signers", ROOT_CA)}"'
     feeds = [Feed("his"), Feed("signed", lines='signatures = "required"')]
     with running(Node(realm, tmp_path, feeds=feeds, more=more), before=before) as node:

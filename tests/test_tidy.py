@@ -17,6 +17,7 @@ from tests.tree import (
     PURE,
     ROOMS,
     ROOT,
+    WHOLE_BOX,
     imports,
     is_module,
     module_of,
@@ -50,6 +51,50 @@ def test_arrows_only_point_down():
             for line, module, _ in imports(file)
             if top(module) in set(ROOMS) - MAY_IMPORT[room_of(file)] - {room_of(file)}
             and not (room_of(file) in {"node", "gateway"} and top(module) == "native")  # has its own test
+        ]
+    )
+
+
+def _sign(init: Path) -> tuple[set[str], set[str]]:
+    """What a door sign inside the node allows: of the rooms above, and of the node's own."""
+    sign = " ".join(ast.get_docstring(tree_of(init)).split())
+    if "may import nothing of ours" in sign:
+        return set(), set()
+    above, rooms = re.search(r"May import: ([\w, ]+); of the node: ([\w, ]+)", sign).groups()
+    return set(above.split(", ")), {each.strip() for each in rooms.split(",")}
+
+
+@pytest.mark.parametrize("init", sorted((ROOT / "node").glob("*/__init__.py")), ids=module_of)
+def test_a_room_of_the_node_imports_what_its_door_sign_says_and_nothing_else(init):
+    room = init.parent.name
+    above, rooms = _sign(init)
+    have = {file.parent.name for file in (ROOT / "node").glob("*/__init__.py")}
+    findings, used = [], set()
+    for file in sorted(init.parent.rglob("*.py")):
+        for line, module, names in imports(file):
+            for full in [f"{module}.{each}" for each in names] or [module]:
+                place = full.split(".")
+                if place[0] in {"hl7", "sync"} - above:
+                    findings.append(f"{short(file)}:{line} {full}")
+                if place[0] != "node" or room == "cli":
+                    continue
+                used |= {place[1]} & have - {room}
+                if place[1] in have - rooms - {room} or place[1] in WHOLE_BOX or (place[1] not in have and not above):
+                    findings.append(f"{short(file)}:{line} {full}")
+    none(findings)
+    assert room == "cli" or used == rooms & have, f"{short(init)} also names {rooms & have - used}"
+
+
+def test_what_the_nodes_rooms_stand_on_imports_no_room_but_the_configuration():
+    have = {file.parent.name for file in (ROOT / "node").glob("*/__init__.py")}
+    none(
+        [
+            f"{short(file)}:{line} {module}"
+            for file in sorted((ROOT / "node").glob("*.py"))
+            for line, module, _ in imports(file)
+            if module.startswith("node.") and module.split(".")[1] in have
+            if module.split(".")[1] in {"cli", "tools"}
+            or (file.stem not in WHOLE_BOX and module.split(".")[1] != "config" and not module.endswith("errors"))
         ]
     )
 

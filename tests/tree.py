@@ -15,6 +15,8 @@ MAY_IMPORT = {  # of ours; each room also itself
 }
 ROOMS = tuple(MAY_IMPORT)
 PURE = ("hl7", "native", "sync")
+# at the node's top, of the whole box: these import the rooms, and no room but the command line imports them
+WHOLE_BOX = {"app", "doctor", "metrics", "proofreader", "record", "repair", "selfcheck", "status", "web_process"}
 
 
 def ours(*rooms: str) -> list[Path]:

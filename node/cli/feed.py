@@ -35,7 +35,7 @@ def _feed_named(config: Any, name: str) -> Any:  # config.Mllp
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def feed_test(config_path: Path, name: str, file: Path, structure: bool, profile: Path | None) -> None:
     """Say what a feed would answer to each message of FILE. Nothing is stored."""
-    from node.trial import FILE_BYTES_MAX, judge, profile_lines
+    from node.feeds.trial import FILE_BYTES_MAX, judge, profile_lines
 
     chosen = _feed_named(load_config(config_path), name)
     if file.stat().st_size > FILE_BYTES_MAX:
@@ -58,7 +58,7 @@ def feed_test(config_path: Path, name: str, file: Path, structure: bool, profile
 @click.option("--last", type=click.IntRange(1, 1000), default=50, show_default=True)
 def feed_report(config_path: Path, name: str, last: int) -> None:
     """Say what a feed answered to the last tests that came to it: those of its trial port, and those with MSH-11 T or D."""
-    from node.trial import STORE_ERRORS, report
+    from node.feeds.trial import STORE_ERRORS, report
 
     config = load_config(config_path)
     try:
@@ -142,8 +142,8 @@ def record(config_path: Path, stream: str, epoch: int, seq: int) -> None:
     """Say what is known of one record, and what the signatures in it are worth. Its content is not shown."""
     from node.clock import SystemClock
     from node.errors import NodeError
+    from node.feeds.trial import STORE_ERRORS
     from node.record import find, lines
-    from node.trial import STORE_ERRORS
 
     config = load_config(config_path)
     try:

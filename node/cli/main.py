@@ -10,11 +10,11 @@ import click
 import structlog
 
 from node.cli.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, load_config
+from node.cli.destinations import destination_group
 from node.cli.devices import FOLDER, devices_group
 from node.cli.epoch import epoch
 from node.cli.feed import feed, record
 from node.cli.line import line_command
-from node.destinations.commands import destination_group
 
 EXIT_OF_STATE = {"ok": 0, "unproven": 0, "waiting": 0, "attention": 1, "failed": 2}
 

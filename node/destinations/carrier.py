@@ -24,7 +24,7 @@ from node.destinations.replays import Replays
 from node.destinations.steps import after
 from node.destinations.trouble import Failure, Trouble
 from node.destinations.wanted import selection_of
-from node.feeds.law_desk import LawDesk
+from node.orders.law_desk import LawDesk
 from node.writer import Writer
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
 from sync.outbox_destinations import Cursor

@@ -24,7 +24,7 @@ from node.destinations.errors import LATER, NO_ANSWER, NOT_CONVERTED, NOT_SENDAB
 from node.destinations.errors import TLS as NO_TLS
 from node.destinations.plug import ER7, TAKEN, End, Outcome, Outgoing
 from node.destinations.tls import client_context
-from node.uplink.sockets import Way, connect
+from node.sockets import Way, connect
 
 REPLY_BYTES_MAX = 64 * 1024  # a reply has 100 to 500 bytes, one with a long ERR some thousand
 IDS_MAX = 4096  # sent on one connection and remembered: beyond it a new connection costs less than more memory

@@ -12,7 +12,7 @@ from node.destinations.errors import LATER, REFUSED
 from node.destinations.mllp import MllpSink, outcome_of
 from node.destinations.plug import ER7, TAKEN, End, Outcome, Outgoing
 from node.destinations.selection import Part, Selection
-from node.feeds.law_desk import LawDesk, Work
+from node.orders.law_desk import LawDesk, Work
 from sync.header import Header, decode
 from sync.record import Kind, Record, Verdict
 

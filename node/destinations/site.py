@@ -24,7 +24,7 @@ from node.destinations.mllp import MllpSink
 from node.destinations.mllp_numbers import NumberedSink
 from node.destinations.orders import LawDesks, OrdersSink
 from node.destinations.plug import Sink
-from node.feeds.law_desk import LawDesk
+from node.orders.law_desk import LawDesk
 from node.writer import Writer
 from sync.errors import CursorLost, LogBroken
 from sync.outbox import Outbox

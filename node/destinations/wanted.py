@@ -6,7 +6,7 @@ from node.destinations.conversion import Tally, ToV2
 from node.destinations.orders import Queries
 from node.destinations.replies import Replies
 from node.destinations.selection import Selection
-from node.feeds.law_desk import LawDesk
+from node.orders.law_desk import LawDesk
 
 
 def selection_of(

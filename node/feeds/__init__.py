@@ -1,4 +1,4 @@
 """Feeds: one kind of source, one plug, one file. Each opens and waits, hands what it understands to `node.intake`, and answers after the commit.
 
-May import: hl7, sync, node.intake and what stands beside it. Never stores anything by itself, and never imports gateway.
+May import: hl7, sync; of the node: config, devices, lines, orders, quality, signatures. Never stores anything by itself, and knows nothing of the ways out.
 """

@@ -14,7 +14,7 @@ from hl7.devices.astm_records import Records
 from hl7.devices.profile_errors import ProfileProblem
 from node.config.astm import Astm
 from node.devices.profiles import find
-from node.errors import CannotListen
+from node.errors import EXIT_THREAD, CannotListen
 from node.feeds.astm_leftovers import LOOK_S, recover
 from node.feeds.astm_line import Line
 from node.feeds.astm_port import PortLine
@@ -23,7 +23,6 @@ from node.feeds.astm_tcp import Caller, Listeners
 from node.feeds.kinds import Surroundings
 from node.intake import Answer, Door, Intake, Refusal
 from node.lines.trace import LineTrace
-from node.uplink.uplink import EXIT_THREAD
 from sync.record import Kind, Verdict
 
 if TYPE_CHECKING:

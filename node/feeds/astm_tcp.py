@@ -11,7 +11,7 @@ import structlog
 from node.config.addresses import Address
 from node.errors import CannotListen
 from node.feeds.astm_line import Line
-from node.listeners import is_within, keep_alive, open_listener, tls_context
+from node.feeds.listeners import is_within, keep_alive, open_listener, tls_context
 
 if TYPE_CHECKING:
     from node.feeds.astm import AstmFeed

@@ -13,7 +13,7 @@ import structlog
 from node.config.addresses import Address, Network
 from node.config.feeds import Tls
 from node.errors import CannotListen
-from node.listeners import is_within, open_listener, tls_context
+from node.feeds.listeners import is_within, open_listener, tls_context
 
 BACKLOG = 512  # connections the kernel holds for us while the loop is busy: a whole site reconnecting after a power cut
 HANDSHAKE_S_MAX = 10.0  # two round trips and one signature; a slow radio link needs two seconds

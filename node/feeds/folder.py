@@ -14,12 +14,11 @@ from hl7.check import Outcome as Judged
 from hl7.devices.files import FileFacts, facts_of
 from hl7.devices.folder_errors import FileEmpty, FileGrew, FileTooLong
 from node.config.folder import Folder
-from node.errors import QueueFull
+from node.errors import EXIT_THREAD, QueueFull
 from node.feeds.folder_files import REFUSED, TAKEN, Found, Mark, Whole, clear, look, make_places, mark_of, move, read
 from node.feeds.kinds import Surroundings
 from node.feeds.mllp_rules import compile_check
 from node.intake import Counted, Door, Intake, Refusal
-from node.uplink.uplink import EXIT_THREAD
 from node.writer import Outcome
 from sync.header import FILE_NAME
 from sync.outbox import Stored

@@ -15,15 +15,15 @@ from node.config.astm import Astm
 from node.config.config import AnyFeed
 from node.config.feeds import Mllp
 from node.config.http import Http
-from node.feeds.astm_desk import Desk
 from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
-from node.feeds.law_desk import LawDesk
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_numbers import Numbers
 from node.feeds.open_frames import OpenFrames
 from node.feeds.plug import Plug
 from node.intake import Door, Intake, make_door
+from node.orders.astm_desk import Desk
+from node.orders.law_desk import LawDesk
 from node.quality.counts import Inspection
 from node.quality.profile_sample import Samples
 from node.signatures.check import Checker

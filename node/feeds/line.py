@@ -18,12 +18,12 @@ from node.errors import CannotListen
 from node.feeds.kinds import Surroundings
 from node.feeds.line_away import Away
 from node.feeds.line_session import Session
+from node.feeds.listeners import is_within, keep_alive, open_listener, tls_context
 from node.feeds.rest import REST_S
 from node.intake import Door, Intake
 from node.lines.serial_errors import AWAY, CANNOT, NOISE, STALLED, TAKEN
 from node.lines.serial_port import CannotSet, PortTaken, SerialPort
 from node.lines.trace import LineTrace
-from node.listeners import is_within, keep_alive, open_listener, tls_context
 
 if TYPE_CHECKING:
     from socket import socket

@@ -11,12 +11,12 @@ from node.alarms import Alarms
 from node.clock import Clock, hl7_time
 from node.config.feeds import Mllp
 from node.feeds.doorstep import Doorstep
-from node.feeds.law_desk import LawDesk
 from node.feeds.mllp_connection import Connection
 from node.feeds.mllp_numbers import Numbers
 from node.feeds.mllp_rules import rules_of
 from node.feeds.open_frames import OpenFrames
 from node.intake import Door, Intake
+from node.orders.law_desk import LawDesk
 from node.quality.counts import Quality
 from node.quality.profile_sample import Sample
 from node.signatures.check import Checker

@@ -10,11 +10,11 @@ from hl7.check import Verdict
 from hl7.devices.law import is_query
 from hl7.mllp import encode
 from node.errors import QueueFull
-from node.feeds.law_desk import LawDesk
 from node.feeds.mllp_pending import NOT_STORED, Pending
 from node.feeds.mllp_replies import wanted_by
 from node.feeds.mllp_rules import way_of
 from node.intake import Counted
+from node.orders.law_desk import LawDesk
 from node.writer import Outcome
 
 if TYPE_CHECKING:

@@ -13,14 +13,13 @@ from hl7.devices.profile_errors import ProfileProblem
 from node.clock import iso
 from node.config.modbus import Modbus
 from node.devices.profiles import marked
-from node.errors import FeedPaused, QueueFull
+from node.errors import EXIT_THREAD, FeedPaused, QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
 from node.feeds.modbus_client import Client
 from node.feeds.modbus_line import MISSED, Missed, ModbusLine, Polled
 from node.feeds.telemetry_errors import ProfileBad
 from node.intake import Counted, Door, Intake
-from node.uplink.uplink import EXIT_THREAD
 from node.writer import Outcome
 from sync.header import PROFILE
 from sync.outbox import Outbox, Stored

@@ -17,7 +17,7 @@ from hl7.devices.topics import TOPIC_CHARACTERS_MAX, matches, widest
 from node.clock import iso
 from node.config.mqtt import CONTENT_TYPES, Mqtt, Topic
 from node.devices.profiles import marked
-from node.errors import CannotListen, QueueFull
+from node.errors import EXIT_THREAD, CannotListen, QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
 from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
@@ -26,7 +26,6 @@ from node.feeds.mqtt_session import Session, read, write
 from node.feeds.mqtt_slots import Fate
 from node.feeds.unsettled import SESSION_BYTES, Unsettled
 from node.intake import Counted, Door, Intake, Refusal
-from node.uplink.uplink import EXIT_THREAD
 from node.writer import Outcome
 from sync.header import PROFILE, TOPIC
 from sync.outbox import Outbox, Stored

@@ -8,9 +8,9 @@ from node.clock import Clock
 from node.config.astm import Astm
 from node.config.config import Config
 from node.config.feeds import Mllp
-from node.feeds.astm_desk import Desk
-from node.feeds.law_desk import LawDesk
+from node.orders.astm_desk import Desk
 from node.orders.cache import OrderCache
+from node.orders.law_desk import LawDesk
 from node.orders.reader import OrderReader
 
 

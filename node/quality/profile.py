@@ -2,14 +2,14 @@
 
 import json
 import select
-import struct
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-LENGTH = struct.Struct(">I")  # before each message and each answer
+from node.worker_process import LENGTH
+
 CHECK_S_MAX = 10.0  # hl7apy takes 20 ms for a common message and up to 4 s for the largest of the corpus
 START_S_MAX = 20.0  # to import it and read the profile: half a second here, several on a busy card
 NOT_CHECKED = "Not checked:"  # begins a finding that is none: why there is no answer

@@ -12,9 +12,9 @@ from typing import Any
 
 from hl7.message import Facts
 from node.config.feeds import Feed, Mllp
-from node.feeds.fhir_validation import Validator
 from node.quality.counts import BODY_BYTES_MAX, OTHERS, SENDERS_MAX, SHOWN_FINDINGS, SHOWN_SENDERS, name_of_sender
 from node.quality.profile import CHECK_S_MAX, NOT_CHECKED
+from node.worker import Worker
 
 WAITING_MAX = 8  # messages of all feeds that wait for their turn: at most 2 MiB
 REST = 3  # as many times as long as a check took: the worker takes a quarter of one core at most
@@ -89,7 +89,7 @@ class Samples:
     ) -> None:  # fmt: skip
         chosen = [each for each in feeds if isinstance(each, Mllp) and each.profile_one_in]
         self._profiles = list(dict.fromkeys(each.profile for each in chosen if each.profile is not None))
-        self._worker = Validator(
+        self._worker = Worker(
             (*command, *map(str, self._profiles)), name="profile.worker", code="NOD-52", octets_max=BODY_BYTES_MAX + 1, answer_s_max=CHECK_S_MAX
         )  # fmt: skip
         self._monotonic = monotonic

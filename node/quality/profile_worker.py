@@ -5,28 +5,23 @@ Before each message stands one byte: by which of the profiles, counted from 1; 0
 Its parent kills it where it takes too long: one message can cost hl7apy seconds. It never writes a message, and what it finds names no value of one.
 """
 
-import ctypes
 import io
-import json
-import os
 import pickle
 import re
-import resource
-import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from hl7apy.consts import VALIDATION_LEVEL  # type: ignore[import-untyped]  # it brings no types
 from hl7apy.exceptions import HL7apyException  # type: ignore[import-untyped]  # it brings no types
 from hl7apy.parser import parse_message  # type: ignore[import-untyped]  # it brings no types
 
-from node.quality.profile import LENGTH, NOT_CHECKED
+from node.quality.profile import NOT_CHECKED
+from node.worker_process import confine, serve
 
 MEMORY_BYTES_MAX = 512 * 1024 * 1024  # of address space: a large message's tree takes some hundred megabytes
 PROFILE_BYTES_MAX = 16 * 1024 * 1024  # an ORU's has some hundred kilobytes
-PR_SET_PDEATHSIG = 1  # prctl(2)
 FINDINGS_MAX, TEXT_CHARACTERS_MAX = 200, 200
 
 UNREAD = object()
@@ -76,26 +71,18 @@ def _without_values(line: str) -> str:
     return f"{kind}: {text}"[:TEXT_CHARACTERS_MAX]
 
 
-def serve(given: BinaryIO, answers: BinaryIO, profiles: list[Any]) -> None:
-    """Check message after message until there are no more."""
-    while len(head := given.read(LENGTH.size)) == LENGTH.size:
-        raw = given.read(LENGTH.unpack(head)[0])
-        profile = profiles[raw[0]]
-        try:
-            found = [NO_PROFILE] if profile is UNREAD else findings(raw[1:].decode("utf-8", "replace"), profile)
-        except MemoryError:
-            found = [f"{NOT_CHECKED} it takes too much memory"]
-        data = json.dumps(found).encode()
-        answers.write(LENGTH.pack(len(data)) + data)
-        answers.flush()
+def check(body: bytes, profiles: list[Any]) -> list[str]:
+    """What is wrong with a message, by the profile that its first byte names. Never raises but MemoryError."""
+    profile = profiles[body[0]]
+    return [NO_PROFILE] if profile is UNREAD else findings(body[1:].decode("utf-8", "replace"), profile)
 
 
 def main() -> None:
     """Bound what this process may do, and serve."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-    os.nice(10)  # intake comes first
-    serve(sys.stdin.buffer, sys.stdout.buffer, [None, *(_profile(Path(name)) for name in sys.argv[1:])])
+    confine(MEMORY_BYTES_MAX)
+    profiles = [None, *(_profile(Path(name)) for name in sys.argv[1:])]
+    exhausted = [f"{NOT_CHECKED} it takes too much memory"]
+    serve(sys.stdin.buffer, sys.stdout.buffer, lambda body: check(body, profiles), exhausted)
 
 
 def _profile(path: Path) -> Any:

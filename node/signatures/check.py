@@ -14,10 +14,11 @@ from hl7.signatures import MARKS_MAX, Mark
 from node.alarms import Alarms
 from node.clock import SYNCHRONISED, Clock
 from node.errors import AuthoritiesBad
-from node.feeds.fhir_validation import Validator
 from node.signatures.chain import read_authorities
+from node.worker import Worker
 
 OCTETS_MAX = 16 * 1024 * 1024  # a longer document takes longer than the time there is: canonical copies of it are made
+ANSWER_S_MAX = 5.0  # a signed document takes some milliseconds, a poisonous one for ever
 TURNS_MAX = 4  # documents at the worker's door, which does not let more than eight wait
 WAIT_S_MAX = 60.0  # for a turn and an answer: a hundred signed documents at once take a second or two, a poisonous one among them five
 LATER_MAX = 8  # documents under way that are only counted; more are left out, and counted as not checked
@@ -45,7 +46,9 @@ class Checker:
     def __init__(self, authorities: Path, clock: Clock, alarms: Alarms | None = None) -> None:
         read_authorities(authorities)  # the worker reads them too, when it starts: what is wrong is told now
         command = (sys.executable, "-m", "node.signatures.worker", str(authorities))
-        self._worker = Validator(command, name="signatures.worker", code="NOD-41", octets_max=OCTETS_MAX)
+        self._worker = Worker(
+            command, name="signatures.worker", code="NOD-41", octets_max=OCTETS_MAX, answer_s_max=ANSWER_S_MAX
+        )
         self._clock, self._alarms = clock, alarms
         self._fault = ""  # of the folder, as the worker told it last
         self._later: set[asyncio.Task[None]] = set()

@@ -12,6 +12,7 @@ import structlog
 from node.clock import Clock
 from node.config.config import Config
 from node.control import ask
+from node.data_folder import LOCK_NAME, STORE_NAME
 from node.errors import CoreSilent, StickUnreadable
 from node.keystore import Keystore
 from node.stick.files import read_file, write_file
@@ -36,7 +37,6 @@ from sync.stick import (
 )
 from sync.store import UNREADABLE
 
-STORE_NAME, LOCK_NAME = "outbox.db", "core.lock"  # as node.app has them; this runs beside it or without it
 INBOX_NAME = "carried.json"  # receipts on their way to the core, in the data folder
 LAST_NAME = "carried-last.json"  # the receipts with the youngest answers: they say where exports begin
 TAG_BYTES = 4  # of the start that opens an epoch; without a core it is nobody's, so random

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from node.clock import Clock
 from node.config.config import Config
+from node.data_folder import STORE_NAME
 from node.errors import StickFull, StickUnreadable
 from node.keystore import Keystore, load_seal_key
 from node.stick.back import last_steps
@@ -40,7 +41,6 @@ from sync.stick import (
 )
 from sync.store import UNREADABLE, sync_file
 
-STORE_NAME = "outbox.db"  # as node.app has it; this runs beside it or without it
 ROOM_BYTES = 1024 * 1024  # receipts of a thousand streams
 SPARE_BYTES = 1024 * 1024  # left free for the manifest and the file system's own tables
 BATCHES_A_MANIFEST = 64  # written anew so often: what a stick pulled out early loses is 16 MB of copying

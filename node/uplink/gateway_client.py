@@ -12,7 +12,7 @@ import urllib3
 from urllib3.connection import HTTPSConnection
 
 from node.errors import AnswerUnreadable, GatewayUnreachable, LinkError, NameUnknown, NoAnswer, TlsFailed, WrongGateway
-from node.uplink.sockets import Way, connect, pace, path_mtu, round_trip_s
+from node.sockets import Way, connect, pace, path_mtu, round_trip_s
 from sync.batch import CONTENT_TYPE
 from sync.certificates import gateway_of, read
 from sync.errors import BadCertificate

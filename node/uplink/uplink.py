@@ -64,7 +64,6 @@ from sync.sender_events import (
 )  # fmt: skip
 from sync.store import damage
 
-EXIT_THREAD = 70  # EX_SOFTWARE of sysexits.h
 WAIT_S_MAX = 60.0  # even with nothing to do the loop turns, so that a lost wake-up costs a minute at most
 LOG_EVERY = 10  # of equal failures in a row one in ten is logged: a link may be down for weeks
 # the gateway held something else, or a person ordered a further epoch: alarms until the centre releases what came after

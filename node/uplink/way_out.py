@@ -7,6 +7,7 @@ from node.alarms import Alarms
 from node.clock import Clock
 from node.config.config import Config, Gateway, PathOut
 from node.keystore import Keystore
+from node.sockets import Way
 from node.uplink.dictionaries import shipped
 from node.uplink.gateway_client import GatewayClient
 from node.uplink.highwater import HighWater
@@ -14,7 +15,6 @@ from node.uplink.lane import Lane
 from node.uplink.lanes import Lanes
 from node.uplink.link_turns import LinkTurns, SessionDesk
 from node.uplink.path_switch import PathSwitch
-from node.uplink.sockets import Way
 from node.uplink.uplink import Uplink
 from node.writer import Writer
 from sync.lanes import CRITICAL, ROUTINE

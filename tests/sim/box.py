@@ -13,13 +13,13 @@ from node.alarms import Alarms
 from node.app import Core
 from node.errors import AnswerUnreadable, NoAnswer
 from node.key_change import hand_over
+from node.sockets import Way
 from node.uplink.gateway_client import GatewayClient, Problem
 from node.uplink.lane import Lane
 from node.uplink.lanes import Lanes
 from node.uplink.link_turns import LinkTurns, SessionDesk
 from node.uplink.own_logs import OwnLogs
 from node.uplink.path_switch import PathSwitch
-from node.uplink.sockets import Way
 from node.uplink.uplink import Uplink
 from node.writer import Writer
 from sync.certificates import check_chain, read

@@ -20,6 +20,7 @@ from node.catalogue import entries
 from node.clock import iso
 from node.config.config import Config
 from node.config.feeds import Mllp
+from node.data_folder import STORE_NAME
 from node.feeds.mllp_rules import rules_of, way_of
 from node.quality.profile import ProfileCheck
 from sync.errors import SyncError
@@ -30,7 +31,6 @@ from sync.record import Kind, Record
 FILE_BYTES_MAX = 64 * 1024 * 1024  # read whole: a day of a small hospital
 REPORT_ROWS_MAX = 1000  # a screen has fifty; more is the gateway's page
 NOTES_MAX = 20  # of one message: the first shows what is wrong with its sender's text
-STORE_NAME = "outbox.db"
 
 _NEXT = re.compile(rb"(?<=[\r\n])(?=(?:MSH|FHS)[^A-Za-z0-9 \r\n])")
 

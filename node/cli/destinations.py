@@ -10,12 +10,9 @@ from typing import Any, Final
 
 import click
 
-PATH: Final = click.Path(path_type=Path)
-CONFIG: Final = click.option(
-    "--config", "config_path", type=PATH, default=Path("/etc/wasl/node.toml"), show_default=True
-)
+from node.cli.command import CONFIG, EXIT_CONFIG
+
 NAME: Final = click.argument("name")
-EXIT_CONFIG = 78
 
 
 @click.group("destination")
@@ -121,13 +118,14 @@ def _order(config_path: Path, *words: str) -> Any:
     from node.catalogue import hint
     from node.config.config import ConfigError, load
     from node.control import ask
+    from node.data_folder import LOCK_NAME
     from node.errors import CoreSilent, NodeError
     from sync.errors import SyncError
 
     try:
         config = load(config_path)
         config.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        with (config.node.data_dir / "core.lock").open("ab") as held:
+        with (config.node.data_dir / LOCK_NAME).open("ab") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -146,8 +144,8 @@ def _order(config_path: Path, *words: str) -> Any:
 
 def _alone(config: Any, words: tuple[str, ...]) -> Any:
     """Without a core: open the outbox as the core would, for this one order."""
-    from node.app import STORE_NAME
     from node.clock import SystemClock
+    from node.data_folder import STORE_NAME
     from node.destinations.desk import Desk
     from node.destinations.errors import NoSuchDestination
     from node.destinations.site import carry_out

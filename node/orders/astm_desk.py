@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -12,12 +12,16 @@ from node.clock import Clock, hl7_time
 from node.config.astm import Astm
 from node.orders.cache import ANSWERS_MAX, OrderCache
 
-if TYPE_CHECKING:
-    from node.feeds.astm_line import Line
-
 AGAIN_S = 30.0  # an instrument that took no order is busy measuring
 
 log = structlog.get_logger()
+
+
+class Line(Protocol):
+    """What a desk needs of an instrument's line (`node/feeds/astm_line.py`)."""
+
+    def send(self, token: int, records: tuple[bytes, ...]) -> None:
+        """Send one message; `sent` or `not_sent` is called with this token."""
 
 
 class Desk:
@@ -44,22 +48,22 @@ class Desk:
             "handed_out": self.handed_out,
         }
 
-    def opened(self, line: "Line") -> None:
+    def opened(self, line: Line) -> None:
         """An instrument is there."""
         self._lines[line] = None
         self.came()
 
-    def closed(self, line: "Line") -> None:
+    def closed(self, line: Line) -> None:
         """It is gone."""
         self._lines.pop(line, None)
 
-    def asked(self, line: "Line", body: bytes) -> None:
+    def asked(self, line: Line, body: bytes) -> None:
         """A query came and is stored; its answer follows at once: instruments wait 10 to 30 s."""
         wanted = asked_for(body)
         if wanted is not None:
             self._begin(self._answer(line, wanted))
 
-    async def _answer(self, line: "Line", wanted: list[Asked]) -> None:
+    async def _answer(self, line: Line, wanted: list[Asked]) -> None:
         if wanted == [EVERYTHING]:
             waiting = await asyncio.to_thread(self._cache.waiting, self._feed.name)
             rows, orders = [row for row, _ in waiting], [order for _, order in waiting]
@@ -92,7 +96,7 @@ class Desk:
             return
         self._send(line, [order for _, order in waiting], [row for row, _ in waiting], is_answer=False)
 
-    def _send(self, line: "Line", orders: Sequence[Order], rows: Sequence[int], *, is_answer: bool) -> None:
+    def _send(self, line: Line, orders: Sequence[Order], rows: Sequence[int], *, is_answer: bool) -> None:
         self._tokens += 1
         self._under_way[self._tokens] = rows
         now = hl7_time(self._clock.now_us())[:14].encode()
@@ -100,7 +104,7 @@ class Desk:
             self._tokens, order_records(orders, now=now, charset=self._charset, local=self._local, is_answer=is_answer)
         )
 
-    def sent(self, line: "Line", token: int) -> None:
+    def sent(self, line: Line, token: int) -> None:
         """The instrument has it."""
         del line
         self._begin(self._given(self._under_way.pop(token, ())))
@@ -113,7 +117,7 @@ class Desk:
             self._is_busy = False
             self.came()
 
-    def not_sent(self, line: "Line", token: int, why: str) -> None:
+    def not_sent(self, line: Line, token: int, why: str) -> None:
         """It did not take it. One that asked asks again."""
         if line in self._lines:
             del self._lines[line]
