@@ -120,7 +120,7 @@ class Campaign:
 
     def _lay(self, kind: str, at: int = 0, bit: int | None = None) -> None:
         for file in self.path.parent.iterdir():
-            file.unlink()
+            file.unlink(missing_ok=True)  # a connection that is collected late may take its own -shm along
         for name, data in self.images[kind].items():
             (self.path.parent / name).write_bytes(data)
         if bit is not None:
