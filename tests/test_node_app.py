@@ -4,6 +4,7 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,17 @@ def test_a_dead_thread_ends_the_process(node):
     node.launch(before=dying)
     assert node.ended() == 70
     assert node.log("thread.died")[-1]["thread"] == "proofreader"
+
+
+def test_all_threads_of_the_core_share_one_heap(node):
+    """Glibc would give each a reservation of 64 MiB, aligned to its size, and never take back what its largest batch had needed."""
+    reserved = 64 * 1024 * 1024
+    with running(node, cold=True):
+        node.send(message("A-HEAP"))
+        lines = (Path("/proc") / str(node.process.pid) / "maps").read_text().splitlines()
+    spans = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines if len(line.split()) == 5]
+    starts = {start for start, _ in spans if start % reserved == 0}
+    assert [hex(start) for start in starts if start + reserved in {end for _, end in spans}] == []
 
 
 def test_a_stream_that_is_no_longer_configured_is_kept_and_still_sent(node, realm):
