@@ -1,5 +1,7 @@
 """Orders out of OML and ORM, and as the records that answer a query."""
 
+import time
+
 import pytest
 
 from hl7.devices import astm_orders
@@ -9,6 +11,7 @@ from hl7.devices.astm_orders import (
     EVERYTHING,
     ITEMS_MAX,
     KEYS_MAX,
+    NUMBERS_MAX,
     TESTS_MAX,
     Asked,
     Order,
@@ -106,6 +109,42 @@ def test_an_order_that_was_called_off_without_a_test_is_read_with_its_own_number
 )  # fmt: skip
 def test_a_query_asks_for_what_its_third_field_names(query, wanted):
     assert asked_for(b"H|\\^&\r" + query + b"\rL|1|N\r") == wanted
+
+
+@pytest.mark.parametrize("mark", [b"\\", b"^", b"^\\", b"1^", b"1\\"])
+def test_a_query_costs_no_more_than_its_length_and_asks_for_a_bounded_number_of_samples(mark):
+    """Read field by field again for each of its parts, a quarter of a megabyte would hold up every instrument for ten minutes."""
+    began = time.monotonic()
+    wanted = asked_for(b"H|\\^&\rQ|1|" + mark * (2**18 // len(mark)) + b"\rL|1|N\r")
+    assert time.monotonic() - began < 10
+    assert wanted is not None
+    assert len(wanted) <= ASKED_MAX
+    assert all(len(each.samples) <= NUMBERS_MAX for each in wanted)
+
+
+def test_in_an_answer_nobody_bears_anothers_name():
+    """Samples of persons without a number, and of two who have the same one in two laboratories."""
+    persons = [
+        ("", "Doe", "John"),
+        ("", "Roe", "Jane"),
+        ("T7", "Doe", "John"),
+        ("T7", "Roe", "Jane"),
+        ("T7", "Doe", "John"),
+        ("", "", ""),
+        ("", "", ""),
+    ]
+    orders = [
+        Order(keys=(f"S{n}",), patient=patient, family=family, given=given, tests=("GLU",))
+        for n, (patient, family, given) in enumerate(persons)
+    ]
+    found, whose = [], ()
+    for record in read(b"".join(order_records(orders, now=b"20300101080000"))):
+        if record.letter == "P":
+            whose = record.get(3), record.get(6), record.get(6, 2)
+        elif record.letter == "O":
+            found.append((record.get(3), whose))
+    assert sorted(found) == [(b"S%d" % n, tuple(each.encode() for each in person)) for n, person in enumerate(persons)]
+    assert order_records(orders[5:], now=b"")[3].startswith(b"P|2|")  # two that nobody knows are two
 
 
 def test_an_answer_holds_patient_sample_and_tests():

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -370,6 +371,22 @@ def test_one_order_that_an_analyzer_never_answers_can_be_put_aside_and_the_next_
             main, ["destination", "skip", "--config", str(node.folder / "node.toml"), "analyzer-orders", "lab"]
         )
         assert "only a running core knows" in done.output
+
+
+def test_the_order_that_is_tried_in_vain_is_the_one_put_aside_however_long_ago_it_was_asked_for(realm, tmp_path):
+    with running(Node(realm, tmp_path, feeds=[Feed("his"), law(free_port())]), before=f"{EAGER}; {SOON}") as node:
+        node.send(oml(1, "WBC"), oml(2, "GLU", sample="S000008"))
+        known(node, 2)
+        exchange(node, asked("S000007", "1"))
+        wait_until("it is away", lambda: destination(node, "analyzer-orders")["state"] == "retrying")
+        time.sleep(1.5)  # nobody waits for it any more
+        exchange(node, asked("S000008", "2"))
+        place = node.bodies("lab").index(asked("S000007", "1"))
+        assert node.ask("destination skip analyzer-orders lab") == f"lab/1/{place}"
+        assert [(row["reason"], row["seq"]) for row in parked(node, "analyzer-orders")] == [("DST-07", place)]
+
+
+SOON = "import node.orders.law_desk as d; d.STALE_US = 1_000_000"
 
 
 def test_a_query_that_was_passed_over_by_a_person_is_answered_with_what_it_asks_for_now(realm, tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Final
 
-from hl7.devices.astm_records import Field, Record, read, write, write_header
+from hl7.devices.astm_records import Field, Record, read, unescape, write, write_header
 from hl7.message import Message, facts
 from hl7.text import Text
 
@@ -22,6 +22,7 @@ KEYS_MAX: Final = (
 ITEMS_MAX: Final = 10_000  # tests that are read of one message: fifty full samples; each costs some 50 µs
 PRIORITIES: Final = {"S": b"S", "A": b"A", "STAT": b"S", "ASAP": b"A", "T": b"S"}
 ASKED_MAX: Final = 50  # samples of one query that are answered: as many as a rack holds
+NUMBERS_MAX: Final = 12  # parts of one range's beginning: rack, place, sample and what it is are four to nine with the vendors; each is looked up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +176,10 @@ def _asked(query: Record) -> Iterator[Asked]:
 
     A number of a sample is never looked for among patients: it may be another patient's, and the tube would be measured by that one's orders.
     """
-    for repeat in range(1, len(query.repeats(3)) + 1):
-        parts = [part.strip() for part in query.components(3, repeat)]
+    marks = query.delimiters
+    # divided once, and only so far: a field may be as long as a message, and other instruments wait for this one
+    for one in query.field(3).split(marks.repeat, ASKED_MAX)[:ASKED_MAX]:
+        parts = [unescape(part, marks).strip() for part in one.split(marks.component, NUMBERS_MAX)[:NUMBERS_MAX]]
         if len(parts) == 2 and parts[0]:
             yield Asked((parts[1] or parts[0],), b"" if parts[1] else parts[0])
         elif found := tuple(filter(None, reversed(parts))):
@@ -235,7 +238,9 @@ def order_records(
 
 
 def _by_patient(orders: Iterable[Order]) -> list[tuple[str, list[Order]]]:
-    found: dict[str, list[Order]] = {}
+    """Of whom each is. What names no patient, or calls one otherwise, has a record of its own: else a tube would bear another's name."""
+    found: dict[tuple[str, ...], list[Order]] = {}
     for order in orders:
-        found.setdefault(order.patient, []).append(order)
-    return list(found.items())
+        whose = (order.patient or f"\0{order.sample}", order.family, order.given, order.birth, order.sex)
+        found.setdefault(whose, []).append(order)
+    return [(theirs[0].patient, theirs) for theirs in found.values()]

@@ -336,7 +336,9 @@ class Carrier(threading.Thread):
 
     def lane(self, run: int) -> Lane | None:
         """The lane of a stream, by its rows."""
-        return next((lane for lane in self._lanes.values() if lane.saved is not None and lane.saved.run == run), None)
+        return next(
+            (lane for lane in tuple(self._lanes.values()) if lane.saved is not None and lane.saved.run == run), None
+        )
 
     def is_waiting(self) -> float:
         """Seconds for which nothing at all is to be sent."""

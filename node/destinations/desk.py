@@ -29,20 +29,23 @@ LISTED_MAX = 1000  # parked messages in one answer: more is a matter of --all
 ROWS_MAX = 200  # named in one order: what fits the control socket's line
 
 Order = Callable[[Callable[[Outbox], Any]], Any]
+Tried = Callable[[str, Cursor], Outgoing | None]
 
 
 class Desk:
     """Answers and orders for the destinations of one configuration; blocking. `order` runs something on the outbox and gives its result.
 
-    `law`: the desks of a running core, which alone know what an analyzer's queries are followed by.
+    Of a running core: `law`, the desks, which alone know what an analyzer's queries are followed by; `tried`, what is tried again and again of a
+    destination in a stream: by the clock its query may be too old by now, and its orders may be others.
     """
 
     def __init__(
         self, destinations: Sequence[AnyDestination], *, node: str, store: Path, order: Order, now_us: Callable[[], int],
-        law: LawDesks = lambda _feed: None,
+        law: LawDesks = lambda _feed: None, tried: Tried = lambda _name, _cursor: None,
     ) -> None:  # fmt: skip
         self._destinations = {each.name: each for each in destinations}
-        self._node, self._store, self._order, self._now_us, self._law = node, store, order, now_us, law
+        self._node, self._store, self._order, self._now_us = node, store, order, now_us
+        self._law, self._tried = law, tried
 
     def everywhere(self) -> list[dict[str, Any]]:
         """Every destination, and where it stands in each of its streams."""
@@ -94,14 +97,13 @@ class Desk:
         with closing(DestinationView(self._store)) as view:
             run = self._run(view, destination, stream)
             cursor = view.cursor(name, run.id)
-            found = None if cursor is None else self._head(view, destination, stream, run, cursor)
-        if found is None or found.outgoing is None:
+            outgoing = None if cursor is None else self._head(view, destination, stream, run, cursor)
+        if cursor is None or outgoing is None:
             raise NoSuchDestination(f"nothing waits in {stream}")
-        outgoing: Outgoing = found.outgoing
         passed = Parked(
             name=name, run=run.id, place=outgoing.place, last=outgoing.place, part=outgoing.part, reason=SKIPPED, at_us=self._now_us()
         )  # fmt: skip
-        moved = after(found.cursor, outgoing, TAKEN)
+        moved = after(cursor, outgoing, TAKEN)
         self._order(lambda outbox: outbox.destinations.set_back(moved, parked=[passed]))
         return f"{stream}/{outgoing.epoch}/{outgoing.seq}"
 
@@ -120,19 +122,22 @@ class Desk:
 
     def _head(
         self, view: DestinationView, destination: AnyDestination, stream: str, run: Run, cursor: Cursor
-    ) -> Next | None:
+    ) -> Outgoing | None:
         law = self._law(destination.feed) if isinstance(destination, OrdersOut) else None
         if isinstance(destination, OrdersOut) and law is None:
             raise NoSuchDestination(
                 "only a running core knows which orders wait; start it, or name a position with --to"
             )
-        reading, found = Reading(view, self._node, stream, selection_of(destination, orders=law)), None
+        if law is not None and (tried := self._tried(destination.name, cursor)) is not None:
+            return tried
+        reading = Reading(view, self._node, stream, selection_of(destination, orders=law))
+        found = Next(cursor, is_more=True)
         try:
-            while found is None or found.is_more:
-                found = reading.next(run, cursor if found is None else found.cursor)
+            while found.is_more:
+                found = reading.next(run, found.cursor)
         except OrdersUnread as error:
             raise NoSuchDestination("its orders cannot be read just now; try again in a minute") from error
-        return found
+        return found.outgoing
 
     def _some(self, count: int) -> int:
         if not count:

@@ -50,15 +50,28 @@ def _origin(stream: str, position: tuple[int, int], header: Header, record: Reco
 
 
 class Reading:
-    """One destination's look into one stream. One thread only."""
+    """One destination's look into one stream. One thread only, but for `tried`."""
 
     def __init__(self, view: DestinationView, node: str, stream: str, selection: Selection) -> None:
         self.stream = stream
         self._view, self._node, self._selection = view, node, selection
         self._divided: _Divided | None = None  # the record that was read last
+        self._last: Next | None = None
 
     def next(self, run: Run, cursor: Cursor) -> Next:
         """The next message from the cursor on, and the cursor moved up to it."""
+        self._last = found = self._next(run, cursor)
+        return found
+
+    def tried(self, cursor: Cursor) -> Outgoing | None:
+        """What was read last, where it still waits by this cursor, which is durable: it was tried, perhaps often; None where something else comes next."""
+        found = self._last
+        if found is None or found.outgoing is None or found.cursor.turn != cursor.turn:
+            return None
+        outgoing = found.outgoing
+        return outgoing if (outgoing.place, outgoing.part) >= (cursor.place, cursor.part) else None
+
+    def _next(self, run: Run, cursor: Cursor) -> Next:
         for look in range(LOOKS_MAX):
             rows = self._view.headers(
                 run.id, cursor.place, min(LOOK_ROWS if look else FIRST_ROWS, run.end - cursor.place)

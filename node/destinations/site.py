@@ -23,11 +23,12 @@ from node.destinations.folder import FolderSink
 from node.destinations.mllp import MllpSink
 from node.destinations.mllp_numbers import NumberedSink
 from node.destinations.orders import LawDesks, OrdersSink
-from node.destinations.plug import Sink
+from node.destinations.plug import Outgoing, Sink
 from node.orders.law_desk import LawDesk
 from node.writer import Writer
 from sync.errors import CursorLost, LogBroken
 from sync.outbox import Outbox
+from sync.outbox_destinations import Cursor
 
 DAY_US = 86_400_000_000
 STOP_S_MAX = 2.0  # for the messages under way: their replies come within that, or the next start sends them again
@@ -104,6 +105,7 @@ class Site:
         self._carriers = {each.name: carrier(each) for each in config.outlets}
         self._desk = Desk(
             config.outlets, node=node, store=store, order=lambda work: writer.order(work).result(), now_us=clock.now_us, law=orders,
+            tried=self._tried,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -132,6 +134,10 @@ class Site:
     def document(self) -> Mapping[str, Any]:
         """How each is, by name."""
         return {name: each.document() for name, each in self._carriers.items()}
+
+    def _tried(self, name: str, cursor: Cursor) -> Outgoing | None:
+        lane = self._carriers[name].lane(cursor.run)
+        return None if lane is None else lane.reading.tried(cursor)
 
     # -- orders of the control socket -------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ class KeyChanges:
         is a fresh one, and the order for a further epoch.
         """
         codes = {alarm["code"] for alarm in box.alarms.standing()}
-        robbed = bool(self.altered) and "SYN-31" in codes
+        robbed = self.world.truth.keys.stolen and "SYN-31" in codes
         if not (box.lacks_key or robbed or codes & KEY_ALARMS):
             return
         world, newest = self.world, self.made[-1].signer.public

@@ -8,7 +8,7 @@ from gateway.ledger import EpochCall, PutCall
 from sync.checkpoint import parse_checkpoint, parse_note
 from sync.errors import SyncError
 from sync.keys import ED25519, Verifier, key_id
-from sync.receiver import Receipt, Taken
+from sync.receiver import Receipt, Refuse, Taken
 from tests.sim.keys import HashVerifier
 from tests.sim.machine import broken
 
@@ -38,6 +38,7 @@ class KeyTruth:
     def __init__(self, world: Any) -> None:
         self.world = world
         self.stolen = False  # something that a thief signed was taken, by whatever ledger
+        self.spurned = False  # a statement that he had altered was refused for its key
         self.forget()
 
     def forget(self) -> None:
@@ -107,6 +108,11 @@ class KeyTruth:
         if any(_note(each) in self.world.changes.altered for each in group):
             self.stolen = True
             self.world.counts["thief's taken"] += 1
+        self.spurned |= any(
+            isinstance(each.call, EpochCall) and isinstance(each.answer, Refuse) and each.answer.code == "bad-key"
+            and each.call.statement in self.world.changes.altered
+            for each in group
+        )  # fmt: skip
         logs = self._logs(centre)
         for waiting in group:
             if isinstance(waiting.call, PutCall) and isinstance(waiting.answer, Receipt):

@@ -278,7 +278,8 @@ class Truth:
         world = self.world
         self.keys.alarm(code)
         is_known = code == "SYN-22" and world.counts["jumps"]  # what a thief opened is of no epoch that we have
-        is_known |= code == "SYN-20" and bool(world.changes.fresh)  # an epoch of the key before it was refused
+        # an epoch of the key before was refused: its own statement, or what a thief had made of it
+        is_known |= code == "SYN-20" and (bool(world.changes.fresh) or self.keys.spurned)
         is_known |= code == "NOD-36" and bool(world.counts["epochs ordered"])
         if code in {"SYN-20", "SYN-21", "SYN-22", "NOD-31", "NOD-36"} and not (world.copied or is_known):
             broken(f"a false alarm at the node: {code}")

@@ -239,7 +239,7 @@ class World:
         for code, subject in standing:
             if code in HALTS:
                 still = f"{subject or 'the node'} stands still: {code}"
-                if code == "SYN-31" and self.changes.altered:
+                if code == "SYN-31" and self.truth.keys.stolen:
                     return still  # a thief's doing: a person gives an order, and then it must go on
                 raise Broken(still)
         for source in box.sources:
