@@ -102,13 +102,24 @@ def test_an_order_that_was_called_off_without_a_test_is_read_with_its_own_number
     ("query", "wanted"),
     [
         (b"Q|1|^S7||ALL", [Asked((b"S7",))]), (b"Q|1|S7||ALL", [Asked((b"S7",))]), (b"Q|1|^S7\\^S8", [Asked((b"S7",)), Asked((b"S8",))]),
-        (b"Q|1|T7^S7", [Asked((b"S7",))]), (b"Q|1|T7^", [Asked((b"T7",), b"T7")]), (b"Q|1|2^1^S7^B", [Asked((b"B", b"S7", b"1", b"2"))]),
+        (b"Q|1|T7^S7", [Asked((b"S7",))]), (b"Q|1|T7^", [Asked((b"T7",), b"T7")]), (b"Q|1|2^1^S7^B", [Asked((b"2", b"1", b"S7", b"B"))]),
         (b"Q|1|ALL", [EVERYTHING]), (b"Q|1|^S7||ALL||||||||A", None), (b"Q|1|^S&S&7", [Asked((b"S^7",))]), (b"Q|1", []), (b"Q|1|^", []),
         (b"Q|1|^S7\rQ|2|^S8", [Asked((b"S7",)), Asked((b"S8",))]), (b"Q|1|" + b"\\".join(b"^S%d" % n for n in range(60)), [Asked((b"S%d" % n,)) for n in range(ASKED_MAX)]),
     ],
 )  # fmt: skip
 def test_a_query_asks_for_what_its_third_field_names(query, wanted):
     assert asked_for(b"H|\\^&\r" + query + b"\rL|1|N\r") == wanted
+
+
+@pytest.mark.parametrize(
+    ("third", "wanted"),
+    [
+        (b"2^1^  S7^B", [Asked((b"S7",))]), (b"2^1^^B", []), (b"2^1^S7\\2^2^S8", [Asked((b"S7",)), Asked((b"S8",))]),
+        (b"^S7", [Asked((b"S7",))]), (b"S7", [Asked((b"S7",))]), (b"T7^", [Asked((b"T7",), b"T7")]), (b"ALL", [EVERYTHING]),
+    ],
+)  # fmt: skip
+def test_of_rack_place_and_sample_the_one_counts_that_the_site_names_and_a_shorter_field_is_read_as_ever(third, wanted):
+    assert asked_for(b"H|\\^&\rQ|1|" + third + b"\rL|1|N\r", sample_component=3) == wanted
 
 
 @pytest.mark.parametrize("mark", [b"\\", b"^", b"^\\", b"1^", b"1\\"])

@@ -234,6 +234,21 @@ def test_orders_that_came_before_the_clock_was_put_right_keep_their_age(open_cac
     assert found(cache, "S3") == []
 
 
+def test_of_rack_place_and_sample_only_one_known_tube_is_given_orders(open_cache):
+    cache = open_cache()
+    keep(
+        cache, order("S7"), order("1", patient="T2"), order("S9", placer="50001"),
+        Order(keys=("S8", "C8"), containers=("C8",), tests=("NA",)),
+    )  # fmt: skip
+
+    def tubes(*numbers):
+        return [each.sample for each in cache.find(numbers)]
+
+    assert (tubes("2", "3", "S7", "B"), tubes("2", "C8")) == (["S7"], ["S8"])
+    assert (tubes("2", "1", "S7", "B"), tubes("50001", "2", "NONE")) == ([], [])  # whose tube it is nobody knows
+    assert tubes("50001") == ["S9"]  # alone it is what the analyzer read
+
+
 def test_a_samples_number_is_not_taken_for_the_order_number_of_another_sample(open_cache):
     cache = open_cache()
     keep(cache, order("S1", placer="1001"))

@@ -154,7 +154,7 @@ def _items(text: Text, message: Message, *, is_specimen_first: bool) -> list[_It
 # ---- queries ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whose orders a query wants: those of the sample that has the first known of these numbers; or a `patient`'s, where it names no sample."""
+    """Whose orders a query wants: those of the sample with this number, or with the one of several that is known; or a `patient`'s, if it names no sample."""
 
     samples: tuple[bytes, ...]
     patient: bytes = b""
@@ -163,15 +163,18 @@ class Asked:
 EVERYTHING: Final = Asked((b"ALL",))
 
 
-def asked_for(body: bytes) -> list[Asked] | None:
-    """What a query's records ask for, ASKED_MAX at most, EVERYTHING being one; None where they only call an earlier query off (Q-13 A)."""
+def asked_for(body: bytes, *, sample_component: int = 0) -> list[Asked] | None:
+    """What a query's records ask for, ASKED_MAX at most, EVERYTHING being one; None where they only call an earlier query off (Q-13 A).
+
+    `sample_component`: where the sample's number stands in Q-3, from 1, if it has so many parts; 0 where nobody has said it.
+    """
     queries = read(body).of("Q")
-    wanted = (each for query in queries if query.get(13) != b"A" for each in _asked(query))
+    wanted = (each for query in queries if query.get(13) != b"A" for each in _asked(query, sample_component))
     found = list(islice(wanted, ASKED_MAX))
     return found if found or any(query.get(13) != b"A" for query in queries) else None
 
 
-def _asked(query: Record) -> Iterator[Asked]:
+def _asked(query: Record, sample_component: int) -> Iterator[Asked]:
     """Q-3, the beginning of a range: patient ^ specimen by the standard (10.3); many vendors give the specimen alone, or behind rack and place.
 
     A number of a sample is never looked for among patients: it may be another patient's, and the tube would be measured by that one's orders.
@@ -180,9 +183,12 @@ def _asked(query: Record) -> Iterator[Asked]:
     # divided once, and only so far: a field may be as long as a message, and other instruments wait for this one
     for one in query.field(3).split(marks.repeat, ASKED_MAX)[:ASKED_MAX]:
         parts = [unescape(part, marks).strip() for part in one.split(marks.component, NUMBERS_MAX)[:NUMBERS_MAX]]
-        if len(parts) == 2 and parts[0]:
+        if len(parts) >= sample_component > 0:
+            if number := parts[sample_component - 1]:
+                yield Asked((number,))
+        elif len(parts) == 2 and parts[0]:
             yield Asked((parts[1] or parts[0],), b"" if parts[1] else parts[0])
-        elif found := tuple(filter(None, reversed(parts))):
+        elif found := tuple(dict.fromkeys(filter(None, parts))):
             yield Asked(found)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, get_args
 
 from hl7.devices.astm_frames import FRAME_ENDS, TEXT_LIS01
+from hl7.devices.astm_orders import NUMBERS_MAX
 from hl7.devices.line_framing import BYTE_FORM, KIB, byte_of
 from hl7.devices.lines import CHECK_BYTES, Check, Covers, Ends, LineEnd
 from hl7.devices.profile_errors import ProfileProblem
@@ -51,6 +52,7 @@ LINK_KEYS: Final[Mapping[str, Mapping[str, Allowed]]] = {
     "astm": {
         "frame_text_bytes_max": _whole(1, TEXT_LIS01), "send_text_bytes_max": _whole(1, TEXT_LIS01), "frame_end": _one_of(*FRAME_ENDS),
         "without_enq": _YES_NO, "terminator": _one_of("required", "optional"), "orders": _one_of("none", "query", "download"),
+        "sample_component": _whole(0, NUMBERS_MAX),
     },
     "mqtt": {
         "content_type": _one_of(

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from hl7.devices.astm_events import Switches
 from hl7.devices.astm_frames import TEXT_E1381, TEXT_LIS01, FrameEnd
+from hl7.devices.astm_orders import NUMBERS_MAX
 from node.config.feeds import MIB, Feed
 from node.config.kinds import Listen, Name, Text, whole
 from node.config.serial import Serial
@@ -41,6 +42,8 @@ class Astm(Feed):
     terminator: Literal["required", "optional"] = "required"
     # Whether the instrument may ask for its orders, or is sent them as they come: those of OML and ORM messages on this node's MLLP feeds.
     orders: Literal["none", "query", "download"] = "none"
+    # Which component of Q-3 is the sample's number, from 1. 0: as the standard has it (patient ^ specimen), or the one part that is known.
+    sample_component: Annotated[int, whole(0, NUMBERS_MAX)] = 0
     # A day's results of a large analyzer in one message are below 2 MB; curves come in M records of some 100 kB.
     message_mb_max: Annotated[int, whole(1, 512)] = 16
     # One analyzer has one or two; a terminal server of a laboratory 16 or 32.
@@ -81,5 +84,13 @@ class Astm(Feed):
         )  # fmt: skip
 
 
-OF_PROFILE = ("frame_text_bytes_max", "send_text_bytes_max", "frame_end", "without_enq", "terminator", "orders")
+OF_PROFILE = (
+    "frame_text_bytes_max",
+    "send_text_bytes_max",
+    "frame_end",
+    "without_enq",
+    "terminator",
+    "orders",
+    "sample_component",
+)
 """The keys of a profile's `link` that a feed may say as well."""

@@ -59,7 +59,7 @@ class Desk:
 
     def asked(self, line: Line, body: bytes) -> None:
         """A query came and is stored; its answer follows at once: instruments wait 10 to 30 s."""
-        wanted = asked_for(body)
+        wanted = asked_for(body, sample_component=self._feed.sample_component)
         if wanted is not None:
             self._begin(self._answer(line, wanted))
 

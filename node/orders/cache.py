@@ -128,22 +128,26 @@ class OrderCache:
             self.known = self._count()
 
     def find(self, samples: Sequence[str], patient: str = "") -> list[Order]:
-        """The orders of the sample that has the first known of these numbers; where none has one, those of this patient. Newest first."""
-        for number in samples:
-            if found := self.find_rows(number):
-                return [order for _, order in found]
+        """The orders of the sample with this number; where none has it, those of this patient. Newest first.
+
+        Of several numbers (rack, place and sample) one must be a sample's or a container's and no other: which of them is the tube is not known.
+        """
+        found = [rows for number in samples if (rows := self.find_rows(number, is_tube=len(samples) > 1))]
+        if found:
+            return [order for _, order in found[0]] if len(found) == 1 else []
         with self._using():
             theirs = (order for _, order in self._named(patient) if order.patient == patient)
             return list(islice(theirs, ANSWERS_MAX)) if patient else []
 
-    def find_rows(self, number: str) -> list[tuple[int, Order]]:
-        """The orders of the sample with this number; where none has it, those that have it as an order's number. Never a patient's.
+    def find_rows(self, number: str, *, is_tube: bool = False) -> list[tuple[int, Order]]:
+        """The orders of the sample with this number; where none has it, and not `is_tube`, those that have it as an order's number. Never a patient's.
 
         Newest first, each with its row: an order that changes gets another one, a later row is a greater number.
         """
         with self._using():
             found = [(row, order) for row, order in self._named(number) if number in order.keys]
-        return ([each for each in found if number in {each[1].sample, *each[1].containers}] or found)[:ANSWERS_MAX]
+        tubes = [each for each in found if number in {each[1].sample, *each[1].containers}]
+        return (tubes or ([] if is_tube else found))[:ANSWERS_MAX]
 
     def order(self, row: int) -> Order | None:
         """The order that has this row; None where it is not any more what it was when it got it."""
