@@ -41,7 +41,7 @@ def test_a_profile_that_is_not_there_or_not_readable_is_a_problem_that_names_its
 def test_a_profile_of_another_kind_or_with_a_switch_that_the_feed_refuses_is_a_problem(said, tmp_path):
     assert '"mllp"' in said("mindray-bc")[0]
     (tmp_path / "profiles/our-xn.toml").write_text(
-        text_of("sysmex-xn") + '[link]\nframe_end = "lf"\n', encoding="utf-8"
+        text_of("sysmex-xn").replace("[link]\n", '[link]\nframe_end = "lf"\n'), encoding="utf-8"
     )
     assert "frame_end" in said("our-xn")[0]
     (tmp_path / "profiles/our-xn.toml").write_text(text_of("sysmex-xn").replace("19200", "12345"), encoding="utf-8")
