@@ -5,7 +5,6 @@ from typing import Any
 from tests.kill_rig import LoopError, Row, Source
 from tests.modbus_rig import Devices, ModbusFeed
 
-
 TURNS_US = 2_000_000  # two turns of the points of this feed
 FAR_US = 2**62
 
