@@ -111,6 +111,7 @@ MUTANTS = (
     Mutant("a change counts from the record after it", "sync.outbox:Outbox.change_key", "group.head.group_first, old, now)", "group.head.group_first + 1, old, now)"),
     Mutant("each stream changes its key by itself", "sync.outbox:Outbox.change_key", "if groups or empty:", "for groups, empty in [*(([each], []) for each in groups), ([], empty)]:"),
     Mutant("the certificates of earlier keys are not told", "node.uplink.conversation:Conversation.session", "KeyRing.of(self._keystore.signer).earlier_certificates", "()"),
+    Mutant("a refused key halts its stream for good", "sync.sender:Sender._lacks_key", 'return [Alarm("SYN-32" if code == "bad-key" else "SYN-15", flow.stream)]', 'return self._halt(flow, "SYN-31")'),
     Mutant("repeat a statement under a key of before for ever", "sync.sender:Sender._lacks_key", "flow.logs[flow.at].outdated", "False"),
     Mutant("an earlier key may go too early", "node.key_status:_needed", "{*log.keys.for_batch(log.receipted, log.size), log.keys.last}", "{log.keys.last}"),
     Mutant("overlook that the gateway's log is under another's key", "sync.sender:Sender._is_anothers", "bool(theirs.key) and", "False and", thief=True),
