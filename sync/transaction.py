@@ -14,6 +14,8 @@ PAGES_MIN = 64  # of a quota: the schema alone takes some twenty
 RESERVE_PAGES = 256  # 1 MiB beyond the quota for receipts, boots, trimming: what drains the queue never waits for it
 WAL_PAGES_MAX = 1000  # SQLite's own measure: the WAL goes back into the database every 4 MB
 DISK_ERRORS = (apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError)
+# a statement of ours that is not understood: a bit of the schema flipped, which is text in the file as well
+WRITE_ERRORS = (*DISK_ERRORS, apsw.BusyError, apsw.SQLError)
 
 
 Beside = Callable[[], None]
@@ -96,7 +98,7 @@ class Transactions:
             self._connection.execute(statement, values)
         except apsw.FullError as error:
             raise NoRoom("the outbox is full") from error
-        except (*DISK_ERRORS, apsw.BusyError) as error:
+        except WRITE_ERRORS as error:
             raise CommitUnknown(str(error)) from error
         finally:
             if not grows:
@@ -111,7 +113,7 @@ class Transactions:
         except apsw.FullError as error:
             self._rollback()
             raise NoRoom("the outbox is full") from error
-        except (*DISK_ERRORS, apsw.BusyError) as error:
+        except WRITE_ERRORS as error:
             self._rollback()
             raise CommitUnknown(str(error)) from error
         except BaseException:

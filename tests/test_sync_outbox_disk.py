@@ -5,9 +5,10 @@ import shutil
 from contextlib import closing
 from itertools import takewhile
 
+import apsw
 import pytest
 
-from sync.errors import CommitUnknown, NoRoom
+from sync.errors import CommitUnknown, LogBroken, NoRoom
 from sync.outbox import Outbox
 from tests.outbox_rig import FAR, KEY, LEDGER, bodies, outbox, receipted, some, stored
 from tests.sim_disk import disk
@@ -166,6 +167,43 @@ def test_failed_sync_is_never_taken_for_success_by(tmp_path, work):
         with pytest.raises(CommitUnknown):
             work(made)
         platter.arm()
+
+
+def columns(folder) -> list[tuple[str, str]]:
+    """Every column of every table of an outbox."""
+    with closing(apsw.Connection(str(folder / "outbox.db"))) as file:
+        tables = [
+            name
+            for (name,) in file.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+            )
+        ]
+        return [(table, row[1]) for table in tables for row in file.execute(f"PRAGMA table_info({table})")]
+
+
+def test_a_column_whose_name_has_a_flipped_bit_ends_no_work_without_a_code(tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    with closing(outbox(whole)) as made:
+        made.append(some(0, 3))
+        receipted(made, 2)
+    told = 0
+    for table, column in columns(whole):
+        folder = tmp_path / f"{table}-{column}"
+        shutil.copytree(whole, folder)
+        with closing(apsw.Connection(str(folder / "outbox.db"))) as file:
+            file.pragma("writable_schema", 1)
+            flipped = column[:-1] + chr(ord(column[-1]) ^ 2)
+            file.execute("UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = ?", (column, flipped, table))
+        try:
+            with closing(outbox(folder)) as made:
+                made.verify_heads()
+                made.append(some(5, 1))
+                receipted(made, 3)
+                made.trim(STREAM, ledger=LEDGER, received_before_us=FAR)
+        except (CommitUnknown, LogBroken):
+            told += 1
+    assert told > 10
 
 
 def test_disk_that_refuses_only_the_database_file_is_noticed_though_the_wal_still_takes_everything(tmp_path):
