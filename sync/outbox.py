@@ -32,7 +32,7 @@ from sync.outbox_keys import check_followed, keep_change, old_keys, to_hand_over
 from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
-from sync.store import BROKEN, create
+from sync.store import BROKEN, bytes_of, create
 from sync.transaction import Beside, Pages, Transactions, pages_of, reading
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
@@ -322,9 +322,9 @@ class Outbox:
         self._connection.execute("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
 
     def fact(self, name: str) -> bytes | None:
-        """The value under a name; None where there is none."""
+        """The value under a name; None where there is none. Raises LogBroken."""
         found: Any = self._connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).get
-        return None if found is None else bytes(found)
+        return None if found is None else bytes_of(f"the fact {name}", found)
 
     def facts(self, pattern: str) -> dict[str, bytes]:
         """All values whose names match a pattern of GLOB."""

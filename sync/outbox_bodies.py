@@ -12,6 +12,7 @@ from sync.names import Origin
 from sync.opening import read_opening
 from sync.outbox_heads import Head
 from sync.outbox_segments import AT_PLACES, ROWS
+from sync.store import bytes_of
 
 
 def body_bytes(connection: apsw.Connection, head: Head, first: int, end: int) -> int:
@@ -34,7 +35,7 @@ def receipted(connection: apsw.Connection, ledger: str, head: Head) -> tuple[int
     if row is None:
         return 0, 0
     try:
-        said = parse_checkpoint(parse_note(row[2]).text)
+        said = parse_checkpoint(parse_note(bytes_of("a receipt", row[2])).text)
     except SyncError:
         return 0, 0
     return (row[0], row[1]) if (said.origin, said.size) == (head.origin, row[0]) else (0, 0)

@@ -12,20 +12,11 @@ from sync.log import Frontier
 from sync.names import Origin
 from sync.outbox_keys import own_keys, read_changes
 from sync.record import Record
-from sync.store import READ_ROWS_MAX, LogTable, OutboxTable, SafeDatabase, damage
+from sync.store import READ_ROWS_MAX, LogTable, OutboxTable, SafeDatabase, bytes_of, damage
 from sync.transaction import Pages, pages_of
 
-NUMBERS = (
-    0,
-    2,
-    5,
-    6,
-    7,
-    8,
-    10,
-    12,
-    13,
-)  # of a log's row: one flipped bit makes an integer a blob, in whatever kind of table
+# of a log's row, by what was written there: one flipped bit makes an integer a blob, and a blob a text, in whatever kind of table
+NUMBERS, NAMES, BLOBS = (0, 2, 5, 6, 7, 8, 10, 12, 13), (1, 3, 4), (9, 11, 14)
 UNKNOWN = b"\ngateway unknown\n"  # in a statement that was signed without a link
 
 
@@ -78,8 +69,9 @@ class OutboxView:
             " CASE run WHEN 0 THEN log.id ELSE run END, start, opening FROM log LEFT JOIN cursor ON cursor.log = log.id AND ledger = ? ORDER BY stream, epoch",
             ((self.fact("ledger") or b"").decode(),),
         )
-        if any(type(row[place]) is not int for row in rows for place in NUMBERS):
-            raise LogBroken("a head row has something else where a number was written")
+        for kind, places in ((int, NUMBERS), (str, NAMES), (bytes, BLOBS)):
+            if any(type(row[place]) is not kind for row in rows for place in places):
+                raise LogBroken(f"a head row has something else where {kind.__name__} was written")
         found = [
             StreamView(
                 log=row[0], origin=Origin(self._node, row[1], row[2], row[3]), lane=row[4], size=row[5], octets=row[6],
@@ -101,13 +93,13 @@ class OutboxView:
         ]
 
     def fact(self, name: str) -> bytes | None:
-        """A small value kept under a name, or None."""
+        """A small value kept under a name, or None. Raises LogBroken."""
         rows = self._all("SELECT value FROM fact WHERE name = ?", (name,))
-        return bytes(rows[0][0]) if rows else None
+        return bytes_of(f"the fact {name}", rows[0][0]) if rows else None
 
     def boots(self) -> list[bytes]:
-        """Ids of the starts since the last admitted one, oldest first."""
-        return [row[0] for row in self._all("SELECT id FROM boot ORDER BY started_us, rowid", ())]
+        """Ids of the starts since the last admitted one, oldest first. Raises LogBroken."""
+        return [bytes_of("a start", row[0]) for row in self._all("SELECT id FROM boot ORDER BY started_us, rowid", ())]
 
     def table(self, log: int) -> LogTable:
         """The log's leaves, tiles and records."""

@@ -13,7 +13,7 @@ from playhouse.apsw_ext import APSWDatabase
 from playhouse.migrations import Runner
 
 from native import body_commitment, leaf_hashes
-from sync.errors import UnsafeStore
+from sync.errors import LogBroken, UnsafeStore
 from sync.header import COMMITMENT, decode_fields
 from sync.log import HASH_BYTES, Frontier, full_tiles, range_frontier
 from sync.outbox_segments import AT_PLACES, IN_ORDER, ROWS
@@ -28,6 +28,14 @@ SAFE_SINCE = (3, 51, 3)  # the WAL-reset bug lives in 3.7.0 to 3.51.2
 BROKEN = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, ValueError, TypeError)
 UNREADABLE = (*BROKEN, apsw.IOError)  # or the disk itself says that it cannot read
 READ_ROWS_MAX = 4096  # rows fetched in one query: bounds memory, and how long a reader pins the WAL
+
+
+def bytes_of(what: str, value: object) -> bytes:
+    """A value that was written as bytes. Raises LogBroken for what a flipped bit has made of it."""
+    if type(value) is not bytes:
+        raise LogBroken(f"{what} has something else where bytes were written")
+    return value
+
 
 _STATES = {int(state): state for state in BodyState}
 _NAMED = frozenset(map(int, (BodyState.ERASED, BodyState.DAMAGED, BodyState.LEAF_ONLY)))  # by a control record

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+import apsw
 import pytest
 
 from sync.outbox import TRIM_ROWS_MAX
@@ -55,6 +56,20 @@ def test_trimming_takes_a_bounded_number_at_once_and_goes_on_after_a_restart(tmp
         assert made.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == TRIM_ROWS_MAX
     with closing(outbox(tmp_path)) as made:
         assert made.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 44
+
+
+def test_receipt_to_which_a_flipped_bit_gave_another_type_has_nothing_trimmed(tmp_path):
+    with closing(outbox(tmp_path)) as made:
+        made.append(some(0, 3))
+        receipted(made, 2)
+    with closing(apsw.Connection(str(tmp_path / "outbox.db"))) as file:  # a flip asks no schema
+        file.execute("PRAGMA writable_schema = ON")
+        file.execute("UPDATE sqlite_schema SET sql = replace(sql, ') STRICT', ')') WHERE name = 'cursor'")
+    with closing(apsw.Connection(str(tmp_path / "outbox.db"))) as file:
+        file.execute("UPDATE cursor SET receipt = CAST(receipt AS TEXT)")
+        assert [row[0] for row in file.execute("SELECT typeof(receipt) FROM cursor")] == ["text"]
+    with closing(outbox(tmp_path)) as made:
+        assert made.trim(STREAM, ledger=LEDGER, received_before_us=FAR) == 0
 
 
 def test_damaged_header_does_not_stop_trimming(box):

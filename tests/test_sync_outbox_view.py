@@ -121,15 +121,24 @@ def test_body_that_was_trimmed_is_no_damage(box, view):
     assert [record.state for record in view.table(log).records(1, 2)] == [BodyState.TRIMMED, BodyState.PRESENT]
 
 
-def test_number_that_a_flipped_bit_made_a_blob_is_named_as_damage(box, tmp_path):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "log SET size = x'03', start = x'03'", "log SET checkpoint = CAST(checkpoint AS TEXT)", "log SET opening = ''",
+        "log SET tag = CAST(tag AS BLOB)", "log SET stream = CAST(stream AS BLOB)", "fact SET value = CAST(value AS TEXT) WHERE name = 'ledger'",
+    ],
+)  # fmt: skip
+def test_value_to_which_a_flipped_bit_gave_another_type_is_named_as_damage(box, tmp_path, changed):
     box.append([draft(n) for n in range(3)])
+    box.admitted(boot=b"b", ledger="one", fence="f")
     file = tmp_path / "outbox.db"
     # a flip asks no schema: what STRICT would refuse is written without it
     with closing(apsw.Connection(str(file))) as connection:
         connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ') STRICT', ')') WHERE name = 'log'")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ') STRICT', ')') WHERE name IN ('log', 'fact')")
     with closing(apsw.Connection(str(file))) as connection:
-        connection.execute("UPDATE log SET size = x'03', start = x'03'")
+        connection.execute(f"UPDATE {changed}")
+        assert connection.changes()
     with closing(OutboxView(file, NODE)) as view, pytest.raises(LogBroken):
         view.streams()
 
