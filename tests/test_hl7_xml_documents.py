@@ -75,6 +75,19 @@ def test_a_document_longer_than_the_bound_is_refused_however_it_comes(size):
     assert [each.flaw if isinstance(each, Broken) else each.raw for each in found] == [b"<a/>", Flaw.TOO_LONG]
 
 
+@pytest.mark.parametrize("flaw", [b"<!DOCTYPE x>", b"<!-x", b"<![CDATX", b"<!x"])
+def test_a_declaration_behind_the_bound_is_no_declaration_but_too_long_however_it_comes(flaw):
+    seen = set()
+    for blanks in range(60, 110):
+        raw = b"<a>" + b"x" * blanks + flaw + b"y" * 100
+        whole, bytewise = Divider(100), Divider(100)
+        (one,) = whole.feed(raw)
+        (other,) = [each for n in range(len(raw)) for each in bytewise.feed(raw[n : n + 1])]
+        assert one.flaw is other.flaw, blanks
+        seen.add(one.flaw)
+    assert seen == {Flaw.DECLARATION, Flaw.TOO_LONG}
+
+
 def test_random_xml_like_bytes_never_make_it_raise_and_never_hold_more_than_their_bound():
     dice = random.Random(9)
     for _ in range(1000):

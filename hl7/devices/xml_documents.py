@@ -137,7 +137,9 @@ class Divider:
                 return self._go(_State.COMMENT, 4)
             if head == _CDATA:
                 return self._go(_State.CDATA, len(_CDATA))
-            return 0 if _CDATA.startswith(head) or head == b"<!-" else Flaw.DECLARATION
+            known = next((n for n in range(2, len(head) + 1) if not _is_open(head[:n])), 0)
+            self._at = self._tag_start + known  # up to here it had to be read: beyond the bound it was too long before
+            return Flaw.DECLARATION if known else 0
         if head[1:2] == b"?":
             return self._go(_State.INSTRUCTION, 2)
         return self._go(_State.TAG, 1) if len(head) > 1 else 0
@@ -175,3 +177,8 @@ class Divider:
         if not -1 < self._depth <= DEPTH_MAX:
             return Flaw.UNBALANCED
         return self._at if not self._depth else -1
+
+
+def _is_open(head: bytes) -> bool:
+    """Whether `<!` and what follows it may still become a comment or CDATA."""
+    return _CDATA.startswith(head) or head == b"<!-"
