@@ -59,7 +59,7 @@ MUTANTS = (
     Mutant("trim before receipt", "sync.outbox:Outbox.trim", "end = min(size, head", "end = min(head"),
     Mutant("trim one too many", "sync.outbox:Outbox.trim", "end = min(size, head", "end = min(size + 1, head"),
     Mutant("a start that is not stored", "sync.outbox:Outbox.start_boot", "with self.transaction():", "if False:"),
-    Mutant("starts that are not told", "sync.outbox_view:OutboxView.boots", "return [row[0] for row in", "return [] or [row[0][:0] for row in () and"),
+    Mutant("starts that are not told", "sync.outbox_view:OutboxView.boots", 'return [bytes_of("a start", row[0]) for row in', "return [] or [row[0][:0] for row in () and"),
     Mutant("carry an epoch from one row further", "sync.outbox_epochs:open_epoch", "carried = _carry(connection, heads, opening, place, signer)", "carried = _carry(connection, heads, replace(opening, carried=max(0, opening.carried - 1)), place, signer)"),
     # the receiver
     Mutant("skip the fence check", "sync.receiver:Receiver._refuse_early", "event.known is None or (not event.carried and (not event.fence or event.fence != event.known.fence))", "event.known is None"),
