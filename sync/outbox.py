@@ -302,6 +302,8 @@ class Outbox:
     def start_boot(self, boot: bytes, started_us: int) -> None:
         """Store this start's id, durably, before the first call to a gateway."""
         with self.transaction():
+            # what a flipped bit made of an id names no start: without it the gateway holds the node at worst, with it no session could be asked for
+            self._connection.execute("DELETE FROM boot WHERE typeof(id) <> 'blob'")
             self._connection.execute("INSERT INTO boot (id, started_us) VALUES (?, ?)", (boot, started_us))
             # a box that restarts in a loop must not outgrow the session: the last admitted start, the oldest row, stays
             self._connection.execute(

@@ -1,6 +1,7 @@
 """A destination that writes FHIR to a server in the test's own process, and what is sent to it."""
 
 import json
+import time
 
 from hl7.convert.result import Origin
 from node.config.destinations import FhirOut
@@ -21,7 +22,7 @@ def sink(store, *, tally=None, manners=None, **keys) -> FhirSink:
     to_server = FhirOut.model_validate(
         {"name": "server", "kind": "fhir", "url": store.url, "streams": ("his",), **keys}
     )
-    return FhirSink(to_server, convert=ToFhir(to_server, manners or {}, tally or Tally()))
+    return FhirSink(to_server, monotonic=time.monotonic, convert=ToFhir(to_server, manners or {}, tally or Tally()))
 
 
 def outgoing(body: bytes, place: int = 41, **more) -> Outgoing:

@@ -22,7 +22,10 @@ BUNDLE = (
 
 def sink(url: str, **keys) -> FhirSink:
     table = {"name": "server", "kind": "fhir", "url": url, "streams": ("his",), **keys}
-    return FhirSink(FhirOut.model_validate(table).model_copy(update={"answer_s_max": 0.4, "connect_s_max": 0.4}))
+    return FhirSink(
+        FhirOut.model_validate(table).model_copy(update={"answer_s_max": 0.4, "connect_s_max": 0.4}),
+        monotonic=time.monotonic,
+    )
 
 
 def outgoing(message_type: str = "Bundle^transaction", body: bytes = BUNDLE, **more) -> Outgoing:

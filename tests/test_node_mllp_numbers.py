@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 
 import pytest
 
@@ -156,7 +157,7 @@ def test_a_thousand_connections_that_wait_for_one_message_are_all_answered_when_
         )
         door = make_door(facility="F", feed="his", stream="his", content_type=CONTENT_TYPE, rejected_per_hour_max=9)
         feed = MllpFeed(
-            table, door, Intake(clock=clock, writer=writer, alarms=alarms), clock=clock, alarms=alarms, prefix="x-", frames=OpenFrames(),
+            table, door, Intake(clock=clock, writer=writer, alarms=alarms), clock=clock, alarms=alarms, prefix="x-", frames=OpenFrames(monotonic=time.monotonic),
             numbers=Numbers("his", writer, is_required=False), quality=Inspection(clock, None).of_feed(),
         )  # fmt: skip
         wires = [Wire() for _ in range(1001)]

@@ -246,6 +246,7 @@ def test_of_rack_place_and_sample_only_one_known_tube_is_given_orders(open_cache
 
     assert (tubes("2", "3", "S7", "B"), tubes("2", "C8")) == (["S7"], ["S8"])
     assert (tubes("2", "1", "S7", "B"), tubes("50001", "2", "NONE")) == ([], [])  # whose tube it is nobody knows
+    assert tubes("C8", "2", "S8") == ["S8"]  # the sample's number and its container's
     assert tubes("50001") == ["S9"]  # alone it is what the analyzer read
 
 

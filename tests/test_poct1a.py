@@ -3,6 +3,7 @@
 import contextlib
 import random
 import socket
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -141,7 +142,7 @@ def connected(frames=None):
     """A connection whose documents nobody answers, and its transport."""
     feed = SimpleNamespace(
         feed=SimpleNamespace(message_bytes_max=MIB, manners=Manners()), clock=SimpleNamespace(monotonic=lambda: 0.0), connections=set(),
-        trace=LineTrace(lambda: 0), noise_bytes=0, frames=frames or OpenFrames(), tell=lambda *_: None,
+        trace=LineTrace(lambda: 0), noise_bytes=0, frames=frames or OpenFrames(monotonic=time.monotonic), tell=lambda *_: None,
     )  # fmt: skip
     connection = Poct1aConnection(feed)
     connection._work = lambda: None
@@ -160,7 +161,7 @@ def test_documents_that_wait_for_their_answers_are_bounded_in_number_and_bytes()
 
 
 def test_long_documents_of_several_devices_share_one_allowance_and_the_oldest_goes_on():
-    frames = OpenFrames(100_000)
+    frames = OpenFrames(100_000, monotonic=time.monotonic)
     (one, first), (other, second) = connected(frames), connected(frames)
     one.data_received(b"<OBS.R01>" + b"x" * 80_000)
     other.data_received(b"<OBS.R01>" + b"x" * 80_000)
@@ -234,7 +235,7 @@ def test_a_device_silent_inside_a_document_is_let_go_also_where_none_is_for_rest
 
 
 def test_a_device_of_one_long_document_after_another_does_not_keep_its_turn():
-    frames = OpenFrames(100_000)
+    frames = OpenFrames(100_000, monotonic=time.monotonic)
     (one, first), (other, second) = connected(frames), connected(frames)
     one.data_received(b"<OBS.R01>" + b"x" * 80_000)
     other.data_received(b"<OBS.R01>" + b"x" * 80_000)
@@ -244,7 +245,7 @@ def test_a_device_of_one_long_document_after_another_does_not_keep_its_turn():
 
 def test_a_document_that_ends_while_it_waits_for_memory_is_followed_by_the_next():
     """What the kernel had given before reading was paused may come all the same."""
-    frames = OpenFrames(100_000)
+    frames = OpenFrames(100_000, monotonic=time.monotonic)
     (one, _), (other, second) = connected(frames), connected(frames)
     one.data_received(b"<OBS.R01>" + b"x" * 80_000)
     other.data_received(b"<OBS.R01>" + b"x" * 60_000)

@@ -143,6 +143,22 @@ def test_value_to_which_a_flipped_bit_gave_another_type_is_named_as_damage(box, 
         view.streams()
 
 
+def test_start_whose_id_a_flipped_bit_made_a_text_is_forgotten_by_the_next_one(box, tmp_path):
+    box.start_boot(b"one", 1)
+    file = tmp_path / "outbox.db"
+    with closing(apsw.Connection(str(file))) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ') STRICT', ')') WHERE name = 'boot'")
+    with closing(apsw.Connection(str(file))) as connection:
+        connection.execute("UPDATE boot SET id = CAST(id AS TEXT)")
+        assert connection.changes()
+    with closing(OutboxView(file, NODE)) as view:
+        with pytest.raises(LogBroken):
+            view.boots()
+        box.start_boot(b"two", 2)
+        assert view.boots() == [b"two"]
+
+
 def test_freed_pages_count_as_room(box, view):
     box.append([draft(n, body=bytes(3000)) for n in range(200)])
     box.keep_receipt(ledger="one", origin=box.heads[STREAM].origin, size=200, receipt=receipt(200), at=1)

@@ -16,9 +16,8 @@ SPECIMEN_FIRST: Final = frozenset(
 CANCELLED: Final = frozenset({"CA", "DC", "OC", "OD", "CR", "DR"})  # HL7 table 0119
 TESTS_MAX: Final = 200  # of one sample: a chemistry line offers some 400, no sample is asked for half of them
 CONTAINERS_MAX: Final = 20  # of one sample: a primary tube and its aliquots
-KEYS_MAX: Final = (
-    1 + CONTAINERS_MAX + 2 * TESTS_MAX
-)  # of one sample: its own, its containers', and two numbers of each test's order
+# of one sample: its own number, its containers', and two of each test's order
+KEYS_MAX: Final = 1 + CONTAINERS_MAX + 2 * TESTS_MAX
 ITEMS_MAX: Final = 10_000  # tests that are read of one message: fifty full samples; each costs some 50 µs
 PRIORITIES: Final = {"S": b"S", "A": b"A", "STAT": b"S", "ASAP": b"A", "T": b"S"}
 ASKED_MAX: Final = 50  # samples of one query that are answered: as many as a rack holds

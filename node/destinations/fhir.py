@@ -3,7 +3,6 @@
 import hashlib
 import re
 import ssl
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -47,10 +46,10 @@ class Answer(NamedTuple):
 
 
 class FhirSink:
-    """One connection to one server. `convert`: for HL7 v2 records; without it they are refused. `monotonic`: seconds, for how long an answer takes."""
+    """One connection to one server. `convert`: for HL7 v2 records; without it they are refused. `monotonic`: seconds, for how long an answer's body takes."""
 
     def __init__(
-        self, destination: FhirOut, *, convert: ToFhir | None = None, monotonic: Callable[[], float] = time.monotonic
+        self, destination: FhirOut, *, monotonic: Callable[[], float], convert: ToFhir | None = None
     ) -> None:  # fmt: skip
         self._to, self._convert, self._monotonic = destination, convert, monotonic
         self._known = Known()
@@ -145,9 +144,8 @@ class FhirSink:
             method, f"{self._base}/{path}" if path else self._base or "/", body=body or None, headers={**self._pool.headers, **headers},
             redirect=False, retries=False, preload_content=False, decode_content=False,
         )  # fmt: skip
-        until = (
-            self._monotonic() + self._to.answer_s_max
-        )  # a server that drips its answer would hold the stream for ever
+        # from its status line on: a server that drips what follows would hold the stream for ever
+        until = self._monotonic() + self._to.answer_s_max
         self._answer = _finish(response, answer_bytes_max, lambda: self._monotonic() > until)
         if response.status in NOT_OURS or 300 <= response.status < 400:
             self.close()  # the token may have been renewed meanwhile

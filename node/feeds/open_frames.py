@@ -1,6 +1,5 @@
 """Memory for frames that are still coming, over all connections: each may be long, and there may be thousands."""
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,7 +28,7 @@ class OpenFrames:
     for ever, nor takes the next one's turn along.
     """
 
-    def __init__(self, octets_max: int = OPEN_BYTES_MAX, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, octets_max: int = OPEN_BYTES_MAX, *, monotonic: Callable[[], float]) -> None:
         self.holders: dict[Holder, int] = {}  # oldest first
         self._waiting: dict[Holder, None] = {}
         self._octets = 0

@@ -130,11 +130,11 @@ class OrderCache:
     def find(self, samples: Sequence[str], patient: str = "") -> list[Order]:
         """The orders of the sample with this number; where none has it, those of this patient. Newest first.
 
-        Of several numbers (rack, place and sample) one must be a sample's or a container's and no other: which of them is the tube is not known.
+        Of several numbers (rack, place and sample) those that are a sample's or a container's must be of one sample: which of them is the tube is not known.
         """
         found = [rows for number in samples if (rows := self.find_rows(number, is_tube=len(samples) > 1))]
         if found:
-            return [order for _, order in found[0]] if len(found) == 1 else []
+            return [order for _, order in found[0]] if all(rows == found[0] for rows in found) else []
         with self._using():
             theirs = (order for _, order in self._named(patient) if order.patient == patient)
             return list(islice(theirs, ANSWERS_MAX)) if patient else []

@@ -95,9 +95,8 @@ class Uplink(threading.Thread):
         self._asked = False  # somebody says that the path is worth trying now
         self._open = False
         self._patience: Callable[[float], dict[str, float]] = lambda _: {}
-        self._patient: dict[
-            str, float
-        ] = {}  # while it waits: streams whose records wait for more of them, and until when
+        # while it waits: streams whose records wait for more of them, and until when
+        self._patient: dict[str, float] = {}
         self._hungry = False  # a session is open and all is sent: the next record is wanted at once
         self._fence = ""
         self._ledger = ""
