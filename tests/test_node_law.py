@@ -189,7 +189,7 @@ def test_the_simulated_analyzer_asks_is_given_its_orders_and_says_what_it_is_tol
     command = [
         sys.executable,
         "-m",
-        "node.cli.main",
+        "node.cli",
         "simulate",
         "law",
         "S000007",

@@ -109,7 +109,7 @@ def wasl(node, *arguments):
     command = [
         sys.executable,
         "-m",
-        "node.cli.main",
+        "node.cli",
         *arguments[:2],
         "--config",
         str(node.folder / "node.toml"),
