@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from node.config.addresses import Address
-from node.config.kinds import Charset, FilePath, Listen, Name, Table, from_text, not_empty, whole
+from node.config.kinds import Charset, FilePath, Listen, Name, Table, check_url, from_text, not_empty, whole
 from node.config.problems import Problem, Source, by_kind
 from node.config.toml_lines import Place
 from node.zones import zone_of
@@ -30,15 +29,7 @@ def _server_name(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    try:
-        url = urlsplit(text)
-        url.port  # noqa: B018  # reading it is the check
-    except ValueError:
-        raise ValueError("must be a URL") from None
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise ValueError('must begin with "http://" or "https://" and a host')
-    if url.username is not None or url.query or url.fragment:
-        raise ValueError("must hold no user, query or fragment")
+    check_url(text, "http", "https")
     return text.rstrip("/")
 
 

@@ -1,6 +1,5 @@
 """A FHIR feed of the configuration: who may send, how strictly it is read, and its limits."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ from hl7.fhir import Strictness
 from hl7.fhir_types import TYPES
 from node.config.feeds import MIB
 from node.config.http import Http
-from node.config.kinds import FilePath, Table, Text, from_text, whole
+from node.config.kinds import FilePath, Table, Text, check_url, from_text, whole
 from node.config.toml_lines import Place
 
 BASE_PATH = "/fhir"
@@ -25,15 +24,7 @@ def _resource_type(text: str) -> str:
 def _base_url(text: str) -> str:
     if not text:
         return ""
-    try:
-        url = urlsplit(text)
-        url.port  # noqa: B018  # reading it is the check
-    except ValueError:
-        raise ValueError("must be a URL") from None
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise ValueError('must begin with "https://" or "http://" and a host')
-    if url.username is not None or url.query or url.fragment or not re.fullmatch(r"(/[A-Za-z0-9._-]+)*/?", url.path):
-        raise ValueError("must hold a plain path and no user, query or fragment")
+    check_url(text, "https", "http", plain_path=True)
     return text.rstrip("/")
 
 

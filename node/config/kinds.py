@@ -80,16 +80,23 @@ def _text(text: str) -> str:
     return text
 
 
-def _gateway_url(text: str) -> str:
+def check_url(text: str, *schemes: str, plain_path: bool = False) -> None:
+    """A URL of one of these schemes, with a host and without user, query or fragment. Raises ValueError in a technician's words."""
     try:
         url = urlsplit(text)
         url.port  # noqa: B018  # reading it is the check
     except ValueError:
         raise ValueError("must be a URL") from None
-    if url.scheme != "https" or not url.hostname:
-        raise ValueError('must begin with "https://" and a host')
-    if url.username is not None or url.query or url.fragment:
-        raise ValueError("must hold no user, query or fragment")
+    if url.scheme not in schemes or not url.hostname:
+        said = " or ".join(f'"{each}://"' for each in schemes)
+        raise ValueError(f"must begin with {said} and a host")
+    is_plain = not plain_path or re.fullmatch(r"(/[A-Za-z0-9._-]+)*/?", url.path)
+    if url.username is not None or url.query or url.fragment or not is_plain:
+        raise ValueError(f"must hold {'a plain path and ' if plain_path else ''}no user, query or fragment")
+
+
+def _gateway_url(text: str) -> str:
+    check_url(text, "https")
     return text.rstrip("/")
 
 
