@@ -156,4 +156,5 @@ def told(node: Node, feed: str) -> dict[str, Any]:
 
 
 def is_joined(node: Node, feed: str) -> bool:
-    return bool(told(node, feed)["broker"]["connected"])
+    """Whether what is published now is kept for the feed: a connection alone is no subscription yet."""
+    return bool(told(node, feed)["broker"]["subscribed"])

@@ -314,6 +314,26 @@ def test_two_clients_of_one_id_end_in_an_alarm_and_not_in_a_fight(rig, broker):
             rival.close()
 
 
+def test_a_connection_is_not_said_to_be_subscribed_before_the_broker_granted_it(rig, broker):
+    """What a device publishes in between is kept for nobody, so a technician must not be told to begin."""
+    with running(rig, before="import node.feeds.mqtt_link as l\nl.subscribe = lambda *_: None\n"):
+        wait_until("a connection", lambda: told(rig, "ward")["broker"]["connected"])
+        assert not told(rig, "ward")["broker"]["subscribed"]
+    with running(rig):
+        joined(rig)
+
+
+def test_a_topic_that_the_broker_does_not_grant_is_an_alarm(realm, tmp_path):
+    """Its access list lets us read the topics, and not write the heartbeat's."""
+    access = tmp_path / "access"
+    access.write_text("topic read #\n")
+    with (
+        broker_at(tmp_path / "broker", access=f"allow_anonymous true\nacl_file {access}") as broker,
+        running(Node(realm, tmp_path / "node", feeds=[MqttFeed("ward", broker, lines="heartbeat_s = 1")])) as node,
+    ):
+        wait_until("the alarm", lambda: ("MQT-17", "ward") in node.alarms())
+
+
 def test_a_heartbeat_that_does_not_come_back_ends_the_connection(realm, tmp_path, broker):
     """The subscription is taken away behind the node's back: connected, and deaf."""
     deaf = (

@@ -20,7 +20,7 @@ from node.devices.profiles import marked
 from node.errors import EXIT_THREAD, CannotListen, QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
-from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
+from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Subscribed, Trouble
 from node.feeds.mqtt_link import MqttLink
 from node.feeds.mqtt_session import Session, read, write
 from node.feeds.mqtt_slots import Fate
@@ -60,7 +60,7 @@ class MqttFeed:
         self._facts = {"qos0": 0, "retained": 0, "lost_qos0": 0, "sessions_lost": 0, "joined": 0}
         self._session = "none"
         self._since_us = around.clock.now_us()
-        self._connected = False
+        self._connected = self._subscribed = False
         self._rules: dict[str, Topic | None] = {}
         self._unsettled = Unsettled(feed.name, boot=around.boot)
         self._gaps = GapStore(door, intake, peer=feed.broker)
@@ -118,8 +118,8 @@ class MqttFeed:
         """How it is with the broker, and the last gap."""
         return {
             "broker": {
-                "connected": self._connected, "since": iso(self._since_us), "session": self._session, "tls": self.feed.is_secure,
-                "queue": 0 if self._link is None else self._link.waiting, **self._facts,
+                "connected": self._connected, "subscribed": self._subscribed, "since": iso(self._since_us), "session": self._session,
+                "tls": self.feed.is_secure, "queue": 0 if self._link is None else self._link.waiting, **self._facts,
             },
             "gap": self._gaps.document(self._lost),
         }  # fmt: skip
@@ -140,9 +140,11 @@ class MqttFeed:
                 case Held():
                     self._note(event)
                 case Left():
-                    self._connected, self._since_us = False, event.at_us
+                    self._connected, self._subscribed, self._since_us = False, False, event.at_us
                     log.info("mqtt.left", feed=self.feed.name, reason=event.reason)
                     self._remember_soon()
+                case Subscribed(is_granted):
+                    self._subscribed = is_granted
                 case Trouble(code, is_over):
                     if not is_over:
                         self.door.counts.last_error = (code, self._clock.now_us())

@@ -24,6 +24,12 @@ class Joined(NamedTuple):
     present: bool
 
 
+class Subscribed(NamedTuple):
+    """The broker answered what was asked for; what was published before this, and to no session of ours, it keeps for nobody."""
+
+    is_granted: bool
+
+
 class Left(NamedTuple):
     """The connection is gone."""
 
@@ -49,4 +55,4 @@ class Trouble(NamedTuple):
     is_over: bool = False
 
 
-Event = Arrival | Held | Joined | Left | Trouble
+Event = Arrival | Held | Joined | Left | Subscribed | Trouble

@@ -20,7 +20,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from node.clock import Clock
 from node.config.mqtt import Mqtt
 from node.feeds.mqtt_broker import connect, make_client, refusal_of, subscribe
-from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Trouble
+from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Subscribed, Trouble
 from node.feeds.mqtt_slots import NO_SLOT, Fate, Slots
 from node.feeds.rest import REST_S
 from node.feeds.telemetry_errors import BrokerError
@@ -302,8 +302,8 @@ class MqttLink(threading.Thread):
 
     def _on_subscribe(self, reasons: list[Any]) -> None:
         self._before = ()
-        refused = any(reason.is_failure for reason in reasons)
-        self._events.append(Trouble("MQT-17", is_over=not refused))
+        is_granted = not any(reason.is_failure for reason in reasons)
+        self._events += [Subscribed(is_granted), Trouble("MQT-17", is_over=is_granted)]
 
     def _on_publish(self, reason: Any) -> None:
         if reason.is_failure:

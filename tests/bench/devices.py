@@ -217,7 +217,7 @@ def _asked(node: Node, order: str) -> Any:
 
 
 def _is_joined(node: Node) -> bool:
-    return bool(_asked(node, "status")["feeds"]["ward"]["broker"]["connected"])
+    return bool(_asked(node, "status")["feeds"]["ward"]["broker"]["subscribed"])
 
 
 def _listens(port: int) -> bool:
