@@ -24,6 +24,7 @@ CALM = ("deaf", "cut-down", "crash-node", "crash-centre", "double", "stale", "lo
 KEYS_SHARE = 0.2
 FULL_SHARE = 0.12  # of worlds to which nothing else that is rare happens: one in twenty of all
 QUOTA_BYTES, OCTETS_BIG = 128 * 4096, 6000  # a queue of minutes fills it
+FORGETS_SHARE = 0.25  # of a thief's worlds in which no disk is rolled back, copied or replaced already: one in ten
 PASTS = (2**31, 2**32, 2**63 - 2**12)  # the last leaves room below SQLite's largest integer
 
 
@@ -129,7 +130,17 @@ def with_thief(plain: Schedule) -> Schedule:
     # not all of its own: a node holds four earlier keys at most
     later = [op for op in plain.ops if op.kind == "change-key" and op.at > until][:1]
     others = [op for op in plain.ops if op.kind != "change-key"]
-    return replace(plain, ops=tuple(sorted((*others, *later, *changes, *cut, *thief), key=lambda op: op.at)))
+    forgets = _forgets(plain, until, Random(f"the centre forgets a thief {plain.seed}"))
+    return replace(plain, ops=tuple(sorted((*others, *later, *changes, *cut, *thief, *forgets), key=lambda op: op.at)))
+
+
+def _forgets(plain: Schedule, until: float, dice: Random) -> list[Op]:
+    """In a share of a thief's worlds the gateway's disk of before his first statement is put back after it, so that it has forgotten what he opened."""
+    if dice.random() >= FORGETS_SHARE or plain.past or any(op.kind in PARTING or op.kind in SILENT for op in plain.ops):
+        return []
+    at = dice.uniform(0.0, until)
+    back = dice.uniform(until + 2.0, FAULTS_S - 6.0)
+    return [Op(kind="restore-centre", at=at, span=back - at, much=dice.random())]
 
 
 def _with_keys(plain: Schedule, dice: Random) -> Schedule:
