@@ -31,12 +31,12 @@ class Cable:
     def pull(self) -> None:
         """Both ends are gone, and what was on the way."""
         assert self._socat is not None
+        for end in (self.near, self.far):  # first: a name that stays may lead to the next pseudo-terminal of somebody else
+            end.unlink(missing_ok=True)
         self._socat.kill()
         self._socat.wait()
         os.close(self._far)
         self._socat, self._far = None, -1
-        for end in (self.near, self.far):
-            end.unlink(missing_ok=True)
 
     def send(self, data: bytes) -> None:
         """As the device: all of it, at the pace at which the other end takes it."""

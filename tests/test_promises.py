@@ -356,7 +356,10 @@ def test_one_messages_content_can_never_hold_up_another_what_cannot_be_parsed_is
 JUMPING = """
 import node.clock, pathlib, time
 def jumped(self, file=pathlib.Path({file!r})):
-    return int(file.read_text()) if file.exists() else time.time_ns() // 1000
+    try:
+        return int(file.read_text())
+    except FileNotFoundError:
+        return time.time_ns() // 1000
 node.clock.SystemClock.now_us = jumped
 """
 TIMES_US = {
@@ -371,12 +374,13 @@ TIMES_US = {
 def test_no_outage_of_gateway_clock_ca_or_time_stamp_authority_stops_intake(node, realm, tmp_path):
     # gateway: not there at all; it is also the time-stamp authority: a receipt's time is its cosignature's
     gateway = Centre(realm, tmp_path / "centre")
-    node.gateway, clock = gateway, tmp_path / "now-us"
+    node.gateway, clock, fresh = gateway, tmp_path / "now-us", tmp_path / "now-us.new"
     with running(node, before=EAGER + JUMPING.format(file=str(clock))):
         sent = [message("P7-gateway", name="فاطمة")]
         # clock: it jumps, back and forth, while messages come
         for n, (name, now_us) in enumerate(TIMES_US.items()):
-            clock.write_text(str(now_us))
+            fresh.write_text(str(now_us))
+            fresh.rename(clock)  # the node reads it all the time, and must never read half of it
             sent += [message(f"P7-clock-{n}-{k}", name=name) for k in range(3)]
             assert [reply.code for reply in node.send(*sent[-3:])] == ["AA"] * 3, name
         clock.unlink()
