@@ -1,6 +1,6 @@
 """Bodies in the outbox: how many bytes they have, how far each ledger has receipted them, and their end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
@@ -61,6 +61,19 @@ def _common(opening: bytes, origin: Origin) -> int:
     except SyncError:
         return 0
     return common.size if common.origin == origin else 0
+
+
+def bodies_from(windows: Iterable[tuple[int, int, int]]) -> int:
+    """From which place of a run on bodies are left: `windows` are (start, size, trimmed) of its logs, oldest first; the run's end where none are.
+
+    A log in which nothing was trimmed says nothing of those before it: that a further epoch begins at a place takes no body away.
+    """
+    end = 0
+    for start, size, trimmed in windows:
+        if trimmed < size:
+            return start + trimmed
+        end = start + size
+    return end
 
 
 def past_retention(connection: apsw.Connection, head: Head, end: int, received_before_us: int) -> int:

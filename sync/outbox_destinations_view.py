@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sync.outbox_bodies import bodies_from
 from sync.outbox_destinations import Cursor, read_cursor
 from sync.outbox_parked import Parked, count_parked, read_parked
 from sync.record import BodyState, Record
@@ -12,7 +13,7 @@ from sync.store import LogTable, OutboxTable, SafeDatabase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """The rows of a stream over all its epochs: `first` and `end` of those there are, from where bodies are left, and the window of each epoch."""
+    """The rows of a stream over all its epochs: their `end`, before which place (`trimmed`) no body is left, and the window of each epoch."""
 
     id: int
     end: int
@@ -64,7 +65,7 @@ class DestinationView:
         if not rows:
             return None
         return Run(
-            id=rows[-1][0], end=rows[-1][1] + rows[-1][3], trimmed=max(start + trimmed for _, start, _, _, trimmed in rows),
+            id=rows[-1][0], end=rows[-1][1] + rows[-1][3], trimmed=bodies_from((start, size, trimmed) for _, start, _, size, trimmed in rows),
             windows=tuple((epoch, start) for _, start, epoch, _, _ in rows),
         )  # fmt: skip
 

@@ -56,7 +56,7 @@ def _carry(connection: apsw.Connection, heads: Sequence[Head], opening: Opening,
         opening=sign_opening(opening, *_openers(connection, heads, opening.common, signer)),
     )  # fmt: skip
     frontier = _rehash(made.table(connection), size)
-    trimmed = max(head.start + head.trimmed for head in heads) - place
+    trimmed = max((head.start + head.trimmed for head in heads if head.trimmed), default=0) - place
     head = replace(
         made, frontier=frontier, octets=body_bytes(connection, made, 0, size), trimmed=min(max(0, trimmed), size),
         # no group was committed to it yet: what is carried was verified where it was stored, or a repair has named it as lost

@@ -348,6 +348,22 @@ def test_a_further_epoch_in_between_repeats_nothing_and_loses_nothing(node):
     assert once(peer.got) == messages("A", 9)
 
 
+def test_a_new_destination_is_given_what_came_before_a_further_epoch_too(node):
+    with running(node, before=EAGER):
+        node.send(*messages("OLD", 3))
+    config = load_config(node.folder / "node.toml")
+    with closing(Outbox(node.store, signer=load_keys(config).signer, random=random.randbytes)) as outbox:
+        outbox.open_epoch("his", epoch=2, tag="0000beef", place=3, theirs=None)
+    with Peer() as peer:
+        serve(node, to(peer, more='from = "start"'))
+        with running(node, before=EAGER):
+            node.send(*messages("NEW", 2))
+            assert ids(wait_got(peer, 5)) == ["OLD-0", "OLD-1", "OLD-2", "NEW-0", "NEW-1"]
+            assert not {code for code, _ in node.alarms()} & {"DST-03"}
+        wasl(node, "replay", "lis", "--from", "his/start")
+        assert json.loads(wasl(node, "list", "--json"))[0]["waiting"] == 5
+
+
 # -- the core ---------------------------------------------------------------------------------------------------------------
 def test_a_dead_thread_of_a_destination_ends_the_process(node):
     serve(node, to(free_port())).launch(

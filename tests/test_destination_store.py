@@ -322,6 +322,28 @@ def test_a_record_that_was_trimmed_in_a_further_epoch_is_not_told_as_damaged(box
     assert states == [BodyState.TRIMMED] * 6 + [BodyState.PRESENT] * 3
 
 
+def test_a_further_epoch_takes_no_body_away(box, tmp_path):
+    receipted(box, 9)
+    with closing(DestinationView(tmp_path / "outbox.db")) as view:
+        box.open_epoch(STREAM, epoch=2, tag="0000beef", place=9, theirs=None)
+        assert view.run(STREAM).trimmed == 0  # all nine are still here
+        box.append(some(9, 2))
+        assert [trim(box), view.run(STREAM).trimmed] == [9, 9]
+        receipted(box, 2)
+        assert [trim(box), view.run(STREAM).trimmed] == [2, 11]
+
+
+def test_what_is_carried_from_before_two_epochs_is_trimmed_like_any_other(box, tmp_path):
+    box.open_epoch(STREAM, epoch=2, tag="0000beef", place=9, theirs=None)
+    box.append(some(9, 1))
+    box.open_epoch(STREAM, epoch=3, tag="0000cafe", place=4, theirs=None, own=4)  # of the first log four are common
+    assert [head.trimmed for head in box.logs(STREAM)] == [0, 0, 0]
+    receipted(box, 6)
+    while trim(box):
+        pass
+    assert list(box._connection.execute("SELECT id FROM body")) == []
+
+
 def test_a_repair_carries_positions_and_parked_messages(box, tmp_path):
     cursor = replace(begin(box), place=5)
     box.destinations.move(cursor, parked=[gone(box, 4)])

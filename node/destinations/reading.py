@@ -102,7 +102,7 @@ class Reading:
             if record is not None and record.state is BodyState.ERASED:
                 return None  # by law: it is nobody's any more
             if record is None or record.state is not BodyState.PRESENT or damage(record) is not None:
-                return (None, self._why(record, place)) if self._selection.might_want(header) else None
+                return (None, self._why(record)) if self._selection.might_want(header) else None
             origin = _origin(self.stream, run.position(place), header, record)
             self._divided = _Divided(
                 place, header, self._selection.parts(header, record, origin), request_of(record), origin
@@ -117,10 +117,6 @@ class Reading:
             *request, chosen is parts[-1], feed=header.feed, origin=replace(origin, part=chosen.part), unconverted=chosen.unconverted,
         ), ""  # fmt: skip
 
-    def _why(self, record: Record | None, place: int) -> str:
-        """Why a record has no body; asked after it was missed, so never too early."""
-        run = self._view.run(self.stream)
-        is_trimmed = (
-            record is not None and record.state is BodyState.TRIMMED and run is not None and place < run.trimmed
-        )
-        return TRIMMED if is_trimmed else DAMAGED
+    def _why(self, record: Record | None) -> str:
+        """Why a record has no body, by the window in which it lies."""
+        return TRIMMED if record is not None and record.state is BodyState.TRIMMED else DAMAGED

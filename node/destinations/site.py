@@ -28,6 +28,7 @@ from node.orders.law_desk import LawDesk
 from node.writer import Writer
 from sync.errors import CursorLost, LogBroken
 from sync.outbox import Outbox
+from sync.outbox_bodies import bodies_from
 from sync.outbox_destinations import Cursor
 
 DAY_US = 86_400_000_000
@@ -41,7 +42,8 @@ def open_cursors(outbox: Outbox, config: Config) -> None:
     for each in config.outlets:
         for stream in each.streams:
             logs = outbox.logs(stream)
-            begin = logs[-1].end if each.begin == "end" else max(head.start + head.trimmed for head in logs)
+            oldest = bodies_from((head.start, head.frontier.size, head.trimmed) for head in logs)
+            begin = logs[-1].end if each.begin == "end" else oldest
             try:
                 outbox.destinations.open(each.name, logs[-1].run, begin)
             except (CursorLost, LogBroken) as error:  # its thread raises the alarm and stands still; nothing else does
