@@ -13,6 +13,7 @@ from gateway.stick_words import explained
 from sync.errors import BadStick, SyncError
 
 EXIT_CONFIG = 78  # sysexits EX_CONFIG: starting it again will not help
+click.UsageError.exit_code = 64  # EX_USAGE
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 

@@ -164,4 +164,4 @@ def test_wasl_convert_shows_bundle_and_list(tmp_path):
     assert json.loads(done.stdout)["resourceType"] == "Bundle"
     assert "ZPI-1" in done.stderr
     assert "message 2: not converted (type)" in done.stderr
-    assert CliRunner().invoke(main, ["convert", str(file), "--zone", "nowhere"]).exit_code == 2
+    assert CliRunner().invoke(main, ["convert", str(file), "--zone", "nowhere"]).exit_code == 64

@@ -10,6 +10,7 @@ import structlog
 
 EXIT_USAGE, EXIT_CONFIG = 64, 78
 EXIT_UNKNOWN = 3
+click.UsageError.exit_code = EXIT_USAGE  # click's own 2 is what `status` says of a node that failed
 CONFIG = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/wasl/node.toml"), show_default=True
 )
@@ -25,6 +26,17 @@ def _configure_logs(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
+
+
+class Explained(click.Group):
+    """Commands whose ValueError and OSError are of what the person named, and are told in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (OSError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
 
 
 def load_config(path: Path) -> Any:  # Config; imported late, so that `wasl verify` starts at once

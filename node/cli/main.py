@@ -9,13 +9,14 @@ from typing import NoReturn
 import click
 import structlog
 
-from node.cli.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, load_config
+from node.cli.command import CONFIG, EXIT_CONFIG, EXIT_UNKNOWN, Explained, load_config
 from node.cli.destinations import destination_group
 from node.cli.devices import FOLDER, devices_group
 from node.cli.epoch import epoch
 from node.cli.feed import feed, record
 from node.cli.line import line_command
 
+EXIT_NOT_PROVED, EXIT_CANNOT_WRITE = 1, 73
 EXIT_OF_STATE = {"ok": 0, "unproven": 0, "waiting": 0, "attention": 1, "failed": 2}
 
 
@@ -211,7 +212,7 @@ def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
         proved = verify_evidence(file.read_bytes(), anchor=ca.read_bytes() if ca else None)
     except BadEvidence as error:
         click.echo(f"NOT PROVED: {error}")
-        sys.exit(1)
+        sys.exit(EXIT_NOT_PROVED)
     received = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=proved.header.received_us)).isoformat()
     held = datetime.fromtimestamp(proved.time, UTC).isoformat()
     click.echo(f"PROVED: record {proved.seq} of {proved.origin}")
@@ -224,7 +225,11 @@ def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
     click.echo(f"  body: {'proved' if proved.body is not None else 'only its commitment is proved'}")
     click.echo(f"  authority SHA-256 {proved.anchor_sha256}{'' if ca else ' (compare it: no --ca was given)'}")
     if body_path is not None and proved.body is not None:
-        body_path.write_bytes(proved.body)
+        try:
+            body_path.write_bytes(proved.body)
+        except OSError as error:
+            click.echo(f"proved, but the message was not written: {error}", err=True)
+            sys.exit(EXIT_CANNOT_WRITE)
 
 
 @main.command()
@@ -278,7 +283,7 @@ def demo(port_base: int | None) -> None:
     run(port_base=port_base)
 
 
-@main.group()
+@main.group(cls=Explained)
 def simulate() -> None:
     """Pretend to be a source."""
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sync.certificates import operator_of, read
+from sync.errors import SyncError
 from sync.keys import FileSigner
 from sync.names import Origin
 from sync.release import Release, sign_release
@@ -37,6 +38,15 @@ def release_command(
     node: str, api: str, gateway: str, token_path: Path, identity: Path, ca: Path | None, *, yes: bool
 ) -> None:
     """Release what the gateway holds of NODE."""
+    try:
+        _release(node, api, gateway, token_path, identity, ca, yes=yes)
+    except (OSError, ValueError, SyncError, urllib3.exceptions.HTTPError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _release(
+    node: str, api: str, gateway: str, token_path: Path, identity: Path, ca: Path | None, *, yes: bool
+) -> None:
     pool = urllib3.PoolManager(retries=False, timeout=30.0, ca_certs=str(ca) if ca else None)
     headers = {"Authorization": f"Bearer {token_path.read_text().strip()}"}
     listed = _answer(pool.request("GET", f"{api}/v1/nodes/{node}/streams", headers=headers))

@@ -33,6 +33,7 @@ from hl7.devices.astm_frames import ACK, STX
 from hl7.devices.astm_link import Link
 from hl7.devices.astm_records import write, write_header
 from node.tools.hospital_names import ARAB
+from node.tools.mllp_client import parse_address
 
 FAULTS: Final = ("noise", "checksum", "lost-ack", "cut", "contention", "repeat")
 WAIT_S_MAX: Final = 60.0  # for a transfer: four times the standard's patience with one answer
@@ -57,8 +58,7 @@ class Cable:
             self._descriptor = os.open(address, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
             tty.setraw(self._descriptor, termios.TCSANOW)
         else:
-            host, _, port = address.rpartition(":")
-            self._socket = socket.create_connection((host.strip("[]"), int(port)), WAIT_S_MAX)
+            self._socket = socket.create_connection(parse_address(address), WAIT_S_MAX)
             self._descriptor = self._socket.fileno()
 
     def write(self, data: bytes) -> None:

@@ -15,6 +15,8 @@ from typing import Final
 
 import click
 
+from node.tools.mllp_client import parse_address
+
 NAMES: Final = ("مريم تجريبية", "سالم تجريبي", "Zoë Probe", "Test Patient")
 FAULTS: Final = ("noise", "cut", "check", "jabber", "unplug")
 BAUD: Final = 9600  # a real device is no faster, and a pause is only one at its pace
@@ -130,8 +132,7 @@ class Call:
     """The device calls a feed that listens, or a device server in its place."""
 
     def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._address = host.strip("[]"), int(port)
+        self._address = parse_address(address)
         self.plug()
 
     def plug(self) -> None:

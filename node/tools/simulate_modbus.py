@@ -81,7 +81,10 @@ async def serve(devices: Devices, *, address: str, port: str, baud: int) -> None
         server = ModbusSerialServer(devices.all(), framer=FramerType.RTU, port=port, baudrate=baud)
     else:
         server = ModbusTcpServer(devices.all(), address=parse_address(address))
-    await server.serve_forever()
+    try:
+        await server.serve_forever()
+    except RuntimeError as error:  # pymodbus: the address is taken, or the port is not there
+        raise OSError(f"{address or port}: {error}") from error
 
 
 @click.command("modbus")

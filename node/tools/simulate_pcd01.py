@@ -73,7 +73,7 @@ def _observations(stamp: str, dice: random.Random, fault: str) -> Iterator[str]:
 @click.command("pcd01")
 @click.option("--to", "address", required=True, help="host:port of an MLLP feed.")
 @click.option("--each", "each_s", type=float, default=5.0, show_default=True, help="Seconds between two reports.")
-@click.option("--beds", type=int, default=3, show_default=True)
+@click.option("--beds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--count", type=int, default=None, help="Stop after so many; without it, never.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--fault", "faults", type=click.Choice(FAULTS), multiple=True, help="May be given several times; one report in three has one.")  # fmt: skip

@@ -11,6 +11,8 @@ from typing import Final
 
 import click
 
+from node.tools.mllp_client import parse_address
+
 FAULTS: Final = ("cut", "no-ack", "repeat", "doctype")
 ANSWER_S_MAX: Final = 30.0
 ANALYTES: Final = (
@@ -148,15 +150,13 @@ def poct1a_command(
     address: str, each_s: float, results: int, count: int | None, serial: str, seed: int, faults: tuple[str, ...]
 ) -> None:  # fmt: skip
     """A point-of-care device: glucose, haemoglobin, CRP, and a control now and then."""
-    host, _, port = address.rpartition(":")
+    host, port = parse_address(address)
     device, number = Device(serial, random.Random(seed)), 0
     while count is None or number < count:
         device.measure(results)
         fault = device.dice.choice(faults) if faults else ""
         try:
-            click.echo(
-                f"acknowledged {device.connect(host.strip('[]'), int(port), fault)}, waiting {len(device.results)}"
-            )
+            click.echo(f"acknowledged {device.connect(host, port, fault)}, waiting {len(device.results)}")
         except OSError as error:
             click.echo(f"broken ({error}), waiting {len(device.results)}")
         number += 1
