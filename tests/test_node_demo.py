@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import urllib3
+from paho.mqtt import publish
 from playwright.sync_api import sync_playwright
 
 from node.tools.demo_devices import DEVICES
@@ -309,6 +310,11 @@ def test_demo_leaves_no_process_when_it_is_stopped_and_its_state_survives(demo, 
         after = {stream: len(again.records(stream)) - len(before[stream]) for stream in FEEDS}
         assert after == {"his": 1, "laboratory": 0, "orders": 0}  # silent: nothing but ours
         assert again.facts()["sent"] == 0
+        vitals = again.document["node"]["feeds"].get("vitals")  # silent, and yet somebody else can publish there
+        if vitals is not None:
+            host, port = parse_address(vitals["address"].removeprefix("mqtt://"))
+            publish.single("ward/1", b"{}", qos=1, hostname=host, port=port)
+            until(lambda: [each for each in again.records("vitals") if each["body"] == "e30="], "what was published")
         assert settled["sent"] > 0
 
         family = again.family()

@@ -45,8 +45,8 @@ class Stage:
         self.addresses = {feed.name: feed.address(ports.feed(place)) for place, feed in enumerate(FEEDS)}
         spots = [folder.spot(ports, place) for place, _ in enumerate(DEVICES)]
         self.addresses |= {device.name: device.address(spot) for device, spot in zip(DEVICES, spots, strict=True)}
-        self._asked = [*self._programs(spots, is_asked=True)] if rate else []
-        self._calling = [*self._programs(spots, is_asked=False)] if rate else []
+        self._asked = [*self._programs(spots, is_asked=True, is_silent=not rate)]
+        self._calling = [*self._programs(spots, is_asked=False, is_silent=not rate)]
         self._run = folder.next_run()
         hospital = {feed.name: self.addresses[feed.name] for feed in FEEDS if feed.kind == "mllp"}
         self._traffic = Traffic(hospital, run=self._run, rate=rate)
@@ -68,13 +68,17 @@ class Stage:
         self._busy = asyncio.Lock()
         self.scene = self._look(Mark(0, 0), None, answered=False)
 
-    def _programs(self, spots: Sequence[Spot], *, is_asked: bool) -> Iterator[Child]:
-        """The simulators of devices that the node connects to, or of those that connect to it; the broker before the one that needs it."""
+    def _programs(self, spots: Sequence[Spot], *, is_asked: bool, is_silent: bool) -> Iterator[Child]:
+        """The simulators of devices that the node connects to, or of those that connect to it; the broker before the one that needs it.
+
+        `is_silent`: the broker alone, which says nothing by itself: somebody else may publish there.
+        """
         for device, spot in zip(DEVICES, spots, strict=True):
             if device.is_asked is not is_asked:
                 continue
             log = self.folder.log_file(device.name)
-            programs = [Program(name=device.name, arguments=("node.cli", "simulate", *device.command(spot)), log=log)]
+            simulator = Program(name=device.name, arguments=("node.cli", "simulate", *device.command(spot)), log=log)
+            programs = [] if is_silent else [simulator]
             if device.broker:
                 arguments = ("-c", str(broker_configuration(spot)))
                 programs.insert(
