@@ -28,9 +28,7 @@ from sync.names import EPOCH_MAX
 from sync.receiver import Refuse
 from sync.release import RELEASE_BYTES_MAX
 
-LIMIT_MAX = (
-    1_000_000  # records in one answer: an hour at 2 Mbit/s. What is longer is asked for again from where it ended
-)
+LIMIT_MAX = SIZE_MAX  # who names no limit is given all there is: an answer that ended before it would look whole
 READERS = 4  # threads and connections that read for consumers
 LISTINGS_MAX = 32  # open listings: each holds a page of records in memory
 BUSY_WAIT_S = 5

@@ -132,7 +132,7 @@ def test_seq_has_no_gaps_and_every_field_stands_in_every_line(gateway):
 
 @pytest.mark.parametrize(
     ("query", "seqs"),
-    [("?from=35", range(35, 40)), ("?limit=3", range(3)), ("?epoch=1&from=38&limit=10", range(38, 40)), ("?from=40", ()), ("?from=999999", ()), ("?limit=39&from=0", range(39))],
+    [("?from=35", range(35, 40)), ("?limit=3", range(3)), ("?epoch=1&from=38&limit=10", range(38, 40)), ("?from=40", ()), ("?from=999999", ()), ("?limit=39&from=0", range(39)), ("?limit=3000000", range(40))],
 )  # fmt: skip
 def test_from_is_inclusive_and_limit_is_exact(gateway, query, seqs):
     assert [record["seq"] for record in gateway.records("clinic-17", "his", query)] == list(seqs)
