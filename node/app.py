@@ -38,6 +38,7 @@ from node.orders.orders import Orders
 from node.proofreader import Proofreader
 from node.quality.counts import Inspection
 from node.quality.profile_sample import Samples
+from node.restored import name_lost, part_from
 from node.room import BALLAST_BYTES, LOOK_S, Ballast, Room, free_bytes
 from node.signatures.check import Checker
 from node.stick.back import open_epochs, store_receipts, take_inbox
@@ -111,24 +112,14 @@ class Core:
         outbox.start_boot(self._boot, self._started_us)
         outbox.verify_heads()  # before anything is signed: a start that lacks a key must leave no stream under another
         outbox.open_streams({stream.name: stream.lane for stream in self._config.streams}, self._boot.hex()[:8])
-        self._compare_with_mark(outbox)
+        part_from(outbox, self._highwater.read(), self._alarms, tag=self._boot.hex()[:8])
         self._heed_stick(outbox)
         hand_over(outbox, self._keystore, self._clock, facility=self._config.node.facility)
+        name_lost(outbox, self._clock, facility=self._config.node.facility)
         open_cursors(outbox, self._config)
         self._note_accepted(outbox)
         self._room.keep_ballast(outbox)
         return outbox
-
-    def _compare_with_mark(self, outbox: Outbox) -> None:
-        """Where this disk is older than the node had been, let its streams go on under a further epoch, link or no link."""
-        for name, mark in self._highwater.read().items():
-            head = outbox.heads.get(name)
-            if head is None or not mark.is_ahead_of(head.origin, head.frontier.size):
-                continue
-            epoch = max(mark.epoch, head.origin.epoch) + 1
-            log.warning("outbox.restored", code="NOD-31", stream=name, epoch=epoch)
-            self._alarms.raised("NOD-31", name)
-            outbox.open_epoch(name, epoch=epoch, tag=self._boot.hex()[:8], place=head.end, theirs=None)
 
     def _note_accepted(self, outbox: Outbox) -> None:
         for head in outbox.heads.values():

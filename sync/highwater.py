@@ -25,6 +25,10 @@ class Mark:
             return self.epoch > origin.epoch
         return self.tag != origin.tag or self.accepted > size
 
+    def lost(self, origin: Origin, size: int) -> tuple[int, int]:
+        """Positions (first, end) of the marked log that a store which ends here does not have; of another log than ours, all of it."""
+        return (size if (self.epoch, self.tag) == (origin.epoch, origin.tag) else 0, self.accepted)
+
 
 def encode_marks(marks: Mapping[str, Mark], fence: str) -> bytes:
     """The file's bytes. `fence`: the one last held."""

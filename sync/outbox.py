@@ -278,11 +278,11 @@ class Outbox:
     # -- the other writes -----------------------------------------------------------------------------------------
 
     def open_epoch(
-        self, stream: str, *, epoch: int, tag: str, place: int, theirs: End | None, own: int | None = None
-    ) -> list[Head]:
+        self, stream: str, *, epoch: int, tag: str, place: int, theirs: End | None, own: int | None = None, fact: tuple[str, bytes] | None = None
+    ) -> list[Head]:  # fmt: skip
         """Let a stream go on under a further epoch from `place` of its run of rows on; all its heads, oldest first. Raises LogBroken.
 
-        `own`: see `sync.agreement.Agreed`; None where all before `place` is agreed in logs that we have.
+        `own`: see `sync.agreement.Agreed`; None where all before `place` is agreed in logs that we have. `fact`: kept in the same transaction.
         """
         heads = self.logs(stream)
         self._cursors.forget()
@@ -290,6 +290,8 @@ class Outbox:
             heads = open_epoch(
                 self._connection, heads, epoch=epoch, tag=tag, place=place, own=place if own is None else own, theirs=theirs, signer=self._ring,
             )  # fmt: skip
+            if fact is not None:
+                self.set_fact(*fact)
         self.older[stream], self.heads[stream] = heads[:-1], heads[-1]
         return heads
 
@@ -381,8 +383,6 @@ class Outbox:
         """How many pages the database has, and how many are free for new records."""
         with reading():
             return pages_of(self._connection)
-
-    # -- inside ---------------------------------------------------------------------------------------------------
 
     def transaction(self, *, grows: bool = False) -> AbstractContextManager[None]:
         """BEGIN IMMEDIATE … COMMIT. `grows`: it adds records, so it may not touch the reserve. Raises NoRoom, CommitUnknown."""

@@ -31,7 +31,10 @@ class Cable:
     def pull(self) -> None:
         """Both ends are gone, and what was on the way."""
         assert self._socat is not None
-        for end in (self.near, self.far):  # first: a name that stays may lead to the next pseudo-terminal of somebody else
+        for end in (
+            self.near,
+            self.far,
+        ):  # first: a name that stays may lead to the next pseudo-terminal of somebody else
             end.unlink(missing_ok=True)
         self._socat.kill()
         self._socat.wait()

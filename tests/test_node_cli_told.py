@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from node.cli.main import main
+from node.tools.demo_folder import DemoFolder
+from tests.waiting import wait_until
 
 GONE = "127.0.0.1:1"  # where nothing listens
 LINES_MAX = 6  # click's usage lines
@@ -80,3 +82,28 @@ def test_a_body_that_cannot_be_written_is_not_taken_for_an_unproved_record(tmp_p
     told = said("verify", str(tmp_path / "record.evidence"), "--body", str(tmp_path / "no/such"), code=73)
     assert "PROVED: record" in told
     assert "not written" in told
+
+
+@pytest.mark.parametrize(
+    "device", [("astm", "--each", "9"), ("serial-lines", "--every", "9")], ids=["astm", "serial-lines"]
+)
+def test_the_name_of_a_simulated_port_goes_with_its_simulator(tmp_path, device):
+    """The kernel gives the number of its pseudo-terminal to the next: a name that stays leads a node to somebody else's terminal."""
+    link = tmp_path / "port"
+    simulator = subprocess.Popen([sys.executable, "-m", "node.cli", "simulate", *device, "--link", str(link)])
+    try:
+        wait_until("the port", link.is_symlink)
+        simulator.terminate()
+        assert simulator.wait(20) == 0
+        assert not link.is_symlink()
+    finally:
+        simulator.kill()
+        simulator.wait()
+
+
+def test_a_demo_that_was_killed_leaves_no_name_of_a_port_to_the_next(tmp_path):
+    link = tmp_path / "devices/haematology/tty"
+    link.parent.mkdir(parents=True)
+    link.symlink_to("/dev/pts/0")
+    DemoFolder(tmp_path).close()
+    assert not link.is_symlink()

@@ -1,18 +1,27 @@
 """A disk that is older than the node had been is noticed before there is a link, and what comes after is kept apart."""
 
 import shutil
+from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.alarms import Alarms
+from node.clock import SystemClock
+from node.restored import name_lost, part_from
 from node.uplink.highwater import SAVE_S_MIN, HighWater
+from sync.control import Hole, decode, read_hole
+from sync.errors import NoRoom
 from sync.highwater import Mark, encode_marks, read_marks
 from sync.names import Origin
+from sync.outbox import Outbox
+from sync.record import Kind
 from tests.gateway_rig import Realm
 from tests.gateway_rig import running as centre
 from tests.node_rig import EAGER, Node, message, running, wait_until
+from tests.sim_realm import LOG_SIGNER
 
 ORIGIN = Origin("clinic-7", "his", 1, "0badcafe")
 LIVE = shutil.ignore_patterns("core.*", "*-shm")
@@ -110,10 +119,57 @@ def test_restored_node_knows_it_without_a_link_and_what_it_takes_then_is_held_an
         node.gateway = gateway
         with running(node, before=EAGER):
             node.wait_receipted()
-            wait_until("all of it", lambda: len(gateway.records("clinic-7", "his")) == 9)
+            wait_until("all of it", lambda: len(gateway.records("clinic-7", "his")) == 10)
         found = gateway.records("clinic-7", "his")
         later = found[-1]["epoch"]
         assert later > 1
-        assert [(each["epoch"], each["seq"], each["held"]) for each in found] == (
-            [(1, n, False) for n in range(6)] + [(later, n, True) for n in range(3)]
+        assert [(each["epoch"], each["seq"], each["held"], each["kind"]) for each in found] == (
+            [(1, n, False, "message") for n in range(6)]
+            + [(later, n, True, "control" if n == 0 else "message") for n in range(4)]
         )
+        # what the disk has lost is named there, signed, once
+        (hole,) = [
+            read_hole(decode(seen.header, seen.body)[1]) for seen in node.records() if seen.header.kind is Kind.CONTROL
+        ]
+        first_lost = 3 if forgets == "some" else 0
+        assert hole == Hole(stream="his", epoch=1, first=first_lost, last=5, lost="all", why="restored")
+
+
+def restored(tmp_path: Path, *, quota_bytes: int = 0) -> Outbox:
+    """An outbox whose disk has none of the six records that the mark knows, after the further epoch was opened."""
+    outbox = Outbox(tmp_path / "outbox.db", signer=LOG_SIGNER, random=Random(1).randbytes, quota_bytes=quota_bytes)
+    outbox.open_streams({"his": "routine"}, ORIGIN.tag)
+    part_from(outbox, {"his": Mark(1, ORIGIN.tag, 6, 0)}, Alarms(lambda: 0), tag="11111111")
+    return outbox
+
+
+def test_a_crash_between_the_further_epoch_and_its_hole_leaves_the_hole_to_the_next_start(tmp_path):
+    outbox = restored(tmp_path)
+    for _ in range(2):  # the second start finds it done
+        name_lost(outbox, SystemClock(), facility="clinic-7")
+        assert (outbox.heads["his"].origin.epoch, outbox.heads["his"].frontier.size) == (2, 1)
+
+
+def test_what_is_lost_waits_to_be_named_until_there_is_room(tmp_path, monkeypatch):
+    outbox = restored(tmp_path)
+
+    def full(_drafts):
+        raise NoRoom("full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outbox, "append", full)
+        name_lost(outbox, SystemClock(), facility="clinic-7")
+    assert outbox.heads["his"].frontier.size == 0
+    name_lost(outbox, SystemClock(), facility="clinic-7")
+    assert outbox.heads["his"].frontier.size == 1
+
+
+@pytest.mark.parametrize(
+    "value", [b"{", b"7", b"\xff", b'{"stream":"lab","epoch":1,"first":0,"last":5,"lost":"all","why":"restored"}']
+)
+def test_a_flipped_bit_in_what_is_to_be_named_stops_no_start(tmp_path, value):
+    outbox = restored(tmp_path)
+    with outbox.transaction():
+        outbox.set_fact("lost/his", value)
+    name_lost(outbox, SystemClock(), facility="clinic-7")
+    assert outbox.heads["his"].frontier.size == 0

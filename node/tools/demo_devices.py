@@ -50,6 +50,7 @@ def _host_port(spot: Spot) -> str:
 
 
 # Debian keeps it where a user's PATH does not look
+TERMINAL: Final = "tty"  # in a device's folder: the name of its pseudo-terminal
 BROKER: Final = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or ""
 _BROKER_CONF: Final = """user {user}
 per_listener_settings true
@@ -92,7 +93,7 @@ def _broker_url(spot: Spot) -> str:
 
 
 def _pty(spot: Spot) -> str:
-    return str(spot.folder / "tty")
+    return str(spot.folder / TERMINAL)
 
 
 # those with a port of their own at a listener of the node come first

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from node.tools import pki
-from node.tools.demo_devices import DEVICES, Spot
+from node.tools.demo_devices import DEVICES, TERMINAL, Spot
 from node.tools.demo_ports import HOST, Ports
 from node.tools.hospital_town import RUN_MAX
 from node.tools.pki_files import write_private
@@ -178,8 +178,10 @@ class DemoFolder:
         write_private(self.path / "demo.json", f"{text}\n".encode())
 
     def withdraw(self) -> None:
-        """Remove demo.json: what it names does not run."""
+        """Remove demo.json, and the names of pseudo-terminals: what they name does not run, or is somebody else's by now."""
         (self.path / "demo.json").unlink(missing_ok=True)
+        for device in DEVICES:
+            (self.path / "devices" / device.name / TERMINAL).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let the directory go."""

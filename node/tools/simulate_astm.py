@@ -1,5 +1,6 @@
 """A haematology analyzer that speaks ASTM, over TCP or a serial line: results, queries for orders, and what goes wrong on a real line."""
 
+import contextlib
 import os
 import random
 import select
@@ -34,6 +35,7 @@ from hl7.devices.astm_link import Link
 from hl7.devices.astm_records import write, write_header
 from node.tools.hospital_names import ARAB
 from node.tools.mllp_client import parse_address
+from node.tools.pseudo_terminal import PseudoTerminal, ended_by_sigterm
 
 FAULTS: Final = ("noise", "checksum", "lost-ack", "cut", "contention", "repeat")
 WAIT_S_MAX: Final = 60.0  # for a transfer: four times the standard's patience with one answer
@@ -49,11 +51,10 @@ class Cable:
 
     def __init__(self, address: str, *, link: Path | None = None) -> None:
         self._socket: socket.socket | None = None
+        self._terminal: PseudoTerminal | None = None
         if link is not None:
-            self._descriptor, theirs = os.openpty()
-            tty.setraw(theirs)  # stays open: without it the first bytes would meet a line that echoes
-            link.unlink(missing_ok=True)
-            link.symlink_to(os.ttyname(theirs))
+            self._terminal = PseudoTerminal(link)
+            self._descriptor = self._terminal.ours
         elif address.startswith("/"):
             self._descriptor = os.open(address, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
             tty.setraw(self._descriptor, termios.TCSANOW)
@@ -83,6 +84,8 @@ class Cable:
         """Hang up."""
         if self._socket is not None:
             self._socket.close()
+        elif self._terminal is not None:
+            self._terminal.close()
         else:
             os.close(self._descriptor)
 
@@ -243,27 +246,29 @@ def astm_command(
     dice, number = random.Random(seed), 0
     while count is None or number < count:
         try:
-            cable = _connected(address, link)
-            analyzer = Analyzer(cable, dice)
-            for sample in samples if number == 0 else ():
-                click.echo(f"asked for {sample}: {b' / '.join(analyzer.ask(sample)).decode() or 'no answer'}")
-            while count is None or number < count:
-                number += 1
-                fault = dice.choice(faults) if faults else ""
-                records = analyzer.measure(number)
-                outcome = analyzer.transfer(records, fault)
-                click.echo(f"TEST-{number:06d} {outcome}{f' ({fault})' if fault else ''}")
-                if outcome == "cut":
-                    break
-                if fault == "repeat":
-                    click.echo(f"TEST-{number:06d} {analyzer.transfer(records)} (the same again)")
-                if count is None or number < count:
-                    time.sleep(each_s)
+            with ended_by_sigterm(), contextlib.closing(_connected(address, link)) as cable:
+                analyzer = Analyzer(cable, dice)
+                for sample in samples if number == 0 else ():
+                    click.echo(f"asked for {sample}: {b' / '.join(analyzer.ask(sample)).decode() or 'no answer'}")
+                while count is None or number < count:
+                    number += 1
+                    if _measured(analyzer, number, dice.choice(faults) if faults else "") == "cut":
+                        break
+                    if count is None or number < count:
+                        time.sleep(each_s)
         except OSError as error:
             click.echo(f"line broken: {type(error).__name__}")
             time.sleep(1)
-        else:
-            cable.close()
+
+
+def _measured(analyzer: Analyzer, number: int, fault: str) -> str:
+    """Send one measurement, and tell what became of it."""
+    records = analyzer.measure(number)
+    outcome = analyzer.transfer(records, fault)
+    click.echo(f"TEST-{number:06d} {outcome}{f' ({fault})' if fault else ''}")
+    if outcome != "cut" and fault == "repeat":
+        click.echo(f"TEST-{number:06d} {analyzer.transfer(records)} (the same again)")
+    return outcome
 
 
 def _connected(address: str, link: Path | None) -> Cable:

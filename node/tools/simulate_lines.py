@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import time
-import tty
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -16,6 +15,7 @@ from typing import Final
 import click
 
 from node.tools.mllp_client import parse_address
+from node.tools.pseudo_terminal import PseudoTerminal, ended_by_sigterm
 
 NAMES: Final = ("مريم تجريبية", "سالم تجريبي", "Zoë Probe", "Test Patient")
 FAULTS: Final = ("noise", "cut", "check", "jabber", "unplug")
@@ -98,29 +98,24 @@ class Pty:
 
     def __init__(self, link: Path) -> None:
         self._link = link
-        self._ends: tuple[int, int] | None = None
+        self._ends: PseudoTerminal | None = None
         self.plug()
 
     def plug(self) -> None:
         """Both ends are there."""
-        ours, theirs = os.openpty()
-        tty.setraw(theirs)  # held open: without it the first bytes would meet a line that echoes
-        self._link.unlink(missing_ok=True)
-        self._link.symlink_to(os.ttyname(theirs))
-        self._ends = ours, theirs
+        self._ends = PseudoTerminal(self._link)
 
     def pull(self) -> None:
         """Gone, and what was on the way with it."""
-        self._link.unlink(missing_ok=True)
-        for end in self._ends or ():
-            os.close(end)
+        if self._ends is not None:
+            self._ends.close()
         self._ends = None
 
     def send(self, data: bytes) -> None:
         """At the pace of a real line, so that pauses are pauses."""
         if self._ends is not None:
             for at in range(0, len(data), 32):
-                os.write(self._ends[0], data[at : at + 32])
+                os.write(self._ends.ours, data[at : at + 32])
                 time.sleep(len(data[at : at + 32]) * 10 / BAUD)
 
     def close(self) -> None:
@@ -200,10 +195,9 @@ def lines_command(
     """A device that just prints, with invented people."""
     if bool(address) == (link is not None):
         raise click.UsageError("give one of --to and --link")
-    line = Pty(link) if link is not None else Call(address)
-    sent = simulate(
-        line, device, count=count, every_s=every_s, seed=seed, faults=faults, share=share,
-        told=lambda report: click.echo(f"{len(report.data)} bytes{f', fault: {report.fault}' if report.fault else ''}"),
-    )  # fmt: skip
-    line.close()
+    with ended_by_sigterm(), contextlib.closing(Pty(link) if link is not None else Call(address)) as line:
+        sent = simulate(
+            line, device, count=count, every_s=every_s, seed=seed, faults=faults, share=share,
+            told=lambda report: click.echo(f"{len(report.data)} bytes{f', fault: {report.fault}' if report.fault else ''}"),
+        )  # fmt: skip
     click.echo(f"{sent} reports")

@@ -13,6 +13,7 @@ from node.alarms import Alarms
 from node.app import Core
 from node.errors import AnswerUnreadable, NoAnswer
 from node.key_change import hand_over
+from node.restored import name_lost, part_from
 from node.sockets import Way
 from node.uplink.gateway_client import GatewayClient, Problem
 from node.uplink.lane import Lane
@@ -293,12 +294,14 @@ class Box(Machine):
         outbox.start_boot(self.boot, self.now_us())
         outbox.verify_heads()
         outbox.open_streams(self.lanes, self.boot.hex()[:8])
-        core: Any = SimpleNamespace(_highwater=self.highwater, _alarms=self.alarms, _boot=self.boot)
+        core: Any = SimpleNamespace(_highwater=self.highwater)
+        clock: Any = self
         if self.mark:
-            Core._compare_with_mark(core, outbox)
+            part_from(outbox, self.highwater.read(), self.alarms, tag=self.boot.hex()[:8])
         if self.keys:
             self._hand_over(outbox)
             Core._note_accepted(core, outbox)
+        name_lost(outbox, clock, facility="simulated")
         return outbox
 
     def _hand_over(self, outbox: Outbox) -> None:

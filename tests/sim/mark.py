@@ -5,10 +5,12 @@ from io import BytesIO
 from typing import Any
 
 from node.uplink.highwater import HighWater
+from sync.control import Hole
 from tests.sim.machine import Machine, broken
 
 Place = tuple[int, str, int]  # epoch, tag, size
 PARTED = "NOD-31"
+LOST = "lost/"  # what of a stream is to be named, and empty once it is (node/restored.py)
 
 
 class MarkFile:
@@ -77,3 +79,18 @@ def must_have_parted(outbox: Any, expected: dict[str, int], ever: set[tuple[str,
             broken(f"{name}: the disk is older than the node had been, and goes on as if it were not")
         if (PARTED, name) not in ever:
             broken(f"{name}: a further epoch without an alarm")
+        if outbox.fact(f"{LOST}{name}") is None:
+            broken(f"{name}: what the disk has lost is named nowhere")
+
+
+def check_hole(world: Any, origin: str, hole: Hole, *, is_again: bool) -> None:
+    """What a node says of its loss: once, of this stream, of a log before this one, and only after a disk of it was rolled back or copied."""
+    _, stream, log = origin.split("/")
+    if hole.stream != stream or hole.epoch >= int(log.partition("-")[0]) or hole.lost != "all":
+        broken(f"{origin} names a hole that it cannot have: {hole}")
+    if not world.copied:
+        broken(f"{origin} names a hole, and no disk was rolled back or copied: {hole}")
+    # of two copies each may say so, and a disk that is rolled back twice can forget that it has
+    if is_again and len(world.boxes) == 1 and world.counts["op restore-node"] <= 1:
+        broken(f"{origin} names a hole a second time: {hole}")
+    world.counts["holes named"] += 1

@@ -92,7 +92,9 @@ MUTANTS = (
     Mutant("a body begins anew whatever is there", "node.uplink.body_uploads:BodyUploads.send_part", "going.held = self._ask(going.upload.id)", "going.held = self._ask(going.upload.id) and 0"),
     Mutant("a part goes where it does not belong", "gateway.uploads:Uploads.write", "if offset != held:", "if False:"),
     Mutant("an older disk goes on as if it were not", "sync.highwater:Mark.is_ahead_of", "return self.tag != origin.tag or self.accepted > size", "return False"),
-    Mutant("an older disk is not told of", "node.app:Core._compare_with_mark", 'self._alarms.raised("NOD-31", name)', "pass"),
+    Mutant("an older disk is not told of", "node.restored:part_from", 'alarms.raised("NOD-31", name)', "pass"),
+    Mutant("what an older disk has lost is named nowhere", "node.restored:part_from", "if first < end:", "if False:"),
+    Mutant("what an older disk has lost is named at each start", "node.restored:name_lost", '._replace(fact=(fact, b""))', ""),
     Mutant("ask beyond the end of an epoch", "sync.flow:Flow.call", "min(self.records_max, self.size - self.theirs)", "self.records_max"),
     # a change of the log key
     Mutant("take a change to a key of which no certificate is good", "sync.log_keys:_follower", 'raise WrongKey("the certificate of a key change is not good")',

@@ -1,11 +1,13 @@
 """What must hold at every step, and what the world knows to judge it: every message, every head that was ever committed, every fence."""
 
+import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from gateway.ledger import ReleaseCall, SessionOpened
 from sync.checkpoint import parse_checkpoint, parse_note
+from sync.control import Hole, read_hole
 from sync.log import Frontier, root_at
 from sync.opening import read_opening
 from sync.outbox import Stored
@@ -16,6 +18,7 @@ from sync.store import OutboxTable, split_hashes
 from tests.sim.bench import Past
 from tests.sim.key_truth import Control, KeyTruth
 from tests.sim.machine import broken
+from tests.sim.mark import check_hole
 
 RECEIPT_PAGES = 64  # beyond the quota, for receipts, boots, heads: a few are used
 Message = tuple[str, int]  # feed and number
@@ -72,7 +75,7 @@ class Truth:
         self.world = world
         self.acknowledged_ids: set[Message] = set()
         self.heads: set[tuple[str, int, bytes]] = set()  # (origin, size, root) that a gateway ever held durably
-        self.by_leaf: dict[bytes, Message | Control] = {}  # leaves whose bodies a gateway has had
+        self.by_leaf: dict[bytes, Message | Control | Hole] = {}  # leaves whose bodies a gateway has had
         self.lost: set[Message] = set()  # on a disk that was rolled back
         self.twice: set[Message] = set()  # waited for their answer when a disk was rolled back
         self.fences: dict[str, tuple[Any, int]] = {}  # fence -> the start that got it
@@ -92,6 +95,8 @@ class Truth:
         self.known: dict[int, Frontier] = {}
         self.next: dict[str, int] = {}
         self.seen: set[Message] = set()
+        self.holes: set[Hole] = set()
+        self.hole_leaves: set[bytes] = set()
         self.boots: list[str] = []
         self.held = False
         self.releases = False  # the transaction under way releases the node before it admits a start
@@ -340,7 +345,12 @@ class Truth:
                 broken(f"{origin} {seq} came without its body, and no gateway ever had it")
             message = self.by_leaf[leaf]
         else:
-            message = self.by_leaf[leaf] = self.keys.read(body) if body.startswith(b"{") else read_message(body)
+            message = self.by_leaf[leaf] = self._read(body)
+        if isinstance(message, Hole):
+            check_hole(self.world, origin, message, is_again=leaf in self.hole_leaves or message in self.holes)
+            self.hole_leaves.add(leaf)
+            self.holes.add(message)
+            return
         if isinstance(message, Control):
             self.keys.take(origin, seq, leaf, message)
             return
@@ -357,6 +367,13 @@ class Truth:
         if gap:
             broken(f"{origin} {seq}: {feed} {gap[0]} is missing before {n}")
         self.next[feed] = max(expected, n + 1)
+
+    def _read(self, body: bytes) -> "Message | Control | Hole":
+        """What a record says."""
+        if not body.startswith(b"{"):
+            return read_message(body)
+        said = json.loads(body)
+        return read_hole(said) if "lost" in said else self.keys.read(body)
 
     def _check_hold(self, centre: Any, log: int, first: int, end: int) -> None:
         if not centre.connection.execute(_IS_HELD, (self.world.node,)).get:
