@@ -62,6 +62,20 @@ def test_each_message_is_a_record_of_its_bytes_with_its_topic_and_content_type(r
     assert [seen.header.content_type for seen in found] == ["application/json", "application/cbor", "application/json"]
 
 
+@pytest.mark.parametrize("said", ["\ufeffapplication/json", "text\ufeff"])
+def test_a_byte_order_mark_in_what_a_device_says_of_its_message_does_not_hold_up_the_feed(rig, broker, said):
+    with running(rig), Device(broker) as device:
+        joined(rig)
+        device.send("ward/3/bed/1", vitals(1), content_type=said)
+        device.send("ward/3/bed/1", vitals(2))
+        found = stored(rig, 2)
+        assert told(rig, "ward")["broker"]["joined"] == 1
+    assert [(seen.body, seen.header.content_type) for seen in found] == [
+        (vitals(1), "application/json"),
+        (vitals(2), "application/json"),
+    ]
+
+
 def test_a_topic_that_no_rule_names_is_refused_and_recorded_and_does_not_hold_up_the_others(realm, tmp_path, broker):
     # the session still has the subscription of an earlier configuration until it is taken back
     wide = MqttFeed("ward", broker, topics='[[feeds.topics]]\nfilter = "#"\n')
