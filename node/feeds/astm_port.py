@@ -74,6 +74,10 @@ class PortLine:
         """The device does not take our answer; its own timer ends the transfer."""
         del at
 
+    def flowing(self, at: float) -> None:
+        """It takes answers again."""
+        del at
+
     def _end(self) -> None:
         if self._line is not None:
             line, self._line = self._line, None

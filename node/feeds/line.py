@@ -19,10 +19,11 @@ from node.feeds.kinds import Surroundings
 from node.feeds.line_away import Away
 from node.feeds.line_session import Session
 from node.feeds.listeners import is_within, keep_alive, open_listener, tls_context
+from node.feeds.port_alarms import PortAlarms
 from node.feeds.rest import REST_S
 from node.intake import Door, Intake
-from node.lines.serial_errors import AWAY, CANNOT, NOISE, STALLED, TAKEN
-from node.lines.serial_port import CannotSet, PortTaken, SerialPort
+from node.lines.serial_errors import TAKEN
+from node.lines.serial_port import SerialPort
 from node.lines.trace import LineTrace
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class LineFeed:
             raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
         self.door, self.intake = door, intake
         self.clock = around.clock
-        self.alarms = around.alarms
+        self.alarms, self.port_alarms = around.alarms, PortAlarms(around.alarms, feed.name)
         charset = profile.charset if profile else ""
         self.trace = LineTrace(around.clock.now_us, framing=self.feed.framing, charset=charset)
         self.connections: set[Session] = set()
@@ -143,13 +144,8 @@ class LineFeed:
 
     def heard(self, session: Session) -> None:
         """What its bytes say of the settings; a network has none."""
-        if self.feed.serial is None:
-            return
-        match session.heard.condition:
-            case "wrong-rate" | "wrong-parity":
-                self.alarms.raised(NOISE, self.feed.name)
-            case "clear":
-                self.alarms.cleared(NOISE, self.feed.name)
+        if self.feed.serial is not None:
+            self.port_alarms.heard(session.heard.condition)
 
     # -- for the status ---------------------------------------------------------------------------------------------
 
@@ -198,17 +194,13 @@ class _Owner:
 
     def opened(self, _at: float) -> None:
         feed = self._feed
-        for code in (AWAY, TAKEN, CANNOT, STALLED):
-            feed.alarms.cleared(code, feed.feed.name)
+        feed.port_alarms.opened()
         self._session = feed.begin(feed.feed.places[0], self._write)
         feed.away.returned()
 
     def gone(self, _at: float, error: OSError) -> None:
-        feed, code = (
-            self._feed,
-            TAKEN if isinstance(error, PortTaken) else CANNOT if isinstance(error, CannotSet) else AWAY,
-        )
-        feed.alarms.raised(code, feed.feed.name)
+        feed = self._feed
+        code = feed.port_alarms.gone(error)
         if self._session is not None:
             self._session.close()
             self._session = None
@@ -222,8 +214,11 @@ class _Owner:
             self._session.received(data, at, marks)
 
     def stalled(self, _at: float) -> None:
-        self._feed.alarms.raised(STALLED, self._feed.feed.name)
+        self._feed.port_alarms.stalled()
         self._feed.trace.noted("stalled")
+
+    def flowing(self, _at: float) -> None:
+        self._feed.port_alarms.flowing()
 
     def _write(self, data: bytes) -> None:
         if (port := self._feed._port) is not None:  # noqa: SLF001  # one noun in two classes
