@@ -48,7 +48,7 @@ class FolderFeed:
         self._die = around.die
         self._rules = compile_check(feed.check)
         self._seen: dict[str, tuple[Mark, float]] = {}  # since when a file has been as it is
-        self._stored: dict[str, Mark] = {}  # taken, and not moved yet
+        self._stored: dict[str, tuple[Mark, str]] = {}  # taken, and not moved yet; where it belongs
         self._late: OrderedDict[str, _Moved] = OrderedDict()  # by their new names
         self._facts = {"waiting": 0, "passed_over": 0}
         self._cleared = float("-inf")
@@ -129,8 +129,9 @@ class FolderFeed:
 
     async def _take(self, found: Found) -> bool:
         """Store a file and move it; False where the next one has to wait."""
-        if self._stored.get(found.name) == found.mark:  # it could not be moved the last time
-            return await self._move(found, TAKEN)
+        mark, to = self._stored.get(found.name, (None, ""))
+        if mark == found.mark:  # it could not be moved the last time
+            return await self._move(found, to)
         whole = await self._read(found.name)
         if whole is None or whole.mark != found.mark:
             return True  # it is being written, or gone; the next look sees it
@@ -138,8 +139,9 @@ class FolderFeed:
         if not isinstance(answered, Stored | Counted):
             return False
         # a crash here: stored, not moved; the next start takes it again, and the repeat is known by its name, time and bytes
-        self._stored[found.name] = found.mark
-        return await self._move(found, REFUSED if is_refused else TAKEN)
+        to = REFUSED if is_refused else TAKEN
+        self._stored[found.name] = found.mark, to
+        return await self._move(found, to)
 
     async def _read(self, name: str) -> Whole | None:
         try:
