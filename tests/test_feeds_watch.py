@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from node.alarms import Alarms
 from node.config.line import Lines
 from node.config.modbus import Modbus
 from node.feeds import mqtt_link
+from node.feeds.line import LineFeed
 from node.feeds.line_away import UNREAD_US, Away
 from node.feeds.line_session import Session
 from node.feeds.modbus_client import Client, LineAway
@@ -159,6 +161,38 @@ def test_a_loop_that_was_busy_is_no_pause_of_the_device():
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(live())
     assert store.bodies == [b"one report"]
+
+
+def test_a_feed_that_has_stopped_takes_nothing_more_and_no_rest_of_a_report_for_one(tmp_path):
+    taken = []
+    intake: Any = SimpleNamespace(
+        store=lambda _, *, body, **_more: taken.append(("whole", body)),
+        store_broken=lambda _, *, head, **_more: taken.append(("cut off", head)),
+    )
+    clock = SimpleNamespace(now_us=lambda: NOW_US, monotonic=time.monotonic)
+    around: Any = SimpleNamespace(
+        clock=clock, alarms=Alarms(clock.now_us), boot="b" * 32, folder=tmp_path, profiles=None
+    )
+    door: Any = SimpleNamespace(counts=SimpleNamespace(last_error=None))
+
+    async def live():
+        table = Lines.model_validate({"name": "printer", "kind": "line", "listen": ["127.0.0.1:0"]})
+        feed = LineFeed(table, door, intake, around)
+        await feed.start()
+        host, _, port = feed.addresses()[0].rpartition(":")
+        with socket.create_connection((host, int(port))) as device:
+            device.settimeout(5)
+            device.sendall(b"K 5.1\rGLU 1")
+            while len(taken) < 1:
+                await asyncio.sleep(0.01)
+            await feed.stop()
+            device.sendall(b"5.6\r")
+            with suppress(ConnectionError):  # it hears that nobody listens, one way or the other
+                assert await asyncio.to_thread(device.recv, 1) == b""
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(live())
+    assert taken == [("whole", b"K 5.1\r"), ("cut off", b"GLU 1")]
 
 
 @pytest.fixture

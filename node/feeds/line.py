@@ -57,6 +57,7 @@ class LineFeed:
         self.noise_bytes = self.blank_bytes = self.lost = 0
         self._port: SerialPort | None = None
         self._servers: list[asyncio.Server] = []
+        self.peers: set[_Peer] = set()
 
     def _line_of(self, feed: Lines, serial: dict[str, Any]) -> Line | None:
         if feed.serial is not None:
@@ -116,6 +117,10 @@ class LineFeed:
         is_open = self._port is None or bool(self.connections)
         for session in list(self.connections):
             session.close()
+        for peer in list(
+            self.peers
+        ):  # what one sends from now on would be taken for a report by itself, and be the rest of one
+            peer.close()
         self.away.stop(is_open=is_open)
 
     # -- sessions ---------------------------------------------------------------------------------------------------
@@ -231,6 +236,7 @@ class _Peer(asyncio.Protocol):
     def __init__(self, feed: LineFeed) -> None:
         self._feed = feed
         self._session: Session | None = None
+        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         feed, name = self._feed, transport.get_extra_info("peername")
@@ -241,7 +247,8 @@ class _Peer(asyncio.Protocol):
         else:
             both = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
             keep_alive(transport.get_extra_info("socket"))  # a terminal server that lost its power says no more
-            self._session = feed.begin(_shown(name), both.write, partial(_hold, both))
+            self._session, self._transport = feed.begin(_shown(name), both.write, partial(_hold, both)), both
+            feed.peers.add(self)
             return
         transport.close()
 
@@ -250,8 +257,15 @@ class _Peer(asyncio.Protocol):
             self._session.received(data, self._feed.clock.monotonic(), 0)
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._feed.peers.discard(self)
         if self._session is not None:
             self._session.close()
+            self._session = None
+        if self._transport is not None:
+            self._transport.close()
 
 
 def _hold(transport: asyncio.Transport, is_held: bool) -> None:
