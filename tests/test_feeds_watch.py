@@ -5,6 +5,7 @@ import fcntl
 import os
 import resource
 import socket
+import struct
 import time
 from contextlib import suppress
 from types import SimpleNamespace
@@ -193,6 +194,30 @@ def test_a_feed_that_has_stopped_takes_nothing_more_and_no_rest_of_a_report_for_
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(live())
     assert taken == [("whole", b"K 5.1\r"), ("cut off", b"GLU 1")]
+
+
+def test_a_connection_that_is_gone_before_it_is_looked_at_is_no_error(tmp_path):
+    trouble: list[Any] = []
+    clock = SimpleNamespace(now_us=lambda: NOW_US, monotonic=time.monotonic)
+    around: Any = SimpleNamespace(clock=clock, alarms=Alarms(clock.now_us), boot="b" * 32, folder=tmp_path, profiles=None)
+
+    async def live():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: trouble.append(context))
+        table = Lines.model_validate({"name": "printer", "kind": "line", "listen": ["127.0.0.1:0"]})
+        feed: Any = LineFeed(table, None, None, around)  # type: ignore[arg-type]
+        await feed.start()
+        host, _, port = feed.addresses()[0].rpartition(":")
+        for _ in range(3):
+            device = socket.create_connection((host, int(port)))
+            device.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            device.close()  # a reset: whoever accepts it then cannot ask who it was
+        await asyncio.sleep(0.05)
+        await feed.stop()
+        assert not feed.connections
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(live())
+    assert trouble == []
 
 
 @pytest.fixture

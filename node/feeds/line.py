@@ -240,6 +240,9 @@ class _Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         feed, name = self._feed, transport.get_extra_info("peername")
+        if not name:  # it was reset before we looked
+            transport.close()
+            return
         if not is_within(ipaddress.ip_address(name[0].partition("%")[0]), feed.feed.allow):
             feed.alarms.raised("NOD-12", feed.feed.name)
         elif len(feed.holding()) >= feed.feed.connections_max:
