@@ -199,7 +199,9 @@ def test_a_feed_that_has_stopped_takes_nothing_more_and_no_rest_of_a_report_for_
 def test_a_connection_that_is_gone_before_it_is_looked_at_is_no_error(tmp_path):
     trouble: list[Any] = []
     clock = SimpleNamespace(now_us=lambda: NOW_US, monotonic=time.monotonic)
-    around: Any = SimpleNamespace(clock=clock, alarms=Alarms(clock.now_us), boot="b" * 32, folder=tmp_path, profiles=None)
+    around: Any = SimpleNamespace(
+        clock=clock, alarms=Alarms(clock.now_us), boot="b" * 32, folder=tmp_path, profiles=None
+    )
 
     async def live():
         asyncio.get_running_loop().set_exception_handler(lambda _, context: trouble.append(context))
@@ -218,6 +220,30 @@ def test_a_connection_that_is_gone_before_it_is_looked_at_is_no_error(tmp_path):
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(live())
     assert trouble == []
+
+
+@pytest.mark.parametrize(("keys", "code"), [({"allow": ["10.9.0.0/16"]}, "NOD-12"), ({"connections_max": 1}, "NOD-13")])
+def test_a_connection_that_may_not_be_is_told_and_no_alarm_that_nothing_ends(tmp_path, keys, code):
+    clock = SimpleNamespace(now_us=lambda: NOW_US, monotonic=time.monotonic)
+    alarms, counts = Alarms(clock.now_us), SimpleNamespace(last_error=None)
+    around: Any = SimpleNamespace(clock=clock, alarms=alarms, boot="b" * 32, folder=tmp_path, profiles=None)
+
+    async def live():
+        table = Lines.model_validate({"name": "printer", "kind": "line", "listen": ["127.0.0.1:0"], **keys})
+        feed: Any = LineFeed(table, SimpleNamespace(counts=counts), None, around)  # type: ignore[arg-type]
+        await feed.start()
+        host, _, port = feed.addresses()[0].rpartition(":")
+        with (
+            socket.create_connection((host, int(port))),
+            socket.create_connection((host, int(port))) as second,
+        ):
+            second.settimeout(5)
+            assert await asyncio.to_thread(second.recv, 1) == b""
+            await feed.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(live())
+    assert (counts.last_error, alarms.standing()) == ((code, NOW_US), [])
 
 
 @pytest.fixture

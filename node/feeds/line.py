@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import structlog
+
 from hl7.devices.profile_errors import FramingDiffers, ProfileProblem
 from node.config.line import Lines
 from node.config.serial import Line
@@ -33,6 +35,8 @@ BACKLOG: Final = 32  # as many ports as a terminal server has, all calling after
 HANDSHAKE_S_MAX: Final = 10.0
 # Between two reads of a port whose device waits for no answer; of 4,096 bytes that the kernel keeps a seventh: REST_S of 115200 baud.
 REST_BYTES_MAX: Final = 576
+
+log = structlog.get_logger()
 
 
 class LineFeed:
@@ -137,6 +141,11 @@ class LineFeed:
         self.connections.discard(session)
         self._leaving.add(session)
         self.trace.noted("away", session.peer, session.connection)
+
+    def refused(self, code: str, peer: str) -> None:
+        """One that may not connect did."""
+        log.warning("line.refused", code=code, feed=self.feed.name, peer=peer)
+        self.door.counts.last_error = (code, self.clock.now_us())
 
     def _heard_since_us(self) -> int:
         """When the oldest began of what is in memory alone; 0: nothing is."""
@@ -244,9 +253,9 @@ class _Peer(asyncio.Protocol):
             transport.close()
             return
         if not is_within(ipaddress.ip_address(name[0].partition("%")[0]), feed.feed.allow):
-            feed.alarms.raised("NOD-12", feed.feed.name)
+            feed.refused("NOD-12", name[0])
         elif len(feed.holding()) >= feed.feed.connections_max:
-            feed.alarms.raised("NOD-13", feed.feed.name)
+            feed.refused("NOD-13", name[0])
         else:
             both = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
             keep_alive(transport.get_extra_info("socket"))  # a terminal server that lost its power says no more
