@@ -195,6 +195,26 @@ def test_a_message_that_finds_no_room_is_not_acknowledged_and_comes_again_when_t
         assert [seen.body for seen in stored(rig, 4)] == [b"97", b"96", b"95", b"96"]
 
 
+def test_the_loss_of_messages_of_qos_0_is_a_gap_that_ends_when_they_are_stored_again(rig, broker):
+    flag = rig.folder / "full"
+    before = (
+        "import node.room as r, pathlib, node.feeds.mqtt as m\nm.LOOK_S, m.LOST_OVER_S, old = 0.1, 0.2, r.Room.before\n"
+        "class Full:\n    refuses = frozenset({'routine'})\n"
+        f"r.Room.before = lambda self, *a: Full if pathlib.Path({str(flag)!r}).exists() else old(self, *a)"
+    )
+    with running(rig, before=before), Device(broker) as device:
+        joined(rig)
+        flag.touch()
+        device.send("ward/1", b"96", qos=0)
+        wait_until("the alarm", lambda: ("MQT-18", "ward") in rig.alarms())
+        flag.unlink()
+        device.send("ward/1", b"97", qos=0)
+        wait_until("no alarm", lambda: ("MQT-18", "ward") not in rig.alarms())
+        assert told(rig, "ward")["gap"]["until"]
+    told_of = [json.loads(seen.body) for seen in rig.records("ward") if seen.header.kind is Kind.GAP]
+    assert [(gap["subject"], gap["count"]) for gap in told_of] == [("qos-0", 1)]
+
+
 def test_messages_of_qos_0_do_not_keep_a_held_one_of_qos_1_from_its_release(realm, tmp_path, broker):
     """The broker has one message of QoS 1 under way at a time, and one of QoS 0 goes by while that one is held."""
     # what comes with QoS 0 is answered before the held one is asked about: without this the order would be the machine's
