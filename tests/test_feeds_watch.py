@@ -1,13 +1,14 @@
 """What feeds of devices rest on: a note of when a line was last heard, and waiting for descriptors of whatever number."""
 
 import asyncio
+import concurrent.futures
 import fcntl
 import os
 import resource
 import socket
 import struct
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,13 +23,16 @@ from node.feeds import mqtt_link
 from node.feeds.line import LineFeed
 from node.feeds.line_away import UNREAD_US, Away
 from node.feeds.line_session import Session
+from node.feeds.modbus import ModbusFeed
 from node.feeds.modbus_client import Client, LineAway
+from node.feeds.modbus_line import Polled
 from node.lines.trace import LineTrace
 from sync.errors import NoRoom
 from sync.outbox import Stored
 
 HOUR_US = 3_600_000_000
 NOW_US = 1_900_000_000_000_000
+COLD = Modbus.model_validate({"name": "cold", "kind": "modbus", "tcp": "127.0.0.1:502", "points": [{"name": "a", "unit": 1, "function": "holding", "address": 0, "count": 1}]})  # fmt: skip
 
 
 class Doorway:
@@ -283,10 +287,60 @@ def test_a_topic_that_is_no_text_is_one_that_no_filter_means():
     assert mqtt_link._topic_of(Message()) == "ward/\\xff"
 
 
+def cold(facts):
+    """A Modbus feed over a writer that runs orders at once, and a doorway for its gaps."""
+
+    def order(work):
+        future = concurrent.futures.Future()
+        future.set_result(work(outbox))
+        return future
+
+    outbox = SimpleNamespace(fact=facts.get, facts=lambda _: {}, set_fact=facts.__setitem__, transaction=nullcontext)
+    doorway: Any = Doorway()
+    doorway.store_typed = lambda *_, **_more: None
+    clock = SimpleNamespace(now_us=lambda: NOW_US, monotonic=time.monotonic)
+    around: Any = SimpleNamespace(
+        clock=clock, alarms=Alarms(clock.now_us), boot="b" * 32, die=None, writer=SimpleNamespace(order=order), profiles=None
+    )  # fmt: skip
+    door: Any = SimpleNamespace(counts=SimpleNamespace(last_error=None), message=b"")
+    return ModbusFeed(COLD, door, doorway, around), doorway
+
+
+@pytest.mark.parametrize("kept", [b"17\xb95", b"-1", b"", None, b"1800000000000000"])
+def test_a_damaged_note_of_the_last_poll_keeps_no_modbus_feed_from_starting(kept):
+    facts = {} if kept is None else {"modbus/cold": kept}
+
+    async def live():
+        feed, doorway = cold(facts)
+        await feed.start()
+        await feed.stop()
+        return [more for more, _ in doorway.told if more["code"] == "MOD-06"]
+
+    assert len(asyncio.run(live())) == (kept == b"1800000000000000")
+
+
+def test_a_value_that_comes_while_the_gap_before_it_is_on_its_way_leaves_no_gap_open(monkeypatch):
+    facts: dict[str, bytes] = {}
+    monkeypatch.setattr("node.feeds.modbus.ModbusLine", lambda *_, **_more: SimpleNamespace(start=int, heard=int))
+
+    async def live():
+        feed, doorway = cold(facts)
+        await feed.start()
+        answered = Polled(0, 0, None, "MOD-01", NOW_US, 0, 0, 0, 0)
+        feed._hear(answered)
+        feed._hear(answered._replace(registers=(5,), sequence=1))
+        ((more, answer),) = doorway.told
+        facts.update([more["fact"]])  # the writer has run the orders of before, and commits
+        answer(Stored("cold", 1, 0))
+        feed._watch.cancel()
+
+    asyncio.run(live())
+    assert facts == {"modbus/cold/a": b""}, "the next start would tell that the point failed all the time since"
+
+
 @pytest.mark.parametrize("at", ["connect", "_execute"])
 def test_a_modbus_line_whose_library_cannot_wait_for_it_is_away_and_ends_no_thread(monkeypatch, at):
-    feed = Modbus.model_validate({"name": "cold", "kind": "modbus", "tcp": "127.0.0.1:502", "points": [{"name": "a", "unit": 1, "function": "holding", "address": 0, "count": 1}]})  # fmt: skip
-    client = Client(feed, None)
+    client = Client(COLD, None)
 
     def refuse(*_):
         raise ValueError("filedescriptor out of range in select()")

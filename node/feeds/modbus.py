@@ -186,7 +186,12 @@ class ModbusFeed:
     def _tell(self, source: Source, gap: Gap) -> None:
         """Have a stretch's gap recorded. Up to when it is told lies beside the record while it lasts: a start after a kill then tells the rest."""
         until = b"" if gap.part == "ended" else str(gap.last_us).encode()
-        self._gaps.tell(gap, source.stretch, (self._open_name(source), until))
+
+        def stored() -> None:
+            if until and not source.stretch.count:  # a value came meanwhile, and what took the note back was before it
+                self._forget(source)
+
+        self._gaps.tell(gap, source.stretch, (self._open_name(source), until), stored)
 
     def _end(self, source: Source) -> None:
         """End the stretch of failures, if there is one."""
@@ -194,8 +199,12 @@ class ModbusFeed:
         if gap := source.stretch.ended():
             self._tell(source, gap)
         elif was_open:  # told to its end already
-            name = self._open_name(source)
-            self._writer.order(lambda outbox: _keep_fact(outbox, name, b""))
+            self._forget(source)
+
+    def _forget(self, source: Source) -> None:
+        """Nothing of its stretch is open any more."""
+        name = self._open_name(source)
+        self._writer.order(lambda outbox: _keep_fact(outbox, name, b""))
 
     def _open_name(self, source: Source) -> str:
         return f"{self._fact_name}/{source.request.name}"
@@ -230,7 +239,7 @@ class ModbusFeed:
 
     def _tell_pause(self, fact: bytes | None) -> None:
         """Tell that nothing was polled while no process ran, if that was longer than two turns."""
-        last_us, now_us = int(fact or b"0"), self._clock.now_us()
+        last_us, now_us = int(fact) if fact and fact.isdigit() else 0, self._clock.now_us()
         shortest_us = min(each.request.every_s for each in self._sources) * 1_000_000
         if last_us and now_us - last_us > 2 * shortest_us:
             self._gaps.tell(
