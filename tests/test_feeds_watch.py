@@ -17,9 +17,12 @@ import uvloop
 
 from hl7.devices.modbus_poll import Request
 from node.alarms import Alarms
+from node.config.addresses import Address
 from node.config.line import Lines
 from node.config.modbus import Modbus
+from node.errors import EXIT_THREAD
 from node.feeds import mqtt_link
+from node.feeds.astm_tcp import Caller
 from node.feeds.line import LineFeed
 from node.feeds.line_away import UNREAD_US, Away
 from node.feeds.line_session import Session
@@ -336,6 +339,44 @@ def test_a_value_that_comes_while_the_gap_before_it_is_on_its_way_leaves_no_gap_
 
     asyncio.run(live())
     assert facts == {"modbus/cold/a": b""}, "the next start would tell that the point failed all the time since"
+
+
+def test_a_round_of_a_modbus_feed_that_fails_ends_the_process_and_not_the_rounds_alone(monkeypatch):
+    monkeypatch.setattr(
+        "node.feeds.modbus.ModbusLine",
+        lambda *_, **_more: SimpleNamespace(start=int, is_alive=lambda: True, turned_at=1e12),
+    )
+    monkeypatch.setattr("node.feeds.modbus.LOOK_S", 0.01)
+
+    async def live():
+        feed, _ = cold({})
+        died = []
+        feed._die = died.append
+        feed._gaps.again = lambda: 1 // 0
+        await feed.start()
+        await asyncio.wait([feed._watch], timeout=10)
+        await asyncio.sleep(0)
+        return died
+
+    assert asyncio.run(live()) == [EXIT_THREAD]
+
+
+def test_a_call_of_an_instrument_that_fails_otherwise_than_by_the_network_ends_the_process():
+    died = []
+    feed: Any = SimpleNamespace(door=SimpleNamespace(feed="xn"), around=SimpleNamespace(die=died.append))
+
+    async def live():
+        async def refuse(*_):
+            raise RuntimeError("planted")
+
+        asyncio.get_running_loop().create_connection = refuse
+        caller = Caller(feed, Address("127.0.0.1", 1))
+        await caller.start()
+        await asyncio.wait([caller._task], timeout=10)
+        await asyncio.sleep(0)
+
+    asyncio.run(live())
+    assert died == [EXIT_THREAD]
 
 
 @pytest.mark.parametrize("at", ["connect", "_execute"])

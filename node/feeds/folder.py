@@ -14,10 +14,11 @@ from hl7.check import Outcome as Judged
 from hl7.devices.files import FileFacts, facts_of
 from hl7.devices.folder_errors import FileEmpty, FileGrew, FileTooLong
 from node.config.folder import Folder
-from node.errors import EXIT_THREAD, QueueFull
+from node.errors import QueueFull
 from node.feeds.folder_files import REFUSED, TAKEN, Found, Mark, Whole, clear, look, make_places, mark_of, move, read
 from node.feeds.kinds import Surroundings
 from node.feeds.mllp_rules import compile_check
+from node.feeds.plug import watch_over
 from node.intake import Counted, Door, Intake, Refusal
 from node.writer import Outcome
 from sync.header import FILE_NAME
@@ -57,19 +58,13 @@ class FolderFeed:
     async def start(self) -> None:
         """Look from now on. A folder that is not there is no reason not to start: a stick comes later."""
         self._task = asyncio.get_running_loop().create_task(self._run())
-        self._task.add_done_callback(self._ended)
+        watch_over(self._task, self.feed.name, self._die)
 
     async def stop(self) -> None:
         """Take nothing more. What is under way is stored, and moved at the next start."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        """A feed that is deaf is worse than a restart: the supervisor starts the process again."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("folder.died", feed=self.feed.name, error=type(error).__name__)
-            self._die(EXIT_THREAD)
 
     def addresses(self) -> list[str]:
         """Where files are dropped."""

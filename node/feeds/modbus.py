@@ -18,6 +18,7 @@ from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
 from node.feeds.modbus_client import Client
 from node.feeds.modbus_line import MISSED, Missed, ModbusLine, Polled
+from node.feeds.plug import watch_over
 from node.feeds.telemetry_errors import ProfileBad
 from node.intake import Counted, Door, Intake
 from node.writer import Outcome
@@ -105,6 +106,7 @@ class ModbusFeed:
         )  # fmt: skip
         self._line.start()
         self._watch = loop.create_task(self._look())
+        watch_over(self._watch, self.feed.name, self._die)
 
     async def stop(self) -> None:
         """Ask nothing more, and tell the failures that were not told yet."""

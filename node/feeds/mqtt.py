@@ -24,6 +24,7 @@ from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Subscribe
 from node.feeds.mqtt_link import MqttLink
 from node.feeds.mqtt_session import Session, read, write
 from node.feeds.mqtt_slots import Fate
+from node.feeds.plug import watch_over
 from node.feeds.unsettled import SESSION_BYTES, Unsettled
 from node.intake import Counted, Door, Intake, Refusal
 from node.writer import Outcome
@@ -101,6 +102,7 @@ class MqttFeed:
         )
         self._link.start()
         self._watch = loop.create_task(self._look())
+        watch_over(self._watch, self.feed.name, self._die)
 
     async def stop(self) -> None:
         """Take nothing more; what is committed is acknowledged."""
