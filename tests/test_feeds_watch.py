@@ -18,10 +18,12 @@ import uvloop
 from hl7.devices.modbus_poll import Request
 from node.alarms import Alarms
 from node.config.addresses import Address
+from node.config.astm import Astm
 from node.config.line import Lines
 from node.config.modbus import Modbus
-from node.errors import EXIT_THREAD
+from node.errors import EXIT_THREAD, CannotListen
 from node.feeds import mqtt_link
+from node.feeds.astm import AstmFeed
 from node.feeds.astm_tcp import Caller
 from node.feeds.line import LineFeed
 from node.feeds.line_away import UNREAD_US, Away
@@ -29,6 +31,7 @@ from node.feeds.line_session import Session
 from node.feeds.modbus import ModbusFeed
 from node.feeds.modbus_client import Client, LineAway
 from node.feeds.modbus_line import Polled
+from node.feeds.telemetry_errors import ProfileBad
 from node.lines.trace import LineTrace
 from sync.errors import NoRoom
 from sync.outbox import Stored
@@ -339,6 +342,36 @@ def test_a_value_that_comes_while_the_gap_before_it_is_on_its_way_leaves_no_gap_
 
     asyncio.run(live())
     assert facts == {"modbus/cold/a": b""}, "the next start would tell that the point failed all the time since"
+
+
+OWN = 'title = "t"\nsource = "s"\nkind = "{0}"\n[serial]\nbaud = 9601\n[device]\nmanufacturer = "m"\nmodel = "m"\nsubject = "device"\n'
+
+
+@pytest.mark.parametrize("kind", ["astm", "modbus"])
+def test_a_profile_whose_line_no_port_can_be_is_named_at_the_start(tmp_path, kind):
+    more = '[[point]]\ncode = "a"\naddress = 0\n' if kind == "modbus" else ""
+    (tmp_path / "own.toml").write_text(OWN.format(kind) + more)
+    around: Any = SimpleNamespace(
+        clock=SimpleNamespace(now_us=lambda: NOW_US),
+        alarms=None,
+        boot="b" * 32,
+        die=None,
+        profiles=tmp_path,
+        frame_store=None,
+        writer=None,
+    )
+    table = {"name": "x", "kind": kind, "serial": {"port": "/dev/ttyS0"}}
+
+    async def start():
+        if kind == "astm":
+            AstmFeed(Astm.model_validate({**table, "profile": "own"}), None, None, around)  # type: ignore[arg-type]
+        feed = ModbusFeed(
+            Modbus.model_validate({**table, "devices": [{"name": "a", "unit": 1, "profile": "own"}]}), None, None, around  # type: ignore[arg-type]
+        )  # fmt: skip
+        await feed.start()
+
+    with pytest.raises((CannotListen, ProfileBad), match="baud"):
+        asyncio.run(start())
 
 
 def test_a_round_of_a_modbus_feed_that_fails_ends_the_process_and_not_the_rounds_alone(monkeypatch):

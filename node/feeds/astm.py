@@ -52,7 +52,10 @@ class AstmFeed:
         self._transfers = 0
         self._has_leftovers = False
         self._watch: asyncio.Task[None] | None = None
-        self._way: Listeners | Caller | PortLine = self._make_way()
+        try:
+            self._way: Listeners | Caller | PortLine = self._make_way()
+        except ValueError as error:  # a profile of the site's own, whose line no port can be
+            raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
         self._desk = around.desk(self.feed, self.profile)
 
     def _make_way(self) -> Listeners | Caller | PortLine:

@@ -1,6 +1,7 @@
 """The Modbus feed: each reply becomes a record, each stretch of failures a few gap records, and no value is ever invented."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from hl7.devices.profile import Profile
 from hl7.devices.profile_errors import ProfileProblem
 from node.clock import iso
 from node.config.modbus import Modbus
+from node.config.serial import Line
 from node.devices.profiles import marked
 from node.errors import EXIT_THREAD, FeedPaused, QueueFull
 from node.feeds.gap_store import GapStore
@@ -84,6 +86,7 @@ class ModbusFeed:
         self._loop = loop = asyncio.get_running_loop()
         requests = [(point.request(), "") for point in self.feed.points]
         profiles, marks = await asyncio.to_thread(self._profiles)
+        line = self._line_of(profiles)
         for device in self.feed.devices:
             requests += [
                 (each, device.profile)
@@ -99,8 +102,6 @@ class ModbusFeed:
         )
         self._tell_pause(last)
         self._tell_open(open_ones)
-        serial = next((profile.serial for profile in profiles.values()), None)
-        line = self.feed.serial.line(serial) if self.feed.serial is not None else None
         self._line = ModbusLine(
             self.feed.name, Client(self.feed, line), [each.request for each in self._sources], clock=self._clock, hear=self._hear_in_loop
         )  # fmt: skip
@@ -266,6 +267,16 @@ class ModbusFeed:
                     subject=source.request.name, part="once", first_us=int(until), last_us=now_us, count=0, codes={"MOD-06": 1}, boot=self._boot
                 )  # fmt: skip
                 self._gaps.tell(gap, fact=(name, b""))
+
+    def _line_of(self, profiles: Mapping[str, Profile]) -> Line | None:
+        """How a serial line is set. Raises ProfileBad."""
+        if self.feed.serial is None:
+            return None
+        name, serial = next(((name, profile.serial) for name, profile in profiles.items()), ("", None))
+        try:
+            return self.feed.serial.line(serial)
+        except ValueError as error:
+            raise ProfileBad(f"{name}: {error}") from error
 
     def _profiles(self) -> tuple[dict[str, Profile], dict[str, tuple[str, bytes]]]:
         try:
