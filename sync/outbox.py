@@ -32,7 +32,7 @@ from sync.outbox_keys import check_followed, keep_change, old_keys, to_hand_over
 from sync.recent import RECENT_MAX, Recent
 from sync.record import SALT_BYTES, Draft
 from sync.session import BOOTS_MAX
-from sync.store import BROKEN, bytes_of, create
+from sync.store import BROKEN, all_bytes, bytes_of, create
 from sync.transaction import Beside, Pages, Transactions, pages_of, reading
 
 SCHEMA = Path(__file__).parent / "outbox_schema"
@@ -331,8 +331,8 @@ class Outbox:
         return None if found is None else bytes_of(f"the fact {name}", found)
 
     def facts(self, pattern: str) -> dict[str, bytes]:
-        """All values whose names match a pattern of GLOB."""
-        return dict(self._connection.execute("SELECT name, value FROM fact WHERE name GLOB ?", (pattern,)))
+        """All values whose names match a pattern of GLOB; what a flipped bit has made something else is none of them."""
+        return all_bytes(self._connection.execute("SELECT name, value FROM fact WHERE name GLOB ?", (pattern,)))
 
     def ledger(self) -> str:
         """The ledger that last admitted this node; empty before the first."""

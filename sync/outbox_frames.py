@@ -12,6 +12,7 @@ import apsw
 
 from native import cbor_map
 from sync.errors import LogBroken
+from sync.store import all_bytes
 from sync.transaction import reading
 
 _INSERT = "INSERT OR REPLACE INTO frame (transfer, place, feed, peer, at_us, text, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -81,11 +82,11 @@ class Frames:
             raise LogBroken("the frames of open transfers are not as they were written")
 
     def facts(self, start: str) -> dict[str, bytes]:
-        """The facts whose names begin so."""
+        """The facts whose names begin so; what a flipped bit has made something else is none of them."""
         found: Any = self._connection.execute(
             "SELECT name, value FROM fact WHERE substr(name, 1, ?) = ?", (len(start), start)
         )
-        return {name: bytes(value) for name, value in found}
+        return all_bytes(found)
 
 
 def _frame(transfer: Any, place: Any, feed: Any, peer: Any, at_us: Any, text: Any, digest: Any) -> Frame:

@@ -37,6 +37,11 @@ def bytes_of(what: str, value: object) -> bytes:
     return value
 
 
+def all_bytes(found: Iterable[tuple[object, object]]) -> dict[str, bytes]:
+    """Names and values that were written as text and bytes, without those that are no longer."""
+    return {name: value for name, value in found if type(name) is str and type(value) is bytes}
+
+
 _STATES = {int(state): state for state in BodyState}
 _NAMED = frozenset(map(int, (BodyState.ERASED, BodyState.DAMAGED, BodyState.LEAF_ONLY)))  # by a control record
 

@@ -165,6 +165,21 @@ def test_a_file_that_does_not_move_is_stored_once_and_holds_up_the_later_ones(pl
     assert plug.there() == []
 
 
+def test_a_refused_file_that_did_not_move_lies_in_refused_once_it_does(tmp_path, monkeypatch):
+    plug = Plug(tmp_path, file_mb_max=1)
+    plug.drop("scan.pdf", bytes(1024 * 1024 + 1))
+
+    def refuse(*_):
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("node.feeds.folder.move", refuse)
+        plug.take()
+    plug.look(s=5)
+    assert (plug.there("taken"), len(plug.there("refused"))) == ([], 1)
+    assert len(plug.bodies) == 1
+
+
 def test_a_file_whose_writer_goes_on_is_taken_again_whole(plug):
     path = plug.drop("slow.csv", b"first")
     with path.open("ab") as writer:

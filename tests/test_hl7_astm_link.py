@@ -14,6 +14,7 @@ from hl7.devices.astm_events import (
     HOST_YIELDS_S,
     INSTRUMENT_YIELDS_S,
     LINES_S,
+    OUTGOING_MAX,
     PART_S,
     QUIET_S,
     REPLY_S,
@@ -360,6 +361,18 @@ def test_in_contention_the_host_yields_and_becomes_receiver():
     assert host.feed(frame(1, b"H\r")) == ACK
     host.feed(EOT)
     assert host.wait(HOST_YIELDS_S) == ENQ
+
+
+@pytest.mark.parametrize("is_bidding", [True, False])
+def test_answers_that_an_instrument_does_not_take_are_bounded_and_the_oldest_is_given_up(is_bidding):
+    bench, late = Bench(), [f"late {number}" for number in range(5)]
+    if not is_bidding:
+        bench.feed(ENQ)  # it sends for ever, and the line is never ours
+    for number in range(OUTGOING_MAX + 5):
+        bench.send(b"H|\\^&\r", b"L|1|N\r", token=number)
+    told = [f"{each.why} {each.token - is_bidding}" for each in bench.others if isinstance(each, NotSent)]
+    assert told == late
+    assert len(bench.link._outgoing) == OUTGOING_MAX
 
 
 def test_in_contention_the_instrument_asks_again_after_1_s():

@@ -4,6 +4,7 @@ import pytest
 
 from hl7.devices.profile import is_loinc, read_profile
 from hl7.devices.profile_errors import ProfileProblem
+from hl7.devices.read import read
 from hl7.devices.units import TEXTS, ucum_of
 from node.devices.profiles import chosen, find, names, text_of
 from tests.device_captures import BODIES
@@ -162,3 +163,16 @@ def test_a_profile_may_settle_what_the_table_leaves_open():
     assert ucum_of("G/L", "", {"G/L": "10*9/L"}) == "10*9/L"
     assert ucum_of("mg/dL", "", {"mg/dL": "g/L"}) == "g/L"
     assert ucum_of("{anything}", "UCUM", {}) == "{anything}"
+
+
+@pytest.mark.parametrize(
+    ("field", "unit", "ucum"),
+    [
+        ("mg/dL^^ISO+", "mg/dL", "mg/dL"), ("mmol/L^millimole per litre^99ROC", "mmol/L", "mmol/L"), ("x10^9/L^99MRC", "x10^9/L^99MRC", ""),
+        ("10^9/L", "10^9/L", "10*9/L"), ("G/L^giga per litre^99ROC", "G/L", ""), ("mm[Hg]^mmHg^UCUM", "mm[Hg]", "mm[Hg]"),
+    ],
+)  # fmt: skip
+def test_a_unit_of_a_vendors_own_list_is_the_text_that_stands_first_and_no_carets(field, unit, ucum):
+    body = f"MSH|^~\\&|A|||||ORU^R01|1|P|2.5\rOBR|1|2|3|4\rOBX|1|NM|GLU||5.4|{field}|||||F\r".encode()
+    (reading,) = read(body, find("hl7-analyzer")).each()
+    assert (reading.unit, ucum_of(reading.unit, reading.unit_system, {})) == (unit, ucum)

@@ -62,6 +62,20 @@ def test_each_message_is_a_record_of_its_bytes_with_its_topic_and_content_type(r
     assert [seen.header.content_type for seen in found] == ["application/json", "application/cbor", "application/json"]
 
 
+@pytest.mark.parametrize("said", ["\ufeffapplication/json", "text\ufeff"])
+def test_a_byte_order_mark_in_what_a_device_says_of_its_message_does_not_hold_up_the_feed(rig, broker, said):
+    with running(rig), Device(broker) as device:
+        joined(rig)
+        device.send("ward/3/bed/1", vitals(1), content_type=said)
+        device.send("ward/3/bed/1", vitals(2))
+        found = stored(rig, 2)
+        assert told(rig, "ward")["broker"]["joined"] == 1
+    assert [(seen.body, seen.header.content_type) for seen in found] == [
+        (vitals(1), "application/json"),
+        (vitals(2), "application/json"),
+    ]
+
+
 def test_a_topic_that_no_rule_names_is_refused_and_recorded_and_does_not_hold_up_the_others(realm, tmp_path, broker):
     # the session still has the subscription of an earlier configuration until it is taken back
     wide = MqttFeed("ward", broker, topics='[[feeds.topics]]\nfilter = "#"\n')
@@ -179,6 +193,26 @@ def test_a_message_that_finds_no_room_is_not_acknowledged_and_comes_again_when_t
         assert rig.stream("ward").size == 1
         flag.unlink()
         assert [seen.body for seen in stored(rig, 4)] == [b"97", b"96", b"95", b"96"]
+
+
+def test_the_loss_of_messages_of_qos_0_is_a_gap_that_ends_when_they_are_stored_again(rig, broker):
+    flag = rig.folder / "full"
+    before = (
+        "import node.room as r, pathlib, node.feeds.mqtt as m\nm.LOOK_S, m.LOST_OVER_S, old = 0.1, 0.2, r.Room.before\n"
+        "class Full:\n    refuses = frozenset({'routine'})\n"
+        f"r.Room.before = lambda self, *a: Full if pathlib.Path({str(flag)!r}).exists() else old(self, *a)"
+    )
+    with running(rig, before=before), Device(broker) as device:
+        joined(rig)
+        flag.touch()
+        device.send("ward/1", b"96", qos=0)
+        wait_until("the alarm", lambda: ("MQT-18", "ward") in rig.alarms())
+        flag.unlink()
+        device.send("ward/1", b"97", qos=0)
+        wait_until("no alarm", lambda: ("MQT-18", "ward") not in rig.alarms())
+        assert told(rig, "ward")["gap"]["until"]
+    told_of = [json.loads(seen.body) for seen in rig.records("ward") if seen.header.kind is Kind.GAP]
+    assert [(gap["subject"], gap["count"]) for gap in told_of] == [("qos-0", 1)]
 
 
 def test_messages_of_qos_0_do_not_keep_a_held_one_of_qos_1_from_its_release(realm, tmp_path, broker):

@@ -216,6 +216,18 @@ def test_over_a_serial_line_a_transfer_cut_off_by_unplugging_is_incomplete_and_t
     ]
 
 
+def test_a_serial_line_of_an_instrument_that_is_unplugged_or_set_wrong_is_an_alarm_while_it_lasts(realm, tmp_path):
+    feed = AstmFeed(STREAM, listen=(), more=f'[feeds.serial]\nport = "{tmp_path}/node-end"\n')
+    with running(Node(realm, tmp_path, feeds=[feed])) as node:
+        wait_until("not there", lambda: ("SER-01", STREAM) in node.alarms())
+        with cable(tmp_path) as ends:
+            wait_until("no alarm", lambda: ("SER-01", STREAM) not in node.alarms())
+            with Wire(ends[1]) as instrument:
+                instrument.write(b"\x00\xff\xfe\x80\xf0" * 8)  # what 9600 baud is to a receiver at another rate
+                wait_until("noise", lambda: ("SER-04", STREAM) in node.alarms())
+        wait_until("unplugged", lambda: ("SER-01", STREAM) in node.alarms())
+
+
 def test_sixteen_instruments_at_once_lose_nothing(realm, tmp_path):
     with running(Node(realm, tmp_path, feeds=[AstmFeed(STREAM)])) as node:
         address = node.feed(STREAM).address

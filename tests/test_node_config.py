@@ -7,6 +7,9 @@ import pytest
 
 from node.config.addresses import Address
 from node.config.config import Config, ConfigError, Problem, check, load, parse_listen, patient_feeds
+from node.config.kinds import check_url
+from node.config.mqtt import Mqtt
+from node.config.serial import Serial
 from sync.session import EARLIER_KEYS_MAX
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
@@ -281,11 +284,42 @@ def test_an_address_is_read(text, host, port):
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":1", "a", "a:", "a:b", "a:-1", "a:٣", "a:99999999999", "[::1]", "[x]:1", "::1:1", "a b:1", "[::1:1"]
+    "text",
+    [
+        "",
+        ":1",
+        "a",
+        "a:",
+        "a:b",
+        "a:-1",
+        "a:٣",
+        "a:99999999999",
+        "[::1]",
+        "[x]:1",
+        "::1:1",
+        "a b:1",
+        "[::1:1",
+        "a..b:1",
+        f"{64 * 'a'}:1",
+    ],
 )
 def test_an_address_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="must"):
         parse_listen(text)
+
+
+@pytest.mark.parametrize("host", ["analyzer..clinic", f"{64 * 'a'}.clinic", ".clinic"])
+def test_a_host_that_no_name_can_be_is_refused_wherever_it_stands_and_ends_no_thread_that_looks_it_up(host):
+    for made in (
+        lambda: Serial(port=f"socket://{host}:4001"),
+        lambda: Mqtt.model_validate(
+            {"name": "ward", "kind": "mqtt", "broker": f"mqtt://{host}", "client_id": "a", "topics": [{"filter": "a"}]}
+        ),
+        lambda: check_url(f"https://{host}/x", "https"),
+        lambda: parse_listen(f"{host}:1"),
+    ):
+        with pytest.raises(ValueError, match=r"host|HOST"):
+            made()
 
 
 def test_an_address_is_written_as_it_is_read():

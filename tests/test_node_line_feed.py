@@ -8,6 +8,8 @@ import pytest
 
 from node.config.config import check
 from node.config.line import Lines
+from node.config.serial import Line
+from node.lines.serial_port import Tty
 from sync.record import Kind
 from tests.node_rig import Node, Seen, running, wait_until
 from tests.serial_rig import Cable, Printer
@@ -55,6 +57,22 @@ def test_what_a_device_prints_is_at_the_node_byte_for_byte_and_a_pulled_cable_is
             assert (told["opens"], told["away"], told["doctor"]["condition"]) == (2, 1, "silent")
     finally:
         cable.pull()
+
+
+def test_the_alarm_of_a_port_says_why_it_is_away_now_and_not_why_it_was_first(realm, tmp_path):
+    cable = Cable(tmp_path)
+    feed = Printer("printer", device=str(cable.near))
+    with running(Node(realm, tmp_path / "node", [feed])) as node:
+        wait_until("not there", lambda: ("SER-01", "printer") in node.alarms())
+        with cable:
+            wait_until("no alarm", lambda: ("SER-01", "printer") not in node.alarms())
+            node.stop()
+            other = Tty(Line(port=str(cable.near)))  # another program is quicker than we are
+            node.start()
+            wait_until("taken", lambda: ("SER-02", "printer") in node.alarms())
+        wait_until("not there again", lambda: ("SER-01", "printer") in node.alarms())
+        assert ("SER-02", "printer") not in node.alarms()
+        other.close()
 
 
 def test_the_time_in_which_the_node_did_not_run_is_a_gap_and_its_reports_are_not_repeated(realm, tmp_path):

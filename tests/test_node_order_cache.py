@@ -164,6 +164,26 @@ def test_a_row_that_is_no_order_any_more_is_an_error_and_the_file_begins_anew(op
     assert cache.known == 1
 
 
+def test_a_file_that_could_not_begin_anew_on_a_full_disk_does_when_there_is_room(open_cache, tmp_path, monkeypatch):
+    cache = open_cache()
+    cache.keep("his", 7, [(NOW_US, order("S1"))], now_us=NOW_US)
+    damage(tmp_path, "UPDATE wanted SET value = ''")
+
+    def full(*_):
+        raise apsw.FullError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("node.orders.cache._connect", full)
+        for _ in range(2):
+            with pytest.raises(apsw.FullError):
+                cache.find(["S1"])
+    assert cache.find(["S1"]) == []
+    assert (cache.next_place("his"), cache.is_behind, cache.known) == (0, True, 0)
+    cache.close()
+    with pytest.raises(apsw.ConnectionClosedError):
+        cache.find(["S1"])  # a node that stops does not begin it anew
+
+
 def test_what_was_read_for_a_file_that_then_began_anew_does_not_make_the_new_one_complete(open_cache, tmp_path):
     cache = open_cache()
     life = cache.lives

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from node.config import serial as config_serial
 from node.config.serial import Line, Serial
 from node.lines.marked_bytes import Unmarker
-from node.lines.serial_port import HELD_BYTES_MAX, CannotSet, PortTaken, SerialPort, Server, Tty, claim, open_device
+from node.lines.serial_errors import CannotSet, PortTaken
+from node.lines.serial_port import HELD_BYTES_MAX, SerialPort, Server, Tty, claim, open_device
 from tests.node_rig import WAIT_S_MAX
 from tests.serial_rig import Cable
 
@@ -46,6 +47,9 @@ class Owner:
 
     def stalled(self, at: float) -> None:
         self.story.append("stalled")
+
+    def flowing(self, at: float) -> None:
+        self.story.append("flowing")
 
 
 async def until(what: str, found: Callable[[], object]) -> None:
@@ -114,6 +118,43 @@ def test_a_port_that_was_unplugged_is_told_once_and_used_again_when_it_is_back(t
                 assert not port.write(b"nobody is there")
             assert owner.data == b"012"
             assert owner.story == ["gone", *(["opened", "gone"] * 3)]
+
+    asyncio.run(scene())
+
+
+def test_a_port_that_is_away_for_another_reason_than_before_is_told_again(tmp_path):
+    reasons = [
+        OSError(2, "none"),
+        OSError(5, "went away"),
+        PortTaken(11, "in use"),
+        PortTaken(11, "in use"),
+        OSError(2, "none"),
+    ]
+
+    def opener(_line: Line) -> Tty:
+        raise reasons.pop(0) if len(reasons) > 1 else reasons[0]
+
+    async def scene() -> None:
+        async with running(Line(port="/dev/serial/by-id/none"), opener=opener) as (port, owner):
+            await until("told", lambda: len(owner.errors) == 3)
+            assert [isinstance(error, PortTaken) for error in owner.errors] == [False, True, False]
+            assert port.counts.away == 1
+
+    asyncio.run(scene())
+
+
+def test_a_device_that_takes_nothing_is_told_and_told_again_when_it_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("node.lines.serial_port.STALL_S", 0.2)
+    sent = bytes(100_000)  # more than the kernel holds for a device that does not read
+
+    async def scene() -> None:
+        with Cable(tmp_path) as cable:
+            async with running(Line(port=str(cable.near))) as (port, owner):
+                await until("open", lambda: owner.story)
+                assert port.write(sent)
+                await until("stalled", lambda: owner.story[-1] == "stalled")
+                assert await asyncio.to_thread(cable.receive, len(sent)) == sent
+                await until("flowing", lambda: owner.story == ["opened", "stalled", "flowing"])
 
     asyncio.run(scene())
 

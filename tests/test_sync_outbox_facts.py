@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+import apsw
 import pytest
 
 from sync.errors import NoRoom
@@ -29,6 +30,20 @@ def test_a_fact_is_there_with_its_record_and_the_last_of_a_group_stands(box, tmp
         assert again.fact("sequence:his") == b"2"
         assert again.fact("sequence:lab") is None
         assert len(stored(again)) == 3
+
+
+def test_facts_that_a_flipped_bit_has_made_something_else_are_none_of_a_sources(tmp_path):
+    with closing(outbox(tmp_path, streams=STREAMS)) as made:
+        made.append([draft(n)._replace(fact=(f"mqtt/ward/{n}", b"%d" % n)) for n in range(3)])
+    with closing(apsw.Connection(str(tmp_path / "outbox.db"))) as file:  # a flip asks no schema
+        file.execute("PRAGMA writable_schema = ON")
+        file.execute("UPDATE sqlite_schema SET sql = replace(sql, ') STRICT', ')') WHERE name = 'fact'")
+    with closing(apsw.Connection(str(tmp_path / "outbox.db"))) as file:
+        file.execute("UPDATE fact SET value = CAST(value AS TEXT) WHERE name = 'mqtt/ward/1'")
+        file.execute("UPDATE fact SET name = CAST(name AS BLOB) WHERE name = 'mqtt/ward/2'")
+    with closing(outbox(tmp_path, streams=STREAMS)) as made:
+        assert made.facts("mqtt/ward/*") == {"mqtt/ward/0": b"0"}
+        assert made.frames.facts("mqtt/ward/") == {"mqtt/ward/0": b"0"}
 
 
 def test_a_repeat_stores_its_fact_though_it_is_no_record(box):

@@ -14,6 +14,8 @@ HOST_YIELDS_S: Final = 20.0  # 6.2.7.2: contention; the host waits so long
 INSTRUMENT_YIELDS_S: Final = 1.0  # 6.2.7.1: the instrument so long, so it wins
 SENDS_MAX: Final = 6  # 6.5.1.2: of one frame
 BIDS_MAX: Final = 6  # of one transfer; the standard names no number, the caller has its own later
+# Transfers that wait for the line: a rack's answers. What an instrument asked before has been asked again or given up, and orders change meanwhile.
+OUTGOING_MAX: Final = 16
 QUIET_S: Final = 1.0  # a byte takes 8 ms at 1,200 baud: after a second nothing of the same burst follows
 PART_S: Final = (
     10.0  # a frame that stopped short is refused after so long; its sender repeats it before its own 15 s are over
@@ -104,7 +106,7 @@ class Sent(NamedTuple):
 
 
 class NotSent(NamedTuple):
-    """A transfer was not accepted: "busy", "silent", "refused" or "lost"."""
+    """A transfer was not accepted: "busy", "silent", "refused", "late" or "lost"."""
 
     token: int
     why: str

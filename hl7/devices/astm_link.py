@@ -20,6 +20,7 @@ from hl7.devices.astm_events import (
     HOST_YIELDS_S,
     INSTRUMENT_YIELDS_S,
     LINES_S,
+    OUTGOING_MAX,
     PART_S,
     QUIET_S,
     REPLY_S,
@@ -120,13 +121,8 @@ class Link:
     def _run(self, now: float) -> None:
         while self._in and not self._waits and self._step(now):
             pass
-        if (
-            self.state is State.IDLE
-            and self._outgoing
-            and not self._waits
-            and now >= self._bid_at
-            and not self._is_astray
-        ):
+        is_free = self.state is State.IDLE and not self._waits and not self._is_astray
+        if is_free and self._outgoing and now >= self._bid_at:
             self._bid(now)
 
     def _step(self, now: float) -> bool:
@@ -328,6 +324,10 @@ class Link:
             records, text_bytes_max=self.switches.send_text_bytes_max, frame_end=self.switches.frame_end
         )
         self._outgoing.append(Outgoing(token, frames))
+        if len(self._outgoing) > OUTGOING_MAX:
+            late = 1 if self.state in {State.BIDDING, State.SENDING} else 0
+            self._effects.append(NotSent(self._outgoing[late].token, "late"))
+            del self._outgoing[late]
 
     def _bid(self, now: float) -> None:
         self.state = State.BIDDING

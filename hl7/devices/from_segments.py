@@ -252,6 +252,11 @@ class _Walk:
             return text or code, part.get(3)
         if system == "UCUM":
             return part.get(1), part.get(3).upper()
+        text = part.peek(1)
+        if (
+            system and text and not text[-1].isdigit()
+        ):  # of ISO+ or a vendor's own list: its code is a text like any other
+            return part.get(1).strip(), ""
         return part.whole().strip(), ""  # 10^9/L too, where ^ is the component delimiter and nobody escaped it
 
     def _value(self, reading: Reading, kind: str) -> None:

@@ -40,7 +40,7 @@ CAPTURE_S: Final = 60.0  # a person goes to the device and has it print
 @click.option("--at", "settings", default="", help='Do not look for the settings: they are these, such as "9600 8N1".')
 def line_command(port: str, seconds: float, path: Path | None, capture_seconds: float, settings: str) -> None:
     """Find baud rate, parity and framing of PORT while its device sends. Listens only; no byte is written."""
-    from node.lines.serial_port import CannotSet, PortTaken
+    from node.lines.serial_errors import CannotSet, PortTaken
 
     line = _line(port, settings)
     file = None if path is None else new_file(path)

@@ -45,7 +45,16 @@ def parse_listen(text: str) -> Address:
         raise ValueError(f'must have its IPv6 address in brackets: "[{host}]:{port}"')
     if not _HOST.fullmatch(host):
         raise ValueError('must be "host:port", with 0.0.0.0 or [::] for every address of the machine')
+    check_host(host)
     return Address(host, int(port))
+
+
+def check_host(host: str) -> None:
+    """A name that can be asked for: looking up another one is no OSError, and ends whoever does it. Raises ValueError in a technician's words."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError("must hold a host whose name has no empty part, and none of more than 63 characters") from None
 
 
 def parse_network(text: str) -> Network:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from hl7.charsets import can_be_framed
 from hl7.message import Path as Hl7Place
-from node.config.addresses import Address, Network, parse_listen, parse_network
+from node.config.addresses import Address, Network, check_host, parse_listen, parse_network
 
 TEXT_CHARACTERS_MAX = 64  # what stands in every header for ever, and fits a table cell of the page
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # a DNS label: names stand in certificates, paths and URLs
@@ -90,6 +90,7 @@ def check_url(text: str, *schemes: str, plain_path: bool = False) -> None:
     if url.scheme not in schemes or not url.hostname:
         said = " or ".join(f'"{each}://"' for each in schemes)
         raise ValueError(f"must begin with {said} and a host")
+    check_host(url.hostname)
     is_plain = not plain_path or re.fullmatch(r"(/[A-Za-z0-9._-]+)*/?", url.path)
     if url.username is not None or url.query or url.fragment or not is_plain:
         raise ValueError(f"must hold {'a plain path and ' if plain_path else ''}no user, query or fragment")

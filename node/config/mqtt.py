@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from hl7.devices.profile import Profile
 from hl7.devices.topics import check_filter, covers, overlap
+from node.config.addresses import check_host
 from node.config.feeds import MIB
 from node.config.kinds import FilePath, Name, Table, Text, from_text, not_empty, whole
 from node.config.outgoing import Outgoing
@@ -33,6 +34,7 @@ def _broker(text: str) -> str:
         raise ValueError("must be a URL") from None
     if url.scheme not in PORTS or not url.hostname:
         raise ValueError('must begin with "mqtts://" or "mqtt://" and a host')
+    check_host(url.hostname)
     if url.username is not None or url.path.strip("/") or url.query or url.fragment:
         raise ValueError("must hold a host and a port alone; user and password have keys of their own")
     return text.rstrip("/")

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
+from node.config.addresses import check_host
 from node.config.kinds import Table, from_text
 
 BY_ID: Final = Path("/dev/serial/by-id")
@@ -53,6 +54,7 @@ def _port(text: str) -> str:
 def _url(text: str) -> str:
     try:
         url = urlsplit(text)
+        check_host(url.hostname or "")
         good = url.hostname and url.port and not (url.path or url.query or url.fragment or url.username)
     except ValueError:
         good = False

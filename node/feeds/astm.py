@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from hl7.devices import astm_records
 from hl7.devices.astm_errors import AstmError, NoHeaderRecord, NotReadable, SenderNotRegistered, TransferCutOff
 from hl7.devices.astm_events import End
@@ -14,13 +12,14 @@ from hl7.devices.astm_records import Records
 from hl7.devices.profile_errors import ProfileProblem
 from node.config.astm import Astm
 from node.devices.profiles import find
-from node.errors import EXIT_THREAD, CannotListen
+from node.errors import CannotListen
 from node.feeds.astm_leftovers import LOOK_S, recover
 from node.feeds.astm_line import Line
 from node.feeds.astm_port import PortLine
 from node.feeds.astm_sessions import Session
 from node.feeds.astm_tcp import Caller, Listeners
 from node.feeds.kinds import Surroundings
+from node.feeds.plug import watch_over
 from node.intake import Answer, Door, Intake, Refusal
 from node.lines.trace import LineTrace
 from sync.record import Kind, Verdict
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from hl7.devices.profile import Profile
 
 CONTENT_TYPE = "application/astm-e1394"
-
-log = structlog.get_logger()
 
 
 class AstmFeed:
@@ -55,7 +52,10 @@ class AstmFeed:
         self._transfers = 0
         self._has_leftovers = False
         self._watch: asyncio.Task[None] | None = None
-        self._way: Listeners | Caller | PortLine = self._make_way()
+        try:
+            self._way: Listeners | Caller | PortLine = self._make_way()
+        except ValueError as error:  # a profile of the site's own, whose line no port can be
+            raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
         self._desk = around.desk(self.feed, self.profile)
 
     def _make_way(self) -> Listeners | Caller | PortLine:
@@ -75,7 +75,7 @@ class AstmFeed:
         self._has_leftovers = await recover(self, first=True)
         await self._way.start()
         self._watch = asyncio.get_running_loop().create_task(self._look_after())
-        self._watch.add_done_callback(self._ended)
+        watch_over(self._watch, self.feed.name, self.around.die)
 
     async def stop(self) -> None:
         """Take nothing more; what is open becomes incomplete records."""
@@ -94,12 +94,6 @@ class AstmFeed:
             counts.update(_counts(line))
         orders = {} if self._desk is None else {"orders": self._desk.document()}
         return {"link": dict(counts), "transfers": dict(self.ends), **self._way.facts(), **orders}
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        """What is left over would wait for ever: the supervisor starts the process again."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("astm.died", feed=self.feed.name, error=type(error).__name__)
-            self.around.die(EXIT_THREAD)
 
     async def _look_after(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from node.config.addresses import Address
 from node.errors import CannotListen
 from node.feeds.astm_line import Line
 from node.feeds.listeners import is_within, keep_alive, open_listener, tls_context
+from node.feeds.plug import watch_over
 
 if TYPE_CHECKING:
     from node.feeds.astm import AstmFeed
@@ -163,6 +164,7 @@ class Caller:
     async def start(self) -> None:
         """Begin to call; whether the instrument is on today is no matter of the node's start."""
         self._task = asyncio.get_running_loop().create_task(self._call())
+        watch_over(self._task, self._feed.door.feed, self._feed.around.die)
 
     async def _call(self) -> None:
         loop, wait = asyncio.get_running_loop(), AGAIN_S_MIN

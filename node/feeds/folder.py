@@ -14,10 +14,11 @@ from hl7.check import Outcome as Judged
 from hl7.devices.files import FileFacts, facts_of
 from hl7.devices.folder_errors import FileEmpty, FileGrew, FileTooLong
 from node.config.folder import Folder
-from node.errors import EXIT_THREAD, QueueFull
+from node.errors import QueueFull
 from node.feeds.folder_files import REFUSED, TAKEN, Found, Mark, Whole, clear, look, make_places, mark_of, move, read
 from node.feeds.kinds import Surroundings
 from node.feeds.mllp_rules import compile_check
+from node.feeds.plug import watch_over
 from node.intake import Counted, Door, Intake, Refusal
 from node.writer import Outcome
 from sync.header import FILE_NAME
@@ -48,7 +49,7 @@ class FolderFeed:
         self._die = around.die
         self._rules = compile_check(feed.check)
         self._seen: dict[str, tuple[Mark, float]] = {}  # since when a file has been as it is
-        self._stored: dict[str, Mark] = {}  # taken, and not moved yet
+        self._stored: dict[str, tuple[Mark, str]] = {}  # taken, and not moved yet; where it belongs
         self._late: OrderedDict[str, _Moved] = OrderedDict()  # by their new names
         self._facts = {"waiting": 0, "passed_over": 0}
         self._cleared = float("-inf")
@@ -57,19 +58,13 @@ class FolderFeed:
     async def start(self) -> None:
         """Look from now on. A folder that is not there is no reason not to start: a stick comes later."""
         self._task = asyncio.get_running_loop().create_task(self._run())
-        self._task.add_done_callback(self._ended)
+        watch_over(self._task, self.feed.name, self._die)
 
     async def stop(self) -> None:
         """Take nothing more. What is under way is stored, and moved at the next start."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        """A feed that is deaf is worse than a restart: the supervisor starts the process again."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("folder.died", feed=self.feed.name, error=type(error).__name__)
-            self._die(EXIT_THREAD)
 
     def addresses(self) -> list[str]:
         """Where files are dropped."""
@@ -129,8 +124,9 @@ class FolderFeed:
 
     async def _take(self, found: Found) -> bool:
         """Store a file and move it; False where the next one has to wait."""
-        if self._stored.get(found.name) == found.mark:  # it could not be moved the last time
-            return await self._move(found, TAKEN)
+        mark, to = self._stored.get(found.name, (None, ""))
+        if mark == found.mark:  # it could not be moved the last time
+            return await self._move(found, to)
         whole = await self._read(found.name)
         if whole is None or whole.mark != found.mark:
             return True  # it is being written, or gone; the next look sees it
@@ -138,8 +134,9 @@ class FolderFeed:
         if not isinstance(answered, Stored | Counted):
             return False
         # a crash here: stored, not moved; the next start takes it again, and the repeat is known by its name, time and bytes
-        self._stored[found.name] = found.mark
-        return await self._move(found, REFUSED if is_refused else TAKEN)
+        to = REFUSED if is_refused else TAKEN
+        self._stored[found.name] = found.mark, to
+        return await self._move(found, to)
 
     async def _read(self, name: str) -> Whole | None:
         try:

@@ -1,5 +1,6 @@
 """Gap records on their way to the outbox: one that finds no room is kept and told later, merged with its stretch where it has one."""
 
+from collections.abc import Callable
 from typing import Any
 
 from hl7.devices.gaps import CONTENT_TYPE, Gap, Stretch, encode
@@ -27,13 +28,20 @@ class GapStore:
         """Whether every gap that was told is recorded."""
         return not (self._under_way or self._untold)
 
-    def tell(self, gap: Gap, stretch: Stretch | None = None, fact: tuple[str, bytes] | None = None) -> None:
-        """Have a gap recorded. `fact`: what is kept with it (sync.record.Draft)."""
+    def tell(
+        self,
+        gap: Gap,
+        stretch: Stretch | None = None,
+        fact: tuple[str, bytes] | None = None,
+        stored: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Have a gap recorded. `fact`: what is kept with it (sync.record.Draft). `stored` is called once it is."""
 
         def answer(outcome: Outcome | QueueFull | Counted) -> None:
             self._under_way -= 1
             if isinstance(outcome, Stored):
                 self.recorded += 1
+                stored()
             elif stretch is not None:
                 stretch.give_back(gap)
             elif len(self._untold) < UNTOLD_MAX:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import structlog
+
 from hl7.devices.profile_errors import FramingDiffers, ProfileProblem
 from node.config.line import Lines
 from node.config.serial import Line
@@ -19,10 +21,11 @@ from node.feeds.kinds import Surroundings
 from node.feeds.line_away import Away
 from node.feeds.line_session import Session
 from node.feeds.listeners import is_within, keep_alive, open_listener, tls_context
+from node.feeds.port_alarms import PortAlarms
 from node.feeds.rest import REST_S
 from node.intake import Door, Intake
-from node.lines.serial_errors import AWAY, CANNOT, NOISE, STALLED, TAKEN
-from node.lines.serial_port import CannotSet, PortTaken, SerialPort
+from node.lines.serial_errors import TAKEN
+from node.lines.serial_port import SerialPort
 from node.lines.trace import LineTrace
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ BACKLOG: Final = 32  # as many ports as a terminal server has, all calling after
 HANDSHAKE_S_MAX: Final = 10.0
 # Between two reads of a port whose device waits for no answer; of 4,096 bytes that the kernel keeps a seventh: REST_S of 115200 baud.
 REST_BYTES_MAX: Final = 576
+
+log = structlog.get_logger()
 
 
 class LineFeed:
@@ -47,7 +52,7 @@ class LineFeed:
             raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
         self.door, self.intake = door, intake
         self.clock = around.clock
-        self.alarms = around.alarms
+        self.alarms, self.port_alarms = around.alarms, PortAlarms(around.alarms, feed.name)
         charset = profile.charset if profile else ""
         self.trace = LineTrace(around.clock.now_us, framing=self.feed.framing, charset=charset)
         self.connections: set[Session] = set()
@@ -56,6 +61,7 @@ class LineFeed:
         self.noise_bytes = self.blank_bytes = self.lost = 0
         self._port: SerialPort | None = None
         self._servers: list[asyncio.Server] = []
+        self.peers: set[_Peer] = set()
 
     def _line_of(self, feed: Lines, serial: dict[str, Any]) -> Line | None:
         if feed.serial is not None:
@@ -115,6 +121,10 @@ class LineFeed:
         is_open = self._port is None or bool(self.connections)
         for session in list(self.connections):
             session.close()
+        for peer in list(
+            self.peers
+        ):  # what one sends from now on would be taken for a report by itself, and be the rest of one
+            peer.close()
         self.away.stop(is_open=is_open)
 
     # -- sessions ---------------------------------------------------------------------------------------------------
@@ -132,6 +142,11 @@ class LineFeed:
         self._leaving.add(session)
         self.trace.noted("away", session.peer, session.connection)
 
+    def refused(self, code: str, peer: str) -> None:
+        """One that may not connect did."""
+        log.warning("line.refused", code=code, feed=self.feed.name, peer=peer)
+        self.door.counts.last_error = (code, self.clock.now_us())
+
     def _heard_since_us(self) -> int:
         """When the oldest began of what is in memory alone; 0: nothing is."""
         return min((since for session in self.holding() if (since := session.since_us)), default=0)
@@ -143,13 +158,8 @@ class LineFeed:
 
     def heard(self, session: Session) -> None:
         """What its bytes say of the settings; a network has none."""
-        if self.feed.serial is None:
-            return
-        match session.heard.condition:
-            case "wrong-rate" | "wrong-parity":
-                self.alarms.raised(NOISE, self.feed.name)
-            case "clear":
-                self.alarms.cleared(NOISE, self.feed.name)
+        if self.feed.serial is not None:
+            self.port_alarms.heard(session.heard.condition)
 
     # -- for the status ---------------------------------------------------------------------------------------------
 
@@ -198,17 +208,13 @@ class _Owner:
 
     def opened(self, _at: float) -> None:
         feed = self._feed
-        for code in (AWAY, TAKEN, CANNOT, STALLED):
-            feed.alarms.cleared(code, feed.feed.name)
+        feed.port_alarms.opened()
         self._session = feed.begin(feed.feed.places[0], self._write)
         feed.away.returned()
 
     def gone(self, _at: float, error: OSError) -> None:
-        feed, code = (
-            self._feed,
-            TAKEN if isinstance(error, PortTaken) else CANNOT if isinstance(error, CannotSet) else AWAY,
-        )
-        feed.alarms.raised(code, feed.feed.name)
+        feed = self._feed
+        code = feed.port_alarms.gone(error)
         if self._session is not None:
             self._session.close()
             self._session = None
@@ -222,8 +228,11 @@ class _Owner:
             self._session.received(data, at, marks)
 
     def stalled(self, _at: float) -> None:
-        self._feed.alarms.raised(STALLED, self._feed.feed.name)
+        self._feed.port_alarms.stalled()
         self._feed.trace.noted("stalled")
+
+    def flowing(self, _at: float) -> None:
+        self._feed.port_alarms.flowing()
 
     def _write(self, data: bytes) -> None:
         if (port := self._feed._port) is not None:  # noqa: SLF001  # one noun in two classes
@@ -236,17 +245,22 @@ class _Peer(asyncio.Protocol):
     def __init__(self, feed: LineFeed) -> None:
         self._feed = feed
         self._session: Session | None = None
+        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         feed, name = self._feed, transport.get_extra_info("peername")
+        if not name:  # it was reset before we looked
+            transport.close()
+            return
         if not is_within(ipaddress.ip_address(name[0].partition("%")[0]), feed.feed.allow):
-            feed.alarms.raised("NOD-12", feed.feed.name)
+            feed.refused("NOD-12", name[0])
         elif len(feed.holding()) >= feed.feed.connections_max:
-            feed.alarms.raised("NOD-13", feed.feed.name)
+            feed.refused("NOD-13", name[0])
         else:
             both = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
             keep_alive(transport.get_extra_info("socket"))  # a terminal server that lost its power says no more
-            self._session = feed.begin(_shown(name), both.write, partial(_hold, both))
+            self._session, self._transport = feed.begin(_shown(name), both.write, partial(_hold, both)), both
+            feed.peers.add(self)
             return
         transport.close()
 
@@ -255,8 +269,15 @@ class _Peer(asyncio.Protocol):
             self._session.received(data, self._feed.clock.monotonic(), 0)
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._feed.peers.discard(self)
         if self._session is not None:
             self._session.close()
+            self._session = None
+        if self._transport is not None:
+            self._transport.close()
 
 
 def _hold(transport: asyncio.Transport, is_held: bool) -> None:

@@ -1,6 +1,7 @@
 """The Modbus feed: each reply becomes a record, each stretch of failures a few gap records, and no value is ever invented."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,12 +13,14 @@ from hl7.devices.profile import Profile
 from hl7.devices.profile_errors import ProfileProblem
 from node.clock import iso
 from node.config.modbus import Modbus
+from node.config.serial import Line
 from node.devices.profiles import marked
 from node.errors import EXIT_THREAD, FeedPaused, QueueFull
 from node.feeds.gap_store import GapStore
 from node.feeds.kinds import Surroundings
 from node.feeds.modbus_client import Client
 from node.feeds.modbus_line import MISSED, Missed, ModbusLine, Polled
+from node.feeds.plug import watch_over
 from node.feeds.telemetry_errors import ProfileBad
 from node.intake import Counted, Door, Intake
 from node.writer import Outcome
@@ -83,6 +86,7 @@ class ModbusFeed:
         self._loop = loop = asyncio.get_running_loop()
         requests = [(point.request(), "") for point in self.feed.points]
         profiles, marks = await asyncio.to_thread(self._profiles)
+        line = self._line_of(profiles)
         for device in self.feed.devices:
             requests += [
                 (each, device.profile)
@@ -98,13 +102,12 @@ class ModbusFeed:
         )
         self._tell_pause(last)
         self._tell_open(open_ones)
-        serial = next((profile.serial for profile in profiles.values()), None)
-        line = self.feed.serial.line(serial) if self.feed.serial is not None else None
         self._line = ModbusLine(
             self.feed.name, Client(self.feed, line), [each.request for each in self._sources], clock=self._clock, hear=self._hear_in_loop
         )  # fmt: skip
         self._line.start()
         self._watch = loop.create_task(self._look())
+        watch_over(self._watch, self.feed.name, self._die)
 
     async def stop(self) -> None:
         """Ask nothing more, and tell the failures that were not told yet."""
@@ -186,7 +189,12 @@ class ModbusFeed:
     def _tell(self, source: Source, gap: Gap) -> None:
         """Have a stretch's gap recorded. Up to when it is told lies beside the record while it lasts: a start after a kill then tells the rest."""
         until = b"" if gap.part == "ended" else str(gap.last_us).encode()
-        self._gaps.tell(gap, source.stretch, (self._open_name(source), until))
+
+        def stored() -> None:
+            if until and not source.stretch.count:  # a value came meanwhile, and what took the note back was before it
+                self._forget(source)
+
+        self._gaps.tell(gap, source.stretch, (self._open_name(source), until), stored)
 
     def _end(self, source: Source) -> None:
         """End the stretch of failures, if there is one."""
@@ -194,8 +202,12 @@ class ModbusFeed:
         if gap := source.stretch.ended():
             self._tell(source, gap)
         elif was_open:  # told to its end already
-            name = self._open_name(source)
-            self._writer.order(lambda outbox: _keep_fact(outbox, name, b""))
+            self._forget(source)
+
+    def _forget(self, source: Source) -> None:
+        """Nothing of its stretch is open any more."""
+        name = self._open_name(source)
+        self._writer.order(lambda outbox: _keep_fact(outbox, name, b""))
 
     def _open_name(self, source: Source) -> str:
         return f"{self._fact_name}/{source.request.name}"
@@ -230,7 +242,7 @@ class ModbusFeed:
 
     def _tell_pause(self, fact: bytes | None) -> None:
         """Tell that nothing was polled while no process ran, if that was longer than two turns."""
-        last_us, now_us = int(fact or b"0"), self._clock.now_us()
+        last_us, now_us = int(fact) if fact and fact.isdigit() else 0, self._clock.now_us()
         shortest_us = min(each.request.every_s for each in self._sources) * 1_000_000
         if last_us and now_us - last_us > 2 * shortest_us:
             self._gaps.tell(
@@ -255,6 +267,16 @@ class ModbusFeed:
                     subject=source.request.name, part="once", first_us=int(until), last_us=now_us, count=0, codes={"MOD-06": 1}, boot=self._boot
                 )  # fmt: skip
                 self._gaps.tell(gap, fact=(name, b""))
+
+    def _line_of(self, profiles: Mapping[str, Profile]) -> Line | None:
+        """How a serial line is set. Raises ProfileBad."""
+        if self.feed.serial is None:
+            return None
+        name, serial = next(((name, profile.serial) for name, profile in profiles.items()), ("", None))
+        try:
+            return self.feed.serial.line(serial)
+        except ValueError as error:
+            raise ProfileBad(f"{name}: {error}") from error
 
     def _profiles(self) -> tuple[dict[str, Profile], dict[str, tuple[str, bytes]]]:
         try:

@@ -24,6 +24,7 @@ from node.feeds.mqtt_events import Arrival, Event, Held, Joined, Left, Subscribe
 from node.feeds.mqtt_link import MqttLink
 from node.feeds.mqtt_session import Session, read, write
 from node.feeds.mqtt_slots import Fate
+from node.feeds.plug import watch_over
 from node.feeds.unsettled import SESSION_BYTES, Unsettled
 from node.intake import Counted, Door, Intake, Refusal
 from node.writer import Outcome
@@ -38,6 +39,7 @@ SILENT_S_MAX = (
 STOP_S_MAX = (
     5.0  # for the last acknowledgements, which have 3 s; a thread that hangs longer in a connection has none to give
 )
+LOST_OVER_S = 60.0  # without a further loss, and with something stored: there may be room now and none again
 ALIVE_S = 600.0  # how often the session's file says that it still lives: 144 writes a day
 UNREACHED = ("MQT-10", "MQT-11", "MQT-12", "MQT-13")  # over as soon as a connection is open
 RULES_MAX = (
@@ -66,6 +68,7 @@ class MqttFeed:
         self._gaps = GapStore(door, intake, peer=feed.broker)
         self._newest = 0, 0, 0  # connection, number and place of the message with QoS 1 that was stored last
         self._lost = Stretch(subject="qos-0", boot=around.boot[:8])
+        self._lost_at, self._is_room_again = 0.0, False
         self._known: Session | None = None
         self._link: MqttLink | None = None
         self._noting: Future[None] | None = None  # that a held message may be acknowledged
@@ -99,6 +102,7 @@ class MqttFeed:
         )
         self._link.start()
         self._watch = loop.create_task(self._look())
+        watch_over(self._watch, self.feed.name, self._die)
 
     async def stop(self) -> None:
         """Take nothing more; what is committed is acknowledged."""
@@ -202,6 +206,7 @@ class MqttFeed:
             )
             if fate is Fate.LOST and not arrival.qos:
                 self._lose(outcome)
+            self._is_room_again = self._is_room_again or fate is Fate.STORED
             if fate is Fate.STORED and arrival.qos:  # what is never acknowledged is never the one held
                 self._newest = arrival.connection, arrival.number, named.place
             self._settle(arrival, fate)
@@ -254,6 +259,7 @@ class MqttFeed:
         self._facts["lost_qos0"] += 1
         self._alarms.raised("MQT-18", self.feed.name)
         code = getattr(outcome, "code", "NOD-10")
+        self._lost_at, self._is_room_again = self._clock.monotonic(), False
         if gap := self._lost.failed(code, at_us=self._clock.now_us(), now=self._clock.monotonic()):
             self._gaps.tell(gap, self._lost)
 
@@ -270,11 +276,19 @@ class MqttFeed:
                 log.critical("mqtt.thread_hangs", feed=self.feed.name)
                 self._die(EXIT_THREAD)
             self._gaps.again()
+            self._end_loss(now)
             if gap := self._lost.due(now):
                 self._gaps.tell(gap, self._lost)
             if self._connected and now - remembered > ALIVE_S:
                 remembered = now
                 await self._remember()
+
+    def _end_loss(self, now: float) -> None:
+        """Messages with QoS 0 are lost no more: the gap that they are is over."""
+        if self._lost.count and self._is_room_again and now - self._lost_at >= LOST_OVER_S:
+            if gap := self._lost.ended():
+                self._gaps.tell(gap, self._lost)
+            self._alarms.cleared("MQT-18", self.feed.name)
 
     def _remember_soon(self) -> None:
         """Write the session's file, without holding up the loop."""

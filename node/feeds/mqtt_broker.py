@@ -3,8 +3,10 @@
 import ssl
 from pathlib import Path
 
+from paho.mqtt import properties as paho_properties
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -17,6 +19,18 @@ from node.feeds.telemetry_errors import BrokerError, BrokerRefused, BrokerTls, C
 PASSWORD_BYTES_MAX = 4096
 # MQTT 5.0, 4.8.2 and 3.8.3.1: retained messages come with a new subscription only (1), not again after each lost connection; or never (2).
 RETAINED = {"marked": SubscribeOptions.RETAIN_SEND_IF_NEW_SUB, "ignored": SubscribeOptions.RETAIN_DO_NOT_SEND}
+
+
+def _text_of_property(buffer: bytes, octets_max: int) -> tuple[str, int]:
+    """A text of a packet's properties, whatever signs are in it, and how many bytes it took. Raises MalformedPacket where they do not hold it."""
+    size = 2 + int.from_bytes(buffer[:2], "big")
+    if octets_max < 2 or size > octets_max:
+        raise MalformedPacket("a text is longer than the properties")
+    return bytes(buffer[2:size]).decode("utf-8", "replace"), size
+
+
+# paho's own refuses U+FEFF, which MQTT 5.0 allows (1.5.4.3), and ends the connection: the broker sends the same message again, and nothing behind it
+paho_properties.readUTF = _text_of_property
 
 
 def make_client(feed: Mqtt) -> Client:

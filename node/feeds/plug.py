@@ -1,12 +1,13 @@
 """What the core asks of a feed, of whatever kind."""
 
 import asyncio
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, Final, Protocol, runtime_checkable
 
 import structlog
 
 from node.config.feeds import Feed
+from node.errors import EXIT_THREAD
 from node.intake import Door
 from node.lines.trace import LineTrace
 
@@ -49,6 +50,17 @@ class Traced(Protocol):
     """A feed whose line can be watched on the page."""
 
     trace: LineTrace
+
+
+def watch_over(task: "asyncio.Task[None]", feed: str, die: Callable[[int], object]) -> None:
+    """A feed that is deaf, or that nobody looks after, is worse than a restart: where its task fails, the supervisor starts the process again."""
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("feed.died", feed=feed, error=type(error).__name__)
+            die(EXIT_THREAD)
+
+    task.add_done_callback(ended)
 
 
 async def stop_all(plugs: Sequence[Plug]) -> None:

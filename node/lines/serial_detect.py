@@ -10,7 +10,8 @@ from hl7.devices.line_doctor import Heard
 from hl7.devices.line_guess import RATES, SAMPLE_BYTES_MAX, Guess, Parity, Trial, best, judge
 from node.config.serial import Line
 from node.lines.marked_bytes import Unmarker
-from node.lines.serial_port import READ_BYTES_MAX, CannotSet, Device, Open, open_device
+from node.lines.serial_errors import CannotSet
+from node.lines.serial_port import READ_BYTES_MAX, Device, Open, open_device
 
 ENOUGH_BYTES: Final = 256  # of which a line that is text, or has wrong bytes, is told
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a serial port. Each is an alarm while it lasts, and the cause that a gap record names."""
+"""What can be wrong with a serial port. Each is an alarm while it lasts, and the cause that a gap record names; and what its opening raises."""
 
 from typing import Final
 
@@ -45,3 +45,16 @@ ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     ),
 }
 """Raised without an exception: code, whose fault, what to do."""
+
+
+class PortTaken(OSError):
+    """Another program has the port."""
+
+
+class CannotSet(OSError):
+    """The adapter or its driver does not do this rate, these bits or this parity."""
+
+
+def code_of(error: OSError) -> str:
+    """Why a port is away."""
+    return TAKEN if isinstance(error, PortTaken) else CANNOT if isinstance(error, CannotSet) else AWAY

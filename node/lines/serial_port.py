@@ -22,6 +22,7 @@ import structlog
 
 from node.config.serial import Line
 from node.lines.marked_bytes import Unmarker
+from node.lines.serial_errors import CannotSet, PortTaken, code_of
 
 READ_BYTES_MAX = 4096  # what the kernel's line discipline holds
 # Read but not yet taken by the event loop: 20 s of 115200 baud. Beyond it the thread leaves the bytes to the kernel, whose buffer bounds the rest.
@@ -55,13 +56,16 @@ class Owner(Protocol):
         """The port is there and ours."""
 
     def gone(self, _at: float, error: OSError, /) -> None:
-        """It cannot be opened, or was unplugged; told once until it is back. PortTaken: another program has it."""
+        """It cannot be opened, or was unplugged; told once for each reason until it is back (`serial_errors.code_of`)."""
 
     def received(self, data: bytes, at: float, marks: int, /) -> None:
         """Bytes came, of which `marks` with a wrong parity or stop bit, or as a break."""
 
     def stalled(self, _at: float, /) -> None:
         """What was written is not taken, for STALL_S."""
+
+    def flowing(self, _at: float, /) -> None:
+        """It is taken again."""
 
 
 class Device(Protocol):
@@ -74,14 +78,6 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Close without waiting for what was not sent."""
-
-
-class PortTaken(OSError):
-    """Another program has the port."""
-
-
-class CannotSet(OSError):
-    """The adapter or its driver does not do this rate, these bits or this parity."""
 
 
 @dataclass(slots=True)
@@ -235,7 +231,7 @@ class SerialPort(threading.Thread):
         self._held = 0  # bytes on their way to the event loop
         self._descriptor = -1  # while it is open
         self._stopping = False
-        self._is_told = False  # the owner knows that the port is away
+        self._reason = ""  # why the port is away, as the owner knows it
         self._wake_out, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.is_open = False
 
@@ -306,7 +302,7 @@ class SerialPort(threading.Thread):
             self._pending.clear()  # of before: an answer that is late is a wrong one
             self._descriptor, self.is_open = device.fileno(), True
         self.counts.opens += 1
-        self._is_told = False
+        self._reason = ""
         self._tell(self._owner.opened, self._now())
 
     def _end(self) -> None:
@@ -314,11 +310,13 @@ class SerialPort(threading.Thread):
             self.is_open = False
 
     def _away(self, error: OSError) -> None:
-        if not self._is_told:
-            self._is_told = True
-            self.counts.away += 1
-            log.info("port.away", port=self.line.port, error=type(error).__name__, detail=error.strerror)
-            self._tell(self._owner.gone, self._now(), error)
+        """Tell it, where the owner does not know it for this reason: an adapter that is back may be another program's."""
+        if (reason := code_of(error)) == self._reason:
+            return
+        self.counts.away += not self._reason
+        self._reason = reason
+        log.info("port.away", port=self.line.port, error=type(error).__name__, detail=error.strerror)
+        self._tell(self._owner.gone, self._now(), error)
 
     def _serve(self, device: Device) -> None:
         """Wait for bytes, for something to write, or to be woken. Raises OSError when the port goes away."""
@@ -341,8 +339,8 @@ class SerialPort(threading.Thread):
                         self._rest_s - self._now() % self._rest_s
                     )  # all ports at once: then one commit is enough for what they brought
             late = bool(self._pending) and self._now() - self._moved_at >= STALL_S
-            if late and not is_stalled:
-                self._tell(self._owner.stalled, self._now())
+            if late is not is_stalled:
+                self._tell(self._owner.stalled if late else self._owner.flowing, self._now())
             is_stalled = late
 
     def _read(self, descriptor: int, unmark: Unmarker | None) -> None:

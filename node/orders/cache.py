@@ -69,6 +69,7 @@ class OrderCache:
         self._began_us = self._beginning_us()  # by the clock of now
         self._lock = threading.Lock()
         self.is_behind, self.lives = True, 1
+        self._damage: apsw.Error | None = None  # of a file that could not be begun anew yet
         self._connection = self._open()
         self._first_row = self._next_row = _last_row(self._connection, now_us()) + 1 + dice(DICE_BITS)
         self.known = self._count()  # samples with orders
@@ -90,13 +91,19 @@ class OrderCache:
     def _using(self) -> Iterator[None]:
         """Have the file for oneself. What is damaged stays so: then it is made again of what the outbox holds."""
         with self._lock:
+            if self._damage is not None:  # there was no room to begin anew when it was seen
+                self._begin_anew(self._damage)
             try:
                 yield
             except (apsw.CorruptError, apsw.NotADBError) as error:
-                self.is_behind, self.lives, self.known = True, self.lives + 1, 0
-                self._connection.close()
-                self._connection = self._anew(error)
+                self.is_behind, self.lives, self.known, self._damage = True, self.lives + 1, 0, error
+                self._begin_anew(error)
                 raise
+
+    def _begin_anew(self, error: apsw.Error) -> None:
+        self._connection.close()
+        self._connection = self._anew(error)
+        self._damage = None
 
     def close(self) -> None:
         """Close the file."""
