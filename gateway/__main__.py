@@ -7,12 +7,15 @@ import click
 
 from gateway.app import run, start_logs
 from gateway.config import ConfigError, load
-from gateway.errors import GatewayError
+from gateway.errors import BadSetup, GatewayError
 from gateway.stick import folders, import_folder, open_desk
 from gateway.stick_words import explained
 from sync.errors import BadStick, SyncError
 
-EXIT_CONFIG = 78  # sysexits EX_CONFIG: starting it again will not help
+EXIT_CONFIG, EXIT_FAILED = (
+    78,
+    1,
+)  # sysexits EX_CONFIG: starting it again will not help; whatever else may be over the next time
 click.UsageError.exit_code = 64  # EX_USAGE
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -61,7 +64,7 @@ def import_stick(path: Path, stick: Path) -> None:
 def _explained(error: Exception) -> int:
     hint = getattr(error, "hint", "")
     click.echo(f"gateway: {error}" + (f"\n{hint}" if hint else ""), err=True)
-    return EXIT_CONFIG
+    return EXIT_CONFIG if isinstance(error, ConfigError | BadSetup) else EXIT_FAILED
 
 
 if __name__ == "__main__":

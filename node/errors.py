@@ -195,6 +195,14 @@ class AnswerUnreadable(LinkError):
     hint = "Something answers that is not the gateway, or the gateway is ill. Nothing was deleted; call the centre if it goes on."
 
 
+class CertificateRefused(LinkError):
+    """The gateway answers, and takes this node's certificates for none of its authority, expired, or another node's."""
+
+    code = "LNK-07"
+    fault = "site"
+    hint = "The gateway refuses this node's certificates: expired, another node's, or not issued by its authority itself. Check the files of [keys]."
+
+
 ALARMS: Final[dict[str, tuple[Fault, str]]] = {
     "NOD-10": (
         "site",

@@ -1,6 +1,7 @@
 """The way to the gateway: names, TCP, TLS and who is at the other end. Nobody but the configured gateway gets a byte of a request."""
 
 import contextlib
+import shutil
 import socket
 import ssl
 import threading
@@ -8,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from node.tools.pki import issue_gateway, issue_node
+from node.tools.pki import issue_gateway, issue_node, make_authority
 from node.uplink.gateway_client import _CheckedConnection
 from tests.gateway_rig import GATEWAY
 from tests.node_rig import NAME, Centre, Feed, Node, free_port, message, running, wait_until
@@ -145,6 +146,22 @@ def test_a_node_with_an_expired_certificate_is_refused_by_the_gateway_and_keeps_
         centre.start()
         with running(node, before=EAGER):
             assert_keeps(node, "LNK-03")
+    finally:
+        centre.kill()
+
+
+def test_a_log_certificate_that_the_gateway_refuses_is_told_as_that_and_not_as_an_ill_gateway(realm, tmp_path):
+    make_authority(tmp_path / "foreign", "Another test authority")
+    issue_node(tmp_path / "foreign", tmp_path / "theirs", NAME)
+    issue_node(realm.folder / "ca", tmp_path / "keys", NAME)
+    for name in ("log.key", "log.pem"):
+        shutil.copy(tmp_path / "theirs" / name, tmp_path / "keys" / name)
+    centre = Centre(realm, tmp_path / "centre")
+    node = Node(realm, tmp_path / "node", gateway=centre, keys=tmp_path / "keys", link=LINK)
+    try:
+        centre.start()
+        with running(node, before=EAGER):
+            assert_keeps(node, "LNK-07")
     finally:
         centre.kill()
 

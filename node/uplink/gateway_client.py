@@ -11,7 +11,16 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.connection import HTTPSConnection
 
-from node.errors import AnswerUnreadable, GatewayUnreachable, LinkError, NameUnknown, NoAnswer, TlsFailed, WrongGateway
+from node.errors import (
+    AnswerUnreadable,
+    CertificateRefused,
+    GatewayUnreachable,
+    LinkError,
+    NameUnknown,
+    NoAnswer,
+    TlsFailed,
+    WrongGateway,
+)
 from node.sockets import Way, connect, pace, path_mtu, round_trip_s
 from sync.batch import CONTENT_TYPE
 from sync.certificates import gateway_of, read
@@ -35,6 +44,7 @@ CODES = frozenset(
         "unknown-dictionary",
     }
 )
+NOT_OURS = ("bad-certificate", "expired", "not-a-node")  # failures of the path, but ones that a technician can mend
 FENCE_HEADER = "Wasl-Fence"
 NOTE_TYPE = "text/plain; charset=utf-8"
 DSCP_HEADER = "Wasl-DSCP"
@@ -254,6 +264,8 @@ def _problem(response: urllib3.BaseHTTPResponse, data: bytes) -> Problem:
         known = code in CODES  # TypeError for a code that is a list
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AnswerUnreadable(f"status {response.status} without a code") from error
+    if code in NOT_OURS:
+        raise CertificateRefused(code)
     if not known:
         raise AnswerUnreadable(f"status {response.status} with an unknown code")
     return Problem(code, members, wait_s if 0 <= wait_s <= WAIT_S_MAX else WAIT_S_MAX)
