@@ -105,6 +105,7 @@ class Campaign:
         self.frame_bytes = [at for page in pages for at in used(self.images["db"]["outbox.db"], page)]
         self.whole = {kind: self._dump(kind) for kind in self.images}
         self.receipted = {(row[0],) for row in self.whole["db"]["header"] if row[1] == 1 and row[2] < RECEIPTED}
+        self.bodies = {(row[0],) for row in self.whole["db"]["body"]}
         self.again: dict[tuple[str, int], tuple[str, int, int]] = {}  # where a message was stored once more
 
     def _draft(self, stream: str, n: int):
@@ -261,7 +262,8 @@ class Campaign:
         """Of the bodies that were there, none goes but what is receipted."""
         before = self._bodies(made)
         made.trim("his", ledger="ledger-1", received_before_us=FAR)
-        gone = before - self._bodies(made)
+        # a flipped pointer of a page shows rows that never were: one of those may vanish when its page is put in order
+        gone = (before - self._bodies(made)) & self.bodies
         self.counts[f"{kind} trimmed"] += len(gone)
         if gone - self.receipted:
             raise Violation("a body was trimmed that is not receipted")
