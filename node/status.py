@@ -5,6 +5,7 @@ from importlib.metadata import version
 from itertools import groupby
 from typing import Any, Final
 
+from node.catalogue import hint
 from node.clock import Clock, iso
 from node.config.config import Config
 from node.config.destinations import AnyDestination
@@ -14,7 +15,7 @@ from node.destinations.desk import address_of, standing
 from node.errors import CoreSilent
 from node.key_status import Change, state_of_change
 from node.room import Stage, measure, stage_of
-from node.web.verdict import decide
+from node.web.verdict import Finding, decide
 from sync.outbox_destinations_view import DestinationView
 from sync.outbox_view import OutboxView, StreamView
 from sync.store import BROKEN
@@ -61,14 +62,13 @@ class Status:
             },
             "disk": self._disk(), "log_key": state_of_change(self._config, streams),
         }  # fmt: skip
-        decision = decide(facts).document()
         standing = [
-            {"code": alarm["code"], "since": iso(alarm["since_us"]), "params": {"subject": alarm["subject"]}}
+            Finding(code=alarm["code"], since=iso(alarm["since_us"]), params={"subject": alarm["subject"]})
             for alarm in (core or {}).get("alarms", [])
         ]
         if facts["log_key"]["state"] == Change.DONE.word:
-            standing.append({"code": "NOD-33", "since": _last_receipt_at(streams), "params": {"subject": ""}})
-        return {**facts, **decision, "alarms": [*decision["alarms"], *standing]}
+            standing.append(Finding(code="NOD-33", since=_last_receipt_at(streams), params={"subject": ""}))
+        return {**facts, **decide(facts, standing, hint).document()}
 
     def _outbox(self) -> OutboxView | None:
         if self._view is None and self._store.exists():

@@ -4,7 +4,7 @@ import copy
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import urllib3
 import uvicorn
 
+from node.catalogue import hint
 from node.web.app import make_app
-from node.web.verdict import decide
+from node.web.verdict import Finding, decide
 
 NOW = "2026-11-22T10:15:30.000Z"
 GB = 10**9
@@ -70,10 +71,15 @@ def facts(**changes: Any) -> Change:
     return document
 
 
-def status(**changes: Any) -> Change:
-    """A whole status document, with the opinion that the node has of these facts."""
+def alarm(code: str, subject: str = "", **span: float) -> Finding:
+    """One alarm of the core, an hour old."""
+    return Finding(code=code, since=ago(**span or {"hours": 1}), params={"subject": subject})
+
+
+def status(standing: Sequence[Finding] = (), **changes: Any) -> Change:
+    """A whole status document, with the opinion that the node has of these facts, and of the core's alarms."""
     document = facts(**changes)
-    return {**document, **decide(document).document()}
+    return {**document, **decide(document, standing, hint).document()}
 
 
 def waiting(**changes: Any) -> Change:

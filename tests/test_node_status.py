@@ -130,6 +130,56 @@ def test_a_fenced_node_asks_for_a_person(node, realm):
     assert (found["state"], found["verdict"]["code"]) == ("attention", "VRD-34")
 
 
+def told(node):
+    """Exit code and first line of `wasl status`, and what its JSON says."""
+    path = str(node.config())
+    spoken = CliRunner().invoke(main, ["status", "--config", path])
+    document = json.loads(CliRunner().invoke(main, ["status", "--config", path, "--json"]).stdout)
+    return spoken.exit_code, spoken.stdout.splitlines()[0], document["verdict"]["code"]
+
+
+def test_a_node_whose_records_the_centre_holds_asks_for_a_person_until_they_are_released(node, realm):
+    with sim_gateway(realm, held=True) as fake:
+        node.gateway = fake.url
+        with running(node, before=EAGER):
+            node.send(message("S-1"))
+            node.wait_receipted(size=1)
+            wait_until("the link's state", lambda: document(node)["link"]["state"] == "up")
+            held = "attention: The centre holds this node's records until a person there releases them"
+            assert told(node) == (1, held, "VRD-38")
+        fake.held = False
+        with running(node, before=EAGER):
+            node.send(message("S-2"))
+            node.wait_receipted(size=2)
+            wait_until("the link's state", lambda: document(node)["link"]["state"] == "up")
+            assert (told(node)[0], document(node)["alarms"]) == (0, [])
+
+
+def test_a_node_that_was_restored_says_so_of_each_stream_without_a_link_too(node):
+    with running(node):
+        node.send(message("S-1"))
+        node.send(message("S-2"), feed="lab")
+        assert node.stop() == 0
+    for name in ("outbox.db", "outbox.db-wal", "outbox.db-shm"):
+        (node.data / name).unlink(missing_ok=True)
+    with running(node):
+        found = document(node)
+        assert {alarm["params"]["subject"] for alarm in found["alarms"] if alarm["code"] == "NOD-31"} == {
+            "his",
+            "results",
+        }
+        assert told(node)[0] == 1
+        assert told(node)[1].startswith("attention: This node was restored from an older backup")
+
+
+def test_an_alarm_of_a_feed_that_has_no_sentence_of_its_own_makes_the_headline(node, tmp_path):
+    node.more = f'[[feeds]]\nname = "drop"\nkind = "folder"\npath = "{tmp_path}/nowhere"\n'
+    with running(node):
+        wait_until("the alarm", lambda: ("FOL-01", "drop") in node.alarms())
+        said = "attention: Something needs attention (drop): The folder of this feed cannot be read"
+        assert told(node) == (1, said, "VRD-39")
+
+
 def test_a_sender_that_breaks_its_frames_is_named_on_its_feed(node):
     with running(node):
         with node.mllp() as mllp:

@@ -12,7 +12,7 @@ from node.web import source
 from node.web.headers import HEADERS
 from node.web.page import PANELS
 from node.web.verdict import decide
-from tests.sim_status import FACTS, Clock, Node, served, status, stream_of, waiting
+from tests.sim_status import FACTS, Clock, Node, alarm, served, status, stream_of, waiting
 
 PATHS = [
     "/",
@@ -104,6 +104,30 @@ def test_at_most_five_other_items_are_listed(node, ask):
         page = ask(url).data.decode()
     assert page.count('<p class="what">') == 5
     assert "and 3 more" in page
+
+
+def panel(page, name):
+    return re.search(rf'<section id="panel-{name}".*?</section>', page, re.DOTALL)[0]
+
+
+@pytest.mark.parametrize("lang", ["en", "ar"])
+def test_alarms_of_one_code_are_told_apart_by_what_they_are_of(node, ask, lang):
+    node.document = status([alarm("NOD-31", "his"), alarm("NOD-31", "lab"), alarm("SYN-23")])
+    with served(node) as (url, _):
+        page = ask(f"{url}/?lang={lang}").data.decode()
+    assert re.findall('class="subject">(.*?)<', panel(page, "attention")) == ["his", "lab"]
+    assert "VRD-38" in panel(page, "verdict")
+    assert "SYN-23" in panel(page, "verdict")
+    assert 'class="verdict is-attention"' in page
+
+
+def test_the_alarm_that_the_headline_names_is_not_listed_once_more(node, ask):
+    node.document = status([alarm("MQT-10", "vitals"), alarm("MQT-10", "fridges")])
+    with served(node) as (url, _):
+        page = ask(url).data.decode()
+    assert "Something needs attention (vitals): The MQTT broker is not reached" in panel(page, "verdict")
+    assert "Check its machine, its port and the cable" in panel(page, "verdict")
+    assert re.findall('class="subject">(.*?)<', panel(page, "attention")) == ["fridges"]
 
 
 def test_a_source_that_gives_no_values_is_shown_with_its_feed_until_it_gives_some_again(node, ask):
@@ -212,7 +236,14 @@ def hostile_status():
     document = poisoned(waiting())
     document["streams"][0]["halted"] = {"code": PAYLOAD}
     document |= decide(document).document()
-    document["alarms"].append({"code": PAYLOAD, "since": None, "params": {"feed": PAYLOAD}})
+    document["alarms"].append({"code": PAYLOAD, "since": None, "params": {"feed": PAYLOAD, "subject": PAYLOAD}})
+    return document
+
+
+def hostile_alarm():
+    """A node that is well but for an alarm, of which every word is hostile."""
+    document = status([alarm("MQT-10", PAYLOAD), alarm("MQT-10", PAYLOAD[:-1])])
+    document["verdict"]["params"] |= {"cause": PAYLOAD, "hint": PAYLOAD}
     return document
 
 
@@ -227,11 +258,12 @@ class Tags(HTMLParser):
         self.seen |= {tag, *(f"{tag}[{name}]" for name, _ in attrs)}
 
 
-def test_a_hostile_string_stays_text(node, ask):
-    node.document = hostile_status()
+@pytest.mark.parametrize(("made", "places"), [(hostile_status, 20), (hostile_alarm, 4)])
+def test_a_hostile_string_stays_text(node, ask, made, places):
+    node.document = made()
     with served(node) as (url, _), stream_of(url) as events:
         page, fragments = ask(url).data.decode(), next(events)[1]
-    assert page.count("&lt;img") > 20
+    assert page.count("&lt;img") > places
     for html in (page, fragments):
         tags = Tags()
         tags.feed(html)

@@ -2,9 +2,22 @@
 
 import pytest
 
+from node.catalogue import entries, hint
 from node.room import Stage
-from node.web.verdict import CALM, ORDER, STATE_OF, STORAGE, State, decide, room_days, unreadable
-from tests.sim_status import FACTS, GB, ago, facts, stream
+from node.web.verdict import (
+    CALM,
+    HELD,
+    NOTICES,
+    ORDER,
+    STATE_OF,
+    STORAGE,
+    SUMS,
+    State,
+    decide,
+    room_days,
+    unreadable,
+)
+from tests.sim_status import FACTS, GB, ago, alarm, facts, stream
 
 NOTHING_YET = {"last_receipt": None, "totals": {"accepted": 0, "receipted": 0, "waiting": 0}}
 
@@ -45,7 +58,7 @@ def test_each_situation_has_its_verdict(code):
 
 
 def test_every_code_is_reached_by_a_case():
-    assert set(CASES) | {unreadable().verdict.code} == set(STATE_OF)
+    assert set(CASES) | {*SUMS} | {unreadable().verdict.code} == set(STATE_OF)
 
 
 @pytest.mark.parametrize("code", CASES)
@@ -148,3 +161,64 @@ def test_facts_are_not_changed():
 
 def test_states_are_ranked_from_ok_to_failed():
     assert [str(state) for state in ORDER] == ["ok", "unproven", "waiting", "attention", "failed"]
+
+
+# -- alarms of the core ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", sorted(entries()))
+def test_a_healthy_node_over_which_any_alarm_stands_asks_for_a_person_but_for_a_mere_notice(code):
+    decision = decide(facts(), [alarm(code, "his")], hint)
+    assert decision.state is (State.OK if code in NOTICES else State.ATTENTION)
+    assert [each.code for each in decision.alarms if not each.code.startswith("VRD")] == [code]
+
+
+def test_every_notice_and_every_code_of_what_is_held_is_in_the_catalogue():
+    assert {*NOTICES, *HELD} <= set(entries())
+
+
+@pytest.mark.parametrize("code", HELD)
+def test_records_that_the_centre_holds_back_have_one_headline_whatever_brought_them_there(code):
+    verdict = decide(facts(), [alarm("MQT-10", "vitals"), alarm(code, "his")], hint).verdict
+    assert (verdict.code, verdict.params["cause"], verdict.params["restored"]) == ("VRD-38", code, code == "NOD-31")
+
+
+def test_what_is_held_is_held_since_the_first_sign_of_it():
+    standing = [alarm("SYN-23", hours=1), alarm("NOD-31", "his", hours=2), alarm("NOD-31", "lab", hours=3)]
+    verdict = decide(facts(), standing, hint).verdict
+    assert (verdict.since, verdict.params) == (ago(hours=3), {"cause": "SYN-23", "subject": "", "restored": True})
+
+
+def test_the_headline_names_the_first_alarm_that_is_no_notice():
+    verdict = decide(facts(), [alarm("SYN-25", "x"), alarm("MQT-10", "vitals"), alarm("DST-06", "pacs")], hint).verdict
+    assert verdict.code == "VRD-39"
+    assert verdict.params == {"cause": "MQT-10", "subject": "vitals", "hint": entries()["MQT-10"].hint}
+
+
+def test_alarms_that_were_put_into_one_headline_are_listed_each_by_itself_notices_last():
+    decision = decide(facts(), [alarm("SYN-25", "x"), alarm("NOD-31", "his"), alarm("NOD-31", "lab")], hint)
+    assert [(each.code, each.params["subject"]) for each in decision.alarms] == [
+        ("NOD-31", "his"),
+        ("NOD-31", "lab"),
+        ("SYN-25", "x"),
+    ]
+
+
+@pytest.mark.parametrize("code", [code for code in CASES if code not in CALM and code != "VRD-22"])
+@pytest.mark.parametrize("standing", ["MQT-10", "NOD-31"])
+def test_an_alarm_takes_no_headline_from_what_is_more_urgent_and_never_makes_the_state_better(code, standing):
+    decision = decide(CASES[code], [alarm(standing, "his")], hint)
+    assert decision.verdict.code == code
+    assert decision.state is max(STATE_OF[code], State.ATTENTION, key=ORDER.index)
+
+
+@pytest.mark.parametrize("code", [*sorted(CALM), "VRD-22"])
+def test_an_alarm_goes_before_what_nobody_has_to_act_on(code):
+    decision = decide(CASES[code], [alarm("MQT-10", "vitals")], hint)
+    assert (decision.verdict.code, decision.state) == ("VRD-39", State.ATTENTION)
+
+
+@pytest.mark.parametrize(("code", "verdict"), [("SYN-27", "VRD-34"), ("SYN-28", "VRD-35")])
+@pytest.mark.parametrize("link", ["up", "down", "unproven"])
+def test_a_fence_or_a_revocation_that_stands_is_the_headline_while_the_link_is_tried_again(code, verdict, link):
+    assert decide(facts(link={"state": link}), [alarm(code)], hint).verdict.code == verdict

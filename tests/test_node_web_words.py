@@ -8,10 +8,11 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
+from node.catalogue import entries as catalogue
 from node.web import words
 from node.web.speech import DIRECTION, LOCALE, Speech, choose, speech
 from node.web.verdict import STATE_OF, decide, room_days, unreadable
-from tests.sim_status import GB, NOW, facts, status, waiting
+from tests.sim_status import GB, NOW, alarm, facts, status, waiting
 
 ROOM = Path(words.__file__).parent
 KEYWORDS = {"_": None, "say": None, "ngettext": (1, 2), "plural": (1, 2)}
@@ -25,6 +26,9 @@ PARAMS = {
     "feeds": 2,
     "stream": "his",
     "cause": "SYN-07",
+    "subject": "his",
+    "restored": False,
+    "hint": "Messages arrive faster than the disk can store them. The senders repeat by themselves; if it goes on, look at the disk.",
 }
 ARABIC = re.compile(r"[\u0600-\u06ff]")
 
@@ -90,6 +94,40 @@ def test_the_verdict_reads_as_one_sentence():
         == "الوصلة منقطعة منذ 12 دقيقة، 1,204 سجلات محفوظة هنا بأمان، المساحة تكفي 8 أيام"
     )
     assert words.verdict(status(), speech("en")) == "Link up, 12,424 records receipted, nothing waits"
+
+
+def headline(lang, *standing):
+    document = status([alarm(code, subject) for code, subject in standing])
+    return words.verdict(document, speech(lang)), words.verdict_advice(document, speech(lang))
+
+
+def test_a_standing_alarm_is_said_in_plain_words_with_its_subject_and_what_to_do():
+    assert headline("en", ("MQT-10", "vitals")) == (
+        "Something needs attention (vitals): The MQTT broker is not reached",
+        "Check its machine, its port and the cable; what devices send meanwhile waits in the broker, if it runs.",
+    )
+    assert headline("ar", ("MQT-10", "vitals"))[0] == (
+        "هناك ما يحتاج إلى انتباه (\u2066vitals\u2069): لا يمكن الوصول إلى وسيط MQTT"
+    )
+    assert headline("en", ("NOD-11", ""))[1] == "Messages are still taken in. Call the centre and quote the code."
+
+
+def test_what_the_centre_holds_is_said_with_whether_this_node_was_restored():
+    assert (
+        headline("en", ("SYN-23", ""))[0] == "The centre holds this node's records until a person there releases them"
+    )
+    restored, advice = headline("en", ("NOD-31", "his"), ("SYN-23", ""))
+    assert restored.startswith("This node was restored from an older backup")
+    assert advice == words.advice("VRD-38", speech("en"))
+    assert headline("ar", ("NOD-31", "his"))[0].startswith("استُعيدت هذه العقدة")
+
+
+@pytest.mark.parametrize("code", sorted(catalogue()))
+@pytest.mark.parametrize("lang", DIRECTION)
+def test_every_code_of_the_catalogue_can_stand_in_the_headline(code, lang):
+    text, advice = headline(lang, (code, "his"))
+    assert text
+    assert "{" not in text + advice
 
 
 def test_room_is_named_in_bytes_where_no_rate_is_known():

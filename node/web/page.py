@@ -132,11 +132,13 @@ class Page:
             "link_word": lambda name: words.link(name, voice),
             "line_word": lambda name: words.line(name, voice),
             "moment": lambda iso, now: voice.moment(iso, now, self._zone),
+            "other_alarms": _other_alarms,
             "quality_word": lambda what: words.quality(what, voice),
             "room_bytes": room_bytes,
             "room_days": room_days,
             "span": lambda iso, now: voice.span(age_seconds(iso, now)),
             "state_word": lambda name: words.state(name, voice),
+            "verdict_advice": lambda status: words.verdict_advice(status, voice),
             "verdict_sentence": lambda status: (
                 words.verdict(status, voice) or self.describe(status["verdict"]["code"], voice.lang)
             ),
@@ -152,6 +154,15 @@ class Page:
 def digest(html: str) -> str:
     """Eight hex digits by which a viewer's panel is compared with ours."""
     return hashlib.blake2b(html.encode(), digest_size=4).hexdigest()
+
+
+def _other_alarms(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The alarms without the one that the verdict says."""
+    verdict, alarms = status["verdict"], list(status["alarms"])
+    params = verdict["params"]
+    told = {(verdict["code"], None), (params.get("cause"), params.get("subject"))}
+    place = next((n for n, alarm in enumerate(alarms) if (alarm["code"], alarm["params"].get("subject")) in told), None)
+    return alarms if place is None else [*alarms[:place], *alarms[place + 1 :]]
 
 
 def _nothing() -> dict[str, Any]:

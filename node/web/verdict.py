@@ -1,11 +1,12 @@
 """The node's own opinion: status facts in; one state, one verdict and the alarms out. Pure: the clock is `facts["now"]`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 Facts = Mapping[str, Any]
 
@@ -43,6 +44,8 @@ STATE_OF = {
     "VRD-35": State.ATTENTION,  # the centre revoked this node
     "VRD-36": State.ATTENTION,  # the disk is filling: bulk is refused
     "VRD-37": State.ATTENTION,  # the disk is filling: feeds that can wait are paused
+    "VRD-38": State.ATTENTION,  # the centre holds the records back until a person releases them
+    "VRD-39": State.ATTENTION,  # an alarm of the core stands that none of the others tells of
     "VRD-40": State.FAILED,  # core is not running
     "VRD-41": State.FAILED,  # storage is full
     "VRD-42": State.FAILED,  # no feed is running
@@ -62,6 +65,22 @@ STORAGE = {
 # What is never raised as an alarm: nobody can do anything about it, and it passes by itself.
 CALM = frozenset({"VRD-00", "VRD-10", "VRD-21"})
 
+# Alarms of the core after which the centre holds what comes until a person there releases it: restored, copied, parted by order.
+HELD: Final = ("SYN-23", "NOD-31", "SYN-20", "SYN-21", "SYN-22", "SYN-33", "NOD-36")
+RESTORED: Final = "NOD-31"
+# these stand on while the link is tried again, and is down
+LINK_OF: Final = {"SYN-27": "fenced", "SYN-28": "revoked"}
+
+# The catalogue names for every code who has to act, so every alarm asks for a person, but these: NOD-33 says that a change has come to its
+# good end, and nothing is amiss where the old key stays listed; SYN-25 the node mends itself, and it goes with the next receipt. Both are
+# listed among the alarms as ever.
+NOTICES: Final = frozenset({"NOD-33", "SYN-25"})
+
+# These say in one sentence what stands among the alarms in its own words, so they are no alarms of their own. A link that is down goes
+# before them although it leaves the node merely waiting: what waits here, and for how long there is room, is asked first.
+SUMS: Final = ("VRD-38", "VRD-39")
+BEHIND: Final = ("VRD-20", *SUMS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -74,20 +93,20 @@ class Finding:
     @property
     def state(self) -> State:
         """The state that this finding alone would give the node."""
-        return STATE_OF[self.code]
+        return STATE_OF.get(self.code, State.OK if self.code in NOTICES else State.ATTENTION)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What the node thinks of itself: `verdict` sets the state; `alarms` are ordered, most serious first."""
+    """What the node thinks of itself: `verdict` is its headline; `alarms` are its own, most serious first, then the core's."""
 
     verdict: Finding
     alarms: tuple[Finding, ...]
 
     @property
     def state(self) -> State:
-        """The state of the whole node."""
-        return self.verdict.state
+        """The state of the whole node: that of the most serious of all. A link that is down may be the headline of more than that."""
+        return max((self.verdict.state, *(alarm.state for alarm in self.alarms)), key=ORDER.index)
 
     def document(self) -> dict[str, Any]:
         """The keys "state", "verdict" and "alarms" of the status document."""
@@ -99,11 +118,13 @@ class Decision:
         }
 
 
-def decide(facts: Facts) -> Decision:
-    """The status document without "state", "verdict" and "alarms" -> Decision."""
-    found = sorted(_findings(facts), key=lambda finding: -ORDER.index(finding.state))  # stable: the rules' order holds
+def decide(facts: Facts, standing: Sequence[Finding] = (), hint: Callable[[str], str] = str) -> Decision:
+    """The status document without "state", "verdict" and "alarms", the core's alarms, what the catalogue says of a code -> Decision."""
+    codes = {alarm.code for alarm in standing}
+    found = sorted([*_findings(facts, codes), *_sums(standing, hint)], key=_rank)  # stable: the rules' order holds
     verdict = found[0] if found else Finding(code="VRD-00", since=facts["link"]["since"], params=_safe(facts))
-    return Decision(verdict=verdict, alarms=tuple(finding for finding in found if finding.code not in CALM))
+    own = [finding for finding in found if finding.code not in CALM | {*SUMS}]
+    return Decision(verdict=verdict, alarms=(*own, *sorted(standing, key=lambda alarm: alarm.code in NOTICES)))
 
 
 def unreadable() -> Decision:
@@ -137,13 +158,36 @@ def age_seconds(then: str, now: str) -> float:
     return max(0.0, (datetime.fromisoformat(now) - datetime.fromisoformat(then)).total_seconds())
 
 
-def _findings(facts: Facts) -> Iterator[Finding]:
+def _findings(facts: Facts, standing: AbstractSet[str]) -> Iterator[Finding]:
     """All findings; within one state, the earlier rule is the more urgent one."""
     if not facts["core"]["running"]:  # without core no feed runs and no link is up: one cause, one finding
         yield Finding(code="VRD-40", since=facts["core"]["since"], params=_safe(facts))
         yield from chain(_storage(facts), _streams(facts))
         return
-    yield from chain(_storage(facts), _link(facts), _streams(facts), _feeds(facts))
+    yield from chain(_storage(facts), _link(facts, standing), _streams(facts), _feeds(facts))
+
+
+def _rank(finding: Finding) -> tuple[int, int]:
+    """Most serious first; behind what itself asks for a person come a link that is down and the sums."""
+    if finding.code in BEHIND:
+        return -ORDER.index(State.ATTENTION), BEHIND.index(finding.code) + 1
+    return -ORDER.index(finding.state), 0
+
+
+def _sums(standing: Sequence[Finding], hint: Callable[[str], str]) -> Iterator[Finding]:
+    """One sentence for what the core's alarms ask for: of those that the centre holds, or of the first."""
+    held = [alarm for code in HELD for alarm in standing if alarm.code == code]
+    if held:
+        restored = any(alarm.code == RESTORED for alarm in held)
+        params = {"cause": held[0].code, "subject": "", "restored": restored}
+        yield Finding(
+            code="VRD-38", since=min((alarm.since for alarm in held if alarm.since), default=None), params=params
+        )
+        return
+    first = next((alarm for alarm in standing if alarm.code not in NOTICES), None)
+    if first is not None:
+        params = {"cause": first.code, "subject": first.params.get("subject", ""), "hint": hint(first.code)}
+        yield Finding(code="VRD-39", since=first.since, params=params)
 
 
 def _storage(facts: Facts) -> Iterator[Finding]:
@@ -157,9 +201,9 @@ def _storage(facts: Facts) -> Iterator[Finding]:
         yield Finding(code=code, params={**_safe(facts), **room})
 
 
-def _link(facts: Facts) -> Iterator[Finding]:
+def _link(facts: Facts, standing: AbstractSet[str]) -> Iterator[Finding]:
     link, safe = facts["link"], _safe(facts)
-    match link["state"]:
+    match next((state for code, state in LINK_OF.items() if code in standing), link["state"]):
         case "fenced":
             yield Finding(code="VRD-34", since=link["since"], params=safe)
         case "revoked":

@@ -16,6 +16,13 @@ def verdict(status: Mapping[str, Any], voice: Speech) -> str:
     return sentence(opinion["code"], opinion["params"], status["now"], voice)
 
 
+def verdict_advice(status: Mapping[str, Any], voice: Speech) -> str:
+    """What to do about the verdict: where it names an alarm of the core, that alarm's own advice."""
+    opinion = status["verdict"]
+    _, own = _halves(opinion["params"].get("hint", ""), voice)
+    return own or advice(opinion["code"], voice)
+
+
 def sentence(code: str, params: Params, now: str, voice: Speech) -> str:
     """The sentence of a VRD code; "" for a code that is not ours. `params` hold "since" where it matters."""
     speak = SENTENCES.get(code)
@@ -147,6 +154,10 @@ def advice(code: str, voice: Speech) -> str:
         "VRD-37": say(
             "Nothing is lost: a paused source keeps its messages and goes on by itself. Restore the link so that the storage drains."
         ),
+        "VRD-38": say(
+            "Messages are taken in and sent as always. Call the centre and quote the code: a person there has to release them."
+        ),
+        "VRD-39": say("Messages are still taken in. Call the centre and quote the code."),
         "VRD-40": say("Sources are being refused. It should restart within seconds; if it does not, restart the node."),
         "VRD-41": say(
             "Sources are being refused; what was accepted is safe. Restore the link so that the storage drains."
@@ -243,6 +254,26 @@ def _revoked(params: Params, _now: str, voice: Speech) -> str:
     return voice.join(voice.say("The centre has revoked this node, so nothing is sent"), _safe(params, voice))
 
 
+def _held(params: Params, _now: str, voice: Speech) -> str:
+    if params["restored"]:
+        return voice.say("This node was restored from an older backup, so the centre holds its records until released")
+    return voice.say("The centre holds this node's records until a person there releases them")
+
+
+def _standing(params: Params, _now: str, voice: Speech) -> str:
+    what, _ = _halves(params["hint"], voice)
+    if not params["subject"]:
+        return voice.say("Something needs attention: {what}").format(what=what)
+    subject = voice.isolate(params["subject"])
+    return voice.say("Something needs attention ({subject}): {what}").format(subject=subject, what=what)
+
+
+def _halves(hint: str, voice: Speech) -> tuple[str, str]:
+    """The catalogue's words on a code: what is so, and what to do about it, in this language."""
+    so, _, to_do = voice.say(hint).partition(". ") if hint else ("", "", "")
+    return so.removesuffix("."), to_do
+
+
 def _core_down(params: Params, _now: str, voice: Speech) -> str:
     return voice.join(voice.say("The core is not running, so no message is taken in"), _safe(params, voice))
 
@@ -291,6 +322,8 @@ SENTENCES: Final[Mapping[str, Callable[[Params, str, Speech], str]]] = {
     "VRD-35": _revoked,
     "VRD-36": _no_bulk,
     "VRD-37": _paused,
+    "VRD-38": _held,
+    "VRD-39": _standing,
     "VRD-40": _core_down,
     "VRD-41": _storage_full,
     "VRD-42": _no_feed,
