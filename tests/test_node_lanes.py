@@ -63,6 +63,23 @@ def test_each_lane_has_its_own_connection_and_all_share_one_session(node, fake):
     assert {name: lane["state"] for name, lane in lanes.items()} == {"critical": "up", "routine": "up", "bulk": "up"}
 
 
+def test_records_that_stay_held_are_told_once_though_every_lane_hears_of_it(node, fake):
+    fake.held = True
+    node.restart(before=EAGER)
+    for feed in ("his", "alarm", "archive"):
+        send_one(node, feed)
+    for feed in ("his", "alarm", "archive"):
+        node.wait_receipted(feed, size=1)
+    assert node.alarms() == {("SYN-23", "")}
+    told = [row["event"] for row in node.log() if row.get("code") == "SYN-23"]
+    assert told == ["alarm"]
+    fake.held = False
+    node.restart(before=EAGER)
+    send_one(node, "his")
+    node.wait_receipted("his", size=2)
+    assert node.alarms() == set()
+
+
 def test_a_critical_record_goes_while_a_call_of_another_lane_hangs(node, fake):
     for feed in ("alarm", "archive"):
         send_one(node, feed)

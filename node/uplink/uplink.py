@@ -219,7 +219,8 @@ class Uplink(threading.Thread):
         self._fence, self._ledger = kept.fence, kept.ledger
         boot = self._boot
         self._have_written(lambda outbox: outbox.admitted(boot=boot, ledger=kept.ledger, fence=kept.fence))
-        self._alarms.all_cleared(("SYN-27", "SYN-28", "SYN-23"))
+        # every lane hears of one session: what is held still must not be cleared, to be raised by the next of them
+        self._alarms.all_cleared(("SYN-27", "SYN-28") if kept.held else ("SYN-27", "SYN-28", "SYN-23"))
         if not kept.held:  # a person has looked at it
             for stream in self._streams:
                 self._alarms.all_cleared((*PARTED, "NOD-31"), stream)
