@@ -37,6 +37,8 @@ class CoreMetrics(Collector):
             octets.add_metric([feed.feed.name], counts.octets)
             connections.add_metric([feed.feed.name], len(feed.connections))
         yield from (messages, octets, connections)
+        # where the core does not answer, the page's process does in its place, with 0
+        yield GaugeMetricFamily("wasl_core_up", "1 while the core answers", value=1)
         yield CounterMetricFamily("wasl_commits", "Group commits", value=self._writer.groups)
         yield CounterMetricFamily("wasl_commit_records", "Records in group commits", value=self._writer.records)
         yield GaugeMetricFamily("wasl_writer_queue", "Messages waiting for the disk", value=self._writer.queued())

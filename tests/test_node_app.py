@@ -185,6 +185,6 @@ def test_probe_commits_and_signs_and_retry_and_metrics_are_answered(node, realm)
             metrics = node.ask("metrics")
     for line in (
         'wasl_messages_total{feed="his",outcome="accepted"} 1.0', 'wasl_messages_total{feed="his",outcome="warned"} 1.0',
-        "wasl_commit_records_total 2.0", "wasl_link_up 1.0", 'wasl_connections{feed="his"}',
+        "wasl_core_up 1.0", "wasl_commit_records_total 2.0", "wasl_link_up 1.0", 'wasl_connections{feed="his"}',
     ):  # fmt: skip
         assert line in metrics
