@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import native
-from node.catalogue import hint
-from node.clock import SYNCHRONISED, Clock
+from node.catalogue import entries, hint
+from node.clock import SYNCHRONISED, Clock, iso
 from node.config.config import Config, Gateway
 from node.control import ask
 from node.data_folder import STORE_NAME
@@ -17,6 +17,7 @@ from node.room import Stage, measure, stage_of
 from node.selfcheck import check_owners
 from node.sockets import HEADERS_BYTES, Way
 from node.uplink.gateway_client import GatewayClient, Problem
+from node.web.verdict import LINK_OF, NOTICES
 from sync.outbox_view import OutboxView
 from sync.transaction import Pages
 
@@ -44,7 +45,8 @@ class Finding:
 
 def examine(config: Config, clock: Clock) -> list[Finding]:
     """Run every check; none stops another."""
-    return [*_installation(), *_keys(config, clock), *_store(config), *_core(config), *_clock(clock), *_link(config)]
+    near = (*_installation(), *_keys(config, clock), *_store(config), *_core(config), *_clock(clock))
+    return [*near, *_link(config), *_session(config)]
 
 
 def _installation() -> Iterator[Finding]:
@@ -115,6 +117,7 @@ def _clock(clock: Clock) -> Iterator[Finding]:
     yield Finding(
         check="clock",
         good=trust.state == SYNCHRONISED,
+        code=CODE_NONE if trust.state == SYNCHRONISED else "NOD-07",
         seen=f"error at most {trust.error_us} µs" if trust.state else "not synchronised",
     )
 
@@ -161,6 +164,23 @@ def _identity(config: Config, keystore: Keystore) -> Finding:
         client.close()
     revoked = isinstance(found, Problem) and found.code == "revoked"
     return Finding(check="link identity", good=not revoked, code="SYN-28" if revoked else "", seen=config.gateway.name)
+
+
+def _session(config: Config) -> Iterator[Finding]:
+    """What the core knows of its session with the gateway: the centre may have revoked or fenced it, or take nothing, on a link that is good."""
+    try:
+        core = ask(config.node.data_dir, "status")
+    except (CoreSilent, OSError):
+        return  # told already
+    if (link := core["link"]) is None:
+        return
+    codes = [alarm["code"] for alarm in core["alarms"]]
+    since, code = iso(link["since_us"]), next((each for each in LINK_OF if each in codes), CODE_NONE)
+    if not code and link["state"] == "down" and link["last_error"] is not None:
+        code = link["last_error"][0]
+    refusals = [each for each in codes if entries()[each].fault == "centre" and each not in NOTICES]
+    code = code or next(iter(refusals), CODE_NONE)
+    yield Finding(check="link session", good=not code, code=code, seen=f"{link['state']} since {since}")
 
 
 def _packets(gateway: Gateway, keystore: Keystore) -> Finding:

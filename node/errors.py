@@ -204,6 +204,10 @@ class CertificateRefused(LinkError):
 
 
 ALARMS: Final[dict[str, tuple[Fault, str]]] = {
+    "NOD-07": (
+        "site",
+        "The clock follows no time server: times in records are unsure. Give chrony or systemd-timesyncd one that it reaches; `timedatectl` shows it.",
+    ),
     "NOD-10": (
         "site",
         "Little room is left on the disk: new messages are refused, bulk first and critical last, until the queue drains.",

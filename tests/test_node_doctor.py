@@ -14,7 +14,7 @@ from node.config.config import load
 from node.doctor import examine
 from node.tools.pki import issue_gateway, issue_node, make_authority
 from tests.gateway_rig import GATEWAY
-from tests.node_rig import Node, free_port, message, running
+from tests.node_rig import EAGER, Node, free_port, message, running, wait_until
 from tests.sim_gateway import http, problem, sim_gateway
 
 
@@ -109,7 +109,7 @@ def test_a_certificate_that_ends_soon_is_told_in_time(node):
 def test_an_unsteered_clock_is_told(node):
     import time
 
-    assert "clock" in bad(node, Clock(UNSURE, time.time_ns() // 1000))
+    assert bad(node, Clock(UNSURE, time.time_ns() // 1000))["clock"] == "NOD-07"
 
 
 def test_a_damaged_record_is_named_by_its_number(node):
@@ -187,11 +187,46 @@ def test_a_gateway_that_does_not_take_us_is_told(node, realm, answer, code):
 def test_the_command_tells_all_findings_and_its_exit_code_says_whether_all_are_good(node):
     told = CliRunner().invoke(main, ["doctor", "--config", str(node.config()), "--json"])
     rows = {row["check"]: row for row in json.loads(told.stdout)}
-    assert told.exit_code == 1
+    assert told.exit_code == 2  # as `wasl status`: no message is taken in
     assert rows["core"]["code"] == "NOD-05"
     assert rows["core"]["hint"].startswith("The core is not running")
     told = CliRunner().invoke(main, ["doctor", "--config", str(node.config())])
     assert "BAD  core:" in told.stdout
+    node.gateway = f"https://127.0.0.1:{free_port()}"
+    with running(node):
+        assert CliRunner().invoke(main, ["doctor", "--config", str(node.config())]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "state"),
+    [(problem(403, "revoked"), "SYN-28", "revoked"), (problem(403, "fenced"), "SYN-27", "fenced"), (problem(503, "busy"), "", "unproven")],
+    ids=["revoked", "fenced", "busy"],
+)  # fmt: skip
+def test_what_the_core_knows_of_its_session_is_told_though_every_rung_of_the_link_is_good(
+    node, realm, answer, code, state
+):
+    with sim_gateway(realm) as fake:
+        node.gateway = fake.url
+        fake.script = lambda _request: answer
+        with running(node, before=EAGER):
+            wait_until("the session", lambda: fake.calls and node.link_state()[0] == state)
+            fake.script = lambda _request: problem(
+                422, "bad-batch"
+            )  # a gateway that reads the question before the certificate
+            found = findings(node)
+            assert found["link identity"].good
+            assert (found["link session"].good, found["link session"].code) == (not code, code)
+            assert found["link session"].seen.startswith(f"{state} since 20")
+
+
+def test_records_that_the_centre_holds_back_are_told_with_the_session(node, realm):
+    with sim_gateway(realm, held=True) as fake:
+        node.gateway = fake.url
+        with running(node, before=EAGER):
+            wait_until("the alarm", lambda: ("SYN-23", "") in node.alarms())
+            fake.script = lambda _request: problem(422, "bad-batch")  # what a real gateway says to no session
+            assert bad(node)["link session"] == "SYN-23"
+        assert "link session" not in findings(node)  # without a core nobody knows
 
 
 @pytest.mark.parametrize(

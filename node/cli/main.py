@@ -172,7 +172,8 @@ def doctor(config_path: Path, as_json: bool) -> None:
         for found in findings:
             mark = "good" if found.good else "BAD "
             click.echo(f"{mark} {found.check}: {found.seen}{f' [{found.code}] {found.hint}' if found.code else ''}")
-    sys.exit(0 if all(found.good for found in findings) else 1)
+    bad = {found.check for found in findings if not found.good}
+    sys.exit(EXIT_OF_STATE["failed" if "core" in bad else "attention" if bad else "ok"])
 
 
 @main.command()
