@@ -174,7 +174,7 @@ def test_a_server_that_is_not_our_gateway_is_told_and_gets_no_byte(node, realm, 
 
 @pytest.mark.parametrize(
     ("answer", "code"),
-    [(problem(403, "revoked"), "SYN-28"), (http(500), "LNK-06"), (problem(403, "not-a-node"), "LNK-06"), (lambda _sock: None, "LNK-05")],
+    [(problem(403, "revoked"), "SYN-28"), (http(500), "LNK-06"), (problem(403, "not-a-node"), "LNK-07"), (lambda _sock: None, "LNK-05")],
     ids=["revoked", "500", "not-a-node", "closed"],
 )  # fmt: skip
 def test_a_gateway_that_does_not_take_us_is_told(node, realm, answer, code):
