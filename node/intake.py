@@ -210,6 +210,7 @@ class Intake:
 
     def summarise(self, door: Door) -> None:
         """Record how many refusals went uncounted since the last summary; called once a minute, so a crash loses a minute of counts."""
+        self._begin_hour(door)
         if not door.uncounted:
             return
         count, door.uncounted = door.uncounted, 0
@@ -262,12 +263,16 @@ class Intake:
         if isinstance(outcome, NoRoom) and not isinstance(outcome, FeedPaused):
             self._alarms.raised("NOD-10")
 
-    def _may_record(self, door: Door) -> bool:
-        """Whether one more refusal fits this feed's quota of the hour; beyond it refusals are only counted."""
+    def _begin_hour(self, door: Door) -> None:
+        """Where a feed's hour is over: its quota is whole again, and nothing is only counted, whether more refusals come or not."""
         now = self._clock.monotonic()
         if now - door.hour_began >= HOUR_S:
             door.hour_began, door.rejected_this_hour = now, 0
             self._alarms.cleared("NOD-11", door.feed)
+
+    def _may_record(self, door: Door) -> bool:
+        """Whether one more refusal fits this feed's quota of the hour; beyond it refusals are only counted."""
+        self._begin_hour(door)
         door.rejected_this_hour += 1
         if door.rejected_this_hour <= door.rejected_per_hour_max:
             return True

@@ -6,7 +6,7 @@ import pytest
 from node.alarms import Alarms
 from node.clock import SYNCHRONISED, Trust
 from node.errors import QueueFull
-from node.intake import Counted, Intake, Refusal, make_door
+from node.intake import HOUR_S, Counted, Intake, Refusal, make_door
 from sync.errors import NoRoom
 from sync.header import CONTROL_ID, COUNT, FRAME_BYTES, FRAME_SHA256, PEER, REFUSAL, decode_particulars, seal
 from sync.outbox import Stored
@@ -169,6 +169,17 @@ def test_refusals_beyond_the_quota_are_answered_without_a_record_and_counted(rig
     rig.writer.settle()
     assert rig.door.counts.rejected == 5
     assert rig.standing() == {("NOD-11", "his")}
+
+
+def test_the_alarm_of_too_many_refusals_ends_with_the_hour_though_none_comes_any_more(rig):
+    rig.door.rejected_per_hour_max = 0
+    rig.reject()
+    rig.clock.seconds += HOUR_S - 1
+    rig.intake.summarise(rig.door)
+    assert rig.standing() == {("NOD-11", "his")}
+    rig.clock.seconds += 1
+    rig.intake.summarise(rig.door)
+    assert rig.standing() == set()
 
 
 def test_the_summary_says_how_many_were_not_recorded_and_is_written_once(rig):
