@@ -148,6 +148,7 @@ def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_key(problems, t
     ("text", "line", "key", "says"),
     [
         (SMALLEST.replace("clinic-7", "Clinic 7"), 2, "node.name", "must be a name"),
+        (SMALLEST + FEED.replace("his", "wasl"), LINES + 2, "feeds[wasl].name", "must not be"),
         (SMALLEST.replace("BH-DEMO-0007", "x" * 65), 3, "node.facility", "1 to 64"),
         (SMALLEST.replace(', ar = "مركز صحي تجريبي"', ""), 4, "node.site.ar", "is missing"),
         (SMALLEST.replace('"link.key"', '"""-----BEGIN KEY-----\nabc"""'), 7, "keys.link_key", "never what the file holds"),

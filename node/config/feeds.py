@@ -30,6 +30,7 @@ from node.config.kinds import (
     whole,
 )
 from node.config.toml_lines import Place
+from sync.control import FEED as OURS
 
 MIB = 1024 * 1024
 LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
@@ -78,10 +79,16 @@ class RouteRule(Table):
     stream: Name | Literal[""] = ""
 
 
+def _not_our_own(name: str) -> str:
+    if name == OURS:
+        raise ValueError(f'must not be "{OURS}": it is under this name that the node writes records of its own')
+    return name
+
+
 class Feed(Table):
     """One configured source, of whatever kind. Its messages go to `stream`, which is its own name where none is given."""
 
-    name: Name
+    name: Annotated[Name, AfterValidator(_not_our_own)]
     stream: Name
     listen: tuple[Listen, ...] = ()
     allow: tuple[Allowed, ...] = LOOPBACK
