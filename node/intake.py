@@ -136,11 +136,12 @@ class Intake:
 
     def store(
         self, door: Door, *, body: bytes, message_type: str, control_id: str, peer: str, verdict: int, refusal: Refusal | None, answer: Answer,
-        fact: tuple[str, bytes] | None = None, stream: str = "", is_test: bool = False,
+        fact: tuple[str, bytes] | None = None, stream: str = "", is_test: bool = False, source: Sequence[tuple[int, object]] = (),
     ) -> None:  # fmt: skip
         """Take a complete message. `answer` is called once, after it is durable (or with why it is not). `fact`: see Draft.
 
         `stream`: where it goes, if not to the feed's main stream. `is_test`: no record of a patient may be made of it.
+        `source`: further particulars, whose numbers are above all of ours.
         """
         if verdict == REJECTED and not self._may_record(door):
             answer(Counted())
@@ -148,10 +149,10 @@ class Intake:
         if len(control_id) > CONTROL_ID_CHARACTERS_MAX:
             control_id = control_id[:CONTROL_ID_CHARACTERS_MAX]
         if refusal is None:
-            particulars = encode_particulars(((CONTROL_ID, control_id), (PEER, peer)))
+            particulars = encode_particulars(((CONTROL_ID, control_id), (PEER, peer), *source))
         else:
             reason = (refusal.code, refusal.location)
-            particulars = encode_particulars(((CONTROL_ID, control_id), (PEER, peer), (REFUSAL, reason)))
+            particulars = encode_particulars(((CONTROL_ID, control_id), (PEER, peer), (REFUSAL, reason), *source))
         key = repeat_key(door.feed, control_id)
         common = door.test if is_test else door.message
         self._submit(door, common, message_type, verdict, particulars, body, key, answer, fact, stream)
@@ -193,9 +194,10 @@ class Intake:
         if not self._may_record(door):
             answer(Counted())
             return
-        particulars = encode_particulars(
-            [(CONTROL_ID, control_id[:CONTROL_ID_CHARACTERS_MAX]), (PEER, peer), *source, (REFUSAL, (code, "")), (FRAME_BYTES, length), (FRAME_SHA256, sha256)]
-        )  # fmt: skip
+        pairs: list[tuple[int, object]] = [
+            (CONTROL_ID, control_id[:CONTROL_ID_CHARACTERS_MAX]), (PEER, peer), (REFUSAL, (code, "")), (FRAME_BYTES, length), (FRAME_SHA256, sha256), *source
+        ]  # fmt: skip
+        particulars = encode_particulars(sorted(pairs, key=itemgetter(0)))
         self._submit(door, door.incomplete, "", Verdict.REJECTED, particulars, head, b"", answer)
 
     def store_gap(

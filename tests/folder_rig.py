@@ -73,7 +73,7 @@ class Around:
     def __init__(self, time: Time, alarms: Alarms) -> None:
         self.clock, self.alarms = time, alarms
         self.died: list[int] = []
-        self.die = self.died.append
+        self.die, self.profiles = self.died.append, None
 
 
 class Plug:

@@ -52,6 +52,23 @@ def test_a_profile_of_another_kind_or_with_a_switch_that_the_feed_refuses_is_a_p
     assert any("baud" in each for each in said("sysmex-xn", serial))
 
 
+NAMED = {
+    "folder": 'path = "drop"\nprofile = "{}"\n',
+    "poct1a": 'listen = ["127.0.0.1:4011"]\nprofile = "{}"\n',
+    "mllp": 'listen = ["127.0.0.1:4011"]\ndevice_profile = "{}"\n',
+}
+
+
+@pytest.mark.parametrize(("kind", "good"), [("folder", "qpcr-csv"), ("poct1a", "abbott-istat"), ("mllp", "monitor-pcd01")])  # fmt: skip
+def test_a_profile_of_files_point_of_care_devices_and_hl7_is_read_and_must_be_of_its_feeds_kind(said, kind, good):
+    def refused(name: str) -> list[str]:
+        return said("sysmex-xn", f'[[feeds]]\nname = "device"\nkind = "{kind}"\n' + NAMED[kind].format(name))
+
+    assert refused(good) == []
+    assert f'"{kind}"' in refused("sysmex-xn")[0]
+    assert "cannot be read" in refused("no-such")[0]
+
+
 LINE = '[[feeds]]\nname = "printer"\nkind = "line"\nlisten = ["127.0.0.1:4011"]\nprofile = "our-printer"\n'
 BLOCKS = 'ends = "block"\ncheck = "xor-hex"'
 

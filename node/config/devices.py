@@ -1,6 +1,7 @@
 """Device profiles in the configuration: the site's own folder, and whether each profile that a feed names can be read and fits it."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,6 +14,8 @@ from node.config.mqtt import Mqtt
 from node.config.problems import Problem, Source
 from node.config.toml_lines import Place
 from node.devices.profiles import find
+
+PROFILE_KEYS: Final = ("profile", "device_profile")  # an MLLP feed's "profile" is a file of hl7apy, and no text
 
 
 class Devices(Table):
@@ -35,7 +38,7 @@ def profile_problems(devices: Devices, feeds: Sequence[Feed], source: Source) ->
                 continue
             if isinstance(feed, Mqtt):
                 yield from (source.problem(place, text) for text in _unfit_for_topics(feed, profile))
-            elif place == ("feeds", position, "profile"):
+            elif place[:-1] == ("feeds", position):
                 unfit = [source.problem(place, text) for text in _unfit(feed, profile)]
                 yield from unfit or _framed_otherwise(feed, profile, place[:-1], source)
 
@@ -44,7 +47,7 @@ def _named(table: BaseModel, place: Place) -> Iterator[tuple[Place, str]]:
     """Yield every profile's name in a table and those below it, with its place."""
     for key in type(table).model_fields:
         value = getattr(table, key)
-        if key == "profile" and isinstance(value, str) and value:
+        if key in PROFILE_KEYS and isinstance(value, str) and value:
             yield (*place, key), value
         elif isinstance(value, BaseModel):
             yield from _named(value, (*place, key))

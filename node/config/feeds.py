@@ -138,6 +138,8 @@ class Mllp(Feed):
     # or by the standard's own structures. It costs a process of 60 MB, and 20 ms to seconds a message.
     profile_one_in: Annotated[int, whole(0, MIB)] = 0
     profile: FilePath | None = None
+    # Another thing: the device profile by which results (ORU, OUL) are read, of a feed that is an analyzer's or a monitor's.
+    device_profile: Name | Literal[""] = ""
     # What a \Z..\ of this sender stands for (HL7 2.9, 2.7.7), such as { Zq = "½" }. More than a site's fonts had is a mistake.
     local_escapes: Annotated[dict[LocalEscape, Text], Field(max_length=64)] = Field(default_factory=dict)
     # Where messages go whose MSH-11 says T or D; empty: to the feed's stream, where they are marked as tests all the same.

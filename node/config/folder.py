@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from node.config.feeds import MIB, Check, Feed
-from node.config.kinds import FilePath, from_text, not_empty, whole
+from node.config.kinds import FilePath, Name, from_text, not_empty, whole
 
 _TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,40}/[a-z0-9][a-z0-9.+-]{0,80}")
 
@@ -34,6 +34,8 @@ class Folder(Feed):
 
     kind: Literal["folder"]
     path: FilePath
+    # The device profile by which its files are read; files that are no table of its kind stay raw.
+    profile: Name | Literal[""] = ""
     # Patterns of names; what fits none stays where it is.
     names: Annotated[tuple[Annotated[str, from_text(str, _glob)], ...], AfterValidator(not_empty)] = ("*",)
     # A file whose size and time have not changed for so long is complete. Programs write in bursts; a slow SFTP pauses for a second or two.

@@ -6,7 +6,7 @@ from pydantic import AfterValidator
 
 from hl7.devices.poct1a_conversation import Manners
 from node.config.feeds import MIB, Feed
-from node.config.kinds import Listen, not_empty, whole
+from node.config.kinds import Listen, Name, not_empty, whole
 
 
 class Poct1a(Feed):
@@ -14,6 +14,8 @@ class Poct1a(Feed):
 
     kind: Literal["poct1a"]
     listen: Annotated[tuple[Listen, ...], AfterValidator(not_empty)]
+    # The device profile by which its results are read.
+    profile: Name | Literal[""] = ""
     # basic: what waits in the device is fetched and the conversation ended. continuous: it stays connected and sends each result at once.
     mode: Literal["basic", "continuous"] = "basic"
     # The device's log of its own events, besides the results.

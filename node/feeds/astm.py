@@ -3,15 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sized
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hl7.devices import astm_records
 from hl7.devices.astm_errors import AstmError, NoHeaderRecord, NotReadable, SenderNotRegistered, TransferCutOff
 from hl7.devices.astm_events import End
 from hl7.devices.astm_records import Records
-from hl7.devices.profile_errors import ProfileProblem
 from node.config.astm import Astm
-from node.devices.profiles import find
 from node.errors import CannotListen
 from node.feeds.astm_leftovers import LOOK_S, recover
 from node.feeds.astm_line import Line
@@ -19,13 +17,11 @@ from node.feeds.astm_port import PortLine
 from node.feeds.astm_sessions import Session
 from node.feeds.astm_tcp import Caller, Listeners
 from node.feeds.kinds import Surroundings
+from node.feeds.named_profile import named_by
 from node.feeds.plug import watch_over
 from node.intake import Answer, Door, Intake, Refusal
 from node.lines.trace import LineTrace
 from sync.record import Kind, Verdict
-
-if TYPE_CHECKING:
-    from hl7.devices.profile import Profile
 
 CONTENT_TYPE = "application/astm-e1394"
 
@@ -34,10 +30,10 @@ class AstmFeed:
     """One configured instrument, or several that call the same port."""
 
     def __init__(self, feed: Astm, door: Door, intake: Intake, around: Surroundings) -> None:
+        self.profile, self._source = named_by(feed.name, feed.profile, around.profiles)
         try:
-            self.profile: Profile | None = find(feed.profile, around.profiles) if feed.profile else None
             self.feed = feed.with_profile(self.profile.link) if self.profile else feed
-        except (ProfileProblem, ValueError) as error:
+        except ValueError as error:
             raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
         self.door, self.intake, self.around = door, intake, around
         self.clock, self.alarms, self.store = around.clock, around.alarms, around.frame_store
@@ -181,6 +177,7 @@ class AstmFeed:
             self.door, common=self.door.common(kind, CONTENT_TYPE), body=body, message_type=astm_records.purpose(records),
             control_id="" if header is None else header.get(3).decode("latin-1"), peer=peer,
             verdict=Verdict.ACCEPTED if refusal is None else Verdict.ACCEPTED_WITH_WARNING, refusal=refusal, answer=answer, fact=fact, repeats=False,
+            source=self._source,
         )  # fmt: skip
 
     def _judge(self, records: Records, *, is_cut: bool, damaged: bool) -> Refusal | None:

@@ -18,6 +18,7 @@ from node.errors import QueueFull
 from node.feeds.folder_files import REFUSED, TAKEN, Found, Mark, Whole, clear, look, make_places, mark_of, move, read
 from node.feeds.kinds import Surroundings
 from node.feeds.mllp_rules import compile_check
+from node.feeds.named_profile import named_by
 from node.feeds.plug import watch_over
 from node.intake import Counted, Door, Intake, Refusal
 from node.writer import Outcome
@@ -47,6 +48,7 @@ class FolderFeed:
         self.feed, self.door = feed, door
         self._intake, self._clock, self._alarms = intake, around.clock, around.alarms
         self._die = around.die
+        _, self._source = named_by(feed.name, feed.profile, around.profiles)
         self._rules = compile_check(feed.check)
         self._seen: dict[str, tuple[Mark, float]] = {}  # since when a file has been as it is
         self._stored: dict[str, tuple[Mark, str]] = {}  # taken, and not moved yet; where it belongs
@@ -148,7 +150,7 @@ class FolderFeed:
     async def _store(self, name: str, whole: Whole, *, code: str = "") -> tuple[bool, Answered]:
         """Hand a file to the doorway; whether it is refused, and what became of it."""
         answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
-        source, answer = ((FILE_NAME, _text(name)),), partial(_settle, answered)
+        source, answer = ((FILE_NAME, _text(name)), *self._source), partial(_settle, answered)
         if whole.sha256:
             self._tell(FileTooLong.code)
             self._intake.store_broken(

@@ -19,6 +19,7 @@ from node.feeds.astm_store import FrameStore
 from node.feeds.http_workshop import Workshop
 from node.feeds.mllp import CONTENT_TYPE, MllpFeed
 from node.feeds.mllp_numbers import Numbers
+from node.feeds.named_profile import named_by
 from node.feeds.open_frames import OpenFrames
 from node.feeds.plug import Plug
 from node.intake import Door, Intake, make_door
@@ -106,5 +107,5 @@ def _mllp(feed: Mllp, door: Door, intake: Intake, around: Surroundings) -> MllpF
     return MllpFeed(
         feed, door, intake, clock=around.clock, alarms=around.alarms, prefix=f"{around.boot[:8]}-{feed.name[:8]}-", frames=around.frames,
         numbers=numbers, quality=around.quality.of_feed(feed.local_escapes), checker=around.checker, sample=around.samples.of_feed(feed),
-        orders=around.law(feed.name),
+        orders=around.law(feed.name), source=named_by(feed.name, feed.device_profile, around.profiles).source,
     )  # fmt: skip

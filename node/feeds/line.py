@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
-from hl7.devices.profile_errors import FramingDiffers, ProfileProblem
+from hl7.devices.profile_errors import FramingDiffers
 from node.config.line import Lines
 from node.config.serial import Line
-from node.devices.profiles import find
 from node.errors import CannotListen
 from node.feeds.kinds import Surroundings
 from node.feeds.line_away import Away
 from node.feeds.line_session import Session
 from node.feeds.listeners import is_within, keep_alive, open_listener, tls_context
+from node.feeds.named_profile import named_by
 from node.feeds.port_alarms import PortAlarms
 from node.feeds.rest import REST_S
 from node.intake import Door, Intake
@@ -43,12 +43,12 @@ class LineFeed:
     """One configured source of printed reports."""
 
     def __init__(self, feed: Lines, door: Door, intake: Intake, around: Surroundings) -> None:
+        profile, self.source = named_by(feed.name, feed.profile, around.profiles)
         try:
-            profile = find(feed.profile, around.profiles) if feed.profile else None
             self.feed = feed.with_profile(profile.link) if profile else feed
             self._own_keys = feed.framed_otherwise(profile.link) if profile else ()
             self._line = self._line_of(feed, dict(profile.serial) if profile else {})
-        except (ProfileProblem, ValueError) as error:
+        except ValueError as error:
             raise CannotListen(f"feed {feed.name}: profile {feed.profile}: {error}") from error
         self.door, self.intake = door, intake
         self.clock = around.clock

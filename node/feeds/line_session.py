@@ -129,13 +129,14 @@ class Session:
         intake, door, report = self._feed.intake, self._feed.door, heard.report
         if report.fault is None:
             intake.store(
-                door, body=report.head, message_type="", control_id="", peer=self.peer, verdict=ACCEPTED, refusal=None, answer=answer
+                door, body=report.head, message_type="", control_id="", peer=self.peer, verdict=ACCEPTED, refusal=None, answer=answer,
+                source=self._feed.source,
             )  # fmt: skip
         else:
             door.counts.last_error = (report.fault.code, self._feed.clock.now_us())
             intake.store_broken(
                 door, head=report.head, length=report.length, sha256=report.sha256, control_id="", peer=self.peer, code=report.fault.code,
-                answer=answer,
+                answer=answer, source=self._feed.source,
             )  # fmt: skip
 
     def _settled(self, heard: "_Heard", outcome: Outcome | QueueFull | Counted) -> None:

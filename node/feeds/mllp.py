@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -45,8 +46,10 @@ class MllpFeed:
         checker: Checker | None = None,
         sample: Sample | None = None,
         orders: LawDesk | None = None,
+        source: Sequence[tuple[int, object]] = (),
     ) -> None:
-        self.feed = feed
+        """`source`: what each of its records says besides, as particulars by their number."""
+        self.feed, self.source = feed, source
         self.frames = frames
         self.door = door
         self.intake = intake

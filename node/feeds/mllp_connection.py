@@ -250,6 +250,7 @@ class Connection(asyncio.Protocol):
         feed.intake.store(
             feed.door, body=raw, message_type=safe_type(found.route.message_type),
             control_id=found.control_id.decode("utf-8", "backslashreplace"), peer=self._peer, verdict=ACCEPTED, refusal=None, answer=pending.answer,
+            source=feed.source,
         )  # fmt: skip
         feed.quality.offer(found, raw)
 
@@ -307,6 +308,7 @@ class Connection(asyncio.Protocol):
             fact=pending.fact,
             stream=stream,
             is_test=is_test,
+            source=self.feed.source,
         )
 
     def block(self, pending: Pending) -> None:
@@ -337,7 +339,7 @@ class Connection(asyncio.Protocol):
         log.warning("mllp.broken", code=code, feed=feed.feed.name, peer=self._peer, length=event.length)
         feed.intake.store_broken(
             feed.door, head=event.head, length=event.length, sha256=event.sha256, control_id=control_id(event.head), peer=self._peer,
-            code=code, answer=pending.answer,
+            code=code, answer=pending.answer, source=feed.source,
         )  # fmt: skip
 
     def hold(self, pending: Pending) -> None:

@@ -88,6 +88,7 @@ class PendingForeign(Pending):
             answer=self.answer,
             signatures=self._signatures,
             stream=feed.feed.test_stream if self._is_test else "",
+            source=feed.source,
         )
 
     def answer(self, outcome: Outcome | QueueFull | Counted) -> None:

@@ -8,6 +8,7 @@ import structlog
 from node.config.poct1a import Poct1a
 from node.feeds.doorstep import Doorstep
 from node.feeds.kinds import Surroundings
+from node.feeds.named_profile import named_by
 from node.feeds.poct1a_connection import Poct1aConnection
 from node.intake import Door, Intake
 from node.lines.trace import LineTrace
@@ -24,6 +25,7 @@ class Poct1aFeed:
     def __init__(self, feed: Poct1a, door: Door, intake: Intake, around: Surroundings) -> None:
         self.feed, self.door, self.intake = feed, door, intake
         self.clock, self.frames = around.clock, around.frames
+        _, self.source = named_by(feed.name, feed.profile, around.profiles)
         self.trace = LineTrace(around.clock.now_us)
         self.connections: set[Poct1aConnection] = set()
         self.noise_bytes = 0

@@ -212,7 +212,7 @@ class Poct1aConnection(asyncio.Protocol):
             door, common=door.common(Kind.MESSAGE, CONTENT_TYPE), body=raw, message_type=message.type, peer=self._peer,
             control_id=f"{self.device}/{message.control_id}" if message.control_id else "",
             verdict=int(Verdict.ACCEPTED if error is None else Verdict.ACCEPTED_WITH_WARNING),
-            refusal=None if error is None else Refusal(code=error.code), answer=partial(_settle, answered),
+            refusal=None if error is None else Refusal(code=error.code), answer=partial(_settle, answered), source=self._feed.source,
         )  # fmt: skip
         return await answered
 
@@ -223,7 +223,7 @@ class Poct1aConnection(asyncio.Protocol):
         answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
         self._feed.intake.store_broken(
             self._feed.door, head=broken.raw[:HEAD_BYTES], length=len(broken.raw), sha256=hashlib.sha256(broken.raw).digest(), control_id="",
-            peer=self._peer, code=code, answer=partial(_settle, answered),
+            peer=self._peer, code=code, answer=partial(_settle, answered), source=self._feed.source,
         )  # fmt: skip
         await answered
         return False
