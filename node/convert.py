@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
 from hl7.convert.json_text import dumps
 from hl7.convert.result import CannotConvert, Settings, Unmapped
@@ -9,6 +10,7 @@ from hl7.convert.to_fhir import convert
 from hl7.convert.to_v2 import from_json
 from node.zones import zone_of
 
+NOT_HL7: Final = "what a device sent in another language is read with --profile (`wasl devices list`)"
 Shown = tuple[list[str], list[str], bool]  # what is converted, what is said of the rest, and whether all was converted
 
 
@@ -49,6 +51,8 @@ def to_fhir(data: bytes, settings: Settings) -> Shown:
             found = convert(raw, settings)
         except CannotConvert as error:
             left.append(f"message {number}: not converted ({error.code}): {error}")
+            if error.code == "no-header":
+                left.append(f"  {NOT_HL7}")
             is_whole = False
             continue
         shown.append(dumps(found.bundle, indent=2))

@@ -248,29 +248,28 @@ def verify(file: Path, ca: Path | None, body_path: Path | None) -> None:
 def convert(file: Path, target: str, zone: str, charset: str, facility: str, profile: str, folder: Path | None) -> None:
     """Show what becomes of HL7 v2 messages, or of what a device sent, in FHIR R4 (or of a Bundle in v2), and what does not.
 
-    An evidence file is read by the profile that its record names.
+    An evidence file is read by the profile that its record names, which is the one that its feed named when it came; --profile goes before it.
+    HL7 v2 needs none, FHIR is shown as it came. Exit 1 where anything is not converted: standard error says what, and why.
     """
     from hl7.devices.profile_errors import ProfileProblem
     from node.convert import BadSetting, settings_of, to_fhir, to_v2
     from node.devices import convert as devices_convert
+    from node.devices.evidence import Asked, converted, unpacked
     from node.devices.profiles import chosen
 
     try:
-        settings, data, said = settings_of(zone=zone, charset=charset, facility=facility), file.read_bytes(), []
-        if (found := devices_convert.unpacked(data)) is not None:
-            data, said = found.body, [] if profile else devices_convert.warning_of(found, folder)
-            profile = profile or found.profile
-        if profile:
-            shown, left, is_whole = devices_convert.to_fhir(
-                data, chosen(profile, folder), settings, is_record=found is not None
-            )
+        settings, data = settings_of(zone=zone, charset=charset, facility=facility), file.read_bytes()
+        if (record := unpacked(data)) is not None:
+            shown, left, is_whole = converted(record, Asked(settings, profile, folder, target))
+        elif profile:
+            shown, left, is_whole = devices_convert.to_fhir(data, chosen(profile, folder), settings)
         else:
             shown, left, is_whole = (to_fhir if target == "fhir" else to_v2)(data, settings)
     except (BadSetting, ProfileProblem, ValueError) as error:
         raise click.UsageError(str(error)) from error
     for text in shown:
         click.echo(text)
-    for line in (*said, *left):
+    for line in left:
         click.echo(line, err=True)
     sys.exit(0 if is_whole else 1)
 

@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import NamedTuple
 
 from hl7.convert.json_text import dumps
 from hl7.convert.result import CannotConvert, Converted, Settings
@@ -14,13 +12,8 @@ from hl7.devices.read import read
 from hl7.devices.readings import NoReadings, Reading, Readings, Sample
 from hl7.devices.to_fhir import convert
 from node.convert import Shown
-from node.devices.profiles import mark_of, text_of
 from node.zones import zone_of
-from sync.errors import SyncError
-from sync.evidence import parse
-from sync.header import PROFILE, decode_particulars
 
-EVIDENCE_START = b"\xad"  # CBOR: a map of its thirteen members; no text begins so
 FRAMES_SHOWN = 40  # a screen
 
 
@@ -36,6 +29,8 @@ def to_fhir(data: bytes, profile: Profile, settings: Settings, *, is_record: boo
     left: list[str] = list(capture.told)
     is_whole = not left
     settings = settings_for(profile, settings)
+    if not capture.bodies:
+        return [], ["no results in it", *(f"  {line}" for line in capture.told or capture.frames[:FRAMES_SHOWN])], False
     for number, body in enumerate(capture.bodies, start=1):
         try:
             found = convert(body, profile, settings)
@@ -49,37 +44,6 @@ def to_fhir(data: bytes, profile: Profile, settings: Settings, *, is_record: boo
         )
         left += _said(found)
     return shown, left, is_whole
-
-
-class Unpacked(NamedTuple):
-    """The body of an evidence file, and which profile its record names: name and mark, or empty."""
-
-    body: bytes
-    profile: str
-    mark: bytes
-
-
-def unpacked(data: bytes) -> Unpacked | None:
-    """Take an evidence file apart, unverified; None where it is none, or holds no body."""
-    if not data.startswith(EVIDENCE_START):
-        return None
-    try:
-        evidence = parse(data)
-        if evidence.body is None or evidence.particulars is None:
-            return None
-        named = decode_particulars(evidence.particulars).get(PROFILE)
-    except SyncError:
-        return None
-    if isinstance(named, list) and len(named) == 2 and isinstance(named[0], str) and isinstance(named[1], bytes):
-        return Unpacked(evidence.body, named[0], named[1])
-    return Unpacked(evidence.body, "", b"")
-
-
-def warning_of(found: Unpacked, folder: Path | None) -> list[str]:
-    """Say so where the profile of that name is not the one that was in force."""
-    if not found.profile or mark_of(text_of(found.profile, folder)) == found.mark:
-        return []
-    return [f"the profile {found.profile} has been changed since the record came: it is read by the one of today"]
 
 
 def story(data: bytes, profile: Profile, settings: Settings, *, with_fhir: bool) -> Iterator[str]:
