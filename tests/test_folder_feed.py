@@ -356,7 +356,7 @@ def test_of_every_fault_the_simulator_knows_nothing_half_is_all_that_is_kept(plu
         for number, name in enumerate(("", *simulate_folder.FAULTS))
     }
     plug.look(3, s=4)
-    texts = [body for body in plug.bodies if body.startswith(b"run,")]
+    texts = [body for body in plug.bodies if body.startswith(b"Well,")]
     assert plug.there() == [whole["unfinished"].name]
     last = {file_name(draft): draft for draft in plug.writer.drafts}
     assert set(last) == {path.name for name, path in whole.items() if name != "unfinished"}

@@ -15,9 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 import urllib3
+from click.testing import CliRunner
 from paho.mqtt import publish
 from playwright.sync_api import sync_playwright
 
+from node.cli.main import main
+from node.devices.evidence import unpacked
 from node.tools.demo_devices import DEVICES
 from node.tools.demo_ports import RANGE, PortTaken, reserve
 from node.tools.demo_words import WORDS
@@ -29,6 +32,11 @@ CHROMIUM = "/usr/bin/chromium"
 TARGET_PX = 44
 PATIENCE_S = 90  # for a busy machine; nothing here asserts how fast anything is
 FEEDS = {"his": "ADT", "laboratory": "ORU", "orders": "ORM"}
+
+PROFILES = {
+    "analyzer": "sysmex-xn", "haematology": "horiba-micros60", "monitors": "monitor-pcd01", "meters": "abbott-istat", "urine": "urine-strip-lines",
+    "fridges": "fridge-modbus", "files": "qpcr-csv", "vitals": "vitals-mqtt",
+}  # fmt: skip
 
 KINDS = {"fhir": "fhir", **{device.name: device.kind for device in DEVICES}}
 
@@ -96,6 +104,13 @@ class Demo:
         url = f"{gateway['api']}/v1/nodes/{node}/streams/{stream}/records"
         answer = self.get(url, Authorization=f"Bearer {gateway['token']}")
         return [json.loads(line) for line in answer.data.splitlines()] if answer.status == 200 else []
+
+    def evidence(self, stream: str, record: dict) -> bytes:
+        gateway, node = self.document["gateway"], self.document["node"]["name"]
+        url = f"{gateway['api']}/v1/nodes/{node}/streams/{stream}/records/{record['epoch']}/{record['seq']}/evidence"
+        answer = self.get(url, Authorization=f"Bearer {gateway['token']}")
+        assert answer.status == 200
+        return answer.data
 
     def settled(self, more: int = 0) -> dict:
         """The facts once `more` were sent from now on and all are confirmed."""
@@ -188,6 +203,22 @@ def test_what_each_device_says_is_at_the_centre_as_it_was_said(demo, name):
     assert first["verdict"] in {"accepted", "accepted-with-warning"}
 
 
+@pytest.mark.parametrize(("name", "profile"), [(device.name, PROFILES[device.name]) for device in DEVICES])
+def test_the_evidence_of_what_each_device_says_becomes_fhir_by_the_profile_that_its_record_names(demo, tmp_path, name, profile):  # fmt: skip
+    def results() -> list[dict]:
+        return [each for each in demo.records(name) if each["kind"] == "message" and not each["type"].startswith(("HEL", "DST"))]  # fmt: skip
+
+    evidence = demo.evidence(name, until(results, f"a result of {name}")[0])
+    file = tmp_path / "record.evidence"
+    file.write_bytes(evidence)
+    assert unpacked(evidence).profile == profile
+    done = CliRunner().invoke(main, ["convert", str(file)])
+    assert done.exit_code == 0, done.output
+    bundle = json.loads(done.stdout)
+    assert bundle["resourceType"] == "Bundle"
+    assert "Observation" in {entry["resource"]["resourceType"] for entry in bundle["entry"]}
+
+
 @pytest.mark.parametrize("lang", ["en", "ar"])
 def test_page_speaks_both_languages_and_loads_nothing_from_outside(demo, lang):
     answer = demo.get(f"{demo.page}/?lang={lang}")
@@ -277,7 +308,7 @@ def test_message_without_msh_is_acknowledged_kept_and_holds_up_nobody(demo):
     demo.settled(more=5)
 
 
-def test_a_resource_that_is_posted_to_the_demo_is_at_the_centre(demo):
+def test_a_resource_that_is_posted_to_the_demo_is_at_the_centre_and_its_evidence_converts_to_itself(demo, tmp_path):
     body = json.dumps({"resourceType": "Patient", "name": [{"text": "مريض تجريبي"}]}, ensure_ascii=False).encode()
     url = f"{demo.document['node']['feeds']['fhir']['address']}/Patient"
     answer = demo.http.request("POST", url, body=body, headers={"Content-Type": "application/fhir+json"})
@@ -285,6 +316,10 @@ def test_a_resource_that_is_posted_to_the_demo_is_at_the_centre(demo):
     (record,) = until(lambda: demo.records("fhir"), "the resource at the centre")
     assert (record["content_type"], record["type"]) == ("application/fhir+json", "Patient")
     assert base64.b64decode(record["body"]) == body
+    file = tmp_path / "record.evidence"
+    file.write_bytes(demo.evidence("fhir", record))
+    done = CliRunner().invoke(main, ["convert", str(file)])
+    assert (done.exit_code, done.stdout.encode()) == (0, body + b"\n")
 
 
 def test_demo_leaves_no_process_when_it_is_stopped_and_its_state_survives(demo, http):

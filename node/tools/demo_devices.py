@@ -63,19 +63,15 @@ autosave_interval 1
 max_queued_messages 0
 """
 _FRIDGES: Final = """tcp = "{address}"
-[[feeds.points]]
+[[feeds.devices]]
 name = "fridge-1"
+profile = "fridge-modbus"
 unit = 1
-function = "holding"
-address = 0
-count = 3
 every_s = 10
-[[feeds.points]]
+[[feeds.devices]]
 name = "fridge-2"
+profile = "fridge-modbus"
 unit = 2
-function = "holding"
-address = 0
-count = 3
 every_s = 10"""
 
 
@@ -99,7 +95,7 @@ def _pty(spot: Spot) -> str:
 # those with a port of their own at a listener of the node come first
 _ALWAYS: Final = (
     DemoDevice(
-        name="analyzer", kind="astm", lines=lambda spot: f'{_listens(spot)}\norders = "query"', address=_host_port,
+        name="analyzer", kind="astm", lines=lambda spot: f'{_listens(spot)}\norders = "query"\nprofile = "sysmex-xn"\nsample_component = 0', address=_host_port,
         command=lambda spot: ("astm", "--to", spot.host_port, "--each", "10"),
     ),
     DemoDevice(
@@ -107,11 +103,11 @@ _ALWAYS: Final = (
         command=lambda spot: ("astm", "--link", _pty(spot), "--each", "20", "--seed", "2"),
     ),
     DemoDevice(
-        name="monitors", kind="mllp", lines=_listens, address=_host_port,
+        name="monitors", kind="mllp", lines=lambda spot: f'{_listens(spot)}\ndevice_profile = "monitor-pcd01"', address=_host_port,
         command=lambda spot: ("pcd01", "--to", spot.host_port, "--each", "5"),
     ),
     DemoDevice(
-        name="meters", kind="poct1a", lines=_listens, address=_host_port,
+        name="meters", kind="poct1a", lines=lambda spot: f'{_listens(spot)}\nprofile = "abbott-istat"', address=_host_port,
         command=lambda spot: ("poct1a", "--to", spot.host_port, "--each", "15", "--results", "2"),
     ),
     DemoDevice(
@@ -123,14 +119,14 @@ _ALWAYS: Final = (
         command=lambda spot: ("modbus", "--listen", spot.host_port, "--warm-after", "120"),
     ),
     DemoDevice(
-        name="files", kind="folder", lines=lambda spot: f'path = "{spot.folder}"', address=lambda spot: str(spot.folder),
+        name="files", kind="folder", lines=lambda spot: f'path = "{spot.folder}"\nprofile = "qpcr-csv"', address=lambda spot: str(spot.folder),
         command=lambda spot: ("folder", "--to", str(spot.folder), "--each", "20"),
     ),
 )  # fmt: skip
 _WITH_BROKER: Final = (
     DemoDevice(
         name="vitals", kind="mqtt", is_asked=True, address=_broker_url, broker=BROKER,
-        lines=lambda spot: f'broker = "{_broker_url(spot)}"\nclient_id = "wasl-demo"\n[[feeds.topics]]\nfilter = "#"',
+        lines=lambda spot: f'broker = "{_broker_url(spot)}"\nclient_id = "wasl-demo"\nprofile = "vitals-mqtt"\n[[feeds.topics]]\nfilter = "#"',
         command=lambda spot: ("mqtt", "--to", _broker_url(spot), "--each", "5"),
     ),
 )  # fmt: skip

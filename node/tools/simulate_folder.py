@@ -14,19 +14,19 @@ FAULTS: Final = ("slow", "late", "unfinished", "long")
 PAUSE_S: Final = 0.5  # between the pieces of a slow file: less than a feed waits, so it is one file
 LATE_S: Final = 6.0  # longer than a feed waits: it takes the first half, and then the whole
 LONG_BYTES: Final = 25 * 1024 * 1024
-ANALYTES: Final = (("SARS2", "IU/mL"), ("HIV1", "copies/mL"), ("HBV", "IU/mL"), ("MTB", ""))
+TARGETS: Final = ("SARS2", "HIV1", "HBV", "MTB")
+COMMENTS: Final = ("", "", "pipetted twice", "عينة تجريبية")
 
 
 def table(dice: random.Random, number: int) -> bytes:
-    """A plate of results as CSV, with invented samples, an Arabic name and a control."""
+    """A plate of results as a qPCR instrument exports it (`qpcr-csv`), with invented samples, an Arabic comment and a control."""
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(("run", "well", "sample", "patient", "test", "result", "unit", "flag"))
+    rows.writerow(("Well", "Sample Name", "Target Name", "CT", "Comments"))
     for well in range(8):
-        test, unit = dice.choice(ANALYTES)
-        result = dice.choice(("<20", "----", f"{dice.uniform(20, 90000):.1f}"))
-        sample = "QC-POS" if well == 0 else f"TEST-{number:05d}-{well}"
-        rows.writerow((number, f"A{well + 1}", sample, "مريض تجريبي", test, result, unit, dice.choice(("", "", "H"))))
+        cycles = dice.choice(("Undetermined", f"{dice.uniform(14, 39):.2f}"))
+        sample = "PTC" if well == 0 else f"TEST-{number:05d}-{well}"
+        rows.writerow((f"A{well + 1}", sample, dice.choice(TARGETS), cycles, dice.choice(COMMENTS)))
     return text.getvalue().encode()
 
 
