@@ -125,7 +125,7 @@ def session_of(now, store, **keys):
     table = Lines.model_validate({"name": "printer", "kind": "line", "connect": "127.0.0.1:4001", **keys})
     feed: Any = SimpleNamespace(
         feed=table, clock=clock, intake=store, door=None, trace=LineTrace(clock.now_us), alarms=Alarms(clock.now_us), heard=lambda _: None,
-        ended=lambda _: None, noise_bytes=0, blank_bytes=0,
+        ended=lambda _: None, noise_bytes=0, blank_bytes=0, source=(),
     )  # fmt: skip
     return Session(feed, "port", write=lambda _: None, hold=None)
 
