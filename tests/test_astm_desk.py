@@ -85,6 +85,28 @@ def test_a_line_that_takes_nothing_does_not_keep_orders_from_the_other():
     asyncio.run(live())
 
 
+def test_an_order_that_comes_while_the_cache_is_read_is_handed_out_and_does_not_wait_for_the_next():
+    class Slow(Cache):
+        """The order comes when what waits was just read, and was nothing."""
+
+        def waiting(self, feed):
+            if not self.fails:
+                return super().waiting(feed)
+            self.fails -= 1
+            loop.call_soon_threadsafe(made.came)
+            return []
+
+    async def live():
+        nonlocal made, loop
+        loop, wire = asyncio.get_running_loop(), Wire()
+        made = desk(Slow(fails=1))
+        made.opened(wire)
+        await until(lambda: wire.sent)
+
+    made = loop = None
+    asyncio.run(live())
+
+
 def test_a_line_that_is_closed_says_at_once_that_it_sends_nothing():
     told = []
     line = Line.__new__(Line)

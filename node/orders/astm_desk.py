@@ -34,7 +34,7 @@ class Desk:
         self._lines: dict[Line, None] = {}  # the one that did not take its orders stands last
         self._under_way: dict[int, Sequence[int]] = {}
         self._tokens = 0
-        self._is_busy = False
+        self._is_busy = self._have_come = False  # something is under way; and more came since it was looked for
         self._tasks: set[asyncio.Task[None]] = set()
         self.answered = self.unknown = self.refused = self.handed_out = 0
 
@@ -84,15 +84,19 @@ class Desk:
 
     def came(self) -> None:
         """New orders are kept: hand them out, where the feed does so unasked."""
+        self._have_come = True
         if self._feed.orders == "download" and self._lines and not self._is_busy:
             self._is_busy = True
             self._begin(self._hand_out())
 
     async def _hand_out(self) -> None:
+        self._have_come = False
         waiting = await asyncio.to_thread(self._cache.waiting, self._feed.name)
         line = next(iter(self._lines), None)
         if not waiting or line is None:
             self._is_busy = False
+            if self._have_come:  # while the cache was read: nobody would look for it until the next one
+                self.came()
             return
         self._send(line, [order for _, order in waiting], [row for row, _ in waiting], is_answer=False)
 
