@@ -150,6 +150,14 @@ def test_arabic_names_are_whole_in_every_character_set():
         assert found.notes == ()
 
 
+def test_an_escape_character_that_is_no_text_leaves_no_half_of_a_pair_in_the_bundle():
+    raw = "MSH|^~\\&|LIS|TEST|||20300101080000||ADT^A01|C1|P|2.5.1||||||UNICODE UTF-8\rPID|1||T7^^^TEST||TEST^Q.br.X\r".encode()
+    raw = raw.replace(b"^~\\&", b"^~\xff&").replace(b"Q.br.", b"Q\xff.br\xff")
+    found = convert(raw, Settings())
+    found.json().encode("utf-8")
+    assert "Q\ufffd.br\ufffdX" in found.json()
+
+
 def test_bytes_that_are_no_text_are_said():
     found = convert(message("ADT^A08", PID).replace("مريم".encode(), b"\xff\xfe"), Settings())
     assert "U+FFFD" in found.notes[0]

@@ -42,7 +42,8 @@ def _patched(body: bytes, writing: Writing) -> str:
     """Decode value by value, as some hold bytes that are no text. Those with escapes keep them as surrogates: an escape may say what they are."""
     marks = (writing.separators.field, *writing.separators.declared[:2], writing.separators.subcomponent)
     pattern = b"([" + b"".join(re.escape(bytes([mark])) for mark in marks if mark is not None) + b"\r\n]+)"
-    mark = writing.mark
+    # an escape character beyond ASCII may be no text by itself: such a message has none
+    mark = writing.mark if writing.mark.decode(writing.codec, "replace") == writing.mark.decode("latin-1") else b""
     return "".join(
         piece.decode(writing.codec, "surrogateescape") if mark and mark in piece else decoded(piece, writing)[0]
         for piece in re.split(pattern, body)

@@ -82,7 +82,8 @@ def _converted(body: bytes, profile: Profile, found: Readings | None) -> None:
 
 def _stands(value: str, text: str, listed: str) -> bool:
     """Whether the value's letters and digits stand there, in whatever form."""
-    words = [word for word in "".join(each if each.isalnum() else " " for each in value).split() if word]
+    # a number has no zeros in front in FHIR
+    words = [word.lstrip("0") or "0" for word in "".join(each if each.isalnum() else " " for each in value).split()]
     return all(json.dumps(word, ensure_ascii=False)[1:-1] in text or word in listed for word in words)
 
 
