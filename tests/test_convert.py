@@ -151,7 +151,7 @@ def test_arabic_names_are_whole_in_every_character_set():
 
 
 def test_an_escape_character_that_is_no_text_leaves_no_half_of_a_pair_in_the_bundle():
-    raw = "MSH|^~\\&|LIS|TEST|||20300101080000||ADT^A01|C1|P|2.5.1||||||UNICODE UTF-8\rPID|1||T7^^^TEST||TEST^Q.br.X\r".encode()
+    raw = b"MSH|^~\\&|LIS|TEST|||20300101080000||ADT^A01|C1|P|2.5.1||||||UNICODE UTF-8\rPID|1||T7^^^TEST||TEST^Q.br.X\r"
     raw = raw.replace(b"^~\\&", b"^~\xff&").replace(b"Q.br.", b"Q\xff.br\xff")
     found = convert(raw, Settings())
     found.json().encode("utf-8")
