@@ -26,6 +26,7 @@ from node.tools.demo_ports import RANGE, PortTaken, reserve
 from node.tools.demo_words import WORDS
 from node.tools.hospital import Hospital
 from node.tools.mllp_client import MllpClient, parse_address
+from tests import fhir_oracle
 from tests.ports import DEMO_PORTS, share
 
 CHROMIUM = "/usr/bin/chromium"
@@ -216,7 +217,10 @@ def test_the_evidence_of_what_each_device_says_becomes_fhir_by_the_profile_that_
     assert done.exit_code == 0, done.output
     bundle = json.loads(done.stdout)
     assert bundle["resourceType"] == "Bundle"
-    assert "Observation" in {entry["resource"]["resourceType"] for entry in bundle["entry"]}
+    resources = [entry["resource"] for entry in bundle["entry"]]
+    assert "Observation" in {each["resourceType"] for each in resources}
+    fhir_oracle.need()
+    assert [each for each in fhir_oracle.errors_of([json.dumps(each) for each in resources]) if each] == []
 
 
 @pytest.mark.parametrize("lang", ["en", "ar"])
