@@ -27,6 +27,7 @@ from tests.device_fuzz import stock
 from tests.device_fuzz.mutants import mutated
 
 CONVERTED: Final = 1 / 16  # of the bodies: a conversion takes ten times as long as the reading it begins with
+LONGER_THAN_A_PATTERN: Final = "a pattern looks at"  # of a patient's number: whose result it is cannot be told, so none is made
 KINDS: Final = frozenset(
     {
         *(
@@ -62,8 +63,8 @@ def _converted(body: bytes, profile: Profile, found: Readings | None) -> None:
     """FHIR, or a refusal where there is no reading; every value stands in the bundle or in the list of what is not mapped."""
     try:
         made = convert(body, profile, SETTINGS)
-    except CannotConvert:
-        assert found is None
+    except CannotConvert as error:
+        assert found is None or LONGER_THAN_A_PATTERN in str(error), error
         return
     assert found is not None
     text = made.json()
