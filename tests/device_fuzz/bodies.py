@@ -27,7 +27,9 @@ from tests.device_fuzz import stock
 from tests.device_fuzz.mutants import mutated
 
 CONVERTED: Final = 1 / 16  # of the bodies: a conversion takes ten times as long as the reading it begins with
-LONGER_THAN_A_PATTERN: Final = "a pattern looks at"  # of a patient's number: whose result it is cannot be told, so none is made
+LONGER_THAN_A_PATTERN: Final = (
+    "a pattern looks at"  # of a patient's number: whose result it is cannot be told, so none is made
+)
 KINDS: Final = frozenset(
     {
         *(
