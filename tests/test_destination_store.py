@@ -12,6 +12,9 @@ from click.testing import CliRunner
 import sync.outbox_destinations as store
 from node.cli.destinations import parked_command
 from node.destinations.desk import Desk
+from node.destinations.errors import DAMAGED
+from node.destinations.reading import Reading
+from node.destinations.selection import Selection
 from sync.errors import CursorLost, CursorMoved, NoRoom, ParkedFull
 from sync.outbox_destinations import Cursor, read_cursor
 from sync.outbox_destinations_view import DestinationView
@@ -20,7 +23,7 @@ from sync.outbox_salvage import salvage
 from sync.record import BodyState
 from sync.store import damage
 from tests.outbox_rig import FAR, LEDGER, outbox, receipted, some
-from tests.sim_realm import LOG_SIGNER, STREAM
+from tests.sim_realm import LOG_SIGNER, NODE, STREAM
 
 NAME = "lis"
 
@@ -320,6 +323,18 @@ def test_a_record_that_was_trimmed_in_a_further_epoch_is_not_told_as_damaged(box
         states = [view.record(run(box), place).state for place in range(9)]
         assert damage(view.record(run(box), 7)) is BodyState.DAMAGED
     assert states == [BodyState.TRIMMED] * 6 + [BodyState.PRESENT] * 3
+
+
+def test_a_record_of_which_a_flipped_bit_makes_what_no_destination_wants_is_named_and_not_passed_over(box, tmp_path):
+    with closing(DestinationView(tmp_path / "outbox.db")) as view:
+        reading, found = Reading(view, NODE, STREAM, Selection(())), view.run(STREAM)
+        ((place, header),) = view.headers(found.id, 3, 1)
+        assert reading.at(found, place, 0, header)[1] == ""
+        altered = header.replace(b"\x02\x00", b"\x02\x02", 1)  # its kind: no message any more
+        box._connection.execute("UPDATE header SET header = ? WHERE header = ?", (altered, header))
+        ((_, read),) = view.headers(found.id, 3, 1)
+        assert read == altered
+        assert Reading(view, NODE, STREAM, Selection(())).at(found, place, 0, read) == (None, DAMAGED)
 
 
 def test_a_further_epoch_takes_no_body_away(box, tmp_path):

@@ -19,7 +19,8 @@ from node.config import line as config_line
 from node.config.line import Lines
 from node.config.mqtt import Topic
 from sync.evidence import Evidence
-from sync.header import encode_particulars
+from sync.header import encode_pairs, encode_particulars
+from sync.record import Kind
 
 TEXT = r"""
 title = "Invented C-1"
@@ -193,8 +194,11 @@ def test_the_same_header_on_two_pages_of_one_report_is_one_patient():
 def test_one_record_of_a_line_is_not_cut_again(tmp_path):
     (tmp_path / "c-1.toml").write_text(TEXT + 'ends = "lines"\n', encoding="utf-8")
     body = patient(1)[1:-3]  # of a feed whose own keys say that a pause ends a report
+    header = encode_pairs(
+        {1: 1, 2: int(Kind.MESSAGE), 3: "BH-TEST-0007", 4: "lab", 5: "text/plain", 6: "", 7: 1_900_000_000_000_000, 8: 1, 9: 0, 10: 0, 11: len(body), 12: 0, 13: bytes(32)}
+    )  # fmt: skip
     made = Evidence(
-        header=b"h", salt=bytes(16), particulars=encode_particulars([]), body=body, seq=0, proof=(), note=b"n", log_certificate=b"c",
+        header=header, salt=bytes(16), particulars=encode_particulars([]), body=body, seq=0, proof=(), note=b"n", log_certificate=b"c",
         cosign_certificate=b"c", chain=(), validity=b"v", anchor=b"a",
     )  # fmt: skip
     (tmp_path / "one.evidence").write_bytes(made.encode())

@@ -96,7 +96,7 @@ class Reading:
         except NotARecord:
             return None, DAMAGED  # what it was nobody can say: it is named, not passed over
         if header is None:
-            return None
+            return (None, DAMAGED) if self._is_altered(run, place) else None
         if self._divided is None or self._divided.place != place:
             record = self._view.record(run.id, place)
             if record is not None and record.state is BodyState.ERASED:
@@ -116,6 +116,11 @@ class Reading:
             self._node, self.stream, place, chosen.part, epoch, seq, chosen.content_type, chosen.message_type, chosen.control_id, chosen.body,
             *request, chosen is parts[-1], feed=header.feed, origin=replace(origin, part=chosen.part), unconverted=chosen.unconverted,
         ), ""  # fmt: skip
+
+    def _is_altered(self, run: Run, place: int) -> bool:
+        """Whether a header that is not for us may have been: a flipped bit can make of a message what no destination wants."""
+        record = self._view.record(run.id, place)
+        return record is not None and damage(record) is BodyState.LEAF_ONLY
 
     def _why(self, record: Record | None) -> str:
         """Why a record has no body, by the window in which it lies."""
