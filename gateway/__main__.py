@@ -12,10 +12,8 @@ from gateway.stick import folders, import_folder, open_desk
 from gateway.stick_words import explained
 from sync.errors import BadStick, SyncError
 
-EXIT_CONFIG, EXIT_FAILED = (
-    78,
-    1,
-)  # sysexits EX_CONFIG: starting it again will not help; whatever else may be over the next time
+EXIT_CONFIG = 78  # sysexits EX_CONFIG: starting it again will not help
+EXIT_FAILED = 1  # whatever else it is may be over the next time
 click.UsageError.exit_code = 64  # EX_USAGE
 FILE = click.Path(dir_okay=False, path_type=Path)
 

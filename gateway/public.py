@@ -28,7 +28,9 @@ from sync.names import EPOCH_MAX
 from sync.receiver import Refuse
 from sync.release import RELEASE_BYTES_MAX
 
-LIMIT_MAX = SIZE_MAX  # who names no limit is given all there is: an answer that ended before it would look whole
+# Who names no limit is given all there is: an answer that ended before would look whole. It ends at the size that the log had when it was asked for,
+# and holds a page in memory however long it is.
+LIMIT_MAX = SIZE_MAX
 READERS = 4  # threads and connections that read for consumers
 LISTINGS_MAX = 32  # open listings: each holds a page of records in memory
 BUSY_WAIT_S = 5

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,14 @@ def vitals(number: int) -> bytes:
 def joined(node: Node) -> Node:
     wait_until("a feed that is connected", lambda: is_joined(node, "ward"))
     return node
+
+
+def full_while(flag: Path) -> str:
+    """For the node: there is no room as long as this file is there."""
+    return (
+        "\nimport node.room as r, pathlib\nold = r.Room.before\nclass Full:\n    refuses = frozenset({'routine'})\n"
+        f"r.Room.before = lambda self, *a: Full if pathlib.Path({str(flag)!r}).exists() else old(self, *a)\n"
+    )
 
 
 def stored(node: Node, count: int) -> list:
@@ -177,12 +186,7 @@ def test_a_kill_loses_nothing_and_doubles_nothing(rig, broker, where):
 
 def test_a_message_that_finds_no_room_is_not_acknowledged_and_comes_again_when_there_is_room(rig, broker):
     flag = rig.folder / "full"
-    before = (
-        "import node.room as r, pathlib, sync.pace as p\np.WAIT_S_MIN = p.WAIT_S_MAX = 0.05\nold = r.Room.before\n"
-        "class Full:\n    refuses = frozenset({'routine'})\n"
-        f"r.Room.before = lambda self, *a: Full if pathlib.Path({str(flag)!r}).exists() else old(self, *a)"
-    )
-    with running(rig, before=before), Device(broker) as device:
+    with running(rig, before=EAGER + full_while(flag)), Device(broker) as device:
         joined(rig)
         device.send("ward/1", b"97")
         stored(rig, 1)
@@ -197,12 +201,8 @@ def test_a_message_that_finds_no_room_is_not_acknowledged_and_comes_again_when_t
 
 def test_the_loss_of_messages_of_qos_0_is_a_gap_that_ends_when_they_are_stored_again(rig, broker):
     flag = rig.folder / "full"
-    before = (
-        "import node.room as r, pathlib, node.feeds.mqtt as m\nm.LOOK_S, m.LOST_OVER_S, old = 0.1, 0.2, r.Room.before\n"
-        "class Full:\n    refuses = frozenset({'routine'})\n"
-        f"r.Room.before = lambda self, *a: Full if pathlib.Path({str(flag)!r}).exists() else old(self, *a)"
-    )
-    with running(rig, before=before), Device(broker) as device:
+    soon = "import node.feeds.mqtt as m\nm.LOOK_S, m.LOST_OVER_S = 0.1, 0.2\n"
+    with running(rig, before=soon + full_while(flag)), Device(broker) as device:
         joined(rig)
         flag.touch()
         device.send("ward/1", b"96", qos=0)

@@ -43,6 +43,18 @@ def assert_keeps(node, code):
     assert node.stream().receipted == 0
 
 
+def assert_refused(realm, tmp_path, code):
+    """A gateway that runs refuses the node with the keys of the folder `keys`."""
+    centre = Centre(realm, tmp_path / "centre")
+    node = Node(realm, tmp_path / "node", gateway=centre, keys=tmp_path / "keys", link=LINK)
+    try:
+        centre.start()
+        with running(node, before=EAGER):
+            assert_keeps(node, code)
+    finally:
+        centre.kill()
+
+
 @pytest.mark.parametrize(
     ("name", "hosts", "code"),
     [("centre", ["other.example"], "LNK-03"), ("somebody", ["127.0.0.1"], "LNK-04")],
@@ -140,14 +152,7 @@ socket.getaddrinfo = lookup
 def test_a_node_with_an_expired_certificate_is_refused_by_the_gateway_and_keeps_everything(realm, tmp_path):
     past = datetime.now(UTC) - timedelta(days=3 * 365)
     issue_node(realm.folder / "ca", tmp_path / "keys", NAME, now=past)
-    centre = Centre(realm, tmp_path / "centre")
-    node = Node(realm, tmp_path / "node", gateway=centre, keys=tmp_path / "keys", link=LINK)
-    try:
-        centre.start()
-        with running(node, before=EAGER):
-            assert_keeps(node, "LNK-03")
-    finally:
-        centre.kill()
+    assert_refused(realm, tmp_path, "LNK-03")
 
 
 def test_a_log_certificate_that_the_gateway_refuses_is_told_as_that_and_not_as_an_ill_gateway(realm, tmp_path):
@@ -156,14 +161,7 @@ def test_a_log_certificate_that_the_gateway_refuses_is_told_as_that_and_not_as_a
     issue_node(realm.folder / "ca", tmp_path / "keys", NAME)
     for name in ("log.key", "log.pem"):
         shutil.copy(tmp_path / "theirs" / name, tmp_path / "keys" / name)
-    centre = Centre(realm, tmp_path / "centre")
-    node = Node(realm, tmp_path / "node", gateway=centre, keys=tmp_path / "keys", link=LINK)
-    try:
-        centre.start()
-        with running(node, before=EAGER):
-            assert_keeps(node, "LNK-07")
-    finally:
-        centre.kill()
+    assert_refused(realm, tmp_path, "LNK-07")
 
 
 def test_a_gateway_on_ipv6_is_reached_like_any_other(fresh, realm, tmp_path):

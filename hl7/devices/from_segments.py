@@ -253,9 +253,8 @@ class _Walk:
         if system == "UCUM":
             return part.get(1), part.get(3).upper()
         text = part.peek(1)
-        if (
-            system and text and not text[-1].isdigit()
-        ):  # of ISO+ or a vendor's own list: its code is a text like any other
+        # of ISO+ or a vendor's own list: its code is a text like any other
+        if system and text and not text[-1].isdigit():
             return part.get(1).strip(), ""
         return part.whole().strip(), ""  # 10^9/L too, where ^ is the component delimiter and nobody escaped it
 

@@ -35,6 +35,8 @@ class Explained(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read what it prints has gone: click ends it without a word
+            raise
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
 

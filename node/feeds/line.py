@@ -121,9 +121,8 @@ class LineFeed:
         is_open = self._port is None or bool(self.connections)
         for session in list(self.connections):
             session.close()
-        for peer in list(
-            self.peers
-        ):  # what one sends from now on would be taken for a report by itself, and be the rest of one
+        # what one sends from now on would be taken for a report by itself, and be the rest of one
+        for peer in list(self.peers):
             peer.close()
         self.away.stop(is_open=is_open)
 

@@ -35,7 +35,7 @@ from tests.sim.agenda import Agenda, Died
 from tests.sim.keys import Identity
 from tests.sim.link import TRIP_S, UPLOADS
 from tests.sim.machine import Machine, broken
-from tests.sim.mark import BoxMark, MarkFile, NoMark, must_have_parted
+from tests.sim.mark import BoxMark, MarkFile, NoMark, Older, must_have_parted
 from tests.sim.parts import Told
 from tests.sim.strand import Condition, Event, Lock, Strand, current
 from tests.sim.ways import Ways
@@ -187,9 +187,7 @@ class Box(Machine):
         self.keystore: Any = None
         self.lacks_key = False  # it cannot start: its outbox is signed by a key that it has not
         self.next_fuse = -1  # of the next start
-        self.must_part: dict[
-            str, int
-        ] = {}  # streams that the disk lacks something of, as the mark shows, with the last epoch's number
+        self.must_part: dict[str, Older] = {}  # streams that the disk lacks something of, as the mark shows
         self.truth: Any = None
         self.link: Any = None
         self.sources: list[Any] = []
